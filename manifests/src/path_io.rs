@@ -1,0 +1,189 @@
+//! Every file-system error names its file: `std::fs` with the path and the deed in the error.
+#![expect(clippy::disallowed_methods, reason = "this is the lawful place of std::fs")]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A failed file operation: what was being done, to which path, and the kernel's answer as source.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} {}", path.display())]
+pub struct PathError {
+    /// The path as it was given to the kernel.
+    pub path: PathBuf,
+    /// A verb that fits before the path: `read`, `write to`, `create`.
+    pub doing: &'static str,
+    /// The kernel's answer.
+    pub source: io::Error,
+}
+
+impl PathError {
+    /// The kind of the underlying error.
+    pub fn kind(&self) -> io::ErrorKind {
+        self.source.kind()
+    }
+
+    /// The errno of the underlying error, where there was one.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.source.raw_os_error()
+    }
+}
+
+/// Adds path and verb to an [`io::Result`].
+pub trait AtPath<T> {
+    /// Names the path and what was being done to it.
+    ///
+    /// # Errors
+    /// The same error as before, wrapped.
+    fn at(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, PathError>;
+}
+
+impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
+    fn at(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, PathError> {
+        self.map_err(|source| PathError {
+            path: path.as_ref().to_path_buf(),
+            doing,
+            source: source.into(),
+        })
+    }
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// As [`std::fs::read`], with the path.
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, PathError> {
+    fs::read(&path).at("read", path)
+}
+
+/// Reads a whole file as UTF-8.
+///
+/// # Errors
+/// As [`std::fs::read_to_string`], with the path.
+pub fn read_to_string(path: impl AsRef<Path>) -> Result<String, PathError> {
+    fs::read_to_string(&path).at("read", path)
+}
+
+/// As [`read_to_string`], but a file that is not there is `None`.
+///
+/// # Errors
+/// Every error but "not found".
+pub fn read_if_exists(path: impl AsRef<Path>) -> Result<Option<String>, PathError> {
+    match read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a whole file, creating or truncating it. Not durable: see [`write_durably`].
+///
+/// # Errors
+/// As [`std::fs::write`], with the path.
+pub fn write(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result<(), PathError> {
+    fs::write(&path, data).at("write to", path)
+}
+
+/// Writes an existing file in one `write(2)` call, as kernel files (cgroup, proc, sys) want it; never creates.
+///
+/// # Errors
+/// The kernel's refusal, with the path.
+pub fn write_kernel_file(path: impl AsRef<Path>, data: &str) -> Result<(), PathError> {
+    use std::io::Write as _;
+    let path = path.as_ref();
+    let mut file = fs::OpenOptions::new().write(true).open(path).at("open", path)?;
+    let written = file.write(data.as_bytes()).at("write to", path)?;
+    if written == data.len() {
+        Ok(())
+    } else {
+        Err(io::Error::from(io::ErrorKind::WriteZero)).at("write to", path)
+    }
+}
+
+/// Replaces a file so that after a power cut either the old or the new content is there: temporary file in the
+/// same folder, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// The first step that failed, with its path; the temporary file is then removed.
+pub fn write_durably(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result<(), PathError> {
+    use std::io::Write as _;
+    let path = path.as_ref();
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = folder.join(name);
+    let result = (|| {
+        let mut file = fs::File::create(&temporary).at("create", &temporary)?;
+        file.write_all(data.as_ref()).at("write to", &temporary)?;
+        file.sync_all().at("sync", &temporary)?;
+        fs::rename(&temporary, path).at("rename to", path)?;
+        fs::File::open(folder).and_then(|f| f.sync_all()).at("sync", folder)
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result
+}
+
+/// Creates one folder; one that is there already is fine.
+///
+/// # Errors
+/// Every error but "exists".
+pub fn ensure_dir(path: impl AsRef<Path>) -> Result<(), PathError> {
+    match fs::create_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.at("create", path),
+    }
+}
+
+/// Creates a folder and those above it.
+///
+/// # Errors
+/// As [`std::fs::create_dir_all`], with the path.
+pub fn create_dir_all(path: impl AsRef<Path>) -> Result<(), PathError> {
+    fs::create_dir_all(&path).at("create", path)
+}
+
+/// Removes a file; one that is not there is fine.
+///
+/// # Errors
+/// Every error but "not found".
+pub fn remove_file(path: impl AsRef<Path>) -> Result<(), PathError> {
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", path),
+    }
+}
+
+/// Removes an empty folder; one that is not there is fine.
+///
+/// # Errors
+/// Every error but "not found", among them "not empty".
+pub fn remove_empty_dir(path: impl AsRef<Path>) -> Result<(), PathError> {
+    match fs::remove_dir(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.at("remove", path),
+    }
+}
+
+/// Renames within one file system.
+///
+/// # Errors
+/// As [`std::fs::rename`], with the old path.
+pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), PathError> {
+    fs::rename(&from, to).at("rename", from)
+}
+
+/// The entries of a folder, sorted by name. A folder that is not there is an error.
+///
+/// # Errors
+/// As [`std::fs::read_dir`], with the path.
+pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, PathError> {
+    let mut entries = fs::read_dir(&path)
+        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>())
+        .at("list", &path)?;
+    entries.sort();
+    Ok(entries)
+}

@@ -1,0 +1,2 @@
+//! keel-shim.
+fn main() {}

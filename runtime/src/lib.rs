@@ -1,0 +1,4 @@
+//! The hands of Evenkeel: what starts, changes, observes and removes things in the world.
+
+pub mod native;
+pub mod sys;

@@ -1,0 +1,1 @@
+//! The start path of unprivileged system containers.

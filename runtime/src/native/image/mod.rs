@@ -1,0 +1,1 @@
+//! Images: a content store of unpacked layers, aliases and fingerprints.

@@ -1,0 +1,1 @@
+//! Bridges with DHCP, DNS and NAT; ports of instances.

@@ -1,0 +1,1 @@
+//! The client of keel-shim: start, adopt, console, exit record.
