@@ -1,5 +1,8 @@
 //! Every file-system error names its file: `std::fs` with the path and the deed in the error.
-#![expect(clippy::disallowed_methods, reason = "this is the lawful place of std::fs")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the lawful place of std::fs"
+)]
 
 use std::ffi::OsString;
 use std::fs;
@@ -92,7 +95,10 @@ pub fn write(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result<(), PathE
 pub fn write_kernel_file(path: impl AsRef<Path>, data: &str) -> Result<(), PathError> {
     use std::io::Write as _;
     let path = path.as_ref();
-    let mut file = fs::OpenOptions::new().write(true).open(path).at("open", path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .at("open", path)?;
     let written = file.write(data.as_bytes()).at("write to", path)?;
     if written == data.len() {
         Ok(())
@@ -119,7 +125,9 @@ pub fn write_durably(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result<(
         file.write_all(data.as_ref()).at("write to", &temporary)?;
         file.sync_all().at("sync", &temporary)?;
         fs::rename(&temporary, path).at("rename to", path)?;
-        fs::File::open(folder).and_then(|f| f.sync_all()).at("sync", folder)
+        fs::File::open(folder)
+            .and_then(|f| f.sync_all())
+            .at("sync", folder)
     })();
     if result.is_err() {
         let _ = fs::remove_file(&temporary);
@@ -182,7 +190,11 @@ pub fn rename(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<(), PathEr
 /// As [`std::fs::read_dir`], with the path.
 pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, PathError> {
     let mut entries = fs::read_dir(&path)
-        .and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>())
+        .and_then(|entries| {
+            entries
+                .map(|e| e.map(|e| e.path()))
+                .collect::<io::Result<Vec<_>>>()
+        })
         .at("list", &path)?;
     entries.sort();
     Ok(entries)

@@ -2,3 +2,5 @@
 
 pub mod native;
 pub mod sys;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

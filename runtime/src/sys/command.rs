@@ -39,18 +39,30 @@ where
     I: IntoIterator<Item = A>,
     A: AsRef<OsStr>,
 {
-    let arguments: Vec<OsString> =
-        arguments.into_iter().map(|a| a.as_ref().to_os_string()).collect();
+    let arguments: Vec<OsString> = arguments
+        .into_iter()
+        .map(|a| a.as_ref().to_os_string())
+        .collect();
     tracing::debug!(program, ?arguments, "run");
-    let start = |source| CommandError::Start { program: program.to_owned(), source };
+    let start = |source| CommandError::Start {
+        program: program.to_owned(),
+        source,
+    };
     #[expect(clippy::disallowed_methods, reason = "this is the lawful place")]
     let mut child = Command::new(program)
         .args(&arguments)
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("LC_ALL", "C")
         .current_dir("/")
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -91,4 +103,3 @@ where
         stderr: String::from_utf8_lossy(&errors).into_owned(),
     })
 }
-

@@ -1,0 +1,91 @@
+//! Host tests: a test that needs root runs again in mount, network and UTS namespaces of its own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test harness starts itself again and reads its own marker"
+)]
+
+use std::process::Command;
+
+/// Set in the environment of the inner run.
+const INSIDE: &str = "KEEL_HOST_TEST_INSIDE";
+
+/// What the inner run prepares before the test: private mounts, a sysfs of the new network namespace with the cgroup
+/// mounts of the host moved into it, an empty `/run`, the loopback up. Nothing of it is seen outside.
+const PREPARE: &str = r#"set -e
+mount --make-rprivate /
+keep=$(mktemp -d)
+mount -t tmpfs tmpfs "$keep"
+mkdir "$keep/cgroup"
+mount --rbind /sys/fs/cgroup "$keep/cgroup"
+mount -t sysfs sysfs /sys
+mount --move "$keep/cgroup" /sys/fs/cgroup
+umount "$keep"
+rmdir "$keep"
+mount -t tmpfs tmpfs /run
+ip link set lo up
+exec "$@"
+"#;
+
+/// Whether the caller is the inner run; the outer one runs itself again and answers `false` when that has passed.
+///
+/// Use it through [`host_test!`](crate::host_test).
+///
+/// # Panics
+/// The inner run failed, or this is not root (host tests are never skipped in silence).
+pub fn inside(module: &str, test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "host tests need root; run tests/run.sh"
+    );
+    let path = module
+        .split_once("::")
+        .map_or(test.to_owned(), |(_, inner)| format!("{inner}::{test}"));
+    let program = std::env::current_exe().expect("the path of the test binary");
+    let status = Command::new("unshare")
+        .args([
+            "--mount",
+            "--net",
+            "--uts",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            PREPARE,
+            "sh",
+        ])
+        .arg(program)
+        .args(["--exact", &path, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .status()
+        .expect("unshare (util-linux) starts");
+    assert!(
+        status.success(),
+        "the test failed in its own namespaces: {status}"
+    );
+    false
+}
+
+/// Declares a `#[test]` that runs as root in mount, network and UTS namespaces of its own.
+#[macro_export]
+macro_rules! host_test {
+    ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            if $crate::testing::host::inside(module_path!(), stringify!($name)) $body
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    crate::host_test! {
+        fn a_host_test_has_a_network_of_its_own() {
+            let links = manifests::path_io::list("/sys/class/net").expect("sysfs of the new namespace");
+            assert_eq!(links, [std::path::PathBuf::from("/sys/class/net/lo")]);
+        }
+    }
+}
