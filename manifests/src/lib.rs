@@ -1,3 +1,22 @@
 //! The language of Evenkeel: what people write, what it means, what was seen, how the two differ.
+//!
+//! Text becomes a tree with a place for every key and value, the tree becomes a typed [`kind::Spec`] after profiles
+//! and defaults, and a [`desired::DesiredSet`] is what all of them want. An engine answers with an
+//! [`observed::ObservedSet`] in the same types, so that comparing is [`kind::Spec::compare`] and nothing else.
+//!
+//! Invariants: this crate reads files only in [`path_io`] and `read`; it knows no clock, no engine and no database.
 
+pub mod action;
+pub mod change;
+pub mod desired;
+pub mod diagnostic;
+pub mod effect;
+pub mod feature;
+pub mod fields;
+pub mod id;
+pub mod kind;
+pub mod kinds;
+pub mod lifecycle;
+pub mod observed;
 pub mod path_io;
+pub mod pointer;

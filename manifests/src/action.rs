@@ -1,0 +1,96 @@
+//! The vocabulary that plans and runtimes share: [`Action`].
+
+use crate::change::FieldChange;
+use crate::id::{Address, Mark, Uid};
+
+/// Switching an instance on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Power {
+    /// Start it.
+    Start,
+    /// Stop it in an orderly way, then by force.
+    Stop,
+    /// Stop it by force.
+    Kill,
+    /// Stop and start it.
+    Restart,
+    /// Freeze its processes.
+    Freeze,
+    /// Let them go on.
+    Unfreeze,
+}
+
+/// What is done to one object. Every action is idempotent: performed again after a crash inside it, it converges.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", tag = "action")]
+pub enum Verb {
+    /// Makes it as the desired set says; an instance is started as well unless its `state` is `Stopped`.
+    Create,
+    /// Changes these fields; all that can be live is.
+    Update {
+        /// The fields.
+        changes: Vec<FieldChange>,
+    },
+    /// Gives it its new name.
+    Rename {
+        /// The name under which it lives.
+        from: Address,
+    },
+    /// Wipes its root file system and makes it from its image again.
+    Rebuild,
+    /// Deletes it and makes it again.
+    Replace,
+    /// Switches it.
+    Power {
+        /// How.
+        power: Power,
+    },
+    /// Puts our mark on it.
+    Adopt,
+    /// Takes our mark off it and leaves it as it is.
+    Forget,
+    /// Stops it and moves it to the trash.
+    Trash {
+        /// When it was asked for.
+        at: jiff::Timestamp,
+        /// When it goes for good.
+        expires_at: jiff::Timestamp,
+    },
+    /// Takes it out of the trash, under the same identity.
+    Restore,
+    /// Deletes it for good, wherever it is.
+    Delete,
+}
+
+impl Verb {
+    /// The word in plans and journals.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Update { .. } => "update",
+            Self::Rename { .. } => "rename",
+            Self::Rebuild => "rebuild",
+            Self::Replace => "replace",
+            Self::Power { .. } => "power",
+            Self::Adopt => "adopt",
+            Self::Forget => "forget",
+            Self::Trash { .. } | Self::Delete => "delete",
+            Self::Restore => "restore",
+        }
+    }
+}
+
+/// One deed on one object.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Action {
+    /// What is done.
+    #[serde(flatten)]
+    pub verb: Verb,
+    /// To which object, by the name that it will have.
+    pub address: Address,
+    /// Its identity.
+    pub uid: Uid,
+    /// Whose it is or becomes.
+    pub mark: Mark,
+}

@@ -1,0 +1,143 @@
+//! What is wanted: [`DesiredSet`], all objects of a source after profiles, defaults and references are settled.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::diagnostic::Origin;
+use crate::id::{Address, SourceName};
+use crate::kind::{Kind, Spec};
+use crate::lifecycle::Lifecycle;
+use crate::pointer::Pointer;
+
+/// Another object that one names in its spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// What it is.
+    pub kind: Kind,
+    /// The pool of a volume.
+    pub pool: Option<String>,
+    /// Its name as written.
+    pub name: String,
+    /// Which field names it: `/spec/devices/eth0/network`.
+    pub at: Pointer,
+}
+
+/// How far an object must be before one that depends on it begins.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Readiness {
+    /// Its start has been seen.
+    Started,
+    /// It runs.
+    Running,
+    /// Its health checks pass; it runs, where it has none.
+    Healthy,
+}
+
+/// One object as it should be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// Which one.
+    pub address: Address,
+    /// What it should be.
+    pub spec: Spec,
+    /// For selectors.
+    pub labels: BTreeMap<String, String>,
+    /// For other tools.
+    pub annotations: BTreeMap<String, String>,
+    /// How it is treated.
+    pub lifecycle: Lifecycle,
+    /// Names that it had before: a rename is a rename.
+    pub previous: Vec<Address>,
+    /// Objects that must be there first: by reference and by `dependsOn`.
+    pub needs: Vec<(Address, Readiness)>,
+    /// Where its document begins.
+    pub origin: Origin,
+    /// Where each written value came from; a value that is missing here is a default.
+    pub provenance: BTreeMap<Pointer, Origin>,
+}
+
+impl Resource {
+    /// Where a field was written: the nearest written value at or above it, else the document.
+    pub fn origin_of(&self, path: &Pointer) -> &Origin {
+        let mut at = Some(path.clone());
+        while let Some(pointer) = at {
+            if let Some(origin) = self.provenance.get(&pointer) {
+                return origin;
+            }
+            at = pointer.parent();
+        }
+        &self.origin
+    }
+}
+
+/// Where a set of manifests came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Its name; who owns what is made from here.
+    pub name: SourceName,
+    /// The folder of its `keel.yaml`, else the path that was given. Absolute.
+    pub root: PathBuf,
+    /// The commit, `+dirty` where files differ from it; none outside git.
+    pub revision: Option<String>,
+    /// Why this is only a part of the source; a part never deletes.
+    pub partial: Option<String>,
+}
+
+/// How much one apply may delete, replace or rebuild unasked (guard G102).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Budget {
+    /// Objects that hold data.
+    pub data: u32,
+    /// Of all objects, in percent.
+    pub percent: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            data: 1,
+            percent: 10,
+        }
+    }
+}
+
+/// A time in which changes of a class are allowed.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// When it begins, as a five-field cron expression.
+    pub cron: String,
+    /// How long it lasts, in seconds.
+    pub seconds: u64,
+    /// The IANA name of its time zone.
+    pub time_zone: String,
+}
+
+/// The `windows` of a source; an empty list allows always.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Windows {
+    /// For what interrupts.
+    pub interrupting: Vec<Window>,
+    /// For what destroys.
+    pub destructive: Vec<Window>,
+}
+
+/// All objects that a source wants.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DesiredSet {
+    /// Where they came from.
+    pub source: SourceInfo,
+    /// The objects.
+    pub resources: BTreeMap<Address, Resource>,
+    /// Objects that are referenced here and owned elsewhere: never changed.
+    pub external: Vec<Address>,
+    /// What one apply may take away unasked.
+    pub budget: Budget,
+    /// When changes are allowed.
+    pub windows: Windows,
+    /// The host that the source is for: its name and machine id, where it says so.
+    pub host: Option<(Option<String>, Option<String>)>,
+}

@@ -1,0 +1,182 @@
+//! How an object is treated over its life: [`Lifecycle`], the `lifecycle` block of every manifest.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
+use crate::pointer::Pointer;
+
+/// What happens to an object whose manifest goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Prune {
+    /// Stopped, renamed and kept for some days.
+    Trash,
+    /// Deleted for good.
+    Delete,
+    /// Stopped and left.
+    Stop,
+    /// Left as it is; the mark is taken off.
+    Orphan,
+}
+
+impl Prune {
+    /// The documented default of a kind.
+    pub const fn default_of(kind: Kind) -> Self {
+        match kind {
+            Kind::Instance | Kind::Volume => Self::Trash,
+            Kind::Project | Kind::StoragePool => Self::Orphan,
+            _ => Self::Delete,
+        }
+    }
+}
+
+/// What is done about drift of a field.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum DriftMode {
+    /// Put back.
+    #[default]
+    Correct,
+    /// Told, not touched.
+    Warn,
+    /// Neither told nor touched.
+    Ignore,
+}
+
+/// What is done about devices, keys and snapshots that were added by hand.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Extras {
+    /// Told, not touched.
+    #[default]
+    Warn,
+    /// Removed.
+    Remove,
+    /// Neither told nor touched.
+    Ignore,
+}
+
+/// A field that diff and apply leave alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IgnoreRule {
+    /// Which: `/spec/limits/cpu`; a step `*` stands for any.
+    #[schemars(with = "String")]
+    pub path: Pointer,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last day on which it counts: `2027-01-01`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub until: Option<jiff::civil::Date>,
+}
+
+/// Whether an existing object that nobody owns is taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum AdoptRule {
+    /// Not.
+    #[default]
+    No,
+    /// Yes, if it bears no mark.
+    Unowned,
+    /// From this source, once that has given it up.
+    From {
+        /// The source's name.
+        from: String,
+    },
+}
+
+/// The `lifecycle` block after defaults: never sent to any engine, remembered with the object.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lifecycle {
+    /// When the manifest goes away.
+    pub prune: Prune,
+    /// Holds delete, replace, rebuild and data loss.
+    pub protect: bool,
+    /// Whether an existing object is taken.
+    pub adopt: AdoptRule,
+    /// What is done about drift, where no field says otherwise.
+    pub drift: DriftMode,
+    /// What is done about drift, by field.
+    pub drift_by_field: BTreeMap<Pointer, DriftMode>,
+    /// What is done about what was added by hand.
+    pub extras: Extras,
+    /// Fields that are left alone.
+    pub ignore: Vec<IgnoreRule>,
+    /// What a moved image alias does.
+    pub on_image_change: OnImageChange,
+    /// When a restart that a change needs is done.
+    pub on_restart_needed: OnRestartNeeded,
+}
+
+impl Lifecycle {
+    /// The documented defaults of a kind.
+    pub fn default_of(kind: Kind) -> Self {
+        Self {
+            prune: Prune::default_of(kind),
+            protect: false,
+            adopt: AdoptRule::No,
+            drift: DriftMode::Correct,
+            drift_by_field: BTreeMap::new(),
+            extras: Extras::Warn,
+            ignore: Vec::new(),
+            on_image_change: OnImageChange::Ignore,
+            on_restart_needed: OnRestartNeeded::Wait,
+        }
+    }
+
+    /// What is done about drift of a field: the longest pointer that covers it decides.
+    pub fn drift_of(&self, path: &Pointer) -> DriftMode {
+        self.drift_by_field
+            .iter()
+            .filter(|(rule, _)| rule.matches(path))
+            .max_by_key(|(rule, _)| rule.as_str().len())
+            .map_or(self.drift, |(_, mode)| *mode)
+    }
+
+    /// Whether a rule leaves the field alone on this day.
+    pub fn ignores(&self, path: &Pointer, today: jiff::civil::Date) -> bool {
+        self.ignore
+            .iter()
+            .any(|rule| rule.path.matches(path) && rule.until.is_none_or(|until| today <= until))
+    }
+}
+
+/// What a moved image alias does to instances made from it.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum OnImageChange {
+    /// Nothing.
+    #[default]
+    Ignore,
+    /// The root file system is made anew.
+    Rebuild,
+    /// The instance is made anew.
+    Recreate,
+}
+
+/// When a restart that a change needs is done.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum OnRestartNeeded {
+    /// When somebody restarts it.
+    #[default]
+    Wait,
+    /// In the next window.
+    Window,
+    /// At once.
+    Now,
+}

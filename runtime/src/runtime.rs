@@ -1,0 +1,177 @@
+//! The seam between deciding and doing: [`Runtime`] (observe, perform) and [`Operate`] (work with an instance).
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use manifests::action::Action;
+use manifests::desired::DesiredSet;
+use manifests::feature::Capabilities;
+use manifests::id::Address;
+use manifests::observed::{Item, ObservedSet};
+
+use crate::error::RuntimeError;
+
+/// What surrounds one deed.
+pub struct Context<'a> {
+    /// Set when a person asked to leave: no new waits are begun.
+    pub cancel: &'a AtomicBool,
+    /// How long an orderly stop, a start or a wait may take at most.
+    pub timeout: Duration,
+    /// The time of the deed, for records.
+    pub now: jiff::Timestamp,
+    /// Told the phase: `unpacking`, `starting`.
+    pub progress: &'a (dyn Fn(&str) + Sync),
+}
+
+/// What a deed came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Effected {
+    /// It was done.
+    Done,
+    /// It was so already.
+    NotNeeded,
+    /// It was accepted and is in force after a restart.
+    NextStart,
+}
+
+/// An engine. Every action is idempotent and may be performed again after a crash at any point inside it.
+pub trait Runtime: Send + Sync {
+    /// What this host can do.
+    ///
+    /// # Errors
+    /// The host could not be asked.
+    fn capabilities(&self) -> Result<Capabilities, RuntimeError>;
+
+    /// Everything there is, read from the world. What cannot be read is in the answer as unseen or unclear.
+    ///
+    /// # Errors
+    /// The engine is out of reach as a whole.
+    fn observe(&self) -> Result<ObservedSet, RuntimeError>;
+
+    /// One object as [`Runtime::observe`] would say it; none if it is not there. For the look before and after a deed.
+    ///
+    /// # Errors
+    /// It could not be told whether it is there.
+    fn look(&self, address: &Address) -> Result<Option<Item>, RuntimeError>;
+
+    /// Does one thing to one object. `desired` holds the object itself and what it refers to.
+    ///
+    /// # Errors
+    /// It was not done, or not to its end; what was begun is found by the next observation.
+    fn perform(
+        &self,
+        action: &Action,
+        desired: &DesiredSet,
+        context: &Context<'_>,
+    ) -> Result<Effected, RuntimeError>;
+
+    /// Derived things of many objects at once (firewall rulesets, DHCP reservations), once after a batch of deeds.
+    ///
+    /// # Errors
+    /// Some of it could not be put in force; the next observation says which.
+    fn settle(&self, context: &Context<'_>) -> Result<(), RuntimeError>;
+}
+
+/// How a command ran inside an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It ended by itself with this code.
+    Code(u8),
+    /// A signal ended it.
+    Signal(u8),
+}
+
+/// A command to run inside an instance.
+#[derive(Debug, Clone)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Added to the environment.
+    pub environment: Vec<(String, String)>,
+    /// The folder in which it runs; `/root` or `/` where none is said.
+    pub directory: Option<String>,
+    /// The user inside.
+    pub uid: u32,
+    /// The group inside.
+    pub gid: u32,
+    /// Whether it gets a terminal of the instance's own.
+    pub terminal: bool,
+}
+
+/// What an instance uses now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Processor time since its start, in microseconds.
+    pub cpu_microseconds: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+}
+
+/// What `keel file` reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInside {
+    /// The bytes.
+    pub content: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// The user inside.
+    pub uid: u32,
+    /// The group inside.
+    pub gid: u32,
+}
+
+/// Work with one instance.
+pub trait Operate {
+    /// Runs a command to its end; its streams are these descriptors.
+    ///
+    /// # Errors
+    /// The instance does not run, or the command could not be started in it.
+    fn exec(
+        &self,
+        instance: &Address,
+        request: &ExecRequest,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> Result<ExitStatus, RuntimeError>;
+
+    /// Connects these descriptors to its console until the input ends or the detach byte (Ctrl-A q) comes.
+    ///
+    /// # Errors
+    /// It does not run, or its shim does not answer.
+    fn console(&self, instance: &Address, streams: [BorrowedFd<'_>; 2])
+    -> Result<(), RuntimeError>;
+
+    /// What its console printed, the newest `limit` bytes; also of a stopped one.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    fn console_log(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError>;
+
+    /// What it uses now.
+    ///
+    /// # Errors
+    /// It does not run.
+    fn usage(&self, instance: &Address) -> Result<Usage, RuntimeError>;
+
+    /// Reads a file inside it.
+    ///
+    /// # Errors
+    /// There is no such file, or it is not a regular one.
+    fn read_file(&self, instance: &Address, path: &str) -> Result<FileInside, RuntimeError>;
+
+    /// Writes a file inside it.
+    ///
+    /// # Errors
+    /// Its folder is not there and `create_folders` is false, or the kernel refuses.
+    fn write_file(
+        &self,
+        instance: &Address,
+        path: &str,
+        file: &FileInside,
+        create_folders: bool,
+    ) -> Result<(), RuntimeError>;
+}
