@@ -135,6 +135,21 @@ pub fn write_durably(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result<(
     result
 }
 
+/// Replaces a file so that a reader sees the old or the new content, also after `kill -9`; a power cut may leave
+/// an empty file. For what the next start throws away anyway.
+///
+/// # Errors
+/// The first step that failed, with its path.
+pub fn write_atomically(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result<(), PathError> {
+    let path = path.as_ref();
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(name);
+    fs::write(&temporary, data).at("write to", &temporary)?;
+    fs::rename(&temporary, path).at("rename to", path)
+}
+
 /// Creates one folder; one that is there already is fine.
 ///
 /// # Errors

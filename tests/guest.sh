@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# Runs the host tests in a Debian 12 guest with its own kernel (6.1) and cgroup 2 alone, under QEMU.
+# Without KVM unless KEEL_GUEST_ACCEL says otherwise: a /dev/kvm that is there may not work.
+#
+#   tests/guest.sh ARCHIVE [NEXTEST-ARGUMENT …]
+#
+# ARCHIVE is what `cargo nextest archive` wrote. The guest's disk is built once (about two minutes) into .cache/guest,
+# never mounted on the host, and thrown away changes after each run. Prints the guest's output; exits with its code.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/.."
+archive=$(readlink -f "$1")
+shift
+cache=$PWD/.cache/guest
+mkdir -p "$cache"
+
+need() { command -v "$1" >/dev/null || { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null; }; }
+need qemu-system-x86_64 qemu-system-x86
+need mmdebstrap mmdebstrap
+need cpio cpio
+need busybox busybox-static
+
+build() {
+  local tree=$cache/tree
+  rm -rf "$tree" "$cache/disk.tar"
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,squashfs-tools,procps,kmod,util-linux,libseccomp2,attr,netbase,git,conntrack,initramfs-tools- \
+    bookworm "$cache/disk.tar"
+  mkdir "$tree"
+  tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner
+  rm "$cache/disk.tar"
+
+  cat >"$tree/usr/local/sbin/guest-init" <<'INIT'
+#!/bin/bash
+# PID 1 of the guest: a cgroup-2-only host that runs what is shared at /mnt/share/run and powers off.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
+mkdir -p /dev/pts /dev/shm /mnt/share
+mount -t devpts -o ptmxmode=0666 devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t tmpfs tmpfs /run
+mount -t tmpfs -o size=70% tmpfs /tmp
+ln -sf /proc/self/fd /dev/fd
+ip link set lo up
+modprobe -a loop overlay veth bridge tun nf_tables 9p 2>/dev/null
+mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /mnt/share
+bash /mnt/share/run >/mnt/share/output 2>&1 </dev/null
+echo $? >/mnt/share/code
+sync
+echo o >/proc/sysrq-trigger
+sleep 10
+INIT
+  chmod 755 "$tree/usr/local/sbin/guest-init"
+
+  local kernel early=$cache/early module
+  kernel=$(basename "$tree"/usr/lib/modules/*)
+  rm -rf "$early"
+  mkdir -p "$early"/{bin,modules,proc,sys,dev,root}
+  cp "$(command -v busybox)" "$early/bin/busybox"
+  : >"$early/modules/order"
+  for module in virtio_pci virtio_blk ext4 crc32c_generic; do
+    chroot "$tree" modprobe -S "$kernel" --show-depends "$module" | awk '$1 == "insmod" {print $2}' | while read -r file; do
+      [ -e "$early/modules/$(basename "$file")" ] || { cp "$tree$file" "$early/modules/" && basename "$file" >>"$early/modules/order"; }
+    done
+  done
+  cat >"$early/init" <<'EARLY'
+#!/bin/busybox sh
+/bin/busybox --install -s /bin
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev
+for module in $(cat /modules/order); do insmod /modules/$module 2>/dev/null; done
+tries=0
+while [ ! -b /dev/vda ] && [ $tries -lt 200 ]; do sleep 0.1; tries=$((tries + 1)); done
+mount -t ext4 /dev/vda /root
+umount /proc /sys
+mount -o move /dev /root/dev
+exec switch_root /root /usr/local/sbin/guest-init
+EARLY
+  chmod 755 "$early/init"
+  (cd "$early" && find . | cpio --quiet -o -H newc | gzip -1) >"$cache/early.gz"
+  cp "$tree"/boot/vmlinuz-* "$cache/kernel"
+  mke2fs -q -t ext4 -d "$tree" "$cache/disk.part" 3G >/dev/null
+  rm -rf "$tree" "$early"
+  mv "$cache/disk.part" "$cache/disk"
+}
+[ -e "$cache/disk" ] || build
+
+share=$(mktemp -d)
+trap 'rm -rf "$share"' EXIT
+cp "$archive" "$share/archive.tar.zst"
+cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
+# The workspace's own files that tests read (examples, goldens); never the target folder.
+git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
+{
+  echo 'mkdir -p /var/tmp/workspace && cd /var/tmp/workspace && tar -xf /mnt/share/workspace.tar'
+  echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1'
+  printf '/mnt/share/cargo-nextest nextest run --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
+  printf ' %q' "$@"
+  echo
+} >"$share/run"
+
+timeout "${KEEL_GUEST_TIMEOUT:-1200}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35,accel="${KEEL_GUEST_ACCEL:-tcg}" -cpu max \
+  -m 3072 -smp 2 -kernel "$cache/kernel" -initrd "$cache/early.gz" \
+  -append 'console=ttyS0 quiet no_timer_check panic=-1' \
+  -drive if=none,id=disk,file="$cache/disk",format=raw,cache=unsafe,snapshot=on -device virtio-blk-pci,drive=disk \
+  -virtfs local,path="$share",mount_tag=share,security_model=none \
+  -display none -serial file:"$cache/console" -no-reboot || true
+[ -e "$share/output" ] && cat "$share/output"
+[ -e "$share/code" ] || { echo "the guest did not finish; its console:" >&2; tail -20 "$cache/console" >&2; exit 1; }
+exit "$(cat "$share/code")"
