@@ -1,3 +1,6 @@
 //! The only home of `unsafe`: safe functions and guards over the kernel's newer calls, one file a subject.
 
+pub mod beneath;
 pub mod command;
+pub mod mount_table;
+pub mod remove_tree;
