@@ -1,1 +1,27 @@
-//! Images: a content store of unpacked layers, aliases and fingerprints.
+//! Images: a content store of unpacked root file systems, aliases and fingerprints.
+//!
+//! An archive is a stranger's: it is parsed with limits (`limits`), its entries are written by one writer that cannot leave
+//! its folder (`tree_writer`), and only harmless attributes are kept (`attributes`). The store (`store`) shows an image
+//! only when it is complete and on disk.
+//!
+//! To add a source: a variant of [`ImageSource`], an arm in `store.rs::import`, a file here that fills a `TreeWriter`.
+
+pub mod aliases;
+mod attributes;
+mod builtin;
+mod copy;
+mod error;
+mod limits;
+pub mod record;
+mod store;
+#[cfg(test)]
+mod store_tests;
+mod tree_digest;
+mod tree_writer;
+mod walk;
+
+pub use aliases::Alias;
+pub use error::{ImageError, Refusal};
+pub use limits::Limits;
+pub use record::{Form, ImageProperties, ImageRecord};
+pub use store::{GoOn, ImageSource, ImageStore, Images, Imported};

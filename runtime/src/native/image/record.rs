@@ -1,0 +1,81 @@
+//! `image.json`: what the store knows about an image beside its files.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the file's form that is written.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// One image of the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageRecord {
+    /// [`FORMAT_VERSION`] of the writer.
+    pub format_version: u32,
+    /// 64 lower-case hexadecimal digits. Of an archive: SHA-256 of the file (split images: of both, metadata first), as
+    /// Incus has it. Of a folder: the digest of its tree. Of the built-in: of the busybox and the recipe.
+    pub fingerprint: String,
+    /// Where it came from, for people: `builtin: busybox`, a path, or an address without credentials.
+    pub source: String,
+    /// What the source turned out to be.
+    pub form: Form,
+    /// Bytes of the archive as it was read; 0 for a folder.
+    pub packed_bytes: u64,
+    /// Bytes of file content.
+    pub unpacked_bytes: u64,
+    /// Files, folders and links.
+    pub entries: u64,
+    /// SHA-256 over names, attributes and contents of the tree, for `verify`.
+    pub tree_digest: String,
+    /// What the image says about itself.
+    pub properties: ImageProperties,
+    /// What was not taken over, with reasons; at most 100 lines.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// How many things were not taken over.
+    #[serde(default)]
+    pub left_out_count: u64,
+}
+
+/// What an import was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// Made here from the host's busybox.
+    Builtin,
+    /// A folder that was copied.
+    Folder,
+    /// An archive of a root file system.
+    Plain,
+    /// An archive with `config.json` and `rootfs/` (an OCI runtime bundle).
+    OciBundle,
+    /// An archive of an OCI image layout, flattened.
+    OciLayout,
+    /// LXD/Incus: `metadata.yaml` and `rootfs/` in one archive.
+    Unified,
+    /// LXD/Incus: metadata and root file system in two files.
+    Split,
+    /// A squashfs of a root file system.
+    Squashfs,
+}
+
+/// What an image says about itself; all of it is a stranger's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ImageProperties {
+    /// `x86_64`, `aarch64`, … (kernel names); OCI's `amd64`, `arm64` are translated.
+    pub architecture: Option<String>,
+    /// What to run as process 1, with arguments; empty: `/sbin/init`.
+    pub command: Vec<String>,
+    /// Variables of process 1.
+    pub environment: BTreeMap<String, String>,
+    /// Folder in which process 1 starts.
+    pub working_dir: Option<String>,
+    /// `uid[:gid]` or names, as OCI spells it.
+    pub user: Option<String>,
+    /// The signal that asks process 1 for an orderly stop (`SIGUSR2`, `SIGRTMIN+3`).
+    pub stop_signal: Option<String>,
+    /// Free words: `description`, `os`, `release`, `variant`, …
+    pub words: BTreeMap<String, String>,
+}
