@@ -29,7 +29,7 @@ pub struct RuntimeError {
     /// What was being done: `start`, `create the bridge`.
     pub doing: String,
     /// To which object, where it was one.
-    pub object: Option<Address>,
+    pub object: Option<Box<Address>>,
     /// What the caller does next.
     pub class: Class,
     /// Why it failed.
@@ -54,7 +54,7 @@ impl RuntimeError {
     /// Names the object.
     #[must_use]
     pub fn of(mut self, object: &Address) -> Self {
-        self.object = Some(object.clone());
+        self.object = Some(Box::new(object.clone()));
         self
     }
 }

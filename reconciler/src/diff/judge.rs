@@ -1,0 +1,245 @@
+//! One object: which fields differ, which of them are left alone, and a digest of the finding.
+
+use manifests::change::{Cause, FieldChange};
+use manifests::desired::Resource;
+use manifests::kind::Spec;
+use manifests::lifecycle::{DriftMode, Extras, OnImageChange};
+use manifests::observed::{Item, Unseen};
+use manifests::pointer::Pointer;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::Kept;
+use super::cause::LastApplied;
+use super::known::Owned;
+
+/// Maps whose entries a person may add by hand; `lifecycle.extras` says what is done about those.
+const EXTRAS: &[&str] = &[
+    "/spec/devices/*",
+    "/spec/config/*",
+    "/spec/user/*",
+    "/spec/environment/*",
+    "/spec/sysctl/*",
+    "/spec/credentials/*",
+];
+
+/// The fields of one object, sorted by what is done about them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Judged {
+    /// To be changed.
+    pub changes: Vec<FieldChange>,
+    /// Told and not touched.
+    pub told: Vec<FieldChange>,
+    /// Left as they live.
+    pub kept: Vec<Kept>,
+    /// Not compared, since they could not be read.
+    pub unseen: Vec<Unseen>,
+}
+
+/// Compares one manifest with its live object.
+pub fn judge(
+    resource: &Resource,
+    item: &Item,
+    owned: Option<&Owned>,
+    now: jiff::Timestamp,
+) -> Judged {
+    let mut judged = Judged {
+        unseen: item.unseen.clone(),
+        ..Judged::default()
+    };
+    let found = resource.spec.compare(&item.spec);
+    let last = if found.is_empty() {
+        LastApplied::Unknown
+    } else {
+        LastApplied::of(resource, owned)
+    };
+    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let lifecycle = &resource.lifecycle;
+    for mut change in found {
+        let hidden = item
+            .unseen
+            .iter()
+            .any(|unseen| unseen.path.covers(&change.path) || change.path.covers(&unseen.path));
+        if hidden {
+            continue;
+        }
+        change.cause = last.cause(&change);
+        let kept = Kept {
+            path: change.path.clone(),
+            live: change.before.clone(),
+        };
+        if lifecycle.ignores(&change.path, today) {
+            judged.kept.push(kept);
+        } else if is_extra(&change, &last) {
+            change.cause = Cause::Drifted;
+            match lifecycle.extras {
+                Extras::Remove => judged.changes.push(change),
+                Extras::Warn => {
+                    judged.kept.push(kept);
+                    judged.told.push(change);
+                }
+                Extras::Ignore => judged.kept.push(kept),
+            }
+        } else if change.cause == Cause::Drifted && is_image(&change) {
+            // The manifest names the same alias as before; what it stands for moved.
+            change.cause = Cause::Image;
+            match lifecycle.on_image_change {
+                OnImageChange::Ignore => judged.kept.push(kept),
+                OnImageChange::Rebuild | OnImageChange::Recreate => judged.changes.push(change),
+            }
+        } else if change.cause == Cause::Drifted {
+            match lifecycle.drift_of(&change.path) {
+                DriftMode::Correct => judged.changes.push(change),
+                DriftMode::Warn => {
+                    judged.kept.push(kept);
+                    judged.told.push(change);
+                }
+                DriftMode::Ignore => judged.kept.push(kept),
+            }
+        } else {
+            judged.changes.push(change);
+        }
+    }
+    judged
+        .changes
+        .extend(remembered_changes(resource, item, owned));
+    judged
+}
+
+/// `prune` and `protect` count after the manifest is gone, so a change of them is a change of the object.
+fn remembered_changes(
+    resource: &Resource,
+    item: &Item,
+    owned: Option<&Owned>,
+) -> impl Iterator<Item = FieldChange> {
+    let before = item.mark.as_ref().and(
+        item.remembered
+            .or_else(|| owned.and_then(|owned| owned.remembered)),
+    );
+    let lifecycle = &resource.lifecycle;
+    let prune = before
+        .filter(|before| before.prune != lifecycle.prune)
+        .map(|before| {
+            (
+                "/lifecycle/prune",
+                manifests::change::shown(&before.prune),
+                manifests::change::shown(&lifecycle.prune),
+            )
+        });
+    let protect = before
+        .filter(|before| before.protect != lifecycle.protect)
+        .map(|before| {
+            (
+                "/lifecycle/protect",
+                Value::Bool(before.protect),
+                Value::Bool(lifecycle.protect),
+            )
+        });
+    [prune, protect]
+        .into_iter()
+        .flatten()
+        .map(|(path, before, after)| FieldChange {
+            path: Pointer::new(path),
+            before,
+            after,
+            cause: Cause::Edited,
+        })
+}
+
+/// An entry that is there, that the manifest does not have, and that we did not put there. Where nothing is known of
+/// the last apply it counts as added by hand: leaving is safer than removing.
+fn is_extra(change: &FieldChange, last: &LastApplied) -> bool {
+    change.after.is_null()
+        && (!last.is_known() || last.cause(change) == Cause::Drifted)
+        && EXTRAS.iter().any(|pattern| {
+            let pattern = Pointer::new(pattern);
+            pattern.matches(&change.path) && pattern.steps().count() == change.path.steps().count()
+        })
+}
+
+fn is_image(change: &FieldChange) -> bool {
+    Pointer::new("/spec/image").covers(&change.path)
+}
+
+/// The digest of what was found about an object that is wanted: its identity and the managed fields that differ. The
+/// same digest later means that nothing that matters to a plan has moved.
+pub fn fingerprint(item: &Item, changes: &[FieldChange]) -> String {
+    let mut hash = begin(item);
+    for change in changes {
+        hash.update(change.path.as_str());
+        hash.update([0]);
+        hash.update(change.before.to_string());
+        hash.update([0]);
+    }
+    hex::encode(&hash.finalize()[..16])
+}
+
+/// The digest of an object that is to go: its identity and all of its spec but whether it runs.
+pub fn fingerprint_of_orphan(item: &Item) -> String {
+    let mut hash = begin(item);
+    let mut spec = item.spec.to_value();
+    if let Some(fields) = spec.as_object_mut() {
+        fields.shift_remove("state");
+    }
+    hash.update(spec.to_string());
+    hex::encode(&hash.finalize()[..16])
+}
+
+fn begin(item: &Item) -> Sha256 {
+    let mut hash = Sha256::new();
+    hash.update(item.address.to_string());
+    hash.update([0, u8::from(item.complete)]);
+    if let Some(mark) = &item.mark {
+        hash.update(mark.to_string());
+    }
+    hash.update([0]);
+    hash
+}
+
+/// The spec with the kept fields as they live, so that applying leaves them alone as well.
+///
+/// # Errors
+/// A live value does not fit the type of its field.
+pub fn overlay(spec: &Spec, kept: &[Kept]) -> Result<Spec, serde_json::Error> {
+    if kept.is_empty() {
+        return Ok(spec.clone());
+    }
+    let mut value = spec.to_value();
+    for field in kept {
+        put(&mut value, field);
+    }
+    Spec::deserialize(spec.kind(), value)
+}
+
+/// Puts one value at its place below `/spec`; null takes a field out. Steps that are not there are made.
+fn put(spec: &mut Value, field: &Kept) {
+    let steps: Vec<String> = field.path.steps().skip(1).collect();
+    let Some((last, above)) = steps.split_last() else {
+        return;
+    };
+    let mut at = spec;
+    for step in above {
+        if at.is_null() {
+            *at = Value::Object(serde_json::Map::new());
+        }
+        let next = match at {
+            Value::Object(map) => map.entry(step.clone()).or_insert(Value::Null),
+            Value::Array(list) => match step.parse::<usize>().ok().and_then(|n| list.get_mut(n)) {
+                Some(element) => element,
+                None => return,
+            },
+            _ => return,
+        };
+        at = next;
+    }
+    if at.is_null() {
+        *at = Value::Object(serde_json::Map::new());
+    }
+    if let Value::Object(map) = at {
+        if field.live.is_null() {
+            map.shift_remove(last);
+        } else {
+            map.insert(last.clone(), field.live.clone());
+        }
+    }
+}

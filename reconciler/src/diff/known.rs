@@ -1,0 +1,87 @@
+//! [`Known`]: what we remember of earlier applies: what is ours, and what we last meant.
+//!
+//! It is an index, not the truth: who owns what stands on the live objects, and a lost database is rebuilt from there.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use manifests::diagnostic::Origin;
+use manifests::id::{Address, SourceName, Uid};
+use manifests::observed::Remembered;
+use manifests::pointer::Pointer;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A change that was accepted and is in force after a restart.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartPending {
+    /// Which field.
+    pub path: Pointer,
+    /// What it will be.
+    pub wanted: Value,
+    /// Since when it waits.
+    pub since: jiff::Timestamp,
+}
+
+/// Drift of one field that was seen and not yet mended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftSeen {
+    /// Which field.
+    pub path: Pointer,
+    /// When it was seen first.
+    pub first: jiff::Timestamp,
+    /// When it was seen last.
+    pub last: jiff::Timestamp,
+    /// How many times it was found.
+    pub times: u32,
+}
+
+/// One object of ours as last applied.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owned {
+    /// Its identity.
+    pub uid: Uid,
+    /// Whose it is.
+    pub source: SourceName,
+    /// Its name.
+    pub address: Address,
+    /// The spec that was last applied, as JSON text; none after the database was rebuilt from marks.
+    pub spec: Option<String>,
+    /// Where it was declared.
+    pub origin: Option<Origin>,
+    /// What it needed.
+    pub needs: Vec<Address>,
+    /// What happens to it when its manifest is gone.
+    pub remembered: Option<Remembered>,
+    /// What waits for a restart.
+    pub restart_pending: Vec<RestartPending>,
+    /// What drifted and since when.
+    pub drift: Vec<DriftSeen>,
+}
+
+/// One source as last applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KnownSource {
+    /// Its name.
+    pub name: SourceName,
+    /// The folder that it came from.
+    pub root: PathBuf,
+    /// The commit.
+    pub revision: Option<String>,
+    /// When it was last applied.
+    pub applied_at: jiff::Timestamp,
+}
+
+/// All that is remembered.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// Grows with every apply that may have changed something: a plan made for an older one is stale.
+    pub generation: u64,
+    /// Our objects.
+    pub owned: BTreeMap<Uid, Owned>,
+    /// The sources.
+    pub sources: BTreeMap<SourceName, KnownSource>,
+}

@@ -1,0 +1,259 @@
+//! Which live object belongs to which manifest: by the mark on it, by its name, by a name it had before.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use manifests::desired::{DesiredSet, Resource};
+use manifests::id::{Address, SourceName, Uid};
+use manifests::observed::{Item, ObservedSet, Trashed};
+
+use super::known::Known;
+
+/// What was found for one manifest.
+#[derive(Debug, Clone)]
+pub(super) enum Pair<'a> {
+    Nothing,
+    Trashed(&'a Trashed),
+    Unclear(String),
+    Foreign(&'a Item),
+    OtherSource(&'a Item, SourceName),
+    Ours(&'a Item),
+}
+
+/// All pairs of a set.
+pub(super) struct Pairing<'a> {
+    pairs: BTreeMap<Address, Pair<'a>>,
+    orphans: Vec<(&'a Item, Option<String>)>,
+}
+
+impl<'a> Pairing<'a> {
+    /// Pairs each manifest with at most one live object, and each live object of this source with at most one manifest.
+    pub(super) fn new(desired: &DesiredSet, observed: &'a ObservedSet, known: &Known) -> Self {
+        let seen = Seen::new(desired, observed, known);
+        let mut taken: HashSet<Uid> = HashSet::new();
+        let mut pairs = BTreeMap::new();
+        // Renames first: an object that moves away must not be taken for the one that gets its old name.
+        for resource in desired.resources.values() {
+            if let Some((item, uid)) = seen.renamed_to(resource, desired) {
+                if taken.insert(uid) {
+                    pairs.insert(resource.address.clone(), Pair::Ours(item));
+                }
+            }
+        }
+        for resource in desired.resources.values() {
+            if pairs.contains_key(&resource.address) {
+                continue;
+            }
+            let pair = seen.find(resource, &taken);
+            if let Pair::Ours(Item {
+                mark: Some(mark), ..
+            }) = &pair
+            {
+                taken.insert(mark.uid);
+            }
+            pairs.insert(resource.address.clone(), pair);
+        }
+        let mut orphans: Vec<(&Item, Option<String>)> = seen
+            .ours
+            .iter()
+            .filter(|(uid, _)| !taken.contains(*uid))
+            .map(|(_, item)| (*item, None))
+            .chain(
+                seen.doubles
+                    .iter()
+                    .map(|item| (*item, Some("another object bears the same mark".to_owned()))),
+            )
+            .collect();
+        orphans.sort_by(|a, b| a.0.address.cmp(&b.0.address));
+        Self { pairs, orphans }
+    }
+
+    /// The pair of a manifest.
+    pub(super) fn of(&self, address: &Address) -> Pair<'a> {
+        self.pairs.get(address).cloned().unwrap_or(Pair::Nothing)
+    }
+
+    /// Live objects of this source that no manifest wants, by address, with a doubt where there is one.
+    pub(super) fn orphans(self) -> impl Iterator<Item = (&'a Item, Option<String>)> {
+        self.orphans.into_iter()
+    }
+}
+
+/// Indexes over what was seen.
+struct Seen<'a> {
+    source: SourceName,
+    at: HashMap<&'a Address, &'a Item>,
+    ours: BTreeMap<Uid, &'a Item>,
+    doubles: Vec<&'a Item>,
+    unclear: HashMap<&'a Address, &'a str>,
+    trash: HashMap<&'a Address, &'a Trashed>,
+    /// Where each of our objects was last applied.
+    known: HashMap<Address, Uid>,
+    /// Which manifests had a name before.
+    claimants: HashMap<Address, Vec<Address>>,
+}
+
+impl<'a> Seen<'a> {
+    fn new(desired: &DesiredSet, observed: &'a ObservedSet, known: &Known) -> Self {
+        let source = desired.source.name.clone();
+        let mut ours: BTreeMap<Uid, &'a Item> = BTreeMap::new();
+        let mut doubles = Vec::new();
+        for item in &observed.items {
+            let Some(mark) = item.mark.as_ref().filter(|mark| mark.source == source) else {
+                continue;
+            };
+            // A copy made by hand copies the mark as well. The one at the remembered name is the original; of the
+            // other nothing is certain, so it is never deleted.
+            let original = known.owned.get(&mark.uid).map(|owned| &owned.address);
+            match ours.get(&mark.uid) {
+                None => {
+                    ours.insert(mark.uid, item);
+                }
+                Some(first) if original == Some(&item.address) => {
+                    doubles.push(*first);
+                    ours.insert(mark.uid, item);
+                }
+                Some(_) => doubles.push(item),
+            }
+        }
+        // The newest of several deletions of one name.
+        let mut trash: HashMap<&'a Address, &'a Trashed> = HashMap::new();
+        for trashed in observed
+            .trash
+            .iter()
+            .filter(|trashed| trashed.mark.source == source)
+        {
+            trash
+                .entry(&trashed.address)
+                .and_modify(|other| {
+                    if (other.deleted_at, other.mark.uid) < (trashed.deleted_at, trashed.mark.uid) {
+                        *other = trashed;
+                    }
+                })
+                .or_insert(trashed);
+        }
+        let mut claimants: HashMap<Address, Vec<Address>> = HashMap::new();
+        for resource in desired.resources.values() {
+            for previous in &resource.previous {
+                claimants
+                    .entry(previous.clone())
+                    .or_default()
+                    .push(resource.address.clone());
+            }
+        }
+        Self {
+            claimants,
+            at: observed
+                .items
+                .iter()
+                .map(|item| (&item.address, item))
+                .collect(),
+            unclear: observed
+                .unclear
+                .iter()
+                .map(|unclear| (&unclear.address, unclear.why.as_str()))
+                .collect(),
+            known: known
+                .owned
+                .values()
+                .filter(|owned| owned.source == source)
+                .map(|owned| (owned.address.clone(), owned.uid))
+                .collect(),
+            source,
+            ours,
+            doubles,
+            trash,
+        }
+    }
+
+    /// Our object that lives at an address and is the only bearer of its mark.
+    fn ours_at(&self, address: &Address) -> Option<(&'a Item, Uid)> {
+        let item = *self.at.get(address)?;
+        let mark = item
+            .mark
+            .as_ref()
+            .filter(|mark| mark.source == self.source)?;
+        self.ours
+            .get(&mark.uid)
+            .is_some_and(|own| own.address == item.address)
+            .then_some((item, mark.uid))
+    }
+
+    /// The object that `previousNames` gives to a manifest: one of ours, which lives under a name it had before that
+    /// no other manifest wants, or whose own manifest is renamed in turn.
+    fn renamed_to(&self, resource: &Resource, desired: &DesiredSet) -> Option<(&'a Item, Uid)> {
+        if self.at.contains_key(&resource.address) && !self.leaves(&resource.address, desired, 0) {
+            return None;
+        }
+        resource.previous.iter().find_map(|previous| {
+            let found = self.ours_at(previous)?;
+            let free =
+                !desired.resources.contains_key(previous) || self.leaves(previous, desired, 0);
+            free.then_some(found)
+        })
+    }
+
+    /// Whether our object at this wanted name is the old one of another manifest that nothing lives under yet, while
+    /// the manifest of this name has an old one of its own: `a → b` while `b → c`.
+    fn leaves(&self, address: &Address, desired: &DesiredSet, depth: usize) -> bool {
+        let Some(resource) = desired.resources.get(address) else {
+            return false;
+        };
+        if resource.previous.is_empty() || depth > 16 || self.ours_at(address).is_none() {
+            return false;
+        }
+        let wanted_elsewhere = self
+            .claimants
+            .get(address)
+            .into_iter()
+            .flatten()
+            .any(|other| {
+                other != address
+                    && (!self.at.contains_key(other) || self.leaves(other, desired, depth + 1))
+            });
+        wanted_elsewhere
+            && resource.previous.iter().any(|previous| {
+                self.ours_at(previous).is_some() && !desired.resources.contains_key(previous)
+                    || (desired.resources.contains_key(previous)
+                        && self.leaves(previous, desired, depth + 1))
+            })
+    }
+
+    fn find(&self, resource: &Resource, taken: &HashSet<Uid>) -> Pair<'a> {
+        let address = &resource.address;
+        let free = |found: &(&'a Item, Uid)| !taken.contains(&found.1);
+        if let Some((item, _)) = self.ours_at(address).filter(free) {
+            return Pair::Ours(item);
+        }
+        // Somebody gave our object another name: the mark on it says which one it is.
+        let moved = self
+            .known
+            .get(address)
+            .and_then(|uid| self.ours.get(uid).map(|item| (*item, *uid)))
+            .filter(free);
+        if let Some((item, _)) = moved {
+            return Pair::Ours(item);
+        }
+        if let Some(why) = self.unclear.get(address) {
+            return Pair::Unclear((*why).to_owned());
+        }
+        match self.at.get(address).copied() {
+            Some(item) => match &item.mark {
+                None => Pair::Foreign(item),
+                Some(mark) if mark.source != self.source => {
+                    Pair::OtherSource(item, mark.source.clone())
+                }
+                Some(mark) if taken.contains(&mark.uid) => self.trashed(address),
+                Some(_) => Pair::Unclear("another object bears the same mark".to_owned()),
+            },
+            None => self.trashed(address),
+        }
+    }
+
+    fn trashed(&self, address: &Address) -> Pair<'a> {
+        match self.trash.get(address) {
+            // An identity that lives is not taken out of the trash a second time.
+            Some(trashed) if !self.ours.contains_key(&trashed.mark.uid) => Pair::Trashed(trashed),
+            _ => Pair::Nothing,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Guards: what holds a step or stops a plan.
+//!
+//! To add one: write `gates/<name>.rs` with a `GATE`, name it in [`GATES`], and describe it in its `explanation`, which
+//! `keel explain` prints.
+
+mod allowed;
+mod budget;
+mod data_loss;
+mod dependency;
+mod empty_source;
+mod forbidden;
+mod foreign;
+mod moved_source;
+mod protected;
+mod unclear;
+mod window;
+
+use std::collections::BTreeMap;
+
+use manifests::diagnostic::Code;
+use manifests::observed::Item;
+
+use super::order::Edges;
+use super::steps::{Candidate, gates_data};
+use super::{Because, PlanInput, Step};
+use crate::diff::Difference;
+
+/// What a guard looks at.
+pub struct Subject<'a> {
+    /// The step.
+    pub step: &'a Step,
+    /// How its object stands.
+    pub difference: &'a Difference<'a>,
+}
+
+impl Subject<'_> {
+    /// Whether the object holds data of its own.
+    pub fn holds_data(&self) -> bool {
+        self.difference.live.is_some_and(gates_data)
+    }
+
+    /// The live object.
+    pub const fn live(&self) -> Option<&Item> {
+        self.difference.live
+    }
+}
+
+/// How a guard works.
+#[derive(Clone, Copy)]
+pub enum Check {
+    /// It holds single steps.
+    Holds(fn(&Subject<'_>, &PlanInput<'_>) -> Option<Because>),
+    /// It stops the whole plan, seeing all steps that nothing holds.
+    Stops(fn(&[Subject<'_>], &PlanInput<'_>) -> Option<Because>),
+    /// It holds steps for the sake of other held steps.
+    Spreads,
+}
+
+/// One guard.
+#[derive(Clone, Copy)]
+pub struct Gate {
+    /// Its stable code.
+    pub code: Code,
+    /// Its name.
+    pub title: &'static str,
+    /// What it protects and what the way out is.
+    pub explanation: &'static str,
+    /// Whether `--approve` passes it.
+    pub approvable: bool,
+    /// How it works.
+    pub check: Check,
+}
+
+/// All guards, by code.
+pub const GATES: &[Gate] = &[
+    empty_source::GATE,
+    budget::GATE,
+    protected::GATE,
+    foreign::GATE,
+    window::GATE,
+    moved_source::GATE,
+    data_loss::GATE,
+    dependency::GATE,
+    allowed::GATE,
+    unclear::GATE,
+    forbidden::GATE,
+];
+
+/// Held candidates by index.
+pub(super) type Holds = BTreeMap<usize, Vec<Because>>;
+
+/// What the guards say.
+pub(super) struct Verdict {
+    pub(super) held: Holds,
+    pub(super) stopping: Vec<Because>,
+}
+
+/// Asks every guard.
+pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) -> Verdict {
+    let subjects: Vec<Subject<'_>> = steps
+        .iter()
+        .map(|candidate| Subject {
+            step: &candidate.step,
+            difference: &input.diff.objects[candidate.difference],
+        })
+        .collect();
+    let asked = |gate: &&Gate| !(gate.approvable && input.approve.contains(gate.code.0));
+    let mut held = Holds::new();
+    for gate in GATES.iter().filter(asked) {
+        if let Check::Holds(check) = gate.check {
+            for (index, subject) in subjects.iter().enumerate() {
+                if let Some(because) = check(subject, input) {
+                    held.entry(index).or_default().push(because);
+                }
+            }
+        }
+    }
+    dependency::spread(steps, edges, &mut held);
+    let free: Vec<Subject<'_>> = subjects
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| !held.contains_key(index))
+        .map(|(_, subject)| subject)
+        .collect();
+    let stopping = GATES
+        .iter()
+        .filter(asked)
+        .filter_map(|gate| match gate.check {
+            Check::Stops(check) => check(&free, input),
+            Check::Holds(_) | Check::Spreads => None,
+        })
+        .collect();
+    Verdict { held, stopping }
+}

@@ -1,0 +1,31 @@
+//! G107: the source came from somewhere else than last time.
+
+use manifests::diagnostic::Code;
+
+use super::{Check, Gate, Subject};
+use crate::plan::{Because, PlanInput, Purpose};
+
+pub(super) const GATE: Gate = Gate {
+    code: Code("G107"),
+    title: "the source came from somewhere else than last time",
+    explanation: "A source of this name was applied here from another folder. Two trees of one name would take turns \
+                  in deleting each other's objects. Give one of them another `name` in keel.yaml, or say with \
+                  `--approve G107` that the source moved.",
+    approvable: true,
+    check: Check::Stops(check),
+};
+
+fn check(_: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
+    let source = &input.desired.source;
+    let before = input.known.sources.get(&source.name)?;
+    (input.purpose == Purpose::Apply && before.root != source.root).then(|| Because {
+        code: GATE.code,
+        message: format!(
+            "source {} was applied from {} and now comes from {}; `--approve G107` says that it moved",
+            source.name,
+            before.root.display(),
+            source.root.display()
+        ),
+        until: None,
+    })
+}

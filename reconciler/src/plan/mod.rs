@@ -1,0 +1,397 @@
+//! What to do: [`plan`] turns a [`Diff`](crate::diff::Diff) into ordered steps, and says what is held and why.
+//!
+//! It is total: it never fails, never waits, knows no clock (`now` is given) and gives the same answer to the same
+//! question. `steps` makes candidates, `gates` hold some of them, `order` sorts the rest, `explain` words the reasons,
+//! `document` is the JSON of a saved plan.
+
+pub mod effects;
+mod explain;
+pub mod gates;
+mod order;
+mod steps;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use manifests::action::{Action, Verb};
+use manifests::change::{Cause, FieldChange};
+use manifests::desired::{DesiredSet, Readiness};
+use manifests::diagnostic::{Code, Origin};
+use manifests::effect::Effect;
+use manifests::feature::Capabilities;
+use manifests::id::{Address, SourceName};
+use manifests::kind::Kind;
+use manifests::observed::{Holds, ObservedSet, Unseen};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::diff::known::Known;
+use crate::diff::{Diff, Kept};
+use effects::Effects;
+
+/// The name of a plan; also the seed of the identities that it gives to new objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PlanId(pub Uuid);
+
+impl std::fmt::Display for PlanId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// A step within its plan: its place in the order, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub u32);
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Purpose {
+    /// To bring the world to what a source wants.
+    #[default]
+    Apply,
+    /// To take down all that a source owns.
+    Destroy,
+    /// To do one thing that a person asked for.
+    Asked,
+}
+
+/// A class of steps, for `--allow`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Allow {
+    /// Something new, taken out of the trash, or taken over.
+    Create,
+    /// Nobody notices.
+    Live,
+    /// Somebody may notice.
+    Interrupting,
+    /// Something is gone afterwards.
+    Destructive,
+}
+
+impl Allow {
+    /// All classes, mildest first.
+    pub const ALL: [Self; 4] = [
+        Self::Create,
+        Self::Live,
+        Self::Interrupting,
+        Self::Destructive,
+    ];
+
+    /// The word on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Live => "live",
+            Self::Interrupting => "interrupting",
+            Self::Destructive => "destructive",
+        }
+    }
+}
+
+impl std::str::FromStr for Allow {
+    type Err = NotAClass;
+
+    fn from_str(text: &str) -> Result<Self, NotAClass> {
+        Self::ALL
+            .into_iter()
+            .find(|class| class.word() == text)
+            .ok_or_else(|| NotAClass(text.to_owned()))
+    }
+}
+
+/// A word that names no class of steps.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is none of create, live, interrupting, destructive")]
+pub struct NotAClass(String);
+
+/// What an object must look like when its step begins, or the step fails with a conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "expect", content = "digest")]
+pub enum Expectation {
+    /// Nothing lives under its name.
+    Absent,
+    /// Its managed fields are as they were: [`fingerprint`](crate::diff::fingerprint).
+    Managed(String),
+    /// All of it is as it was: [`fingerprint_of_orphan`](crate::diff::fingerprint_of_orphan).
+    Whole(String),
+    /// An earlier step of the plan makes it what it will be, or it lies in the trash.
+    Anything,
+}
+
+impl Expectation {
+    /// The digest, where there is one.
+    pub fn digest(&self) -> Option<&str> {
+        match self {
+            Self::Managed(digest) | Self::Whole(digest) => Some(digest),
+            Self::Absent | Self::Anything => None,
+        }
+    }
+}
+
+/// A change of one field and what it costs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedChange {
+    /// The change.
+    #[serde(flatten)]
+    pub change: FieldChange,
+    /// What it costs.
+    pub effect: Effect,
+}
+
+/// One deed with its reason and its prerequisites.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// Its place in the order.
+    pub id: StepId,
+    /// What is done, to which object.
+    pub action: Action,
+    /// Steps that must have succeeded before, ascending.
+    pub after: Vec<StepId>,
+    /// How far the objects of earlier steps must be before it begins.
+    pub waits: Vec<(Address, Readiness)>,
+    /// The fields that it changes, or that are the reason for it.
+    pub changes: Vec<PlannedChange>,
+    /// What it costs: the worst of its fields; none for what costs nothing to anybody (create, adopt, forget).
+    pub effect: Option<Effect>,
+    /// Why, in words without a full stop: `declared and not there`.
+    pub reason: String,
+    /// Where the object is declared; none for what is no longer declared.
+    pub origin: Option<Origin>,
+    /// Why, in one word.
+    pub cause: Cause,
+    /// What is lost with it for good; for a step into the trash what is kept there.
+    pub loss: Option<Holds>,
+    /// What the object must look like when it begins.
+    pub expects: Expectation,
+    /// Fields that it leaves as they live.
+    pub kept: Vec<Kept>,
+}
+
+impl Step {
+    /// The object.
+    pub const fn address(&self) -> &Address {
+        &self.action.address
+    }
+
+    /// The word in plans and journals: `create`, `fetch` for an image.
+    pub const fn word(&self) -> &'static str {
+        match (&self.action.verb, self.action.address.kind) {
+            (Verb::Create, Kind::Image) => "fetch",
+            (verb, _) => verb.word(),
+        }
+    }
+
+    /// Its class.
+    pub fn class(&self) -> Allow {
+        use manifests::action::Power;
+        match &self.action.verb {
+            Verb::Create | Verb::Restore | Verb::Adopt => Allow::Create,
+            Verb::Forget => Allow::Live,
+            Verb::Power {
+                power: Power::Start | Power::Unfreeze,
+            } => Allow::Live,
+            Verb::Power { .. } => Allow::Interrupting,
+            Verb::Rebuild | Verb::Replace | Verb::Trash { .. } | Verb::Delete => Allow::Destructive,
+            Verb::Update { .. } | Verb::Rename { .. } => match self.effect {
+                Some(effect) if effect.destroys() => Allow::Destructive,
+                Some(effect) if effect.interrupts() => Allow::Interrupting,
+                _ => Allow::Live,
+            },
+        }
+    }
+
+    /// Whether the object is gone afterwards, for good or into the trash.
+    pub const fn removes(&self) -> bool {
+        matches!(self.action.verb, Verb::Trash { .. } | Verb::Delete)
+    }
+}
+
+/// Why a step is held or a plan stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Because {
+    /// The guard.
+    pub code: Code,
+    /// Why, in words without a full stop, with the way out where there is one.
+    pub message: String,
+    /// When it may be done by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::Timestamp>,
+}
+
+/// A step that is not done; the others go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Held {
+    /// What would be done. Its `id` and `after` mean nothing.
+    pub step: Step,
+    /// Every guard that holds it.
+    pub because: Vec<Because>,
+}
+
+/// Changes that are accepted, or that wait for the object to be stopped, and need nobody's permission: they come into
+/// force when it is restarted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Waiting {
+    /// The object.
+    pub address: Address,
+    /// What waits.
+    pub changes: Vec<PlannedChange>,
+    /// Since when; none if it is not recorded yet.
+    pub since: Option<jiff::Timestamp>,
+}
+
+/// A difference that is told and not touched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// The object.
+    pub address: Address,
+    /// Where it is declared.
+    pub origin: Option<Origin>,
+    /// What differs.
+    pub changes: Vec<FieldChange>,
+}
+
+/// Something about an object that a person should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    /// The object.
+    pub address: Address,
+    /// In words without a full stop.
+    pub text: String,
+}
+
+/// Fields of an object that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotSeen {
+    /// The object.
+    pub address: Address,
+    /// What could not be read, and why.
+    pub unseen: Vec<Unseen>,
+}
+
+/// Where the manifests of a plan came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanSource {
+    /// The source.
+    pub name: SourceName,
+    /// Its folder.
+    pub root: PathBuf,
+    /// The commit, `+dirty` where files differ from it.
+    pub revision: Option<String>,
+    /// Why this is only a part of the source: then nothing is deleted.
+    pub partial: Option<String>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Its name.
+    pub id: PlanId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Where its manifests came from.
+    pub source: PlanSource,
+    /// The engine: `native`.
+    pub engine: String,
+    /// The host's name.
+    pub host: String,
+    /// The state folder for which it was made.
+    pub state_id: String,
+    /// The generation of the store for which it was made.
+    pub generation: u64,
+    /// When it was made.
+    pub made_at: jiff::Timestamp,
+    /// What is done, in an order that respects all prerequisites.
+    pub steps: Vec<Step>,
+    /// What is not done, and why.
+    pub held: Vec<Held>,
+    /// What waits for a restart.
+    pub waiting: Vec<Waiting>,
+    /// Guards that stop the whole plan: nothing is done while one stands.
+    pub stopping: Vec<Because>,
+    /// Differences that are told and not touched.
+    pub told: Vec<Told>,
+    /// What else is worth knowing.
+    pub notes: Vec<Note>,
+    /// What could not be read.
+    pub unseen: Vec<NotSeen>,
+    /// Objects that are as wanted.
+    pub unchanged: usize,
+}
+
+impl Plan {
+    /// Whether nothing differs: nothing to do and nothing held.
+    pub const fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.held.is_empty()
+    }
+}
+
+/// What planning needs to know.
+pub struct PlanInput<'a> {
+    /// The name of the plan.
+    pub id: PlanId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How all objects stand.
+    pub diff: &'a Diff<'a>,
+    /// What is wanted.
+    pub desired: &'a DesiredSet,
+    /// What was seen.
+    pub observed: &'a ObservedSet,
+    /// What is remembered.
+    pub known: &'a Known,
+    /// The host.
+    pub host: &'a Capabilities,
+    /// What a change of a field costs.
+    pub effects: &'a dyn Effects,
+    /// Guards that a person answers for, for this plan only.
+    pub approve: &'a BTreeSet<String>,
+    /// The classes of steps that may be done.
+    pub allow: &'a BTreeSet<Allow>,
+    /// What is deleted is not kept in the trash.
+    pub no_trash: bool,
+    /// The time.
+    pub now: jiff::Timestamp,
+}
+
+/// How long what is deleted is kept in the trash.
+pub const TRASH_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
+/// Decides what to do. See the module.
+pub fn plan(input: &PlanInput<'_>) -> Plan {
+    let found = steps::candidates(input);
+    let edges = order::edges(input, &found.steps);
+    let verdict = gates::hold(input, &found.steps, &edges);
+    let (steps, held) = order::arrange(found.steps, &edges, verdict.held);
+    let source = &input.desired.source;
+    Plan {
+        id: input.id,
+        purpose: input.purpose,
+        source: PlanSource {
+            name: source.name.clone(),
+            root: source.root.clone(),
+            revision: source.revision.clone(),
+            partial: source.partial.clone(),
+        },
+        engine: input.host.engine.to_owned(),
+        host: input.host.host.clone(),
+        state_id: input.host.state_id.clone(),
+        generation: input.known.generation,
+        made_at: input.now,
+        steps,
+        held,
+        waiting: found.waiting,
+        stopping: verdict.stopping,
+        told: found.told,
+        notes: found.notes,
+        unseen: found.unseen,
+        unchanged: found.unchanged,
+    }
+}
