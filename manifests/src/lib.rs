@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod change;
+pub mod decode;
 pub mod desired;
 pub mod diagnostic;
 pub mod effect;
@@ -18,5 +19,7 @@ pub mod kind;
 pub mod kinds;
 pub mod lifecycle;
 pub mod observed;
+pub mod parse;
 pub mod path_io;
 pub mod pointer;
+pub mod tree;
