@@ -278,6 +278,8 @@ pub enum LimitPart {
     Processes,
     /// [`Limits::io`].
     Io,
+    /// [`super::oom`].
+    OomPriority,
 }
 
 impl LimitPart {
@@ -290,6 +292,7 @@ impl LimitPart {
             Self::Hugepages => "user.keel.hugepages",
             Self::Processes => "user.keel.processes",
             Self::Io => "user.keel.io",
+            Self::OomPriority => "user.keel.oom",
         }
     }
 }
@@ -303,6 +306,7 @@ impl fmt::Display for LimitPart {
             Self::Hugepages => "hugepages",
             Self::Processes => "processes",
             Self::Io => "diskPriority",
+            Self::OomPriority => "memoryOomPriority",
         })
     }
 }

@@ -15,14 +15,19 @@ pub mod hierarchies;
 mod hugetlb;
 pub mod instance;
 pub mod io;
+pub mod lifecycle;
 pub mod limits;
 mod memory;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod on_this_host;
+pub mod oom;
 mod part;
 pub mod patience;
 mod pids;
 pub mod snapshot;
+pub mod usage;
 
 use std::path::PathBuf;
 
@@ -30,9 +35,11 @@ pub use apply::apply;
 pub use cpu_list::CpuList;
 pub use hierarchies::{Controller, Hierarchies, Version};
 pub use instance::{CgroupError, Delegation, InstanceCgroups};
+pub use lifecycle::Frozen;
 pub use limits::{LimitError, LimitPart, Limits, LimitsSeen, Seen};
 pub use patience::Patience;
 pub use snapshot::{Host, Snapshot};
+pub use usage::Usage;
 
 use part::Part;
 use snapshot::View;
