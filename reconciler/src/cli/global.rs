@@ -1,0 +1,207 @@
+//! Flags that every command takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use manifests::id::Address;
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub(super) struct GlobalOptions {
+    /// Go to this folder first.
+    #[arg(short = 'C', long, value_name = "DIR", global = true)]
+    pub(super) directory: Option<PathBuf>,
+
+    /// Where images, instances and the database live.
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        default_value = "/var/lib/keel"
+    )]
+    pub(super) state_dir: PathBuf,
+
+    /// What does the work.
+    #[arg(long, value_name = "ENGINE", global = true, default_value = "native")]
+    pub(super) engine: Engine,
+
+    /// The project in which names without one are looked up.
+    #[arg(long, value_name = "NAME", global = true, default_value = "default")]
+    pub(super) project: String,
+
+    /// Also write the machine-readable output to this file.
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) json_into: Option<PathBuf>,
+
+    /// Only these objects; a partial run deletes nothing.
+    #[arg(
+        long,
+        value_name = "KIND/NAME",
+        global = true,
+        value_delimiter = ',',
+        value_parser = address
+    )]
+    pub(super) only: Vec<Address>,
+
+    /// All but these objects; a partial run deletes nothing.
+    #[arg(
+        long,
+        value_name = "KIND/NAME",
+        global = true,
+        value_delimiter = ',',
+        value_parser = address
+    )]
+    pub(super) exclude: Vec<Address>,
+
+    /// Only objects with these labels: `tier=web,env!=test,owner`.
+    #[arg(short = 'l', long, value_name = "LABELS", global = true)]
+    pub(super) selector: Option<String>,
+
+    /// Colours.
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub(super) color: ColorWhen,
+
+    /// Say only what failed.
+    #[arg(short, long, global = true)]
+    pub(super) quiet: bool,
+
+    /// Tell what is done; twice: in detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+
+    /// How many steps run at once; absent: as many as there are processors, at least four.
+    #[arg(long, value_name = "COUNT", global = true, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(super) parallelism: Option<u16>,
+
+    /// How long one start, stop or wait may take.
+    #[arg(long, value_name = "DURATION", global = true, default_value = "2m", value_parser = duration)]
+    pub(super) timeout: Duration,
+
+    /// Never ask.
+    #[arg(long, global = true)]
+    pub(super) no_input: bool,
+}
+
+/// What does the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Engine {
+    /// Containers, bridges and pools of this host.
+    Native,
+}
+
+/// When output has colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ColorWhen {
+    /// On a terminal, unless `NO_COLOR` is set or `TERM` is dumb.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl ColorWhen {
+    /// Puts the choice in force for all output of this process.
+    pub(super) fn apply(self) {
+        let choice = match self {
+            Self::Auto => anstream::ColorChoice::Auto,
+            Self::Always => anstream::ColorChoice::Always,
+            Self::Never => anstream::ColorChoice::Never,
+        };
+        choice.write_global();
+    }
+}
+
+/// Reads `KIND/NAME`, with the nearest right word in the error.
+pub(super) fn address(text: &str) -> Result<Address, String> {
+    text.parse::<Address>()
+        .map_err(|error| match error.nearest.first() {
+            Some(word) => format!("{error}; did you mean `{word}`?"),
+            None => error.to_string(),
+        })
+}
+
+/// Reads a span of time: `30s`, `5m`, `12h`, `7d`, `4w`, and several of them together: `1h30m`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is no duration: write 30s, 5m, 12h, 7d, 4w or 1h30m");
+    let mut seconds: u64 = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|character: char| !character.is_ascii_digit())
+            .ok_or_else(wrong)?;
+        let count: u64 = rest[..digits].parse().map_err(|_| wrong())?;
+        let unit_end = rest[digits..]
+            .find(|character: char| character.is_ascii_digit())
+            .map_or(rest.len(), |at| digits + at);
+        let unit = match &rest[digits..unit_end] {
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return Err(wrong()),
+        };
+        seconds = count
+            .checked_mul(unit)
+            .and_then(|more| seconds.checked_add(more))
+            .ok_or_else(wrong)?;
+        rest = &rest[unit_end..];
+    }
+    if text.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Gives every flag of a command and of those below it its environment variable: `--state-dir` is `KEEL_STATE_DIR`.
+pub(super) fn with_environment(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let Some(long) = argument.get_long() else {
+                return argument;
+            };
+            if matches!(long, "help" | "version") {
+                return argument;
+            }
+            let name = format!("KEEL_{}", long.replace('-', "_").to_uppercase());
+            let switch = matches!(argument.get_action(), clap::ArgAction::SetTrue);
+            // One name per flag for the life of the process: a leak that ends with it.
+            let argument = argument.env(&*name.leak()).hide_env(true);
+            if switch {
+                argument.value_parser(FalseyValueParser::new())
+            } else {
+                argument
+            }
+        })
+        .mut_subcommands(with_environment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_add_up() {
+        for (text, seconds) in [
+            ("30s", 30),
+            ("5m", 300),
+            ("1h30m", 5400),
+            ("7d", 604_800),
+            ("0s", 0),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "5", "m", "5x", "-1s", "1.5h", "99999999999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_kind_names_the_nearest() {
+        let error = address("instanse/a").expect_err("no such kind");
+        assert!(error.contains("did you mean `instance`?"), "{error}");
+    }
+}

@@ -1,0 +1,188 @@
+//! The command line: one file a command. To add one: write `cli/<name>.rs` with a `clap::Args` struct and its `run`,
+//! add a variant to [`Command`] and an arm to [`Command::run`]. The doc comments are the help.
+
+mod completion;
+mod global;
+mod man;
+mod session;
+mod version;
+
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::error::{CliError, Exit};
+use session::{Session, say};
+
+/// Keep containers, networks and pools as the manifests in git say they are.
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "keel",
+    bin_name = "keel",
+    version,
+    infer_subcommands = false,
+    subcommand_required = true,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    after_help = "Each flag has an environment variable: --state-dir is KEEL_STATE_DIR.\n\
+        Exit codes: 0 done, 1 unexpected, 2 differences (only with --detailed-exitcode), 3 invalid manifests,\n\
+        4 refused by a guard, 5 stale plan, 6 locked, 7 partly done, 64 wrong command line."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    global: global::GlobalOptions,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Completion(completion::Completion),
+    Man(man::Man),
+    Version(version::Version),
+}
+
+impl Command {
+    fn run(&self, session: &Session) -> Result<Exit, CliError> {
+        match self {
+            Self::Completion(command) => command.run(session),
+            Self::Man(command) => command.run(session),
+            Self::Version(command) => command.run(session),
+        }
+    }
+}
+
+/// Text for people, or JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum HumanOrJson {
+    /// Text for people.
+    Human,
+    /// One JSON document.
+    Json,
+}
+
+/// The whole tree of commands and flags.
+fn command() -> clap::Command {
+    global::with_environment(Cli::command())
+}
+
+/// Set when a person asked to leave.
+static CANCEL: AtomicBool = AtomicBool::new(false);
+
+/// Runs the command line of this process; the answer is its exit code.
+pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic
+            .location()
+            .map_or_else(String::new, |at| format!(" at {}:{}", at.file(), at.line()));
+        let what = panic.payload_as_str().unwrap_or("no message");
+        say(&format!(
+            "error: keel stopped on a fault of its own{place}: {what}\n  \
+             = what was begun is finished or undone by the next `keel apply`; please report this\n"
+        ));
+    }));
+    let cli = match command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches))
+    {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    cli.global.color.apply();
+    log(cli.global.verbose);
+    let exit = cli.run().unwrap_or_else(|error| {
+        say(&error.report());
+        error.exit
+    });
+    ExitCode::from(exit.code())
+}
+
+impl Cli {
+    fn run(self) -> Result<Exit, CliError> {
+        if let Some(folder) = &self.global.directory {
+            std::env::set_current_dir(folder).map_err(|error| {
+                CliError::new(
+                    Exit::Unexpected,
+                    format!("go to {}: {error}", folder.display()),
+                )
+            })?;
+        }
+        let session = Session::new(self.global, &CANCEL);
+        self.command.run(&session)
+    }
+}
+
+/// Says what is wrong with the command line, or prints the help that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let asked = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+    );
+    // A reader of the help that went away is no error.
+    let _ = error.print();
+    if asked {
+        return ExitCode::from(Exit::Done.code());
+    }
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(hint) = foreign_word(&words) {
+        say(&format!("\n  = {hint}\n"));
+    }
+    ExitCode::from(Exit::Usage.code())
+}
+
+/// What a person who types the words of another tool is looking for.
+fn foreign_word(words: &[String]) -> Option<&'static str> {
+    if words
+        .iter()
+        .any(|word| word == "--target" || word.starts_with("--target="))
+    {
+        return Some("to narrow a run: --only KIND/NAME");
+    }
+    let mut plain = words
+        .iter()
+        .map(String::as_str)
+        .filter(|word| !word.starts_with('-'));
+    Some(match (plain.next()?, plain.next()) {
+        ("list" | "ls" | "ps", _) => "to list what lives here: keel get instances",
+        ("info" | "show" | "inspect", _) => "to see one object: keel describe KIND NAME",
+        ("launch" | "create" | "init" | "run" | "copy", _) => {
+            "write it into a manifest, then: keel apply"
+        }
+        ("config", Some("set" | "unset" | "edit" | "device")) | ("set" | "edit" | "update", _) => {
+            "change the manifest, then: keel apply"
+        }
+        ("config", _) => "to see one object: keel describe KIND NAME",
+        ("up" | "sync" | "reconcile" | "refresh" | "converge", _) => {
+            "to make it so: keel apply; to only look: keel plan"
+        }
+        ("down" | "rm" | "delete" | "remove" | "prune", _) => {
+            "take it out of the manifests, then: keel apply; for all of a source: keel destroy"
+        }
+        ("diff" | "check" | "preview", _) => {
+            "to see what would be done: keel plan; what the world changed: keel drift"
+        }
+        ("pause" | "unpause", _) => "to freeze an instance: keel freeze, keel unfreeze",
+        ("shell" | "attach" | "enter" | "ssh", _) => {
+            "to run a command in an instance: keel exec NAME -- sh; its console: keel console NAME"
+        }
+        ("kill", _) => "to stop by force: keel stop --force NAME",
+        ("help", _) => "for help: keel --help, keel COMMAND --help",
+        _ => return None,
+    })
+}
+
+/// Writes what is done to stderr: nothing is set up unless it was asked for.
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => return,
+        1 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_target(verbose > 1)
+        .init();
+}

@@ -1,0 +1,172 @@
+//! What surrounds one command: global flags, the clock, the terminal, and whether a person asked to leave.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+
+use super::global::GlobalOptions;
+use crate::error::{CliError, Exit};
+
+/// What surrounds one command.
+pub(super) struct Session {
+    /// Flags that every command takes.
+    pub(super) global: GlobalOptions,
+    /// Set when a person asked to leave: running steps finish, nothing new begins.
+    pub(super) cancel: &'static AtomicBool,
+    fixed_now: Option<Timestamp>,
+}
+
+impl Session {
+    /// Reads the few things of the environment that are no flags.
+    pub(super) fn new(global: GlobalOptions, cancel: &'static AtomicBool) -> Self {
+        Self {
+            global,
+            cancel,
+            // Tests fix the time, so that what is printed can be compared.
+            fixed_now: environment("KEEL_NOW").and_then(|text| text.parse().ok()),
+        }
+    }
+
+    /// The time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the command line is where time comes in"
+    )]
+    pub(super) fn now(&self) -> Timestamp {
+        self.fixed_now.unwrap_or_else(Timestamp::now)
+    }
+
+    /// Milliseconds since an earlier [`Session::now`]; 0 under a fixed clock.
+    pub(super) fn milliseconds_since(&self, start: Timestamp) -> u64 {
+        let passed = self.now().as_millisecond() - start.as_millisecond();
+        u64::try_from(passed).unwrap_or(0)
+    }
+
+    /// Writes data to stdout. A reader that went away is no error: what was asked for is done.
+    ///
+    /// # Errors
+    /// Any other failure to write.
+    pub(super) fn print(&self, text: &str) -> Result<(), CliError> {
+        self.print_bytes(text.as_bytes())
+    }
+
+    /// As [`Session::print`], for bytes; colours are taken out where stdout wants none.
+    ///
+    /// # Errors
+    /// As [`Session::print`].
+    pub(super) fn print_bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
+        let mut out = anstream::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::new(
+                Exit::Unexpected,
+                format!("write to standard output: {error}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes to stderr what a person should know; not with `--quiet`.
+    pub(super) fn note(&self, text: &str) {
+        if !self.global.quiet {
+            say(text);
+        }
+    }
+
+    /// Whether questions can be asked: stdin and stderr are terminals and `--no-input` was not said.
+    pub(super) fn can_ask(&self) -> bool {
+        !self.global.no_input && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+    }
+
+    /// Asks a question on the terminal; anything but `y` or `yes` is no.
+    ///
+    /// # Errors
+    /// The terminal could not be read.
+    pub(super) fn ask(&self, question: &str) -> Result<bool, CliError> {
+        say(&format!("{question} [y/N] "));
+        let mut answer = String::new();
+        std::io::stdin()
+            .lock()
+            .read_line(&mut answer)
+            .map_err(|error| {
+                CliError::new(Exit::Unexpected, format!("read the answer: {error}"))
+            })?;
+        Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Asks before something is changed. `--yes` answers; without a terminal and without `--yes` it is a usage error.
+    ///
+    /// # Errors
+    /// Nobody can be asked, or the answer was no.
+    pub(super) fn confirm(&self, yes: bool, question: &str) -> Result<(), CliError> {
+        if yes {
+            return Ok(());
+        }
+        if !self.can_ask() {
+            return Err(CliError::usage("nobody is there to be asked").hint(
+                "say --yes, or apply a plan that was saved by `keel plan --save plan.json`",
+            ));
+        }
+        if self.ask(question)? {
+            Ok(())
+        } else {
+            Err(CliError::new(
+                Exit::Refused,
+                "not confirmed: nothing was done",
+            ))
+        }
+    }
+
+    /// Whether a person asked to leave.
+    pub(super) fn cancelled(&self) -> bool {
+        self.cancel.load(Ordering::SeqCst)
+    }
+
+    /// The columns of the terminal, between 80 and 140; 80 where stdout is none.
+    pub(super) fn columns(&self) -> usize {
+        rustix::termios::tcgetwinsize(std::io::stdout())
+            .map_or(80, |size| usize::from(size.ws_col).clamp(80, 140))
+    }
+
+    /// Writes the machine-readable output where `--json-into` says.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub(super) fn json_into(&self, json: impl FnOnce() -> String) -> Result<(), CliError> {
+        if let Some(path) = &self.global.json_into {
+            manifests::path_io::write_durably(absolute(path)?, json())?;
+        }
+        Ok(())
+    }
+
+    /// The state folder, absolute.
+    ///
+    /// # Errors
+    /// There is no working folder.
+    pub(super) fn state_dir(&self) -> Result<PathBuf, CliError> {
+        absolute(&self.global.state_dir)
+    }
+}
+
+/// A path that does not depend on the working folder; it need not be there.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, CliError> {
+    std::path::absolute(path)
+        .map_err(|error| CliError::new(Exit::Unexpected, format!("{}: {error}", path.display())))
+}
+
+/// Writes to stderr, without colours where it wants none. There is nobody to tell if that fails.
+pub(super) fn say(text: &str) {
+    let mut out = anstream::stderr().lock();
+    let _ = out.write_all(text.as_bytes());
+    let _ = out.flush();
+}
+
+/// A variable of the environment that is no flag.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line is where the environment comes in"
+)]
+pub(super) fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}

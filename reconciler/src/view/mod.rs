@@ -1,0 +1,3 @@
+//! What people and machines read: pure functions from data to text.
+
+pub mod text;

@@ -1,0 +1,259 @@
+//! Plain text: control characters made visible, columns, numbers with units, spans of time.
+
+use std::fmt::Write as _;
+
+/// Makes characters visible that would drive a terminal or hide text: control characters become their pictures
+/// (U+2400…), direction marks and other invisible ones their number.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{0}'..='\u{1f}' => {
+                out.push(char::from_u32(0x2400 + character as u32).unwrap_or('\u{fffd}'));
+            }
+            '\u{7f}' => out.push('\u{2421}'),
+            '\u{80}'..='\u{9f}'
+            | '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' => {
+                let _ = write!(out, "<U+{:04X}>", character as u32);
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// As [`visible`], but line ends stay: for text that is shown as lines.
+pub fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
+/// The columns that a text takes: its characters.
+pub fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Fills up with spaces to a width; a longer text gets two spaces after it, so that columns never touch.
+pub fn pad(text: &str, to: usize) -> String {
+    let have = width(text);
+    let fill = if have + 2 > to { 2 } else { to - have };
+    format!("{text}{}", " ".repeat(fill))
+}
+
+/// A count with its noun: `1 object`, `3 objects`.
+pub fn counted(count: usize, noun: &str) -> String {
+    if count == 1 {
+        return format!("1 {noun}");
+    }
+    let plural = match noun.strip_suffix('y') {
+        Some(stem) if !noun.ends_with("ey") => format!("{stem}ies"),
+        _ => format!("{noun}s"),
+    };
+    format!("{count} {plural}")
+}
+
+/// Bytes in the largest binary unit with three digits at most: `512 MiB`, `1.5 GiB`.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut unit = 0;
+    let mut whole = count;
+    while whole >= 1024 * 1024 && unit + 1 < UNITS.len() {
+        whole /= 1024;
+        unit += 1;
+    }
+    // In tenths, so that no floating point rounding is shown.
+    let tenths = whole * 10 / 1024;
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole} {}", UNITS[unit]),
+        (whole, _) if whole >= 100 => format!("{whole} {}", UNITS[unit]),
+        (whole, tenth) => format!("{whole}.{tenth} {}", UNITS[unit]),
+    }
+}
+
+/// A span of time in its two largest units: `0.02 s`, `41 s`, `2 min 5 s`, `3 h`, `2 d 4 h`.
+pub fn span(milliseconds: u64) -> String {
+    let seconds = milliseconds / 1000;
+    let two = |large: u64, large_word: &str, small: u64, small_word: &str| {
+        if small == 0 {
+            format!("{large} {large_word}")
+        } else {
+            format!("{large} {large_word} {small} {small_word}")
+        }
+    };
+    match seconds {
+        0..10 => {
+            let hundredths = milliseconds.div_ceil(10);
+            format!("{}.{:02} s", hundredths / 100, hundredths % 100)
+        }
+        10..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
+/// How long ago something was, in one unit: `4s`, `12m`, `3h`, `5d`; `0s` for the future.
+pub fn ago(then: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    let seconds = (now.as_second() - then.as_second()).max(0);
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// A value as a person reads it in a plan: text as it is where that cannot be misread, else as JSON.
+pub fn shown(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Null => "(unset)".to_owned(),
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => visible(text),
+        Value::Array(items) if items.is_empty() => "[]".to_owned(),
+        Value::Array(items)
+            if items
+                .iter()
+                .all(|item| !item.is_object() && !item.is_array()) =>
+        {
+            let items: Vec<String> = items.iter().map(shown).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(fields) if fields.values().all(|v| !v.is_object() && !v.is_array()) => {
+            let fields: Vec<String> = fields
+                .iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| format!("{}: {}", visible(key), shown(value)))
+                .collect();
+            format!("{{ {} }}", fields.join(", ")).replace("{  }", "{}")
+        }
+        other => visible(&other.to_string()),
+    }
+}
+
+/// A text cut to a width, with an ellipsis where something was left off.
+pub fn cut(text: &str, to: usize) -> String {
+    if width(text) <= to {
+        return text.to_owned();
+    }
+    let mut out: String = text.chars().take(to.saturating_sub(1)).collect();
+    out.push('…');
+    out
+}
+
+/// Rows under a header in columns as wide as their widest cell, three spaces apart.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|cell| width(cell)).collect();
+    for row in rows {
+        for (cell, widest) in row.iter().zip(&mut widths) {
+            *widest = (*widest).max(width(cell));
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(&pad(cell, width + 3));
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+        text
+    };
+    let mut out = line(&mut header.iter().copied());
+    for row in rows {
+        out.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_drives_the_terminal() {
+        for (text, seen) in [
+            ("plain ü", "plain ü"),
+            ("a\u{1b}]0;x\u{7}b", "a␛]0;x␇b"),
+            ("a\nb\r", "a␊b␍"),
+            ("\u{202e}abc", "<U+202E>abc"),
+            ("\u{9b}2J", "<U+009B>2J"),
+            ("\u{7f}", "␡"),
+        ] {
+            assert_eq!(visible(text), seen);
+        }
+        assert_eq!(visible_lines("a\n\u{1b}b\n"), "a\n␛b\n");
+    }
+
+    #[test]
+    fn units_are_readable() {
+        for (count, seen) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1 KiB"),
+            (536_870_912, "512 MiB"),
+            (1_610_612_736, "1.5 GiB"),
+            (1_073_741_823, "1023 MiB"),
+            (u64::MAX, "15.9 EiB"),
+        ] {
+            assert_eq!(bytes(count), seen, "{count}");
+        }
+        for (milliseconds, seen) in [
+            (0, "0.00 s"),
+            (15, "0.02 s"),
+            (1500, "1.50 s"),
+            (41_000, "41 s"),
+            (125_000, "2 min 5 s"),
+            (3_600_000, "1 h"),
+            (187_200_000, "2 d 4 h"),
+        ] {
+            assert_eq!(span(milliseconds), seen, "{milliseconds}");
+        }
+    }
+
+    #[test]
+    fn values_read_as_people_write_them() {
+        for (value, seen) in [
+            (json!(null), "(unset)"),
+            (json!(""), "\"\""),
+            (json!("512MiB"), "512MiB"),
+            (json!(true), "true"),
+            (json!(["a", 1]), "[a, 1]"),
+            (json!({}), "{}"),
+            (json!({"type": "nic", "mtu": null}), "{ type: nic }"),
+            (json!({"a": {"b": 1}}), "{\"a\":{\"b\":1}}"),
+            (json!("x\u{1b}y"), "x␛y"),
+        ] {
+            assert_eq!(shown(&value), seen);
+        }
+    }
+
+    #[test]
+    fn tables_line_up_without_spaces_at_the_end() {
+        let rows = vec![
+            vec!["web-1".to_owned(), "Running".to_owned(), String::new()],
+            vec!["db".to_owned(), "Stopped".to_owned(), "x".to_owned()],
+        ];
+        assert_eq!(
+            table(&["NAME", "STATE", "NOTE"], &rows),
+            "NAME    STATE     NOTE\nweb-1   Running\ndb      Stopped   x\n"
+        );
+    }
+
+    #[test]
+    fn nouns_have_their_plural() {
+        assert_eq!(counted(1, "object"), "1 object");
+        assert_eq!(counted(0, "object"), "0 objects");
+        assert_eq!(counted(2, "copy"), "2 copies");
+    }
+}
