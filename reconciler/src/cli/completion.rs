@@ -1,6 +1,6 @@
 //! `keel completion`.
 
-use super::session::Session;
+use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 
 /// Print a completion script for a shell.
@@ -13,10 +13,10 @@ pub(super) struct Completion {
 }
 
 impl Completion {
-    pub(super) fn run(&self, session: &Session) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut super::command(), "keel", &mut script);
-        session.print_bytes(&script)?;
+        invocation.print_bytes(&script)?;
         Ok(Exit::Done)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use manifests::path_io;
 
-use super::session::{Session, absolute};
+use super::invocation::{Invocation, absolute};
 use crate::error::{CliError, Exit};
 
 /// Write the manual pages.
@@ -17,11 +17,11 @@ pub(super) struct Man {
 }
 
 impl Man {
-    pub(super) fn run(&self, session: &Session) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let mut command = super::command();
         command.build();
         let Some(folder) = &self.folder else {
-            session.print_bytes(&page(&command)?)?;
+            invocation.print_bytes(&page(&command)?)?;
             return Ok(Exit::Done);
         };
         let folder = absolute(folder)?;
@@ -31,7 +31,7 @@ impl Man {
             path_io::write(folder.join(format!("{name}.1")), page)?;
             written += 1;
         }
-        session.note(&format!("{written} pages in {}\n", folder.display()));
+        invocation.note(&format!("{written} pages in {}\n", folder.display()));
         Ok(Exit::Done)
     }
 }

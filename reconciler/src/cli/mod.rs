@@ -3,8 +3,8 @@
 
 mod completion;
 mod global;
+mod invocation;
 mod man;
-mod session;
 mod version;
 
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::error::{CliError, Exit};
-use session::{Session, say};
+use invocation::{Invocation, say};
 
 /// Keep containers, networks and pools as the manifests in git say they are.
 #[derive(Debug, clap::Parser)]
@@ -45,11 +45,11 @@ enum Command {
 }
 
 impl Command {
-    fn run(&self, session: &Session) -> Result<Exit, CliError> {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match self {
-            Self::Completion(command) => command.run(session),
-            Self::Man(command) => command.run(session),
-            Self::Version(command) => command.run(session),
+            Self::Completion(command) => command.run(invocation),
+            Self::Man(command) => command.run(invocation),
+            Self::Version(command) => command.run(invocation),
         }
     }
 }
@@ -109,8 +109,8 @@ impl Cli {
                 )
             })?;
         }
-        let session = Session::new(self.global, &CANCEL);
-        self.command.run(&session)
+        let invocation = Invocation::new(self.global, &CANCEL);
+        self.command.run(&invocation)
     }
 }
 

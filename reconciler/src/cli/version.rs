@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::session::Session;
+use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 
 /// Print the version.
@@ -14,9 +14,9 @@ pub(super) struct Version {
 }
 
 impl Version {
-    pub(super) fn run(&self, session: &Session) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let version = env!("CARGO_PKG_VERSION");
-        session.print(&match self.output {
+        invocation.print(&match self.output {
             super::HumanOrJson::Human => format!("keel {version}\n"),
             super::HumanOrJson::Json => {
                 let value = json!({

@@ -166,7 +166,10 @@ mod tests {
         let at = folder.path().to_str().expect("UTF-8");
         let git = |arguments: &[&str]| {
             let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
-            let all = ["-C", at].iter().chain(&identity).chain(arguments);
+            let all = ["-C", at]
+                .into_iter()
+                .chain(identity)
+                .chain(arguments.iter().copied());
             runtime::sys::command::run("git", all, None).expect("git");
         };
         git(&["init", "-q"]);

@@ -1,3 +1,4 @@
 //! What people and machines read: pure functions from data to text.
 
+pub mod objects;
 pub mod text;

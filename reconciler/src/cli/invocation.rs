@@ -10,7 +10,7 @@ use super::global::GlobalOptions;
 use crate::error::{CliError, Exit};
 
 /// What surrounds one command.
-pub(super) struct Session {
+pub(super) struct Invocation {
     /// Flags that every command takes.
     pub(super) global: GlobalOptions,
     /// Set when a person asked to leave: running steps finish, nothing new begins.
@@ -18,7 +18,7 @@ pub(super) struct Session {
     fixed_now: Option<Timestamp>,
 }
 
-impl Session {
+impl Invocation {
     /// Reads the few things of the environment that are no flags.
     pub(super) fn new(global: GlobalOptions, cancel: &'static AtomicBool) -> Self {
         Self {
@@ -38,7 +38,7 @@ impl Session {
         self.fixed_now.unwrap_or_else(Timestamp::now)
     }
 
-    /// Milliseconds since an earlier [`Session::now`]; 0 under a fixed clock.
+    /// Milliseconds since an earlier [`Invocation::now`]; 0 under a fixed clock.
     pub(super) fn milliseconds_since(&self, start: Timestamp) -> u64 {
         let passed = self.now().as_millisecond() - start.as_millisecond();
         u64::try_from(passed).unwrap_or(0)
@@ -52,10 +52,10 @@ impl Session {
         self.print_bytes(text.as_bytes())
     }
 
-    /// As [`Session::print`], for bytes; colours are taken out where stdout wants none.
+    /// As [`Invocation::print`], for bytes; colours are taken out where stdout wants none.
     ///
     /// # Errors
-    /// As [`Session::print`].
+    /// As [`Invocation::print`].
     pub(super) fn print_bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
         let mut out = anstream::stdout().lock();
         match out.write_all(bytes).and_then(|()| out.flush()) {
