@@ -2,5 +2,6 @@
 
 pub mod beneath;
 pub mod command;
+pub mod interrupt;
 pub mod mount_table;
 pub mod remove_tree;
