@@ -3,10 +3,14 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use manifests::id::Address;
+use manifests::kind::Kind;
 
 use super::global::GlobalOptions;
+use crate::clock::{Clock, FixedClock, HostClock};
 use crate::error::{CliError, Exit};
 
 /// What surrounds one command.
@@ -15,7 +19,7 @@ pub(super) struct Invocation {
     pub(super) global: GlobalOptions,
     /// Set when a person asked to leave: running steps finish, nothing new begins.
     pub(super) cancel: &'static AtomicBool,
-    fixed_now: Option<Timestamp>,
+    clock: Box<dyn Clock>,
 }
 
 impl Invocation {
@@ -25,17 +29,21 @@ impl Invocation {
             global,
             cancel,
             // Tests fix the time, so that what is printed can be compared.
-            fixed_now: environment("KEEL_NOW").and_then(|text| text.parse().ok()),
+            clock: match environment("KEEL_NOW").and_then(|text| text.parse().ok()) {
+                Some(now) => Box::new(FixedClock(now)),
+                None => Box::new(HostClock),
+            },
         }
     }
 
     /// The time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line is where time comes in"
-    )]
     pub(super) fn now(&self) -> Timestamp {
-        self.fixed_now.unwrap_or_else(Timestamp::now)
+        self.clock.now()
+    }
+
+    /// The clock, for those who measure.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
     }
 
     /// Milliseconds since an earlier [`Invocation::now`]; 0 under a fixed clock.
@@ -44,27 +52,23 @@ impl Invocation {
         u64::try_from(passed).unwrap_or(0)
     }
 
-    /// Writes data to stdout. A reader that went away is no error: what was asked for is done.
+    /// Writes text to stdout, without colours where it wants none. A reader that went away is no error: what was asked
+    /// for is done.
     ///
     /// # Errors
     /// Any other failure to write.
     pub(super) fn print(&self, text: &str) -> Result<(), CliError> {
-        self.print_bytes(text.as_bytes())
+        let mut out = anstream::stdout().lock();
+        written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
     }
 
-    /// As [`Invocation::print`], for bytes; colours are taken out where stdout wants none.
+    /// Writes bytes to stdout as they are.
     ///
     /// # Errors
     /// As [`Invocation::print`].
     pub(super) fn print_bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
-        let mut out = anstream::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::new(
-                Exit::Unexpected,
-                format!("write to standard output: {error}"),
-            )),
-            _ => Ok(()),
-        }
+        let mut out = std::io::stdout().lock();
+        written(out.write_all(bytes).and_then(|()| out.flush()))
     }
 
     /// Writes to stderr what a person should know; not with `--quiet`.
@@ -140,12 +144,57 @@ impl Invocation {
         Ok(())
     }
 
+    /// The instance that a person names: `web-1`, `instance/web-1`, `instance/shop/web-1`.
+    ///
+    /// # Errors
+    /// It names an object of another kind.
+    pub(super) fn instance(&self, text: &str) -> Result<Address, CliError> {
+        let address = self.object(Kind::Instance, text)?;
+        if address.kind == Kind::Instance {
+            Ok(address)
+        } else {
+            Err(CliError::usage(format!("{address} is no instance")))
+        }
+    }
+
+    /// The object of a kind that a person names, with or without the kind.
+    ///
+    /// # Errors
+    /// It is no address.
+    pub(super) fn object(&self, kind: Kind, text: &str) -> Result<Address, CliError> {
+        if let Ok(address) = text.parse() {
+            return Ok(address);
+        }
+        let mut address: Address = format!("{}/{text}", kind.word()).parse()?;
+        if address.project.is_none() && !kind.belongs_to_host() {
+            address.project = Some(self.global.project.clone()).filter(|name| name != "default");
+        }
+        Ok(address)
+    }
+
+    /// Waits a while, or shorter if a person asked to leave.
+    pub(super) fn pause(&self, time: Duration) {
+        let timeout = rustix::event::Timespec::try_from(time).ok();
+        // Nothing is watched: the answer is always "nothing", or that a signal came.
+        let _ = rustix::event::poll(&mut [], timeout.as_ref());
+    }
+
     /// The state folder, absolute.
     ///
     /// # Errors
     /// There is no working folder.
     pub(super) fn state_dir(&self) -> Result<PathBuf, CliError> {
         absolute(&self.global.state_dir)
+    }
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::new(
+            Exit::Unexpected,
+            format!("write to standard output: {error}"),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -61,7 +61,9 @@ fn kind_of(step: &Step) -> Kind {
             kind(1, "-/+", "data loss", BAD)
         }
         Verb::Update { .. } | Verb::Rename { .. }
-            if step.effect.is_some_and(manifests::effect::Effect::interrupts) =>
+            if step
+                .effect
+                .is_some_and(manifests::effect::Effect::interrupts) =>
         {
             kind(2, "^", "interrupting", CAREFUL)
         }
@@ -242,10 +244,7 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
     let _ = writeln!(
         out,
         "{}",
-        paint(
-            kind.style,
-            &format!("{line}{}{suffix}", effect_words(step))
-        )
+        paint(kind.style, &format!("{line}{}{suffix}", effect_words(step)))
     );
     let detail = |key: &str, value: &str| {
         let value = text::cut(&text::visible(value), around.columns.saturating_sub(13));
@@ -280,7 +279,7 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
 /// Whether the reason says more than the word of the effect.
 fn tells_reason(step: &Step) -> bool {
     match &step.action.verb {
-        Verb::Update { .. } => step.changes.is_empty(),
+        Verb::Update { .. } => step.changes.is_empty() && !step.reason.is_empty(),
         Verb::Create => step.cause == Cause::Drifted,
         _ => !step.reason.is_empty(),
     }
@@ -390,6 +389,14 @@ fn remarks(out: &mut String, plan: &Plan, around: &Around<'_>) {
             out.push_str(&plain(&told.changes));
         }
     }
+    if !plan.notes.is_empty() {
+        let _ = write!(out, "\n{}\n", paint(STRONG, "Worth knowing:"));
+        for note in &plan.notes {
+            let name = text::visible(&note.address.to_string());
+            let name = text::pad(&format!("  {name}"), SOURCE_AT);
+            let _ = writeln!(out, "{name}{}", text::visible(&note.text));
+        }
+    }
     if !plan.unseen.is_empty() {
         let _ = write!(out, "\n{}\n", paint(CAREFUL, "Could not be seen:"));
         for not_seen in &plan.unseen {
@@ -407,3 +414,6 @@ fn remarks(out: &mut String, plan: &Plan, around: &Around<'_>) {
 pub fn milliseconds_between(from: Timestamp, to: Timestamp) -> u64 {
     u64::try_from(to.as_millisecond() - from.as_millisecond()).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

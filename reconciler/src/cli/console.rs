@@ -1,0 +1,34 @@
+//! `keel console`.
+
+use std::os::fd::AsFd as _;
+
+use runtime::runtime::Operate;
+
+use super::invocation::Invocation;
+use super::raw_terminal::RawTerminal;
+use crate::error::{CliError, Exit};
+
+/// Connect to the console of an instance; Ctrl-A q leaves it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Console {
+    /// The instance.
+    instance: String,
+}
+
+impl Console {
+    pub(super) fn run(
+        &self,
+        invocation: &Invocation,
+        engine: &dyn Operate,
+    ) -> Result<Exit, CliError> {
+        let instance = invocation.instance(&self.instance)?;
+        invocation.note("Ctrl-A q leaves the console\n");
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let raw = RawTerminal::enter(&stdin);
+        let ended = engine.console(&instance, [stdin.as_fd(), stdout.as_fd()]);
+        drop(raw);
+        invocation.note("\n");
+        ended?;
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,250 @@
+//! `keel get` and `keel describe`.
+
+use std::time::Duration;
+
+use manifests::id::Address;
+use manifests::kind::Kind;
+use manifests::observed::Item;
+use runtime::runtime::Runtime;
+
+use super::invocation::Invocation;
+use crate::error::{CliError, Exit};
+use crate::view::{objects, style};
+
+/// List live objects: instances, networks, pools and the rest, ours and foreign ones.
+#[derive(Debug, clap::Args)]
+pub(super) struct Get {
+    /// A kind (`instances`), an object (`instance/web-1`), or nothing: all.
+    what: Option<String>,
+    /// Names, after a kind.
+    names: Vec<String>,
+    /// How they are written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    output: Format,
+    /// Print again whenever something differs.
+    #[arg(short, long)]
+    watch: bool,
+    /// Also what nobody owns.
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// How live objects are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A table for each kind.
+    Table,
+    /// With more columns.
+    Wide,
+    /// One JSON document; a list where no single object was named.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+/// Tell everything about one object.
+#[derive(Debug, clap::Args)]
+pub(super) struct Describe {
+    /// An object (`instance/web-1`) or its kind.
+    what: String,
+    /// Its name, after a kind.
+    name: Option<String>,
+}
+
+/// What is asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Everything,
+    Kind(Kind),
+    Named(Vec<Address>),
+}
+
+impl Get {
+    pub(super) fn run(
+        &self,
+        invocation: &Invocation,
+        engine: &dyn Runtime,
+    ) -> Result<Exit, CliError> {
+        let asked = asked(invocation, self.what.as_deref(), &self.names)?;
+        let mut printed = String::new();
+        loop {
+            let text = self.text(invocation, engine, &asked)?;
+            if text != printed {
+                invocation.print(&text)?;
+                printed = text;
+            }
+            if !self.watch || invocation.cancelled() {
+                return Ok(Exit::Done);
+            }
+            invocation.pause(Duration::from_secs(1));
+        }
+    }
+
+    fn text(
+        &self,
+        invocation: &Invocation,
+        engine: &dyn Runtime,
+        asked: &Asked,
+    ) -> Result<String, CliError> {
+        let world = find(invocation, engine, asked)?;
+        let mut items: Vec<&Item> = world
+            .iter()
+            .filter(|item| {
+                self.all || item.mark.is_some() || matches!(asked, Asked::Named(_))
+            })
+            .collect();
+        items.sort_by(|a, b| a.address.cmp(&b.address));
+        let json = || match (asked, items.as_slice()) {
+            (Asked::Named(names), [only]) if names.len() == 1 => objects::document(only),
+            _ => objects::list(&items),
+        };
+        invocation.json_into(|| format!("{:#}\n", json()))?;
+        Ok(match self.output {
+            Format::Table | Format::Wide if items.is_empty() => {
+                invocation.note("nothing\n");
+                String::new()
+            }
+            Format::Table | Format::Wide => {
+                objects::tables(&items, self.output == Format::Wide, invocation.now())
+            }
+            Format::Json => format!("{:#}\n", json()),
+            Format::Yaml => yaml(&json())?,
+        })
+    }
+}
+
+impl Describe {
+    pub(super) fn run(
+        &self,
+        invocation: &Invocation,
+        engine: &dyn Runtime,
+    ) -> Result<Exit, CliError> {
+        let names: Vec<String> = self.name.iter().cloned().collect();
+        let asked = asked(invocation, Some(&self.what), &names)?;
+        let world = find(invocation, engine, &asked)?;
+        for (index, item) in world.iter().enumerate() {
+            let text = objects::describe(item, invocation.now());
+            let (heading, rest) = text.split_once('\n').unwrap_or((&text, ""));
+            let gap = if index > 0 { "\n" } else { "" };
+            let heading = style::paint(style::STRONG, heading);
+            invocation.print(&format!("{gap}{heading}\n{rest}"))?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Reads `instances`, `instance web-1 web-2`, `instance/web-1 network/lan`.
+fn asked(
+    invocation: &Invocation,
+    what: Option<&str>,
+    names: &[String],
+) -> Result<Asked, CliError> {
+    let Some(what) = what else {
+        return Ok(Asked::Everything);
+    };
+    if what == "all" && names.is_empty() {
+        return Ok(Asked::Everything);
+    }
+    if what.contains('/') {
+        let all = std::iter::once(what).chain(names.iter().map(String::as_str));
+        let addresses: Result<Vec<Address>, _> = all.map(str::parse).collect();
+        return Ok(Asked::Named(addresses?));
+    }
+    let kind = kind(what)?;
+    if names.is_empty() {
+        return Ok(Asked::Kind(kind));
+    }
+    let addresses: Result<Vec<Address>, _> = names
+        .iter()
+        .map(|name| invocation.object(kind, name))
+        .collect();
+    Ok(Asked::Named(addresses?))
+}
+
+/// A kind by its word, also in the plural and by the short words that people know.
+pub(super) fn kind(word: &str) -> Result<Kind, CliError> {
+    let known = match word {
+        "i" | "vm" | "container" | "containers" => Some(Kind::Instance),
+        "net" | "nets" => Some(Kind::Network),
+        "pool" | "pools" | "storage" => Some(Kind::StoragePool),
+        "vol" | "vols" => Some(Kind::Volume),
+        "acl" | "acls" => Some(Kind::NetworkAcl),
+        "policies" => Some(Kind::Policy),
+        _ => Kind::from_word(word)
+            .or_else(|| word.strip_suffix('s').and_then(Kind::from_word)),
+    };
+    known.ok_or_else(|| {
+        let error = CliError::usage(format!("`{word}` is no kind"));
+        match Kind::nearest(word).first() {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => {
+                let words: Vec<&str> = Kind::ALL.iter().map(|kind| kind.word()).collect();
+                error.hint(format!("kinds: {}", words.join(", ")))
+            }
+        }
+    })
+}
+
+/// Looks for what is asked for; a named object that is not there is an error.
+fn find(
+    invocation: &Invocation,
+    engine: &dyn Runtime,
+    asked: &Asked,
+) -> Result<Vec<Item>, CliError> {
+    let found = match asked {
+        Asked::Everything => engine.observe()?.items,
+        Asked::Kind(kind) => {
+            let mut items = engine.observe()?.items;
+            items.retain(|item| item.address.kind == *kind);
+            items
+        }
+        Asked::Named(addresses) => addresses
+            .iter()
+            .map(|address| {
+                engine.look(address)?.ok_or_else(|| {
+                    CliError::new(Exit::Unexpected, format!("there is no {address}"))
+                        .hint(format!("what there is: keel get {}", address.kind.word()))
+                })
+            })
+            .collect::<Result<_, _>>()?,
+    };
+    let narrow = &invocation.global;
+    Ok(found
+        .into_iter()
+        .filter(|item| narrow.only.is_empty() || narrow.only.contains(&item.address))
+        .filter(|item| !narrow.exclude.contains(&item.address))
+        .collect())
+}
+
+/// A value as a YAML document.
+pub(super) fn yaml(value: &serde_json::Value) -> Result<String, CliError> {
+    let text = serde_saphyr::to_string(value)
+        .map_err(|error| CliError::new(Exit::Unexpected, error))?;
+    Ok(if text.ends_with('\n') {
+        text
+    } else {
+        text + "\n"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_many_words() {
+        for (word, is) in [
+            ("instances", Kind::Instance),
+            ("Instance", Kind::Instance),
+            ("pools", Kind::StoragePool),
+            ("storage-pools", Kind::StoragePool),
+            ("networks", Kind::Network),
+            ("policies", Kind::Policy),
+        ] {
+            assert_eq!(kind(word).expect(word), is, "{word}");
+        }
+        let error = kind("instence").expect_err("no such kind");
+        assert_eq!(error.hints, ["did you mean `instance`?"]);
+        assert_eq!(error.exit, Exit::Usage);
+    }
+}

@@ -1,0 +1,137 @@
+//! `keel logs`.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use runtime::runtime::Operate;
+
+use super::invocation::Invocation;
+use crate::error::{CliError, Exit};
+use crate::view::text;
+
+/// More than any console ring holds.
+const ALL: usize = 16 * 1024 * 1024;
+/// How often a followed console is read.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// Print what an instance wrote to its console, also of a stopped one.
+#[derive(Debug, clap::Args)]
+pub(super) struct Logs {
+    /// The instance.
+    instance: String,
+    /// Go on printing what comes.
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last lines.
+    #[arg(short = 'n', long, value_name = "LINES")]
+    tail: Option<usize>,
+    /// Print bytes as they are, also on a terminal: they may drive it.
+    #[arg(long)]
+    raw: bool,
+}
+
+impl Logs {
+    pub(super) fn run(
+        &self,
+        invocation: &Invocation,
+        engine: &dyn Operate,
+    ) -> Result<Exit, CliError> {
+        let instance = invocation.instance(&self.instance)?;
+        let readable = !self.raw && std::io::stdout().is_terminal();
+        let print = |bytes: &[u8]| {
+            if readable {
+                invocation.print(&harmless(bytes))
+            } else {
+                invocation.print_bytes(bytes)
+            }
+        };
+        let mut seen = engine.console_log(&instance, ALL)?;
+        print(last_lines(&seen, self.tail))?;
+        while self.follow && !invocation.cancelled() {
+            invocation.pause(PERIOD);
+            let now = engine.console_log(&instance, ALL)?;
+            print(&now[overlap(&seen, &now)..])?;
+            seen = now;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The last lines of a text; a line without an end at its end counts.
+fn last_lines(bytes: &[u8], count: Option<usize>) -> &[u8] {
+    let Some(count) = count else {
+        return bytes;
+    };
+    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let begin = body
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(_, byte)| **byte == b'\n')
+        .nth(count.saturating_sub(1))
+        .map_or(0, |(at, _)| at + 1);
+    if count == 0 { &[] } else { &bytes[begin..] }
+}
+
+/// How much of `now`, the newest bytes of a ring, was there in `before`: the longest end of `before` with which `now`
+/// begins.
+fn overlap(before: &[u8], now: &[u8]) -> usize {
+    let longest = before.len().min(now.len());
+    (0..=longest)
+        .rev()
+        .find(|&length| before[before.len() - length..] == now[..length])
+        .unwrap_or(0)
+}
+
+/// Console output without what drives a terminal; colours go too.
+fn harmless(bytes: &[u8]) -> String {
+    let plain = String::from_utf8_lossy(bytes);
+    let plain = anstream::adapter::strip_str(&plain).to_string();
+    let plain = plain.replace("\r\n", "\n").replace('\t', "    ");
+    text::visible_lines(&plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_new_is_printed() {
+        for (before, now, new) in [
+            ("", "abc", "abc"),
+            ("abc", "abc", ""),
+            ("abc", "abcdef", "def"),
+            ("abcdef", "defghi", "ghi"),
+            ("abc", "xyz", "xyz"),
+            ("aa", "aaa", "a"),
+        ] {
+            let at = overlap(before.as_bytes(), now.as_bytes());
+            assert_eq!(&now[at..], new, "{before} then {now}");
+        }
+    }
+
+    #[test]
+    fn the_last_lines() {
+        for (text, count, seen) in [
+            ("a\nb\nc\n", Some(2), "b\nc\n"),
+            ("a\nb\nc", Some(1), "c"),
+            ("a\nb\n", Some(9), "a\nb\n"),
+            ("a\nb\n", Some(0), ""),
+            ("a\n", None, "a\n"),
+        ] {
+            assert_eq!(
+                last_lines(text.as_bytes(), count),
+                seen.as_bytes(),
+                "{text:?} {count:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_console_cannot_drive_the_terminal() {
+        assert_eq!(
+            harmless(b"\x1b[32mok\x1b[0m\r\n\x1b]0;title\x07x\x08y\n"),
+            "ok\nx␈y\n"
+        );
+    }
+}
