@@ -1,6 +1,7 @@
 //! The only home of `unsafe`: safe functions and guards over the kernel's newer calls, one file a subject.
 
 pub mod beneath;
+pub mod bpf;
 pub mod command;
 pub mod interrupt;
 pub mod mount_table;

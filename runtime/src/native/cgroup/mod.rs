@@ -11,6 +11,9 @@ mod apply;
 mod cpu;
 pub mod cpu_list;
 pub mod cpuset;
+mod device_program;
+pub mod device_rules;
+mod devices;
 pub mod hierarchies;
 mod hugetlb;
 pub mod instance;
@@ -33,6 +36,7 @@ use std::path::PathBuf;
 
 pub use apply::apply;
 pub use cpu_list::CpuList;
+pub use device_rules::{DeviceAccess, DeviceRule, DeviceRules};
 pub use hierarchies::{Controller, Hierarchies, Version};
 pub use instance::{CgroupError, Delegation, InstanceCgroups};
 pub use lifecycle::Frozen;
