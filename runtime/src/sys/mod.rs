@@ -5,4 +5,5 @@ pub mod bpf;
 pub mod command;
 pub mod interrupt;
 pub mod mount_table;
+pub mod netlink;
 pub mod remove_tree;

@@ -1,0 +1,540 @@
+//! DHCP and DNS of a network: one dnsmasq each, which outlives us.
+//!
+//! Everything that is the same for all guests is in its arguments; what belongs to one guest is a file of its own in
+//! two folders that dnsmasq watches (`--dhcp-hostsdir`, `--hostsdir`), so adding a guest restarts nothing. Files that
+//! went away are forgotten on SIGHUP only (`man 8 dnsmasq`). Nothing starts it again when it dies: that is drift.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use manifests::path_io::{self, PathError};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::addresses::{eui64, ranges4, ranges6};
+use super::plan::{DnsMode, NetworkPlan};
+use crate::sys::command::{self, CommandError};
+
+/// The log is emptied at the next start when it is larger, in bytes; dnsmasq logs only what it could not do.
+const LONGEST_LOG: u64 = 256 * 1024;
+
+/// How long an old dnsmasq may take to go, in milliseconds.
+const PATIENCE: i32 = 2000;
+
+/// dnsmasq could not be brought to where it shall be.
+#[derive(Debug, thiserror::Error)]
+pub enum DnsmasqError {
+    /// It did not start.
+    #[error("start dnsmasq")]
+    Start(#[from] CommandError),
+    /// Another program listens where it should.
+    #[error("dnsmasq of {interface} cannot listen: another program does")]
+    AddressInUse {
+        /// The bridge.
+        interface: String,
+        /// What dnsmasq said.
+        source: CommandError,
+    },
+    /// A file of its could not be written or read.
+    #[error("write the files of dnsmasq")]
+    File(#[from] PathError),
+    /// It reads its files as another user, who cannot get there.
+    #[error("{} must be passable for everybody (0711): dnsmasq reads below it without being root", path.display())]
+    NotPassable {
+        /// The folder that bars the way.
+        path: PathBuf,
+    },
+    /// It does not end, or cannot be signalled.
+    #[error("signal dnsmasq (process {process})")]
+    Signal {
+        /// Its number.
+        process: u32,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+}
+
+/// Where the files of one dnsmasq are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folders {
+    /// For the leases and the log; may be 0700.
+    pub state: PathBuf,
+    /// For what it reads while it runs; everybody must be able to pass.
+    pub run: PathBuf,
+}
+
+impl Folders {
+    fn process(&self) -> PathBuf {
+        self.run.join("dnsmasq.pid")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.state.join("dnsmasq.log")
+    }
+
+    /// The file of leases, as `man 8 dnsmasq` describes it.
+    pub fn leases(&self) -> PathBuf {
+        self.state.join("leases")
+    }
+
+    fn reservations(&self) -> PathBuf {
+        self.run.join("reservations")
+    }
+
+    fn names(&self) -> PathBuf {
+        self.run.join("names")
+    }
+}
+
+/// Whether it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsmasqSeen {
+    /// It does not.
+    Dead,
+    /// It does, with other arguments.
+    Outdated {
+        /// Its process.
+        process: u32,
+    },
+    /// It does, as it shall.
+    Running {
+        /// Its process.
+        process: u32,
+    },
+}
+
+/// The argument vector, without the program's name.
+///
+/// `user` and `group` are whom it becomes after start.
+pub fn arguments(plan: &NetworkPlan, folders: &Folders, user: &str, group: &str) -> Vec<String> {
+    let interface = &plan.interface;
+    let path = |path: PathBuf| path.display().to_string();
+    let mut arguments = vec![
+        // First, because a process is recognised by it.
+        format!("--pid-file={}", path(folders.process())),
+        "--conf-file=/dev/null".to_owned(),
+        format!("--user={user}"),
+        format!("--group={group}"),
+        format!("--log-facility={}", path(folders.log())),
+        "--quiet-dhcp".to_owned(),
+        "--quiet-dhcp6".to_owned(),
+        "--quiet-ra".to_owned(),
+        "--bind-dynamic".to_owned(),
+        format!("--interface={interface}"),
+        "--except-interface=lo".to_owned(),
+        "--no-hosts".to_owned(),
+        format!("--hostsdir={}", path(folders.names())),
+    ];
+    let mut add = |argument: String| arguments.push(argument);
+    if plan.dns.nameservers.is_empty() {
+        add("--resolv-file=/etc/resolv.conf".to_owned());
+    } else {
+        add("--no-resolv".to_owned());
+        for server in &plan.dns.nameservers {
+            add(format!("--server={server}"));
+        }
+    }
+    let domain = &plan.dns.domain;
+    if plan.dns.mode != DnsMode::None && !domain.is_empty() {
+        add(format!("--domain={domain}"));
+        add(format!("--local=/{domain}/"));
+        add("--expand-hosts".to_owned());
+    }
+    if plan.dns.mode != DnsMode::Dynamic {
+        add("--dhcp-ignore-names".to_owned());
+    }
+    if let Some(dhcp) = plan.ipv4.as_ref().and_then(|ip| ip.dhcp.as_ref())
+        && let Some(ip) = &plan.ipv4
+    {
+        for (first, last) in ranges4(ip.address, &dhcp.ranges) {
+            add(format!(
+                "--dhcp-range={first},{last},{},{}s",
+                ip.address.netmask(),
+                dhcp.expiry
+            ));
+        }
+        if let Some(gateway) = dhcp.gateway {
+            add(format!("--dhcp-option=option:router,{gateway}"));
+        }
+    }
+    if let Some(ip) = &plan.ipv6
+        && let Some(dhcp) = &ip.dhcp
+    {
+        add("--enable-ra".to_owned());
+        if dhcp.stateful {
+            for (first, last) in ranges6(ip.address, &dhcp.ranges) {
+                let prefix = ip.address.prefix_len();
+                add(format!(
+                    "--dhcp-range={first},{last},{prefix},{}s",
+                    dhcp.expiry
+                ));
+            }
+        } else {
+            add(format!(
+                "--dhcp-range=::,constructor:{interface},ra-stateless"
+            ));
+        }
+    }
+    if has_dhcp(plan) {
+        add("--dhcp-authoritative".to_owned());
+        add("--dhcp-no-override".to_owned());
+        // Asking the network first costs three seconds, and every address is ours to give.
+        add("--no-ping".to_owned());
+        add(format!("--dhcp-leasefile={}", path(folders.leases())));
+        add(format!("--dhcp-hostsdir={}", path(folders.reservations())));
+        if !plan.dns.search.is_empty() {
+            let search = plan.dns.search.join(",");
+            add(format!("--dhcp-option=option:domain-search,{search}"));
+        }
+        if let Some(mtu) = plan.mtu {
+            add(format!("--dhcp-option-force=option:mtu,{mtu}"));
+        }
+    }
+    arguments
+}
+
+fn has_dhcp(plan: &NetworkPlan) -> bool {
+    plan.ipv4.as_ref().is_some_and(|ip| ip.dhcp.is_some())
+        || plan.ipv6.as_ref().is_some_and(|ip| ip.dhcp.is_some())
+}
+
+/// Whether the network has an address to listen at.
+pub fn is_needed(plan: &NetworkPlan) -> bool {
+    plan.ipv4.is_some() || plan.ipv6.is_some()
+}
+
+/// The files that it watches, by their path below the run folder, with their content.
+pub fn files(plan: &NetworkPlan) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let named = plan.dns.mode != DnsMode::None;
+    for port in &plan.ports {
+        let (file, name) = (&port.host_interface, &port.instance);
+        let mut reservation = port.hwaddr.to_string();
+        if let Some(address) = port.ipv4 {
+            reservation += &format!(",{address}");
+        }
+        if let Some(address) = port.ipv6 {
+            reservation += &format!(",[{address}]");
+        }
+        files.insert(
+            format!("reservations/{file}"),
+            format!("{reservation},{name}\n"),
+        );
+        let mut names = String::new();
+        if let Some(address) = port.ipv4 {
+            names += &format!("{address} {name}\n");
+        }
+        let own = plan.ipv6.as_ref().and_then(|ip| {
+            let dhcp = ip.dhcp.as_ref()?;
+            (!dhcp.stateful && ip.address.prefix_len() == 64)
+                .then(|| eui64(ip.address.network(), port.hwaddr))
+        });
+        if let Some(address) = port.ipv6.or(own) {
+            names += &format!("{address} {name}\n");
+        }
+        if named && !names.is_empty() {
+            files.insert(format!("names/{file}"), names);
+        }
+    }
+    for reservation in &plan.reservations {
+        let file = hex::encode(reservation.hwaddr.0);
+        let mut line = format!("{},{}", reservation.hwaddr, reservation.address);
+        if let Some(name) = &reservation.name {
+            line += &format!(",{name}");
+            if named {
+                files.insert(
+                    format!("names/{file}"),
+                    format!("{} {name}\n", reservation.address),
+                );
+            }
+        }
+        files.insert(format!("reservations/{file}"), line + "\n");
+    }
+    let mut hosts = String::new();
+    for (name, addresses) in &plan.dns.hosts {
+        for address in addresses {
+            hosts += &format!("{address} {name}\n");
+        }
+    }
+    if !hosts.is_empty() {
+        files.insert("names/hosts".to_owned(), hosts);
+    }
+    files
+}
+
+/// The files below the run folder that are missing, different or not wished for.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn stale_files(plan: &NetworkPlan, folders: &Folders) -> Result<Vec<String>, DnsmasqError> {
+    let wanted = files(plan);
+    let mut stale: Vec<String> = existing(folders)?
+        .into_iter()
+        .filter(|file| !wanted.contains_key(file))
+        .collect();
+    for (file, content) in &wanted {
+        if path_io::read_if_exists(folders.run.join(file))?.as_ref() != Some(content) {
+            stale.push(file.clone());
+        }
+    }
+    Ok(stale)
+}
+
+fn existing(folders: &Folders) -> Result<Vec<String>, PathError> {
+    let mut found = Vec::new();
+    for folder in [folders.reservations(), folders.names()] {
+        let entries = match path_io::list(&folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        found.extend(
+            entries
+                .iter()
+                .filter_map(|path| path.strip_prefix(&folders.run).ok())
+                .map(|path| path.display().to_string()),
+        );
+    }
+    Ok(found)
+}
+
+/// Writes the files and takes away those that are not wished for. Answers whether dnsmasq must read all again.
+fn write_files(plan: &NetworkPlan, folders: &Folders) -> Result<bool, DnsmasqError> {
+    let wanted = files(plan);
+    let mut again = false;
+    for file in existing(folders)? {
+        if !wanted.contains_key(&file) {
+            path_io::remove_file(folders.run.join(file))?;
+            again = true;
+        }
+    }
+    for (file, content) in &wanted {
+        let path = folders.run.join(file);
+        match path_io::read_if_exists(&path)? {
+            Some(old) if old == *content => continue,
+            // What it has read of the old file stays until it is told to forget.
+            Some(_) => again = true,
+            None => {}
+        }
+        // dnsmasq passes over names that begin with a dot.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = path.with_file_name(format!(".{name}"));
+        path_io::write(&temporary, content)?;
+        set_mode(&temporary, 0o644)?;
+        path_io::rename(&temporary, &path)?;
+    }
+    Ok(again)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), PathError> {
+    use manifests::path_io::AtPath as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).at("set mode of", path)
+}
+
+fn prepare_folders(folders: &Folders) -> Result<(), DnsmasqError> {
+    use manifests::path_io::AtPath as _;
+    path_io::create_dir_all(&folders.state)?;
+    path_io::create_dir_all(&folders.run)?;
+    for folder in [folders.run.clone(), folders.reservations(), folders.names()] {
+        path_io::ensure_dir(&folder)?;
+        set_mode(&folder, 0o755)?;
+    }
+    for folder in folders.run.ancestors().skip(1) {
+        let mode = std::fs::metadata(folder)
+            .at("look at", folder)?
+            .permissions()
+            .mode();
+        if mode & 0o001 == 0 {
+            return Err(DnsmasqError::NotPassable {
+                path: folder.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whom dnsmasq becomes: its own user where Debian's package made one, else nobody.
+fn identity() -> Result<(String, String), PathError> {
+    let has = |file: &str, name: &str| -> Result<bool, PathError> {
+        Ok(path_io::read_if_exists(file)?
+            .unwrap_or_default()
+            .lines()
+            .any(|line| line.split(':').next() == Some(name)))
+    };
+    let pick = |file, first: &str, second: &str| -> Result<String, PathError> {
+        Ok(if has(file, first)? { first } else { second }.to_owned())
+    };
+    Ok((
+        pick("/etc/passwd", "dnsmasq", "nobody")?,
+        pick("/etc/group", "nogroup", "nobody")?,
+    ))
+}
+
+/// A running dnsmasq of ours: held by a descriptor, so that its number cannot pass to another process meanwhile.
+struct Found {
+    process: u32,
+    descriptor: OwnedFd,
+    arguments: Vec<String>,
+}
+
+/// Looks at one process: ours if its first argument names our pid file.
+fn look_at(process: u32, folders: &Folders) -> Option<Found> {
+    let pid = Pid::from_raw(i32::try_from(process).ok()?)?;
+    let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let line = path_io::read(format!("/proc/{process}/cmdline")).ok()?;
+    let mut arguments = line
+        .split(|byte| *byte == 0)
+        .map(|argument| String::from_utf8_lossy(argument).into_owned());
+    let program = arguments.next()?;
+    let mut arguments: Vec<String> = arguments.collect();
+    arguments.pop();
+    let marker = format!("--pid-file={}", folders.process().display());
+    (program.ends_with("dnsmasq") && arguments.first() == Some(&marker)).then_some(Found {
+        process,
+        descriptor,
+        arguments,
+    })
+}
+
+/// The process of the pid file; where that leads nowhere, any process with our arguments.
+fn find(folders: &Folders) -> Result<Option<Found>, PathError> {
+    let written = path_io::read_if_exists(folders.process())?;
+    if let Some(found) = written
+        .as_deref()
+        .and_then(|text| text.trim().parse().ok())
+        .and_then(|process| look_at(process, folders))
+    {
+        return Ok(Some(found));
+    }
+    Ok(path_io::list("/proc")?.iter().find_map(|path| {
+        let process = path.file_name()?.to_str()?.parse().ok()?;
+        look_at(process, folders)
+    }))
+}
+
+/// Looks whether it runs as it shall.
+///
+/// # Errors
+/// procfs or the run folder cannot be read.
+pub fn seen(plan: &NetworkPlan, folders: &Folders) -> Result<DnsmasqSeen, DnsmasqError> {
+    let (user, group) = identity()?;
+    Ok(match find(folders)? {
+        None => DnsmasqSeen::Dead,
+        Some(found) if found.arguments == arguments(plan, folders, &user, &group) => {
+            DnsmasqSeen::Running {
+                process: found.process,
+            }
+        }
+        Some(found) => DnsmasqSeen::Outdated {
+            process: found.process,
+        },
+    })
+}
+
+/// Writes its files, starts it where it does not run, and again where it runs otherwise than it shall. The bridge must
+/// have its addresses.
+///
+/// # Errors
+/// A file cannot be written; it does not start; an old one does not end.
+pub fn ensure(plan: &NetworkPlan, folders: &Folders) -> Result<bool, DnsmasqError> {
+    if !is_needed(plan) {
+        return Ok(stop(folders)?);
+    }
+    prepare_folders(folders)?;
+    let again = write_files(plan, folders)?;
+    let (user, group) = identity()?;
+    let wanted = arguments(plan, folders, &user, &group);
+    if let Some(found) = find(folders)? {
+        if found.arguments == wanted {
+            if again {
+                signal(&found, Signal::HUP)?;
+            }
+            return Ok(again);
+        }
+        end(&found)?;
+    }
+    let log = folders.log();
+    if std::fs::metadata(&log).is_ok_and(|status| status.len() > LONGEST_LOG) {
+        path_io::write(&log, "")?;
+    }
+    // It returns once its daemon listens, and says so if it cannot.
+    match command::run("dnsmasq", &wanted, None) {
+        Ok(_) => Ok(true),
+        Err(CommandError::Failed {
+            stderr,
+            command,
+            status,
+        }) if stderr.contains("in use") => Err(DnsmasqError::AddressInUse {
+            interface: plan.interface.clone(),
+            source: CommandError::Failed {
+                command,
+                status,
+                stderr,
+            },
+        }),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn signal(found: &Found, signal: Signal) -> Result<(), DnsmasqError> {
+    match pidfd_send_signal(&found.descriptor, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(error) => Err(DnsmasqError::Signal {
+            process: found.process,
+            source: error.into(),
+        }),
+    }
+}
+
+/// Ends a dnsmasq and waits until it is gone.
+fn end(found: &Found) -> Result<(), DnsmasqError> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    for which in [Signal::TERM, Signal::KILL] {
+        signal(found, which)?;
+        let timeout = Timespec {
+            tv_sec: i64::from(PATIENCE / 1000),
+            tv_nsec: 0,
+        };
+        let mut poll_on = [PollFd::new(&found.descriptor, PollFlags::IN)];
+        if poll(&mut poll_on, Some(&timeout)).is_ok_and(|ready| ready > 0) {
+            return Ok(());
+        }
+    }
+    Err(DnsmasqError::Signal {
+        process: found.process,
+        source: std::io::ErrorKind::TimedOut.into(),
+    })
+}
+
+/// Ends it if it runs, and waits until it is gone.
+///
+/// # Errors
+/// It does not end.
+pub fn stop(folders: &Folders) -> Result<bool, DnsmasqError> {
+    let Some(found) = find(folders)? else {
+        return Ok(false);
+    };
+    end(&found)?;
+    Ok(true)
+}
+
+/// Ends it and removes its files.
+///
+/// # Errors
+/// It does not end; a file cannot be removed.
+pub fn remove(folders: &Folders) -> Result<(), DnsmasqError> {
+    stop(folders)?;
+    for file in existing(folders)? {
+        path_io::remove_file(folders.run.join(file))?;
+    }
+    for folder in [folders.reservations(), folders.names()] {
+        for hidden in path_io::list(&folder).unwrap_or_default() {
+            path_io::remove_file(hidden)?;
+        }
+        path_io::remove_empty_dir(folder)?;
+    }
+    for file in [folders.process(), folders.log(), folders.leases()] {
+        path_io::remove_file(file)?;
+    }
+    Ok(())
+}

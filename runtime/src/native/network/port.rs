@@ -1,0 +1,428 @@
+//! Ports: the pair of links of one NIC, from the host into the guest, with or without a bridge.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::NetworkError;
+use super::addresses::{own_hwaddr, shaper_interface};
+use super::plan::{GuestPlan, PortPlan, RateLimits};
+use super::seen::{GuestSeen, LinkOwner, PortSeen};
+use crate::sys::netlink::{
+    Connection, Link, LinkChange, Namespace, NetlinkError, NewLink, NewVeth, RouteTarget, Shaped,
+};
+
+/// What attaching did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attached {
+    /// The pair was made.
+    Made,
+    /// It was there; something about it may have been changed.
+    Kept,
+}
+
+/// A port that was detached and vanishes with its guest's namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone {
+    /// Number of its link.
+    pub link: u32,
+}
+
+/// Whose a link is: ours bears the mark, or in the moment after its making the hardware address derived from it.
+pub(super) fn owner(link: Option<&Link>, mark: &str) -> LinkOwner {
+    match link {
+        None => LinkOwner::Missing,
+        Some(link) => match &link.alias {
+            Some(alias) if alias == mark => LinkOwner::Ours,
+            None if link.hwaddr == Some(own_hwaddr(mark, &link.name)) => LinkOwner::Ours,
+            alias => LinkOwner::Foreign(alias.clone()),
+        },
+    }
+}
+
+fn foreign(link: &Link) -> NetworkError {
+    NetworkError::Foreign {
+        interface: link.name.clone(),
+        alias: link.alias.clone(),
+    }
+}
+
+/// The guest's end of a link of ours in a namespace, if it is there.
+fn guest_end(inside: &mut Connection, outer: &Link) -> Result<Option<Link>, NetlinkError> {
+    Ok(match outer.peer {
+        None => None,
+        // Numbers are per namespace: the end of another pair may have the number, but then its peer is not ours.
+        Some(index) => inside.link_by_index(index)?.filter(|inner| {
+            inner.kind.as_deref() == Some("veth") && inner.peer == Some(outer.index)
+        }),
+    })
+}
+
+/// Makes the pair of a port as it shall be, in the bridge of that number or in none (p2p).
+///
+/// The guest's end is switched on by the guest's own network set-up or by [`configure_guest`].
+///
+/// # Errors
+/// The name is somebody else's, the guest is gone, or the kernel refused.
+pub fn attach(
+    connection: &mut Connection,
+    port: &PortPlan,
+    bridge: Option<u32>,
+    mtu: Option<u32>,
+    guest: &Namespace,
+) -> Result<Attached, NetworkError> {
+    let name = port.host_interface.as_str();
+    let mtu = port.mtu.or(mtu);
+    let existing = connection.link(name)?;
+    let mut attached = Attached::Kept;
+    let link = match (owner(existing.as_ref(), &port.mark), existing) {
+        (LinkOwner::Ours, Some(link)) => {
+            let mut inside = Connection::open_in(guest)?;
+            if let Some(inner) = guest_end(&mut inside, &link)? {
+                repair_guest_end(&mut inside, &inner, port, mtu)?;
+                Some(link)
+            } else {
+                // A pair into an older namespace of the guest: its name is needed now.
+                detach(connection, name, &port.mark)?;
+                None
+            }
+        }
+        (LinkOwner::Foreign(_), Some(link)) => return Err(foreign(&link)),
+        _ => None,
+    };
+    let link = match link {
+        Some(link) => link,
+        None => {
+            attached = Attached::Made;
+            connection.create_veth(&NewVeth {
+                name,
+                hwaddr: own_hwaddr(&port.mark, name),
+                guest_name: &port.guest_interface,
+                guest_hwaddr: port.hwaddr,
+                guest,
+                mtu,
+            })?;
+            connection
+                .link(name)?
+                .ok_or_else(|| NetworkError::NoInterface {
+                    interface: name.to_owned(),
+                })?
+        }
+    };
+    let differs = link.alias.as_deref() != Some(port.mark.as_str())
+        || link.up != port.connected
+        || link.master != bridge
+        || mtu.is_some_and(|mtu| mtu != link.mtu)
+        || bridge.is_some() && link.isolated != Some(port.isolated);
+    if differs {
+        connection.change_link(
+            link.index,
+            &LinkChange {
+                alias: Some(&port.mark),
+                mtu: mtu.filter(|mtu| *mtu != link.mtu),
+                master: (link.master != bridge).then(|| bridge.unwrap_or(0)),
+                up: Some(port.connected),
+                // Not answering by itself in the guest's network; a p2p end is the guest's router.
+                link_local: bridge.is_some().then_some(false),
+                isolated: bridge.map(|_| port.isolated),
+                ..LinkChange::default()
+            },
+        )?;
+    }
+    limit(connection, port, link.index, attached)?;
+    Ok(attached)
+}
+
+fn repair_guest_end(
+    inside: &mut Connection,
+    inner: &Link,
+    port: &PortPlan,
+    mtu: Option<u32>,
+) -> Result<(), NetlinkError> {
+    let name = (inner.name != port.guest_interface).then_some(port.guest_interface.as_str());
+    let hwaddr = (inner.hwaddr != Some(port.hwaddr)).then_some(port.hwaddr);
+    let mtu = mtu.filter(|mtu| *mtu != inner.mtu);
+    if name.is_none() && hwaddr.is_none() && mtu.is_none() {
+        return Ok(());
+    }
+    // A link that is up keeps its name on kernels before 6.2.
+    if name.is_some() {
+        let down = LinkChange {
+            up: Some(false),
+            ..LinkChange::default()
+        };
+        inside.change_link(inner.index, &down)?;
+    }
+    inside.change_link(
+        inner.index,
+        &LinkChange {
+            name,
+            hwaddr,
+            mtu,
+            up: name.is_some().then_some(inner.up),
+            ..LinkChange::default()
+        },
+    )
+}
+
+/// Sets the limits: into the guest at the link itself, out of it at an ifb.
+fn limit(
+    connection: &mut Connection,
+    port: &PortPlan,
+    link: u32,
+    attached: Attached,
+) -> Result<(), NetworkError> {
+    let fresh = attached == Attached::Made;
+    match port.limits.ingress {
+        Some(rate) => connection.shape(link, rate)?,
+        None if fresh => {}
+        None => connection.unshape(link)?,
+    }
+    let name = shaper_interface(&port.host_interface);
+    let shaper = connection.link(&name)?;
+    if let Some(shaper) = &shaper
+        && let LinkOwner::Foreign(_) = owner(Some(shaper), &port.mark)
+    {
+        // Without a limit we have no business with it.
+        return if port.limits.egress.is_some() {
+            Err(foreign(shaper))
+        } else {
+            Ok(())
+        };
+    }
+    let Some(rate) = port.limits.egress else {
+        if let Some(shaper) = shaper {
+            connection.stop_redirecting(link)?;
+            connection.delete_link(shaper.index)?;
+        }
+        return Ok(());
+    };
+    let shaper = match shaper {
+        Some(shaper) => shaper,
+        None => {
+            connection.create_link(&NewLink {
+                name: &name,
+                kind: "ifb",
+                hwaddr: own_hwaddr(&port.mark, &name),
+                mtu: None,
+            })?;
+            connection
+                .link(&name)?
+                .ok_or(NetworkError::NoInterface { interface: name })?
+        }
+    };
+    let change = LinkChange {
+        alias: Some(&port.mark),
+        up: Some(true),
+        link_local: Some(false),
+        ..LinkChange::default()
+    };
+    connection.change_link(shaper.index, &change)?;
+    connection.shape(shaper.index, rate)?;
+    if connection.redirected(link)? != Some(shaper.index) {
+        connection.redirect_arrivals(link, shaper.index)?;
+    }
+    Ok(())
+}
+
+/// Takes a port away from under its name at once, so that the name is free: switched off, out of the bridge, renamed.
+///
+/// Deleting the pair costs the kernel some 30 ms under the lock of all network changes; when the guest ends, its
+/// namespace takes the pair along anyway. Where the guest lives on, call [`delete`].
+///
+/// # Errors
+/// The kernel refused.
+pub fn detach(
+    connection: &mut Connection,
+    host_interface: &str,
+    mark: &str,
+) -> Result<Option<Gone>, NetworkError> {
+    if let Some(shaper) = connection.link(&shaper_interface(host_interface))?
+        && owner(Some(&shaper), mark) == LinkOwner::Ours
+    {
+        connection.delete_link(shaper.index)?;
+    }
+    let Some(link) = connection.link(host_interface)? else {
+        return Ok(None);
+    };
+    if owner(Some(&link), mark) != LinkOwner::Ours {
+        return Ok(None);
+    }
+    // The mark stays readable even if we die here; one that had none yet gets it.
+    let off = LinkChange {
+        alias: Some(mark),
+        up: Some(false),
+        ..LinkChange::default()
+    };
+    let renamed = format!("kz{:x}", link.index);
+    let rename = LinkChange {
+        name: Some(&renamed),
+        ..LinkChange::default()
+    };
+    let result = connection
+        .change_link(link.index, &off)
+        .and_then(|()| connection.change_link(link.index, &rename));
+    match result {
+        // It went with its guest meanwhile.
+        Err(error) if error.is_missing() => Ok(None),
+        other => Ok(other.map(|()| Some(Gone { link: link.index }))?),
+    }
+}
+
+/// Deletes a detached port whose guest lives on; waits for the kernel, some 30 ms.
+///
+/// # Errors
+/// The kernel refused.
+pub fn delete(connection: &mut Connection, gone: Gone, mark: &str) -> Result<(), NetworkError> {
+    match connection.link_by_index(gone.link)? {
+        Some(link) if link.alias.as_deref() == Some(mark) => Ok(connection.delete_link(gone.link)?),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a detached port has vanished. The kernel takes namespaces down in the background, many at once.
+///
+/// # Errors
+/// The kernel refused to look.
+pub fn is_gone(connection: &mut Connection, gone: Gone, mark: &str) -> Result<bool, NetworkError> {
+    let link = connection.link_by_index(gone.link)?;
+    Ok(!link.is_some_and(|link| link.alias.as_deref() == Some(mark)))
+}
+
+/// Sets addresses and routes of the guest's end, and switches it and the loopback on. Addresses and routes that
+/// somebody else set stay.
+///
+/// # Errors
+/// The guest is gone or has no such interface; the kernel refused.
+pub fn configure_guest(
+    guest: &Namespace,
+    interface: &str,
+    plan: &GuestPlan,
+) -> Result<(), NetworkError> {
+    let mut inside = Connection::open_in(guest)?;
+    let up = LinkChange {
+        up: Some(true),
+        ..LinkChange::default()
+    };
+    if let Some(loopback) = inside.link("lo")?.filter(|link| !link.up) {
+        inside.change_link(loopback.index, &up)?;
+    }
+    let link = inside
+        .link(interface)?
+        .ok_or_else(|| NetworkError::NoInterface {
+            interface: interface.to_owned(),
+        })?;
+    if !link.up {
+        inside.change_link(link.index, &up)?;
+    }
+    for address in &plan.addresses {
+        inside.add_address(link.index, *address)?;
+    }
+    let default = |gateway: &IpAddr| match gateway {
+        IpAddr::V4(_) => IpNet::new_assert([0; 4].into(), 0),
+        IpAddr::V6(_) => IpNet::new_assert([0; 16].into(), 0),
+    };
+    let gateways = plan.gateways.iter().map(|g| (default(g), Some(*g)));
+    for (destination, gateway) in plan.routes.iter().copied().chain(gateways) {
+        inside.set_route(RouteTarget {
+            destination,
+            gateway,
+            link: link.index,
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads the guest's end of a port.
+///
+/// # Errors
+/// The guest cannot be entered; the kernel refused to look.
+pub fn guest_seen(guest: &Namespace, outer: &Link) -> Result<Option<GuestSeen>, NetworkError> {
+    let mut inside = Connection::open_in(guest)?;
+    let Some(link) = guest_end(&mut inside, outer)? else {
+        return Ok(None);
+    };
+    let addresses = inside
+        .addresses()?
+        .into_iter()
+        .filter(|a| a.link == link.index && !a.link_local)
+        .map(|a| a.address)
+        .collect();
+    let mut gateways = Vec::new();
+    let mut routes = Vec::new();
+    for route in inside.routes()? {
+        if !route.links.contains(&link.index) || route.by_kernel {
+            continue;
+        }
+        match route.gateway {
+            Some(gateway) if route.destination.prefix_len() == 0 => gateways.push(gateway),
+            gateway => routes.push((route.destination, gateway)),
+        }
+    }
+    Ok(Some(GuestSeen {
+        interface: link.name,
+        hwaddr: link.hwaddr,
+        up: link.up,
+        mtu: link.mtu,
+        addresses,
+        gateways,
+        routes,
+    }))
+}
+
+/// Reads a port out of the links of the host and the queues on them.
+///
+/// # Errors
+/// The guest cannot be entered; the kernel refused to look.
+pub fn seen(
+    connection: &mut Connection,
+    port: &PortPlan,
+    links: &[Link],
+    shaped: &[Shaped],
+    bridge: Option<u32>,
+    guest: Option<&Namespace>,
+) -> Result<PortSeen, NetworkError> {
+    let find = |name: &str| links.iter().find(|link| link.name == name);
+    let link = find(&port.host_interface);
+    let owner = owner(link, &port.mark);
+    let Some(link) = link.filter(|_| owner == LinkOwner::Ours) else {
+        return Ok(PortSeen {
+            owner,
+            in_bridge: false,
+            up: false,
+            carrier: false,
+            mtu: 0,
+            isolated: false,
+            limits: RateLimits::default(),
+            guest: None,
+        });
+    };
+    let rate = |index: u32| {
+        shaped
+            .iter()
+            .find(|shaped| shaped.link == index)
+            .map(|shaped| shaped.bits_per_second)
+    };
+    let egress = match find(&shaper_interface(&port.host_interface)) {
+        Some(shaper) if connection.redirected(link.index)? == Some(shaper.index) && shaper.up => {
+            rate(shaper.index)
+        }
+        _ => None,
+    };
+    Ok(PortSeen {
+        in_bridge: bridge.is_some() && link.master == bridge,
+        up: link.up,
+        carrier: link.carrier,
+        mtu: link.mtu,
+        isolated: link.isolated == Some(true),
+        limits: RateLimits {
+            ingress: rate(link.index),
+            egress,
+        },
+        guest: match guest {
+            Some(guest) => guest_seen(guest, link)?,
+            None => None,
+        },
+        owner,
+    })
+}

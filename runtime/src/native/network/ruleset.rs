@@ -1,0 +1,457 @@
+//! The nftables rules of networks: pure, from plans to tables, from tables to one transaction.
+//!
+//! Each network has two tables of one name, `keel_STATE_INTERFACE`: family `inet` for what is routed, family `bridge`
+//! for what guests may send. Chains are the same for every network of a kind; what depends on instances are elements of
+//! sets. The prefix keeps the name from being a keyword of nft (`rt` is one).
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::addresses::eui64;
+use super::plan::{NetworkPlan, PortPlan};
+
+/// The chain without hook whose only rule bears the mark: nft 1.0 keeps no comment of a table in its JSON.
+pub const OWNER_CHAIN: &str = "owner";
+
+/// One table as it shall be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Table {
+    /// `inet` or `bridge`.
+    pub family: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Sets in the order in which they are made.
+    pub sets: Vec<Set>,
+    /// Chains in the order in which they are made.
+    pub chains: Vec<Chain>,
+}
+
+/// A set; several types make a concatenation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// Its name.
+    pub name: &'static str,
+    /// Types as nft names them.
+    pub types: &'static [&'static str],
+    /// Elements, one text per type.
+    pub elements: BTreeSet<Vec<String>>,
+}
+
+/// A chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Chain {
+    /// Its name.
+    pub name: &'static str,
+    /// Type, hook and priority; absent: nothing calls it.
+    pub hook: Option<(&'static str, &'static str, i32)>,
+    /// Rules in order.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// What it is for; names it in reports.
+    pub comment: String,
+    /// Its statements in the JSON of `man 5 libnftables-json`, in the form in which nft lists them.
+    pub statements: Vec<Value>,
+}
+
+/// The name of the tables of a network.
+pub fn table_name(state_id: &str, interface: &str) -> String {
+    // A name of a link may hold what a table's may not.
+    let interface: String = interface
+        .bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(b).to_string(),
+            other => format!("_{other:02x}"),
+        })
+        .collect();
+    format!("keel_{state_id}_{interface}")
+}
+
+/// The tables of a network.
+pub fn tables(state_id: &str, plan: &NetworkPlan) -> [Table; 2] {
+    let name = table_name(state_id, &plan.interface);
+    let owner = Chain {
+        name: OWNER_CHAIN,
+        hook: None,
+        rules: vec![rule(plan.mark.clone(), vec![json!({"return": null})])],
+    };
+    [
+        Table {
+            family: "inet",
+            name: name.clone(),
+            sets: Vec::new(),
+            chains: vec![owner.clone(), input(plan), forward(plan), postrouting(plan)],
+        },
+        Table {
+            family: "bridge",
+            name,
+            sets: sets(plan),
+            chains: vec![owner, filters()],
+        },
+    ]
+}
+
+/// One transaction that replaces tables as a whole: before and after it all rules are in force, in between too.
+pub fn transaction(tables: &[Table]) -> Value {
+    let mut commands = Vec::new();
+    for table in tables {
+        let (family, name) = (table.family, &table.name);
+        let empty = json!({"table": {"family": family, "name": name}});
+        // Adding first makes the deletion succeed where there is none.
+        commands.push(json!({"add": empty}));
+        commands.push(json!({"delete": empty}));
+        commands.push(json!({"add": empty}));
+        for set in &table.sets {
+            let mut body =
+                json!({"family": family, "table": name, "name": set.name, "type": set.types});
+            if let [single] = set.types {
+                body["type"] = json!(single);
+            }
+            if !set.elements.is_empty() {
+                body["elem"] = set.elements.iter().map(|e| element(e)).collect();
+            }
+            commands.push(json!({"add": {"set": body}}));
+        }
+        for chain in &table.chains {
+            let mut body = json!({"family": family, "table": name, "name": chain.name});
+            if let Some((kind, hook, priority)) = chain.hook {
+                body["type"] = json!(kind);
+                body["hook"] = json!(hook);
+                body["prio"] = json!(priority);
+                body["policy"] = json!("accept");
+            }
+            commands.push(json!({"add": {"chain": body}}));
+        }
+        for chain in &table.chains {
+            for rule in &chain.rules {
+                commands.push(json!({"add": {"rule": {
+                    "family": family, "table": name, "chain": chain.name,
+                    "comment": rule.comment, "expr": rule.statements,
+                }}}));
+            }
+        }
+    }
+    json!({"nftables": commands})
+}
+
+/// One transaction that deletes tables; those named must exist.
+pub fn deletion<'a>(tables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
+    let commands: Vec<Value> = tables
+        .into_iter()
+        .map(|(family, name)| json!({"delete": {"table": {"family": family, "name": name}}}))
+        .collect();
+    json!({"nftables": commands})
+}
+
+fn element(parts: &[String]) -> Value {
+    match parts {
+        [single] => json!(single),
+        several => json!({"concat": several}),
+    }
+}
+
+fn rule(comment: impl Into<String>, statements: Vec<Value>) -> Rule {
+    Rule {
+        comment: comment.into(),
+        statements,
+    }
+}
+
+fn compare(operator: &str, left: &Value, right: &Value) -> Value {
+    json!({"match": {"op": operator, "left": left, "right": right}})
+}
+
+fn meta(key: &str) -> Value {
+    json!({"meta": {"key": key}})
+}
+
+fn payload(protocol: &str, field: &str) -> Value {
+    json!({"payload": {"protocol": protocol, "field": field}})
+}
+
+fn equals(left: &Value, right: impl Into<Value>) -> Value {
+    compare("==", left, &right.into())
+}
+
+fn differs(left: &Value, right: impl Into<Value>) -> Value {
+    compare("!=", left, &right.into())
+}
+
+fn prefix(subnet: IpNet) -> Value {
+    json!({"prefix": {"addr": subnet.network().to_string(), "len": subnet.prefix_len()}})
+}
+
+fn accept() -> Value {
+    json!({"accept": null})
+}
+
+fn drop() -> Value {
+    json!({"drop": null})
+}
+
+/// What guests ask of the host. An accept here cannot overrule a drop in a table of the host's own.
+fn input(plan: &NetworkPlan) -> Chain {
+    let from = || equals(&meta("iifname"), plan.interface.as_str());
+    let firewall4 = plan.ipv4.as_ref().is_some_and(|ip| ip.firewall);
+    let firewall6 = plan.ipv6.as_ref().is_some_and(|ip| ip.firewall);
+    let mut rules = Vec::new();
+    if firewall4 || firewall6 {
+        for protocol in ["tcp", "udp"] {
+            rules.push(rule(
+                format!("dns over {protocol}"),
+                vec![from(), equals(&payload(protocol, "dport"), 53), accept()],
+            ));
+        }
+    }
+    for (wanted, comment, port) in [
+        (firewall4, "dhcp for ipv4", 67),
+        (firewall6, "dhcp for ipv6", 547),
+    ] {
+        if wanted {
+            rules.push(rule(
+                comment,
+                vec![from(), equals(&payload("udp", "dport"), port), accept()],
+            ));
+        }
+    }
+    Chain {
+        name: "input",
+        hook: Some(("filter", "input", 0)),
+        rules,
+    }
+}
+
+fn forward(plan: &NetworkPlan) -> Chain {
+    let interface = plan.interface.as_str();
+    let mut rules = Vec::new();
+    let families = [
+        (
+            "ipv4",
+            plan.ipv4.as_ref().map(|ip| (ip.firewall, ip.routing)),
+        ),
+        (
+            "ipv6",
+            plan.ipv6.as_ref().map(|ip| (ip.firewall, ip.routing)),
+        ),
+    ];
+    for (family, settings) in families {
+        let only = || equals(&meta("nfproto"), family);
+        let (firewall, routing) = settings.unwrap_or((false, false));
+        if !routing {
+            // Other networks of this host may have switched forwarding on.
+            for (inner, outer, way) in [
+                ("iifname", "oifname", "out of"),
+                ("oifname", "iifname", "into"),
+            ] {
+                rules.push(rule(
+                    format!("no {family} {way} the network"),
+                    vec![
+                        only(),
+                        equals(&meta(inner), interface),
+                        differs(&meta(outer), interface),
+                        drop(),
+                    ],
+                ));
+            }
+        } else if firewall {
+            for (key, way) in [("iifname", "out of"), ("oifname", "into")] {
+                rules.push(rule(
+                    format!("{family} {way} the network"),
+                    vec![only(), equals(&meta(key), interface), accept()],
+                ));
+            }
+        }
+    }
+    Chain {
+        name: "forward",
+        hook: Some(("filter", "forward", 0)),
+        rules,
+    }
+}
+
+fn postrouting(plan: &NetworkPlan) -> Chain {
+    let mut rules = Vec::new();
+    let mut translate = |family: &str, subnet: IpNet, source: Option<String>| {
+        let protocol = if family == "ipv4" { "ip" } else { "ip6" };
+        rules.push(rule(
+            format!("{family} nat"),
+            vec![
+                equals(&payload(protocol, "saddr"), prefix(subnet)),
+                differs(&payload(protocol, "daddr"), prefix(subnet)),
+                match source {
+                    Some(source) => json!({"snat": {"family": protocol, "addr": source}}),
+                    None => json!({"masquerade": null}),
+                },
+            ],
+        ));
+    };
+    if let Some(ip) = plan.ipv4.as_ref().filter(|ip| ip.nat) {
+        let source = ip.nat_address.map(|a| a.to_string());
+        translate("ipv4", ip.address.trunc().into(), source);
+    }
+    if let Some(ip) = plan.ipv6.as_ref().filter(|ip| ip.nat) {
+        let source = ip.nat_address.map(|a| a.to_string());
+        translate("ipv6", ip.address.trunc().into(), source);
+    }
+    Chain {
+        name: "postrouting",
+        hook: Some(("nat", "postrouting", 100)),
+        rules,
+    }
+}
+
+/// The IPv6 addresses that a filtered guest may send from: link-local, reserved, and the one that it makes for itself.
+fn own_ipv6(plan: &NetworkPlan, port: &PortPlan) -> Vec<String> {
+    let link_local = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    let mut addresses = vec![eui64(link_local, port.hwaddr)];
+    addresses.extend(port.ipv6);
+    if let Some(ip) = &plan.ipv6
+        && ip.address.prefix_len() == 64
+        && ip.dhcp.as_ref().is_some_and(|dhcp| !dhcp.stateful)
+    {
+        addresses.push(eui64(ip.address.network(), port.hwaddr));
+    }
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+fn sets(plan: &NetworkPlan) -> Vec<Set> {
+    let collect = |name, types, elements: &dyn Fn(&PortPlan) -> Vec<Vec<String>>| Set {
+        name,
+        types,
+        elements: plan.ports.iter().flat_map(elements).collect(),
+    };
+    let interface = |wanted: bool, port: &PortPlan| -> Vec<Vec<String>> {
+        wanted
+            .then(|| vec![port.host_interface.clone()])
+            .into_iter()
+            .collect()
+    };
+    let pair = |port: &PortPlan, value: String| vec![port.host_interface.clone(), value];
+    vec![
+        collect("mac", &["ifname"], &|p| interface(p.filtering.mac, p)),
+        collect("ipv4", &["ifname"], &|p| interface(p.filtering.ipv4, p)),
+        collect("ipv6", &["ifname"], &|p| interface(p.filtering.ipv6, p)),
+        collect("mac_allowed", &["ifname", "ether_addr"], &|p| {
+            if p.filtering.mac {
+                vec![pair(p, p.hwaddr.to_string())]
+            } else {
+                Vec::new()
+            }
+        }),
+        collect("ipv4_allowed", &["ifname", "ipv4_addr"], &|p| {
+            p.ipv4
+                .filter(|_| p.filtering.ipv4)
+                .map(|address| pair(p, address.to_string()))
+                .into_iter()
+                .collect()
+        }),
+        collect("ipv6_allowed", &["ifname", "ipv6_addr"], &|p| {
+            if p.filtering.ipv6 {
+                own_ipv6(plan, p).into_iter().map(|a| pair(p, a)).collect()
+            } else {
+                Vec::new()
+            }
+        }),
+    ]
+}
+
+/// What a filtered guest may send. Before everything else of the bridge (priority -300), so that a frame that is
+/// dropped teaches the bridge no address.
+fn filters() -> Chain {
+    let on = |set: &str| equals(&meta("iifname"), format!("@{set}"));
+    let unless = |protocol, field, set: &str| {
+        let pair = json!({"concat": [meta("iifname"), payload(protocol, field)]});
+        differs(&pair, format!("@{set}"))
+    };
+    let rules = vec![
+        rule(
+            "source mac",
+            vec![on("mac"), unless("ether", "saddr", "mac_allowed"), drop()],
+        ),
+        rule(
+            "mac in arp",
+            vec![
+                on("mac"),
+                unless("arp", "saddr ether", "mac_allowed"),
+                drop(),
+            ],
+        ),
+        rule(
+            // 0.0.0.0 is the question whether an address is free (RFC 5227).
+            "address in arp",
+            vec![
+                on("ipv4"),
+                differs(&payload("arp", "saddr ip"), "0.0.0.0"),
+                unless("arp", "saddr ip", "ipv4_allowed"),
+                drop(),
+            ],
+        ),
+        rule(
+            "dhcp client",
+            vec![
+                on("ipv4"),
+                equals(&payload("ip", "saddr"), "0.0.0.0"),
+                equals(&payload("ip", "daddr"), "255.255.255.255"),
+                equals(&payload("udp", "sport"), 68),
+                equals(&payload("udp", "dport"), 67),
+                accept(),
+            ],
+        ),
+        rule(
+            "source ipv4",
+            vec![on("ipv4"), unless("ip", "saddr", "ipv4_allowed"), drop()],
+        ),
+        rule(
+            "no dhcp server",
+            vec![on("ipv4"), equals(&payload("udp", "sport"), 67), drop()],
+        ),
+        rule(
+            "no router advertisement",
+            vec![
+                on("ipv6"),
+                equals(&payload("icmpv6", "type"), "nd-router-advert"),
+                drop(),
+            ],
+        ),
+        rule(
+            "no dhcpv6 server",
+            vec![on("ipv6"), equals(&payload("udp", "sport"), 547), drop()],
+        ),
+        rule(
+            // :: is the question whether an address is free (RFC 4862).
+            "source ipv6",
+            vec![
+                on("ipv6"),
+                differs(&payload("ip6", "saddr"), "::"),
+                unless("ip6", "saddr", "ipv6_allowed"),
+                drop(),
+            ],
+        ),
+        // A VLAN tag would hide the addresses from the rules above.
+        rule(
+            "ipv4: nothing unknown",
+            vec![on("ipv4"), unknown_protocol(), drop()],
+        ),
+        rule(
+            "ipv6: nothing unknown",
+            vec![on("ipv6"), unknown_protocol(), drop()],
+        ),
+    ];
+    Chain {
+        name: "prerouting",
+        hook: Some(("filter", "prerouting", -300)),
+        rules,
+    }
+}
+
+fn unknown_protocol() -> Value {
+    differs(
+        &payload("ether", "type"),
+        json!({"set": ["ip", "arp", "ip6"]}),
+    )
+}
