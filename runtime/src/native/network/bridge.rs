@@ -49,7 +49,7 @@ fn wanted_addresses(plan: &NetworkPlan) -> Vec<IpNet> {
 }
 
 /// The subnets that the host uses, besides those of one interface: for picking a free one, and against overlap.
-pub fn taken_subnets(
+fn taken_subnets(
     links: &[Link],
     addresses: &[Address],
     routes: &[Route],

@@ -15,6 +15,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use super::addresses::{eui64, ranges4, ranges6};
 use super::plan::{DnsMode, NetworkPlan};
 use crate::sys::command::{self, CommandError};
+use crate::sys::netlink::Namespace;
 
 /// The log is emptied at the next start when it is larger, in bytes; dnsmasq logs only what it could not do.
 const LONGEST_LOG: u64 = 256 * 1024;
@@ -377,11 +378,22 @@ struct Found {
     arguments: Vec<String>,
 }
 
-/// Looks at one process: ours if its first argument names our pid file.
+/// Looks at one process: ours if its first argument names our pid file, and it is in our network: in a container of ours
+/// another engine may use the same paths, and its processes are seen from here.
 fn look_at(process: u32, folders: &Folders) -> Option<Found> {
     let pid = Pid::from_raw(i32::try_from(process).ok()?)?;
     let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     let line = path_io::read(format!("/proc/{process}/cmdline")).ok()?;
+    if !line
+        .windows(b"dnsmasq".len())
+        .any(|part| part == b"dnsmasq")
+    {
+        return None;
+    }
+    let network = Namespace::of_process(process).ok()?.identity().ok()?;
+    if network != Namespace::current().ok()?.identity().ok()? {
+        return None;
+    }
     let mut arguments = line
         .split(|byte| *byte == 0)
         .map(|argument| String::from_utf8_lossy(argument).into_owned());

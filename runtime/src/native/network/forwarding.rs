@@ -96,19 +96,24 @@ pub fn host_switches(plan: &NetworkPlan, outside: &[String], listening: &[String
 }
 
 /// Names of interfaces that routes lead through, besides bridges of ours and the loopback: pure.
+///
+/// A bridge of somebody else counts only where a route that somebody set leads through it (a bridge with an uplink):
+/// one that merely has a subnet is the network of other guests, and is left as it is.
 pub fn leading_outside(
     routes: &[Route],
     links: &[Link],
     own: &dyn Fn(&Link) -> bool,
 ) -> Vec<String> {
-    let used: BTreeSet<u32> = routes
-        .iter()
-        .filter(|route| route.destination.addr().is_ipv4())
-        .flat_map(|route| route.links.iter().copied())
-        .collect();
+    let leads = |link: &Link| {
+        routes.iter().any(|route| {
+            route.destination.addr().is_ipv4()
+                && route.links.contains(&link.index)
+                && (!route.by_kernel || link.kind.as_deref() != Some("bridge"))
+        })
+    };
     links
         .iter()
-        .filter(|link| used.contains(&link.index) && link.name != "lo" && !own(link))
+        .filter(|link| link.name != "lo" && !own(link) && leads(link))
         .map(|link| link.name.clone())
         .collect()
 }

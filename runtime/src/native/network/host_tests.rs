@@ -12,7 +12,7 @@ use super::dnsmasq::DnsmasqSeen;
 use super::nft::FirewallSeen;
 use super::port::Attached;
 use super::*;
-use crate::sys::netlink::{Connection, LinkChange};
+use crate::sys::netlink::Connection;
 
 /// Runs a shell line and answers whether it succeeded, with what it said.
 fn shell(line: &str) -> (bool, String) {
@@ -73,6 +73,15 @@ impl Drop for Guest {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A process that is killed at the end, also of a failed test.
+struct Kill(String);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        shell(&format!("kill -9 {}", self.0));
     }
 }
 
@@ -302,7 +311,8 @@ crate::host_test! {
         assert_as_planned(&world, &plan, &guests);
         assert!(!world.ensure(&plan), "a second time there is nothing to do");
 
-        drop((one, two));
+        // An open namespace lives, and its links with it.
+        drop((guests, one, two));
         world.driver.remove("lan", &plan.mark).map_err(chain).unwrap();
         assert_eq!(done("cat /proc/sys/net/ipv4/conf/up0/forwarding").trim(), "0");
         done("ip link del up0");
@@ -321,4 +331,168 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     panic!("{what}: not within ten seconds; {}", done("ip -d link"));
+}
+
+crate::host_test! {
+    fn every_change_by_hand_is_seen_and_mended() {
+        let mut world = World::new();
+        let plan = network("lan", vec![port("web-1", [10, 20, 0, 10])]);
+        world.ensure(&plan);
+        let guest = Guest::start();
+        world.attach(&plan, 0, &guest);
+        let inside = fixed("10.20.0.10/24", "10.20.0.1");
+        port::configure_guest(&guest.namespace(), "eth0", &inside).unwrap();
+        let link = plan.ports[0].host_interface.clone();
+        let guests = Guests::from([(link.clone(), guest.namespace())]);
+        assert_as_planned(&world, &plan, &guests);
+        let check = |line: &str, is_seen: &dyn Fn(&NetworkSeen) -> bool| {
+            done(line);
+            let seen = world.seen(&plan, &guests);
+            assert!(is_seen(&seen), "{line}: {seen:#?}");
+            world.driver.ensure(&plan).map_err(chain).unwrap();
+            world.driver.attach(&plan, &plan.ports[0], &guests[&link]).map_err(chain).unwrap();
+            port::configure_guest(&guests[&link], "eth0", &inside).unwrap();
+            assert_as_planned(&world, &plan, &guests);
+            assert!(!world.driver.ensure(&plan).map_err(chain).unwrap(), "{line}: nothing more to do");
+            guest.done("ping -c 1 -W 2 10.20.0.1");
+        };
+        let differs = |part: nft::Part, how: nft::How| {
+            move |seen: &NetworkSeen| match &seen.firewall {
+                FirewallSeen::Differs(all) => all.iter().any(|d| d.part == part && d.how == how),
+                _ => false,
+            }
+        };
+        let rule = |chain: &str, comment: &str| nft::Part::Rule(chain.to_owned(), comment.to_owned());
+        let table = "keel_0a1b2c3d_lan";
+
+        check("nft flush ruleset", &|seen| seen.firewall == FirewallSeen::Missing);
+        check(&format!("nft delete table inet {table}"), &differs(nft::Part::Table, nft::How::Missing));
+        check(&format!("nft flush table inet {table}"), &differs(rule("postrouting", "ipv4 nat"), nft::How::Missing));
+        check(&format!("nft flush chain bridge {table} prerouting"), &differs(rule("prerouting", "source mac"), nft::How::Missing));
+        check(
+            &format!("nft insert rule inet {table} forward drop comment other"),
+            &differs(rule("forward", "other"), nft::How::Unexpected),
+        );
+        check(
+            &format!("nft replace rule inet {table} postrouting handle $(nft -a list table inet {table} | sed -n 's/.*ipv4 nat.*handle //p') ip saddr 10.20.0.0/24 accept comment '\"ipv4 nat\"'"),
+            &differs(rule("postrouting", "ipv4 nat"), nft::How::Changed),
+        );
+        check(
+            &format!("nft delete element bridge {table} ipv4_allowed '{{ {link} . 10.20.0.10 }}'"),
+            &differs(nft::Part::Element("ipv4_allowed".to_owned(), format!("{link} . 10.20.0.10")), nft::How::Missing),
+        );
+        check(
+            &format!("nft add element bridge {table} ipv4_allowed '{{ {link} . 10.20.0.66 }}'"),
+            &differs(nft::Part::Element("ipv4_allowed".to_owned(), format!("{link} . 10.20.0.66")), nft::How::Unexpected),
+        );
+        check("p=$(cat /run/keel/0a1b2c3d/network/lan/dnsmasq.pid); kill -9 $p; while grep -q dnsmasq /proc/$p/cmdline; do :; done 2>/dev/null", &|seen| seen.dnsmasq == Some(DnsmasqSeen::Dead));
+        check("rm /run/keel/0a1b2c3d/network/lan/reservations/*", &|seen| seen.stale_reservations == [format!("reservations/{link}")]);
+        check("ip addr del 10.20.0.1/24 dev lan", &|seen| seen.bridge.as_ref().is_some_and(|b| b.addresses.is_empty()));
+        check("ip addr add 10.77.0.1/24 dev lan", &|seen| seen.bridge.as_ref().is_some_and(|b| b.addresses.len() == 2));
+        check("ip link set lan down", &|seen| seen.bridge.as_ref().is_some_and(|b| !b.up));
+        check("ip link del lan", &|seen| seen.owner == LinkOwner::Missing && !seen.ports[&link].in_bridge);
+        check("echo 0 > /proc/sys/net/ipv4/conf/lan/forwarding", &|seen| seen.forwarding.len() == 1);
+        check(&format!("ip link set {link} down"), &|seen| !seen.ports[&link].up);
+        check(&format!("ip link set {link} nomaster"), &|seen| !seen.ports[&link].in_bridge);
+        check(&format!("ip link del {link}"), &|seen| seen.ports[&link].owner == LinkOwner::Missing);
+        check(&format!("bridge link set dev {link} isolated on"), &|seen| seen.ports[&link].isolated);
+        let end = |seen: &NetworkSeen| seen.ports[&link].guest.clone().unwrap();
+        let inside = |line: &str| format!("nsenter --net=/proc/{}/ns/net {line}", guest.0.id());
+        check(&inside("ip addr flush dev eth0"), &|seen| end(seen).addresses.is_empty());
+        check(&inside("ip route del default"), &|seen| end(seen).gateways.is_empty());
+        check(&inside("ip link set eth0 down"), &|seen| !end(seen).up && !seen.ports[&link].carrier);
+        check(&inside("ip link set eth0 address 10:66:6a:ff:ff:ff"), &|seen| end(seen).hwaddr != Some(plan.ports[0].hwaddr));
+    }
+}
+
+crate::host_test! {
+    fn a_guest_sends_from_its_own_addresses_only() {
+        let mut world = World::new();
+        let mut plan = network("lan", vec![port("web-1", [10, 20, 0, 10]), port("web-2", [10, 20, 0, 11])]);
+        world.ensure(&plan);
+        let (one, two) = (Guest::start(), Guest::start());
+        world.attach(&plan, 0, &one);
+        world.attach(&plan, 1, &two);
+        port::configure_guest(&one.namespace(), "eth0", &fixed("10.20.0.10/24", "10.20.0.1")).unwrap();
+        port::configure_guest(&two.namespace(), "eth0", &fixed("10.20.0.11/24", "10.20.0.1")).unwrap();
+        two.done("ping -c 1 -W 2 10.20.0.10");
+        // Another IPv4 address.
+        two.done("ip addr add 10.20.0.66/24 dev eth0");
+        assert!(!two.shell("ping -c 1 -W 1 -I 10.20.0.66 10.20.0.10").0);
+        assert!(!two.shell("ping -c 1 -W 1 -I 10.20.0.66 10.20.0.1").0);
+        two.done("ping -c 1 -W 2 10.20.0.10");
+        // The address of the other in ARP: nobody learns it.
+        one.done("ping -c 1 -W 2 10.20.0.1");
+        two.done("ip addr add 10.20.0.10/32 dev eth0");
+        let (_, said) = two.shell("busybox arping -U -c 2 -w 2 -s 10.20.0.10 -I eth0 10.20.0.10");
+        assert!(said.contains("Sent 2"), "{said}");
+        let known = done("ip neigh get 10.20.0.10 dev lan");
+        assert!(known.contains(&plan.ports[0].hwaddr.to_string()), "{known}");
+        two.done("ip addr del 10.20.0.10/32 dev eth0");
+        // Another hardware address.
+        two.done("ip link set eth0 address 10:66:6a:66:66:66");
+        assert!(!two.shell("ping -c 1 -W 1 10.20.0.10").0);
+        assert!(!done("bridge fdb show br lan").contains("10:66:6a:66:66:66"));
+        // Without filters the same is heard: the address too that was not.
+        plan.ports[1].filtering = Filtering::default();
+        world.ensure(&plan);
+        two.done("ping -c 1 -W 2 10.20.0.10");
+        two.done("ping -c 1 -W 2 -I 10.20.0.66 10.20.0.10");
+    }
+}
+
+crate::host_test! {
+    fn what_is_not_ours_survives() {
+        let mut world = World::new();
+        let plan = network("lan", vec![port("web-1", [10, 20, 0, 10])]);
+        let guest = Guest::start();
+
+        // A bridge of the name.
+        done("ip link add lan type bridge && ip link set lan alias other up && ip addr add 10.50.0.1/24 dev lan");
+        let before = done("ip addr show dev lan | grep -v -e valid_lft -e inet6; ip -o link show dev lan");
+        assert!(matches!(world.driver.ensure(&plan), Err(NetworkError::Foreign { .. })));
+        assert!(matches!(world.driver.attach(&plan, &plan.ports[0], &guest.namespace()), Err(NetworkError::Foreign { .. })));
+        assert_eq!(world.seen(&plan, &Guests::new()).owner, LinkOwner::Foreign(Some("other".to_owned())));
+        world.driver.remove("lan", &plan.mark).unwrap();
+        assert_eq!(done("ip addr show dev lan | grep -v -e valid_lft -e inet6; ip -o link show dev lan"), before);
+        done("ip link del lan");
+
+        // Tables of the name, and others.
+        done("nft add table inet keel_0a1b2c3d_lan && nft add chain inet keel_0a1b2c3d_lan mine && nft add table ip host && nft add chain ip host forward '{ type filter hook forward priority 0; policy drop; }'");
+        let before = done("nft list ruleset");
+        assert!(matches!(world.driver.ensure(&plan), Err(NetworkError::Firewall(nft::NftError::Foreign { .. }))));
+        assert_eq!(world.seen(&plan, &Guests::new()).firewall, FirewallSeen::Foreign(String::new()));
+        world.driver.remove("lan", &plan.mark).map_err(chain).unwrap();
+        assert_eq!(done("nft list ruleset"), before);
+        done("nft delete table inet keel_0a1b2c3d_lan");
+        assert_eq!(nft::dropping_chains("forward").unwrap(), ["ip host forward"]);
+
+        // A link of the name of our port.
+        let link = plan.ports[0].host_interface.clone();
+        world.ensure(&plan);
+        done(&format!("ip link add {link} type veth peer name other0 && ip link set {link} up"));
+        assert!(matches!(world.driver.attach(&plan, &plan.ports[0], &guest.namespace()), Err(NetworkError::Foreign { .. })));
+        assert_eq!(world.driver.detach(&link, &plan.ports[0].mark).unwrap(), None);
+        assert_eq!(world.seen(&plan, &Guests::new()).ports[&link].owner, LinkOwner::Foreign(None));
+        done(&format!("ip link show dev {link} | grep -q UP && ip link del {link}"));
+
+        // Another dnsmasq on another bridge.
+        done("ip link add other type bridge && ip addr add 10.60.0.1/24 dev other && ip link set other up");
+        done("dnsmasq --conf-file=/dev/null --pid-file=/run/other.pid --bind-interfaces --interface=other --except-interface=lo --no-hosts --no-resolv --user=root");
+        let other = done("cat /run/other.pid");
+        let _killed_at_the_end = Kill(other.trim().to_owned());
+        assert!(!world.ensure(&plan));
+        world.driver.remove("lan", &plan.mark).map_err(chain).unwrap();
+        let alive = shell(&format!("kill -0 {other}")).0;
+        // Another dnsmasq where ours should listen.
+        let mut second = plan.clone();
+        second.interface = "second".to_owned();
+        second.mark = "keel:main:0193:second".to_owned();
+        done("ip addr add 10.20.0.1/24 dev other");
+        let overlap = world.driver.ensure(&second).map_err(chain);
+        assert!(alive);
+        assert_eq!(overlap, Err("subnet 10.20.0.0/24 of second overlaps 10.20.0.0/24 on other".to_owned()));
+        assert!(!shell("ip link show dev second").0, "nothing half-done");
+        assert_eq!(done("nft list tables"), "table ip host\n");
+    }
 }
