@@ -4,6 +4,7 @@ pub mod beneath;
 pub mod bpf;
 pub mod command;
 pub mod interrupt;
+pub mod loop_device;
 pub mod mount_table;
 pub mod netlink;
 pub mod remove_tree;

@@ -1,0 +1,254 @@
+//! What every storage driver does: the seam between the engine and one kind of pool.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::StorageError;
+
+/// Which pool a driver is opened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolPlan {
+    /// The pool's folder, absolute: `STATE/pools/NAME` or the `source` of its manifest. The folder above must exist.
+    pub folder: PathBuf,
+    /// Written into the pool when it is made; a pool with another one is foreign.
+    pub mark: String,
+}
+
+/// What a driver can do on the file system where its pool lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StorageFeatures {
+    /// A volume may have a size.
+    pub sized: Sized,
+    /// A volume with a size can grow while it is used.
+    pub grow_live: bool,
+    /// A volume with a size can shrink while nobody uses it.
+    pub shrink_stopped: bool,
+}
+
+/// How sizes are enforced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sized {
+    /// By a file with its own ext4 on a loop device.
+    LoopExt4,
+    /// Not at all, and why.
+    No(&'static str),
+}
+
+/// One volume of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind", content = "name")]
+pub enum VolumeId {
+    /// The writable layer of an instance's root, named by the instance's uid.
+    Root(String),
+    /// A volume of its own, named by people.
+    Custom(String),
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root(uid) => write!(formatter, "instance/{uid}"),
+            Self::Custom(name) => write!(formatter, "custom/{name}"),
+        }
+    }
+}
+
+/// What a volume shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumePlan {
+    /// Which.
+    pub id: VolumeId,
+    /// Whose it is; written onto it.
+    pub mark: String,
+    /// The image below an instance's root; written onto it.
+    pub image: Option<String>,
+    /// Bytes, or no limit of its own.
+    pub size: Option<u64>,
+    /// Owner and mode of the volume's own root folder when it is made.
+    pub initial: Initial,
+}
+
+/// Owner and mode of a new volume's root folder, as seen in the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Initial {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Default for Initial {
+    fn default() -> Self {
+        Self {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+        }
+    }
+}
+
+/// What a pool looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PoolSeen {
+    /// Its folder is not there, or is there and empty. What it held is unknown.
+    Missing,
+    /// Somebody else's.
+    Foreign {
+        /// The mark found; `None`: there are things without a mark.
+        owner: Option<String>,
+    },
+    /// Ours.
+    Ready {
+        /// Bytes used on its file system.
+        used: u64,
+        /// Bytes of its file system.
+        total: u64,
+    },
+}
+
+/// What a volume looks like on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSeen {
+    /// Which.
+    pub id: VolumeId,
+    /// Whose it is.
+    pub mark: String,
+    /// The image below an instance's root.
+    pub image: Option<String>,
+    /// Bytes; `None`: no limit of its own.
+    pub size: Option<u64>,
+    /// Whether its own file system is mounted in this mount namespace; `None` for one without its own.
+    pub mounted: Option<bool>,
+    /// Where it lies.
+    pub folder: PathBuf,
+}
+
+/// Where a volume can be used: id-map these folders into the container, never the folders above.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// The layers of an instance's root: one mount, so that both may be id-mapped by one clone of it.
+    Root {
+        /// The folder that holds both; mode 0700.
+        folder: PathBuf,
+        /// `upperdir` of the overlay.
+        upper: PathBuf,
+        /// `workdir` of the overlay.
+        work: PathBuf,
+    },
+    /// A volume of its own.
+    Custom {
+        /// Its root folder.
+        folder: PathBuf,
+    },
+}
+
+/// Whether something had to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ensured {
+    /// It was so already.
+    Already,
+    /// It was changed.
+    Done,
+}
+
+/// Something that waits in the trash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrashEntry {
+    /// Version of the file's form: 1.
+    pub format_version: u32,
+    /// Of the deleted instance or volume.
+    pub uid: String,
+    /// Where it was.
+    pub volume: VolumeId,
+    /// Whose it was.
+    pub mark: String,
+    /// As the caller gave it (RFC 3339).
+    pub deleted_at: String,
+    /// Whatever the caller needs to make it again.
+    pub definition: serde_json::Value,
+}
+
+/// One pool. Every method may be called again after a crash at any point inside it, and does nothing that is done already.
+///
+/// Callers hold the lock of the state folder for everything that changes something.
+pub trait StorageDriver: Send + Sync {
+    /// What it can do.
+    fn features(&self) -> StorageFeatures;
+    /// What is there.
+    ///
+    /// # Errors
+    /// [`StorageError::PoolUnreachable`].
+    fn seen(&self) -> Result<PoolSeen, StorageError>;
+    /// Makes the pool, or repairs its own folders and removes what crashes left.
+    ///
+    /// `may_create`: the caller knows that this pool never held anything. Otherwise a missing one is an error.
+    ///
+    /// # Errors
+    /// [`StorageError::PoolMissing`], [`StorageError::ForeignPool`], or what failed.
+    fn ensure_pool(&self, may_create: bool) -> Result<Ensured, StorageError>;
+    /// Removes an empty pool: our folders and our marker, and the folder itself if it is empty then.
+    ///
+    /// # Errors
+    /// [`StorageError::NotEmpty`], [`StorageError::ForeignPool`], or what failed.
+    fn remove_pool(&self) -> Result<Ensured, StorageError>;
+    /// The volumes of the pool, without those in the trash.
+    ///
+    /// # Errors
+    /// The pool is missing, foreign or unreachable.
+    fn volumes(&self) -> Result<Vec<VolumeSeen>, StorageError>;
+    /// Makes a volume if it is not there. One that is there is not compared and not changed.
+    ///
+    /// # Errors
+    /// As [`Self::volumes`], or what failed.
+    fn ensure_volume(&self, plan: &VolumePlan) -> Result<Ensured, StorageError>;
+    /// Gives a volume another size.
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`] (when shrinking, or without [`StorageFeatures::grow_live`]), [`StorageError::DoesNotFit`], [`StorageError::NeedsRebuild`], …
+    fn resize(&self, id: &VolumeId, size: Option<u64>) -> Result<Ensured, StorageError>;
+    /// Bytes that a volume occupies. Walks the tree of one without its own file system.
+    ///
+    /// # Errors
+    /// [`StorageError::NoVolume`], or what failed.
+    fn used(&self, id: &VolumeId) -> Result<u64, StorageError>;
+    /// Makes a volume usable (mounts it if it needs that) and tells where.
+    ///
+    /// # Errors
+    /// [`StorageError::NoVolume`], or what failed.
+    fn place(&self, id: &VolumeId) -> Result<Placed, StorageError>;
+    /// Undoes [`Self::place`].
+    ///
+    /// # Errors
+    /// [`StorageError::InUse`].
+    fn release(&self, id: &VolumeId) -> Result<Ensured, StorageError>;
+    /// Removes a volume and everything in it for good. Nobody may be using it.
+    ///
+    /// # Errors
+    /// Something that is not ours is mounted in it; then nothing is removed.
+    fn remove_volume(&self, id: &VolumeId) -> Result<Ensured, StorageError>;
+    /// Moves a volume to the trash. If it is not there, what is told about it is kept nevertheless.
+    ///
+    /// # Errors
+    /// As [`Self::remove_volume`].
+    fn trash(&self, entry: &TrashEntry) -> Result<Ensured, StorageError>;
+    /// What is in the trash.
+    ///
+    /// # Errors
+    /// As [`Self::volumes`].
+    fn trashed(&self) -> Result<Vec<TrashEntry>, StorageError>;
+    /// Moves something back to where it was and returns what was told about it; also when it is back already.
+    ///
+    /// # Errors
+    /// [`StorageError::NotInTrash`], [`StorageError::VolumeExists`].
+    fn untrash(&self, uid: &str) -> Result<TrashEntry, StorageError>;
+    /// Removes something from the trash for good; what is not there is fine.
+    ///
+    /// # Errors
+    /// It could not be removed.
+    fn purge(&self, uid: &str) -> Result<Ensured, StorageError>;
+}

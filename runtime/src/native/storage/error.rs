@@ -1,0 +1,99 @@
+//! What can be wrong with a pool or a volume.
+
+use std::path::PathBuf;
+
+use manifests::path_io::PathError;
+
+use super::driver::VolumeId;
+use crate::sys::command::CommandError;
+use crate::sys::remove_tree::RemoveTreeError;
+
+/// Why a pool or volume could not be made, read, changed or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A file operation of ours failed; a full disk shows as `ENOSPC` in here.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A tree could not be removed, or something is mounted in it.
+    #[error(transparent)]
+    Remove(#[from] RemoveTreeError),
+    /// A helper program failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The pool is not where it was: its folder is gone, or the file system under it is not mounted. Nothing is known
+    /// about its volumes.
+    #[error("the pool at {} is not there", path.display())]
+    PoolMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The pool's folder is there and cannot be read (I/O error, stale handle, no permission).
+    #[error("the pool at {} cannot be reached", path.display())]
+    PoolUnreachable {
+        /// Where it is.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: PathError,
+    },
+    /// The folder belongs to somebody else: another mark, or things without any mark.
+    #[error("{} belongs to {owner}", path.display())]
+    ForeignPool {
+        /// The folder.
+        path: PathBuf,
+        /// The mark found, or `nobody we know`.
+        owner: String,
+    },
+    /// A file of ours cannot be understood.
+    #[error("{}: {problem}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// There is no such volume.
+    #[error("there is no volume {0}")]
+    NoVolume(VolumeId),
+    /// There is one already.
+    #[error("there is already a volume {0}")]
+    VolumeExists(VolumeId),
+    /// Nothing of that uid is in the trash.
+    #[error("nothing with uid {0} is in the trash")]
+    NotInTrash(String),
+    /// A name with characters that no volume has.
+    #[error("{0:?} cannot be the name of a volume")]
+    BadName(String),
+    /// The pool still has volumes or a trash.
+    #[error("the pool at {} still has {what}", path.display())]
+    NotEmpty {
+        /// The pool.
+        path: PathBuf,
+        /// `the volume instance/…`, `something in its trash`, …
+        what: String,
+    },
+    /// Not possible while the volume is in use.
+    #[error("volume {0} is in use")]
+    InUse(VolumeId),
+    /// A size that no file system can have.
+    #[error("{size} bytes are too few, the least is {least}")]
+    TooSmall {
+        /// As asked.
+        size: u64,
+        /// The least that works.
+        least: u64,
+    },
+    /// What is stored does not fit the new size.
+    #[error("what is in volume {volume} does not fit into {size} bytes")]
+    DoesNotFit {
+        /// The volume.
+        volume: VolumeId,
+        /// As asked.
+        size: u64,
+    },
+    /// A volume cannot get or lose a size limit in place.
+    #[error("volume {0} cannot get or lose its size limit in place; it has to be made anew")]
+    NeedsRebuild(VolumeId),
+    /// A program for sized volumes is missing.
+    #[error("{0} (package e2fsprogs) is needed for volumes with a size and is not installed")]
+    NoProgram(&'static str),
+}

@@ -1,0 +1,52 @@
+//! The root of a stopped instance, as it will see it: for `files`, without entering anything.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+
+use manifests::path_io::AtPath as _;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
+
+use super::driver::Placed;
+use super::error::StorageError;
+use crate::sys::beneath;
+
+/// An overlay of image and writable layer that is mounted nowhere: it can only be reached through this descriptor and
+/// ends with it. Give it to the functions of [`beneath`].
+///
+/// The instance must be stopped: two overlays over one writable layer are undefined (kernel
+/// Documentation/filesystems/overlayfs.rst, "Sharing and copying layers"). Owners are as on disk, 0 to 65535.
+///
+/// # Errors
+/// A layer that is not there, or the kernel's refusal.
+pub fn open_stopped_root(image_rootfs: &Path, placed: &Placed) -> Result<OwnedFd, StorageError> {
+    let (upper, work, folder) = match placed {
+        Placed::Root {
+            upper,
+            work,
+            folder,
+        } => (upper, work, folder),
+        Placed::Custom { folder } => return Ok(beneath::open_root(folder)?),
+    };
+    // By descriptor: a path may contain what the option parser takes for separators.
+    let layers = [
+        ("lowerdir", beneath::open_root(image_rootfs)?),
+        ("upperdir", beneath::open_root(upper)?),
+        ("workdir", beneath::open_root(work)?),
+    ];
+    let doing = "mount an overlay over";
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(doing, folder)?;
+    for (key, layer) in &layers {
+        let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
+        fsconfig_set_string(&context, *key, path).at(doing, folder)?;
+    }
+    // The same kind of attributes as the container's own overlay writes.
+    fsconfig_set_flag(&context, "userxattr").at(doing, folder)?;
+    fsconfig_create(&context).at(doing, folder)?;
+    let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).at(doing, folder)?)
+}

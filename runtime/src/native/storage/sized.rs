@@ -1,0 +1,235 @@
+//! A volume with a size: an ext4 in a sparse file on a loop device, mounted at a folder beside the file.
+
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+
+use manifests::path_io::{AtPath as _, PathError};
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::thread::CapabilitySet;
+
+use super::driver::VolumeId;
+use super::error::StorageError;
+use crate::sys::command::{self, CommandError};
+use crate::sys::{loop_device, mount_table};
+
+/// Below this an ext4 with a journal makes no sense.
+const LEAST: u64 = 16 << 20;
+/// Sizes are rounded up to whole blocks.
+const BLOCK: u64 = 4096;
+
+/// The size that a file gets for a wish.
+pub(super) fn rounded(size: u64) -> Result<u64, StorageError> {
+    if size < LEAST {
+        return Err(StorageError::TooSmall { size, least: LEAST });
+    }
+    Ok(size.div_ceil(BLOCK).saturating_mul(BLOCK))
+}
+
+/// Makes the file with an empty file system. What is there already is overwritten.
+pub(super) fn make(path: &Path, size: u64) -> Result<(), StorageError> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)
+        .at("create", path)?;
+    file.set_len(rounded(size)?).at("extend", path)?;
+    tool("mke2fs", &make_arguments(path))?;
+    file.sync_all().at("sync", path)?;
+    Ok(())
+}
+
+/// No reserved blocks: root inside is nobody special. Inode tables are written later by the kernel, which keeps the file
+/// sparse and making it fast.
+fn make_arguments(path: &Path) -> Vec<String> {
+    [
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-b",
+        "4096",
+        "-m",
+        "0",
+        "-E",
+        "nodiscard,lazy_itable_init=1,lazy_journal_init=1",
+        "--",
+    ]
+    .into_iter()
+    .map(str::to_owned)
+    .chain([path.display().to_string()])
+    .collect()
+}
+
+/// Runs a program of e2fsprogs; one that is not installed has an error of its own.
+fn tool(program: &'static str, arguments: &[String]) -> Result<(), StorageError> {
+    match command::run(program, arguments, None) {
+        Err(CommandError::Start { source, .. })
+            if source.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Err(StorageError::NoProgram(program))
+        }
+        other => Ok(other.map(|_| ())?),
+    }
+}
+
+/// The device that is mounted at `at`, if there is a mount and it is of this file.
+pub(super) fn mounted_device(
+    file: &Path,
+    at: &Path,
+) -> Result<Option<std::path::PathBuf>, StorageError> {
+    let canonical = at.canonicalize().unwrap_or_else(|_| at.to_path_buf());
+    let table = mount_table::read()?;
+    // The last one lies on top.
+    let Some(mount) = table.iter().rev().find(|m| m.mount_point == canonical) else {
+        return Ok(None);
+    };
+    let ours = loop_device::showing(file)?;
+    Ok(ours.contains(&mount.source).then(|| mount.source.clone()))
+}
+
+/// Mounts the file's file system at a folder of ours; one that is mounted already stays.
+///
+/// `nosuid` and `nodev` here do not reach the container: its overlay has flags of its own.
+pub(super) fn mount(file: &Path, at: &Path) -> Result<(), StorageError> {
+    if mounted_device(file, at)?.is_some() {
+        return Ok(());
+    }
+    if let Some(foreign) = mount_table::at_or_below(at)?.first() {
+        return Err(crate::sys::remove_tree::RemoveTreeError::Mounted {
+            path: foreign.mount_point.clone(),
+        }
+        .into());
+    }
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(file)
+        .at("open", file)?;
+    // A device left by somebody who attached it by hand would give the file system two lives.
+    for device in loop_device::showing(file)? {
+        loop_device::detach(&device)?;
+    }
+    let device = loop_device::attach(&open)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount(&device.path, at, "ext4", flags, None).at("mount an ext4 on", at)?;
+    Ok(())
+}
+
+/// How an unmount treats users.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Users {
+    /// They are an error.
+    Respect,
+    /// They keep what they have open until they end.
+    CutOff,
+}
+
+/// Unmounts the file's file system from the folder; answers whether it was mounted.
+pub(super) fn unmount(
+    file: &Path,
+    at: &Path,
+    users: Users,
+    id: &VolumeId,
+) -> Result<bool, StorageError> {
+    let mut was = false;
+    // An interrupted mount may have been repeated on top.
+    while mounted_device(file, at)?.is_some() {
+        let flags = UnmountFlags::NOFOLLOW
+            | match users {
+                Users::Respect => UnmountFlags::empty(),
+                Users::CutOff => UnmountFlags::DETACH,
+            };
+        match rustix::mount::unmount(at, flags) {
+            Ok(()) => was = true,
+            Err(rustix::io::Errno::BUSY) => return Err(StorageError::InUse(id.clone())),
+            Err(error) => Err(error).at("unmount", at)?,
+        }
+    }
+    Ok(was)
+}
+
+/// Whether a mounted ext4 may be grown: the kernel asks for CAP_SYS_RESOURCE (fs/ext4/resize.c, `ext4_resize_begin`),
+/// which root of a virtual machine or container host may lack.
+pub(super) fn can_grow_live() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE))
+}
+
+/// Grows the file and the file system in it while it is mounted at `at`. May be repeated after a crash.
+pub(super) fn grow_live(file: &Path, at: &Path, size: u64) -> Result<(), StorageError> {
+    let size = rounded(size)?;
+    let open = OpenOptions::new().write(true).open(file).at("open", file)?;
+    if open.metadata().at("look at", file)?.len() < size {
+        open.set_len(size).at("extend", file)?;
+    }
+    let device = mounted_device(file, at)?
+        .ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))
+        .at("find the mount on", at)?;
+    loop_device::take_over_size(&device)?;
+    let folder = File::open(at).at("open", at)?;
+    rustix::fs::ext4_ioc_resize_fs(&folder, size / BLOCK).at("grow the file system on", at)?;
+    open.sync_all().at("sync", file)?;
+    Ok(())
+}
+
+/// Grows or shrinks the file system and its file while nobody uses it. May be repeated after a crash.
+pub(super) fn resize_unused(file: &Path, size: u64, id: &VolumeId) -> Result<(), StorageError> {
+    let size = rounded(size)?;
+    let open = OpenOptions::new().write(true).open(file).at("open", file)?;
+    if open.metadata().at("look at", file)?.len() < size {
+        open.set_len(size).at("extend", file)?;
+    }
+    let shown = file.display().to_string();
+    // resize2fs wants a fresh check. Its exit status 1 means that something was repaired.
+    let check = ["-f", "-p", "--", shown.as_str()].map(str::to_owned);
+    match tool("e2fsck", &check) {
+        Err(StorageError::Command(CommandError::Failed { status, .. }))
+            if status.code() == Some(1) => {}
+        other => other?,
+    }
+    let arguments = vec!["--".to_owned(), shown, format!("{}K", size / 1024)];
+    match tool("resize2fs", &arguments) {
+        // It knows how much it needs and refuses before it changes anything.
+        Err(StorageError::Command(CommandError::Failed { stderr, .. }))
+            if stderr.contains("smaller than minimum") || stderr.contains("Not enough space") =>
+        {
+            return Err(StorageError::DoesNotFit {
+                volume: id.clone(),
+                size,
+            });
+        }
+        other => other?,
+    }
+    let open = OpenOptions::new().write(true).open(file).at("open", file)?;
+    open.set_len(size).at("shorten", file)?;
+    open.sync_all().at("sync", file)?;
+    Ok(())
+}
+
+/// Bytes that the file occupies on its own file system.
+pub(super) fn occupied(file: &Path) -> Result<u64, PathError> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(file.metadata().at("look at", file)?.blocks() * 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_whole_blocks_and_not_too_small() {
+        assert_eq!(rounded(LEAST).unwrap(), LEAST);
+        assert_eq!(rounded(LEAST + 1).unwrap(), LEAST + BLOCK);
+        assert!(matches!(
+            rounded(LEAST - 1),
+            Err(StorageError::TooSmall { .. })
+        ));
+    }
+
+    #[test]
+    fn a_path_is_never_an_option() {
+        let arguments = make_arguments(Path::new("-x"));
+        assert_eq!(arguments[arguments.len() - 2..], ["--", "-x"]);
+    }
+}
