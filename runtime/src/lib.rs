@@ -3,6 +3,7 @@
 pub mod error;
 pub mod native;
 pub mod runtime;
+pub mod shim;
 pub mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

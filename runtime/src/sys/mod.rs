@@ -8,3 +8,8 @@ pub mod loop_device;
 pub mod mount_table;
 pub mod netlink;
 pub mod remove_tree;
+pub mod clone3;
+pub mod command;
+pub mod companion;
+pub mod mount;
+pub mod process;

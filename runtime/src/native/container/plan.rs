@@ -1,0 +1,263 @@
+//! Everything a start needs, as plain data. Nothing here knows manifests; paths are the host's unless said otherwise.
+
+use std::path::PathBuf;
+
+use crate::native::container::capabilities::Capabilities;
+use crate::native::container::seccomp::Seccomp;
+use crate::shim::messages::Access;
+
+/// One start of one container.
+#[derive(Debug, Clone)]
+pub struct ContainerPlan {
+    /// Shown by `ps` and in errors.
+    pub name: String,
+    /// Written into the state file, so that the instance is found again.
+    pub uid: String,
+    /// Number of this start; the exit record carries it.
+    pub generation: u64,
+    /// The instance's run folder: exists, 0700, on a tmpfs. Holds control socket, state, exit record and console log.
+    pub run_dir: PathBuf,
+    /// Host name in the container.
+    pub hostname: String,
+    /// What becomes `/`.
+    pub root: RootPlan,
+    /// The ids of the container; absent: privileged, no user namespace.
+    pub ids: Option<IdMap>,
+    /// Where its processes are counted.
+    pub cgroups: CgroupPlan,
+    /// After the engine's own /proc, /sys, /dev, in this order.
+    pub mounts: Vec<MountPlan>,
+    /// Nodes in the container's /dev beyond null, zero, full, random, urandom, tty, console and ptmx.
+    pub devices: Vec<DevicePlan>,
+    /// Written before the first program runs, as the container's root and without following its links.
+    pub files: Vec<FilePlan>,
+    /// How /proc/sys can be written.
+    pub proc: Access,
+    /// How /sys can be written.
+    pub sys: Access,
+    /// How /sys/fs/cgroup can be written.
+    pub cgroup: Access,
+    /// The container's PID 1.
+    pub command: ProgramPlan,
+    /// Capabilities that the container may ever have.
+    pub capabilities: Capabilities,
+    /// System calls; absent: no filter.
+    pub seccomp: Option<Seccomp>,
+    /// What the host does not grant comes back as a warning.
+    pub limits: Vec<LimitPlan>,
+    /// Name and value, for instance `net.ipv4.ip_forward` and `1`; written after the network is plugged.
+    pub sysctls: Vec<(String, String)>,
+    /// Clock offsets in seconds; absent: the host's clocks.
+    pub time: Option<TimePlan>,
+}
+
+/// What becomes `/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RootPlan {
+    /// Read-only layers, the uppermost first, below a writable folder that holds `upper` and `work`.
+    Overlay {
+        /// Unpacked with the owners of the image (unshifted).
+        layers: Vec<PathBuf>,
+        /// Of this instance alone; `upper` and `work` are made where they are missing.
+        writable: PathBuf,
+    },
+    /// One writable tree, for instance a subvolume, with unshifted owners.
+    Tree(PathBuf),
+}
+
+/// Ids of a container in ids of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMap {
+    /// User ids.
+    pub users: Vec<IdSpan>,
+    /// Group ids.
+    pub groups: Vec<IdSpan>,
+}
+
+impl IdMap {
+    /// One span for both, from id 0 of the container on.
+    pub fn span(base: u32, length: u32) -> Self {
+        let span = vec![IdSpan {
+            inside: 0,
+            outside: base,
+            length,
+        }];
+        Self {
+            users: span.clone(),
+            groups: span,
+        }
+    }
+
+    /// The host's ids of the container's root, user and group.
+    pub fn root(&self) -> Option<(u32, u32)> {
+        let zero = |spans: &[IdSpan]| spans.iter().find(|span| span.inside == 0).map(|span| span.outside);
+        Some((zero(&self.users)?, zero(&self.groups)?))
+    }
+}
+
+/// `length` ids from `inside` on are the host's from `outside` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdSpan {
+    /// First id in the container.
+    pub inside: u32,
+    /// First id on the host.
+    pub outside: u32,
+    /// How many.
+    pub length: u32,
+}
+
+/// Cgroup folders that exist.
+#[derive(Debug, Clone, Default)]
+pub struct CgroupPlan {
+    /// The cgroup 2 folder that the container is born in and sees as its root; its life cycle (kill, freeze) is done
+    /// there. Absent where no cgroup 2 is mounted.
+    pub payload: Option<PathBuf>,
+    /// Cgroup 1 folders that init is moved into.
+    pub joins: Vec<PathBuf>,
+    /// Folders, of either version, that the companion moves itself into.
+    pub monitors: Vec<PathBuf>,
+    /// Give `payload` to the container's root, with these bounds.
+    pub delegate: Option<Delegation>,
+}
+
+/// What a container may do with the cgroup 2 folder that it is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delegation {
+    /// `cgroup.max.descendants`.
+    pub descendants: u32,
+    /// `cgroup.max.depth`.
+    pub depth: u32,
+}
+
+/// One mount.
+#[derive(Debug, Clone)]
+pub struct MountPlan {
+    /// Absolute path in the container; missing folders are made, a link as last name is replaced.
+    pub target: String,
+    /// What is mounted.
+    pub what: MountSource,
+    /// Mount read-only. A container's root cannot undo it for a bind.
+    pub read_only: bool,
+    /// Ignore set-user-id bits and device nodes.
+    pub nosuid_nodev: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone)]
+pub enum MountSource {
+    /// A file or folder of the host.
+    Bind {
+        /// Must exist. A link is followed: the manifest's author decides on the host's side.
+        path: PathBuf,
+        /// Owners shifted by the container's map, so that the host's root shows as the container's.
+        shift: bool,
+        /// With what is mounted below it.
+        recursive: bool,
+        /// Between host and container.
+        propagation: Propagation,
+    },
+    /// A tmpfs.
+    Tmpfs {
+        /// In bytes; absent: the kernel's half of the memory.
+        size: Option<u64>,
+        /// Permission bits of its top.
+        mode: u32,
+    },
+}
+
+/// Whether mounts made later on one side show on the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Propagation {
+    /// Never.
+    #[default]
+    Private,
+    /// The host's in the container.
+    Slave,
+    /// In both.
+    Shared,
+}
+
+/// A device node of the host for the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DevicePlan {
+    /// The node on the host.
+    pub path: PathBuf,
+    /// Absolute path in the container.
+    pub target: String,
+    /// Block device, else character device.
+    pub block: bool,
+    /// Expected number: a node that became another device is refused.
+    pub major: u32,
+    /// Expected number.
+    pub minor: u32,
+    /// Owner and mode in the container; absent: those of the host's node, which an unprivileged container sees as
+    /// nobody's.
+    pub owner: Option<DeviceOwner>,
+}
+
+/// Owner and mode of a device node in the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceOwner {
+    /// Id in the container.
+    pub uid: u32,
+    /// Id in the container.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// A file of the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePlan {
+    /// Absolute path in the container. A link there is replaced; the links of its folders are followed inside the root.
+    pub target: String,
+    /// All of it.
+    pub content: Vec<u8>,
+    /// Permission bits.
+    pub mode: u32,
+    /// Id in the container.
+    pub uid: u32,
+    /// Id in the container.
+    pub gid: u32,
+    /// Make missing folders (0755, root).
+    pub create_parents: bool,
+    /// Leave what is there alone, unless it is a link.
+    pub only_if_absent: bool,
+}
+
+/// A program in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramPlan {
+    /// Argument vector; the first is looked up in `PATH` where it has no slash.
+    pub arguments: Vec<String>,
+    /// Exactly these. `container=` should be among them: systemd looks for it.
+    pub environment: Vec<(String, String)>,
+    /// Absolute path in the container.
+    pub directory: String,
+    /// Id in the container.
+    pub uid: u32,
+    /// Id in the container.
+    pub gid: u32,
+    /// Ids in the container.
+    pub groups: Vec<u32>,
+}
+
+/// One resource limit (`setrlimit(2)`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitPlan {
+    /// Lower case, without `RLIMIT_`: `nofile`.
+    pub name: String,
+    /// In the unit of the resource; absent: unlimited.
+    pub soft: Option<u64>,
+    /// In the unit of the resource; absent: unlimited.
+    pub hard: Option<u64>,
+}
+
+/// Offsets of the container's clocks, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimePlan {
+    /// Added to the monotonic clock.
+    pub monotonic: i64,
+    /// Added to the boot-time clock.
+    pub boottime: i64,
+}

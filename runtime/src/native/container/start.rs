@@ -1,0 +1,296 @@
+//! Starting a container: keel's side of the talk with the companion.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use manifests::path_io::{self, AtPath as _, PathError};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::process::Pid;
+
+use super::order::{How, order};
+use super::plan::{ContainerPlan, RootPlan};
+use super::seccomp::{self, SeccompError};
+use crate::native::shim::state::{self, SavedState};
+use crate::shim::channel::{self, ChannelError};
+use crate::shim::messages::{Answer, Event, Order, VERSION};
+use crate::sys::companion;
+
+/// Why a container was not started; nothing of it is left then but the folders that were there before.
+#[derive(Debug, thiserror::Error)]
+pub enum ContainerError {
+    /// The plan cannot be meant.
+    #[error("{0}")]
+    Plan(String),
+    /// A file of the host.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The system call filter.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+    /// The companion could not be executed.
+    #[error("execute {}", program.display())]
+    Spawn {
+        /// Its path.
+        program: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The companion ended or speaks another version.
+    #[error("talk to keel-shim")]
+    Channel(#[source] ChannelError),
+    /// The companion said something out of turn.
+    #[error("keel-shim does not follow the protocol")]
+    Protocol,
+    /// A call in the companion or in the new container.
+    #[error("{doing}")]
+    Failed {
+        /// The call and what it was made on.
+        doing: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The caller could not plug the network in.
+    #[error("plug the network in")]
+    Plug(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What `plug` may answer.
+pub type PlugError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A container that runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Init, in the host's view.
+    pub init: Pid,
+    /// Field 22 of its `/proc/PID/stat`, in clock ticks since boot.
+    pub start_time: u64,
+    /// The companion.
+    pub shim: Pid,
+    /// What the host did not grant, for people.
+    pub warnings: Vec<String>,
+}
+
+/// Starts a container. `shim` is the path of `keel-shim`. `plug` is called with init's pid while init waits: move
+/// interfaces into its network namespace there.
+///
+/// The state file is in the run folder before the first program runs, so a caller that dies at any moment leaves either
+/// no process or one that `adopt` finds.
+///
+/// # Errors
+/// As [`ContainerError`] says; every process that was started has then ended.
+pub fn start(
+    plan: &ContainerPlan,
+    shim: &Path,
+    plug: &mut dyn FnMut(Pid) -> Result<(), PlugError>,
+) -> Result<Started, ContainerError> {
+    let filter = match &plan.seccomp {
+        Some(policy) => seccomp::compile(policy)?,
+        None => Vec::new(),
+    };
+    let boot_id = state::boot_id()?;
+    let ordered = order(plan, &boot_id, filter)?;
+    prepare(plan)?;
+    let opened = ordered
+        .open
+        .iter()
+        .map(|(path, how)| open(path, *how, &plan.run_dir))
+        .collect::<Result<Vec<OwnedFd>, PathError>>()?;
+    let borrowed: Vec<BorrowedFd<'_>> = opened.iter().map(|fd| fd.as_fd()).collect();
+    let confinement = ordered.start.confinement.clone();
+    let order = Order::Start {
+        start: Box::new(ordered.start),
+    };
+    let talk = Talk::begin(shim, &plan.name, &order, &borrowed)?;
+    let (event, descriptors) = talk.hear()?;
+    let Event::Cloned { init, shim } = event else {
+        return Err(talk.out_of_turn(event));
+    };
+    let pidfd = descriptors.into_iter().next();
+    let (Some(init), Some(shim), Some(_pidfd)) = (Pid::from_raw(init), Pid::from_raw(shim), pidfd)
+    else {
+        return Err(ContainerError::Protocol);
+    };
+    let written = state::start_time(init).and_then(|start_time| {
+        let saved = SavedState::new(plan, &boot_id, init, start_time, shim);
+        saved.write(&plan.run_dir, &confinement)?;
+        Ok(start_time)
+    });
+    let ready = written
+        .map_err(ContainerError::Path)
+        .and_then(|start_time| match plug(init) {
+            Ok(()) => Ok(start_time),
+            Err(error) => Err(ContainerError::Plug(error)),
+        });
+    let result = match ready {
+        Ok(start_time) => talk.go().map(|warnings| Started {
+            init,
+            start_time,
+            shim,
+            warnings,
+        }),
+        Err(error) => {
+            talk.abandon();
+            Err(error)
+        }
+    };
+    if result.is_err() {
+        state::remove(&plan.run_dir)?;
+    }
+    result
+}
+
+/// Folders and files that keel makes itself before the companion starts.
+fn prepare(plan: &ContainerPlan) -> Result<(), PathError> {
+    if let RootPlan::Overlay { writable, .. } = &plan.root {
+        for name in ["upper", "work"] {
+            let path = writable.join(name);
+            match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
+                Err(rustix::io::Errno::EXIST) => {}
+                // The umask of whoever called must not decide the mode of the container's root.
+                Ok(()) => rustix::fs::chmod(&path, Mode::from_raw_mode(0o755)).at("set the mode of", path)?,
+                Err(error) => Err(error).at("create", path)?,
+            }
+        }
+    }
+    // The record of an earlier start must not be taken for one of this.
+    state::remove(&plan.run_dir)?;
+    if let (Some(payload), Some(bounds)) = (&plan.cgroups.payload, plan.cgroups.delegate) {
+        let owner = match &plan.ids {
+            Some(ids) => ids.root(),
+            None => Some((0, 0)),
+        };
+        delegate(payload, bounds, owner)?;
+    }
+    Ok(())
+}
+
+/// Gives a cgroup 2 folder to the container's root, as cgroup-v2.rst ("Model of Delegation") has it: the folder and the
+/// files that move processes and pass controllers on, never the limits.
+fn delegate(
+    payload: &Path,
+    bounds: super::plan::Delegation,
+    owner: Option<(u32, u32)>,
+) -> Result<(), PathError> {
+    let bound = |file: &str, value: u32| {
+        path_io::write_kernel_file(payload.join(file), &value.to_string())
+    };
+    bound("cgroup.max.descendants", bounds.descendants)?;
+    bound("cgroup.max.depth", bounds.depth)?;
+    let Some((uid, gid)) = owner else {
+        return Ok(());
+    };
+    for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+        let path = payload.join(file);
+        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        rustix::fs::chown(&path, Some(uid), Some(gid)).at("change the owner of", path)?;
+    }
+    Ok(())
+}
+
+fn open(path: &Path, how: How, run_dir: &Path) -> Result<OwnedFd, PathError> {
+    let base = OFlags::CLOEXEC;
+    let opened = match how {
+        How::Handle => rustix::fs::open(path, base | OFlags::PATH, Mode::empty()),
+        How::Folder => {
+            let flags = base | OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+            rustix::fs::open(path, flags, Mode::empty())
+        }
+        How::Write => rustix::fs::open(path, base | OFlags::WRONLY, Mode::empty()),
+        How::Node {
+            kind,
+            numbers: (major, minor),
+            owner: (uid, gid),
+            mode,
+        } => {
+            let node = run_dir.join(format!("node-{kind:o}-{major}-{minor}"));
+            let make = || {
+                match rustix::fs::unlink(&node) {
+                    Err(rustix::io::Errno::NOENT) => Ok(()),
+                    other => other,
+                }?;
+                let device = rustix::fs::makedev(major, minor);
+                let mode = Mode::from_raw_mode(mode & 0o777);
+                rustix::fs::mknodat(CWD, &node, FileType::from_raw_mode(kind), mode, device)?;
+                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                rustix::fs::chownat(CWD, &node, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+                rustix::fs::chmod(&node, mode)?;
+                let opened = rustix::fs::open(&node, base | OFlags::PATH, Mode::empty());
+                // The mount keeps the node; a name for it on the host would only be a way to it.
+                rustix::fs::unlink(&node)?;
+                opened
+            };
+            make()
+        }
+    };
+    opened.at("open", path)
+}
+
+/// The talk with one companion.
+struct Talk {
+    socket: OwnedFd,
+}
+
+impl Talk {
+    fn begin(
+        program: &Path,
+        name: &str,
+        order: &Order,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<Self, ContainerError> {
+        let spawn = |source: io::Error| ContainerError::Spawn {
+            program: program.to_path_buf(),
+            source,
+        };
+        let (socket, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|errno| spawn(errno.into()))?;
+        let mut child = companion::spawn(program, name, theirs).map_err(spawn)?;
+        let talk = Self { socket };
+        let sent = channel::send(&talk.socket, VERSION, order, descriptors);
+        // Only the fork of the companion is waited for here: its parent has nothing else to do.
+        child.wait().map_err(spawn)?;
+        sent.map_err(ContainerError::Channel)?;
+        Ok(talk)
+    }
+
+    fn hear(&self) -> Result<(Event, Vec<OwnedFd>), ContainerError> {
+        channel::receive(&self.socket, VERSION).map_err(ContainerError::Channel)
+    }
+
+    fn out_of_turn(&self, event: Event) -> ContainerError {
+        self.abandon();
+        match event {
+            Event::Failed { doing, errno } => ContainerError::Failed {
+                doing,
+                source: io::Error::from_raw_os_error(errno),
+            },
+            _ => ContainerError::Protocol,
+        }
+    }
+
+    /// Says go and waits for the first program.
+    fn go(&self) -> Result<Vec<String>, ContainerError> {
+        if let Err(error) = channel::send(&self.socket, VERSION, &Answer::Go, &[]) {
+            // It may have said why before it closed.
+            return Err(match self.hear() {
+                Ok((event, _)) => self.out_of_turn(event),
+                Err(_) => ContainerError::Channel(error),
+            });
+        }
+        match self.hear()? {
+            (Event::Started { warnings }, _) => Ok(warnings),
+            (event, _) => Err(self.out_of_turn(event)),
+        }
+    }
+
+    /// Ends the talk before its time and waits until the companion has killed and reaped what it started.
+    fn abandon(&self) {
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
+        while channel::receive::<Event>(&self.socket, VERSION).is_ok() {}
+    }
+}

@@ -1,0 +1,326 @@
+//! The single-threaded stage between keel and a new init: clone, id maps, cgroups, id-mapped trees, and the talk.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::process::Pid;
+
+use super::channel::{ChannelError, receive, send};
+use super::confine;
+use super::descriptors::Descriptors;
+use super::failure::{Doing as _, Failure};
+use super::filesystems::{change, copy};
+use super::init;
+use super::messages::{
+    Answer, Event, IdRange, Mounted, Opened, Progress, Root, Start, Step, VERSION,
+};
+use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
+use crate::sys::mount::{Attributes, NODEV, NOSUID};
+use crate::sys::process;
+
+/// A started container.
+#[derive(Debug)]
+pub struct Live {
+    /// In the host's view.
+    pub pid: Pid,
+    /// Of init.
+    pub pidfd: OwnedFd,
+    /// The companion's end of the console.
+    pub master: OwnedFd,
+    /// What the host did not grant.
+    pub warnings: Vec<String>,
+}
+
+/// An init that was cloned and has to be killed unless it comes to life.
+struct Newborn {
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+}
+
+impl Newborn {
+    fn keep(mut self) -> Result<OwnedFd, Failure> {
+        self.pidfd
+            .take()
+            .ok_or_else(|| Failure::new("keep init", libc::EBADF))
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = process::signal_by_pidfd(pidfd, libc::SIGKILL);
+            let _ = super::supervise::reap(pidfd);
+        }
+    }
+}
+
+/// Starts the container of `start`. With `keel`, it is told the pid, and its word is awaited before the first program
+/// runs; without (a restart), `plug` does what keel would have done.
+///
+/// # Errors
+/// The failing call; everything that was started is then killed and reaped.
+pub fn launch(
+    start: &Start,
+    descriptors: &Descriptors,
+    keel: Option<BorrowedFd<'_>>,
+    plug: &mut dyn FnMut(Pid) -> Result<(), Failure>,
+) -> Result<Live, Failure> {
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .named("make a socket pair")?;
+    let (pid, pidfd, ours) = clone_init(start, descriptors, ours, theirs)?;
+    let newborn = Newborn {
+        pid,
+        pidfd: Some(pidfd),
+    };
+    if let Some(keel) = keel {
+        let pidfd = newborn.pidfd.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>();
+        let init = pid.as_raw_nonzero().get();
+        let shim = rustix::process::getpid().as_raw_nonzero().get();
+        send(keel, VERSION, &Event::Cloned { init, shim }, &pidfd).named("report to keel")?;
+    }
+    if !start.privileged {
+        write_map(pid, "uid_map", &start.uid_map)?;
+        write_map(pid, "gid_map", &start.gid_map)?;
+    }
+    let trees = trees(start, descriptors, pid)?;
+    let borrowed: Vec<BorrowedFd<'_>> = trees.iter().map(|tree| tree.as_fd()).collect();
+    let step = |step, descriptors: &[BorrowedFd<'_>]| {
+        send(&ours, VERSION, &step, descriptors).named("talk to the new init")
+    };
+    step(Step::Prepared, &borrowed).map_err(|failure| reason(&ours, failure))?;
+    drop(trees);
+    join(pid, &start.joins, descriptors)?;
+    step(Step::Joined, &[]).map_err(|failure| reason(&ours, failure))?;
+    match keel {
+        Some(keel) => await_go(keel, &ours)?,
+        None => plug(newborn.pid)?,
+    }
+    let (master, mut warnings) = await_ready(&ours)?;
+    confine::limit(pid, &start.confinement.limits, &mut warnings);
+    step(Step::Go, &[]).map_err(|failure| reason(&ours, failure))?;
+    await_execution(&ours)?;
+    Ok(Live {
+        pid,
+        pidfd: newborn.keep()?,
+        master,
+        warnings,
+    })
+}
+
+fn clone_init(
+    start: &Start,
+    descriptors: &Descriptors,
+    ours: OwnedFd,
+    theirs: OwnedFd,
+) -> Result<(Pid, OwnedFd, OwnedFd), Failure> {
+    if let Some(offsets) = &start.time {
+        process::unshare_time().named("make a time namespace")?;
+        let text = format!(
+            "monotonic {} 0\nboottime {} 0\n",
+            offsets.monotonic_seconds, offsets.boottime_seconds
+        );
+        write("/proc/self/timens_offsets", &text)?;
+    }
+    let user = if start.privileged { 0 } else { NEW_USER };
+    let cgroup = match &start.cgroup2 {
+        Some(opened) => Some(descriptors.get(&opened.fd)?),
+        None => None,
+    };
+    match clone3(Namespaces(NEW_SYSTEM | user), cgroup).doing(|| match &start.cgroup2 {
+        Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
+        None => "clone into new namespaces".to_owned(),
+    })? {
+        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, ours)),
+        Cloned::Child => {
+            // Its own copy of this end would hide from it that the companion has ended.
+            drop(ours);
+            init::become_init(start, theirs)
+        }
+    }
+}
+
+/// Writes a file of /proc that exists.
+fn write(path: &str, text: &str) -> Result<(), Failure> {
+    let file = rustix::fs::openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| format!("open {path}"))?;
+    rustix::io::write(&file, text.as_bytes()).doing(|| format!("write {text:?} to {path}"))?;
+    Ok(())
+}
+
+fn write_map(pid: Pid, file: &str, ranges: &[IdRange]) -> Result<(), Failure> {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for range in ranges {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{} {} {}", range.inside, range.outside, range.length);
+    }
+    write(&format!("/proc/{}/{file}", pid.as_raw_nonzero()), &text)
+}
+
+/// Writes a process into cgroups by their open `cgroup.procs`.
+///
+/// # Errors
+/// The kernel's answer, with the cgroup.
+pub fn join(pid: Pid, joins: &[Opened], descriptors: &Descriptors) -> Result<(), Failure> {
+    let text = pid.as_raw_nonzero().to_string();
+    for cgroup in joins {
+        rustix::io::write(descriptors.get(&cgroup.fd)?, text.as_bytes())
+            .doing(|| format!("join the cgroup {}", cgroup.path))?;
+    }
+    Ok(())
+}
+
+/// Detached mounts of the root, of all binds and of all devices, in that order.
+fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<OwnedFd>, Failure> {
+    let user = if start.privileged {
+        None
+    } else {
+        let path = format!("/proc/{}/ns/user", pid.as_raw_nonzero());
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Some(
+            rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty())
+                .doing(|| format!("open {path}"))?,
+        )
+    };
+    let map = user.as_ref().map(|fd| fd.as_fd());
+    let tree = |opened: &Opened, recursive: bool, attributes: Attributes<'_>| {
+        let tree = copy(descriptors.get(&opened.fd)?, "", recursive, &opened.path)?;
+        change(&tree, recursive, attributes, || {
+            let shift = if attributes.map.is_some() { "shift the owners of" } else { "set the flags of" };
+            format!("{shift} {}", opened.path)
+        })?;
+        Ok::<_, Failure>(tree)
+    };
+    let layer = Attributes {
+        set: NODEV,
+        map,
+        propagation: libc::MS_PRIVATE,
+        ..Attributes::default()
+    };
+    let mut trees = Vec::new();
+    match &start.root {
+        Root::Overlay { layers, writable } => {
+            for opened in layers.iter().chain([writable]) {
+                trees.push(tree(opened, false, layer)?);
+            }
+        }
+        Root::Tree { tree: opened } => {
+            // Pools are mounted nosuid, nodev; the container's own setuid programs work. Its device nodes work only
+            // without a user namespace, where the device cgroup decides.
+            let (set, clear) = if start.privileged { (0, NOSUID | NODEV) } else { (NODEV, NOSUID) };
+            trees.push(tree(opened, false, Attributes { set, clear, ..layer })?);
+        }
+    }
+    for mount in &start.mounts {
+        if let Mounted::Bind {
+            source,
+            shift,
+            recursive,
+            propagation,
+        } = &mount.what
+        {
+            let attributes = Attributes {
+                set: mount.attributes,
+                clear: 0,
+                propagation: *propagation,
+                map: map.filter(|_| *shift),
+            };
+            trees.push(tree(source, *recursive, attributes)?);
+        }
+    }
+    for device in &start.devices {
+        let attributes = Attributes {
+            clear: NODEV,
+            propagation: libc::MS_PRIVATE,
+            ..Attributes::default()
+        };
+        trees.push(tree(&device.node, false, attributes)?);
+    }
+    Ok(trees)
+}
+
+/// Waits for keel's word, and meanwhile hears a new init that fails.
+fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failure> {
+    let mut init_is_heard = true;
+    loop {
+        let mut sources = [
+            PollFd::from_borrowed_fd(keel, PollFlags::IN),
+            PollFd::new(init, PollFlags::IN),
+        ];
+        let watched = if init_is_heard { 2 } else { 1 };
+        match rustix::event::poll(&mut sources[..watched], None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            other => other.named("wait for keel")?,
+        };
+        if !sources[0].revents().is_empty() {
+            let (Answer::Go, _) =
+                receive::<Answer>(keel, VERSION).named("wait for keel's word")?;
+            return Ok(());
+        }
+        // Ready is left in the socket for `await_ready`; a failure is heard at once by peeking at its size.
+        if init_is_heard && !sources[1].revents().is_empty() {
+            if ended(init) {
+                return Err(reason(init, Failure::new("start init", libc::ECHILD)));
+            }
+            init_is_heard = false;
+        }
+    }
+}
+
+/// Whether the new init has closed its end.
+fn ended(init: &OwnedFd) -> bool {
+    let mut sources = [PollFd::new(init, PollFlags::RDHUP)];
+    let now = rustix::event::Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut sources, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+fn await_ready(init: &OwnedFd) -> Result<(OwnedFd, Vec<String>), Failure> {
+    match receive::<Progress>(init, VERSION) {
+        Ok((Progress::Ready { warnings }, descriptors)) => {
+            let master = descriptors
+                .into_iter()
+                .next()
+                .ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
+            Ok((master, warnings))
+        }
+        Ok((Progress::Failed { doing, errno }, _)) => Err(Failure { doing, errno }),
+        Err(ChannelError::Closed) => Err(gone()),
+        Err(error) => Err(error).named("hear the new init"),
+    }
+}
+
+/// execve closes init's end of the socket; a failure is said before.
+fn await_execution(init: &OwnedFd) -> Result<(), Failure> {
+    match receive::<Progress>(init, VERSION) {
+        Err(ChannelError::Closed) => Ok(()),
+        Ok((Progress::Failed { doing, errno }, _)) => Err(Failure { doing, errno }),
+        Ok((Progress::Ready { .. }, _)) => {
+            Err(Failure::new("follow the new init's steps", libc::EPROTO))
+        }
+        Err(error) => Err(error).named("hear the new init"),
+    }
+}
+
+fn gone() -> Failure {
+    Failure::new("start init, which was killed meanwhile", libc::ECHILD)
+}
+
+/// What the new init said before it closed its end, else `otherwise`.
+fn reason(init: &OwnedFd, otherwise: Failure) -> Failure {
+    loop {
+        match receive::<Progress>(init, VERSION) {
+            Ok((Progress::Failed { doing, errno }, _)) => return Failure { doing, errno },
+            Ok((Progress::Ready { .. }, _)) => {}
+            Err(_) => return otherwise,
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! keel-shim, the companion of a running instance: starts it in one single-threaded stage, then stays as its parent.
+//!
+//! It has a small memory of its own: everything here uses libc and rustix only. keel's side is
+//! [`crate::native::shim`] and [`crate::native::container`].
+
+pub mod channel;
+pub mod confine;
+pub mod control;
+pub mod descriptors;
+pub mod failure;
+pub mod filesystems;
+pub mod init;
+pub mod interior;
+pub mod launch;
+pub mod messages;
+pub mod place;
+pub mod record;
+pub mod ring;
+pub mod rootfs;
+pub mod supervise;
+pub mod wire;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, Mode};
+
+use self::channel::{receive, send};
+use self::descriptors::Descriptors;
+use self::failure::{Doing as _, Failure};
+use self::messages::{Event, Order, Start, VERSION};
+use self::ring::Ring;
+use self::supervise::Supervisor;
+use crate::sys::process;
+
+/// The program. Its standard input is the socket on which keel gives its order; there are no arguments.
+///
+/// Returns the exit code, which nobody reads: failures go over the socket.
+pub fn main() -> i32 {
+    if process::close_from(3).is_err() {
+        return 1;
+    }
+    let Ok(keel) = process::take_standard_input() else {
+        return 1;
+    };
+    // keel waits for this process; its child belongs to nobody but itself.
+    match process::fork() {
+        Ok(true) => {}
+        Ok(false) => return 0,
+        Err(_) => return 1,
+    }
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        process::ignore_signal(signal);
+    }
+    let _ = rustix::process::setsid();
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+    match obey(&keel) {
+        Ok(()) => 0,
+        Err(failure) => {
+            let event = Event::Failed {
+                doing: failure.doing,
+                errno: failure.errno,
+            };
+            let _ = send(&keel, VERSION, &event, &[]);
+            1
+        }
+    }
+}
+
+fn obey(keel: &OwnedFd) -> Result<(), Failure> {
+    let (order, descriptors) = receive::<Order>(keel, VERSION).named("hear keel's order")?;
+    let descriptors = Descriptors::new(descriptors);
+    match order {
+        Order::Start { start } => {
+            let mut supervisor = begin(keel, *start, descriptors)?;
+            let keel = keel.as_fd();
+            // Nothing of the start is needed any more; the socket stays until the process ends unless it is shut.
+            let _ = rustix::net::shutdown(keel, rustix::net::Shutdown::Both);
+            let result = supervisor.run();
+            let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
+            result
+        }
+        Order::Enter { .. } => Err(Failure::new("execute in an instance", libc::ENOSYS)),
+    }
+}
+
+fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Supervisor, Failure> {
+    let run_dir = descriptors.get(&start.run_dir)?;
+    rustix::process::fchdir(run_dir).named("enter the run folder")?;
+    let listener = listen()?;
+    let run_dir = rustix::io::fcntl_dupfd_cloexec(run_dir, 3).named("keep the run folder")?;
+    let ring_dir = rustix::io::fcntl_dupfd_cloexec(&run_dir, 3).named("keep the run folder")?;
+    let live = launch::launch(&start, &descriptors, Some(keel.as_fd()), &mut |_| Ok(()))
+        .inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
+        })?;
+    let event = Event::Started {
+        warnings: live.warnings.clone(),
+    };
+    // keel may have died after its word: the instance lives on all the same.
+    let _ = send(keel, VERSION, &event, &[]);
+    let own = rustix::process::getpid();
+    // Where it runs itself is no reason to stop an instance.
+    let _ = launch::join(own, &start.monitors, &descriptors);
+    Ok(Supervisor::new(
+        run_dir,
+        listener,
+        Ring::open(ring_dir),
+        live,
+        start.generation,
+        start.boot_id,
+    ))
+}
+
+/// The control socket, in the working folder.
+fn listen() -> Result<OwnedFd, Failure> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .named("make the control socket")?;
+    let address = SocketAddrUnix::new(control::FILE).named("name the control socket")?;
+    rustix::net::bind(&socket, &address).named("bind the control socket")?;
+    rustix::net::listen(&socket, 8).named("listen on the control socket")?;
+    Ok(socket)
+}
