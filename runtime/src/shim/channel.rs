@@ -104,10 +104,8 @@ pub fn send<T: Wire>(
     let length = u32::try_from(bytes.len() - HEADER).unwrap_or(u32::MAX);
     bytes[8..HEADER].copy_from_slice(&length.to_le_bytes());
 
-    let mut space = vec![
-        MaybeUninit::uninit();
-        SendAncillaryMessage::ScmRights(descriptors).size()
-    ];
+    let mut space =
+        vec![MaybeUninit::uninit(); SendAncillaryMessage::ScmRights(descriptors).size()];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(descriptors));
@@ -141,8 +139,7 @@ pub fn receive<T: Wire>(
     version: u32,
 ) -> Result<(T, Vec<OwnedFd>), ChannelError> {
     let mut header = [0; HEADER];
-    let mut space =
-        vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+    let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut descriptors = Vec::new();
     let mut got = 0;
     while got < HEADER {
@@ -221,9 +218,7 @@ pub fn send_packet<T: Wire>(
 ///
 /// # Errors
 /// As [`ChannelError`] says.
-pub fn receive_packet<T: Wire>(
-    socket: impl AsFd,
-) -> Result<(T, Vec<OwnedFd>), ChannelError> {
+pub fn receive_packet<T: Wire>(socket: impl AsFd) -> Result<(T, Vec<OwnedFd>), ChannelError> {
     let mut bytes = [0; super::control::LONGEST];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

@@ -72,7 +72,10 @@ pub fn limit(pid: Pid, limits: &[ResourceLimit], warnings: &mut Vec<String>) {
             continue;
         };
         if let Err(errno) = rustix::process::prlimit(Some(pid), resource, wanted) {
-            warnings.push(format!("the host does not grant the limit {}: {errno}", limit.name));
+            warnings.push(format!(
+                "the host does not grant the limit {}: {errno}",
+                limit.name
+            ));
         }
     }
 }
@@ -165,7 +168,8 @@ fn confined(
     }
     drop_capabilities(confinement.capabilities)?;
     if !confinement.seccomp.is_empty() {
-        process::install_seccomp_filter(&confinement.seccomp).named("install the seccomp filter")?;
+        process::install_seccomp_filter(&confinement.seccomp)
+            .named("install the seccomp filter")?;
     }
     set_ids(program)?;
     let directory = std::ffi::OsStr::from_bytes(&program.directory);
@@ -174,7 +178,10 @@ fn confined(
     // A working folder outside the root would lead back to the host (CVE-2024-21626).
     let inside = rustix::process::getcwd(Vec::new()).named("look at the working folder")?;
     if inside.to_bytes().first() != Some(&b'/') {
-        return Err(Failure::new("find the working folder in the container", libc::ENOENT));
+        return Err(Failure::new(
+            "find the working folder in the container",
+            libc::ENOENT,
+        ));
     }
     process::reset_signals();
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -218,7 +225,11 @@ fn set_ids(program: &Program) -> Result<(), Failure> {
     if program.uid == 0 && program.gid == 0 && program.groups.is_empty() {
         return Ok(());
     }
-    let groups: Vec<Gid> = program.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    let groups: Vec<Gid> = program
+        .groups
+        .iter()
+        .map(|&gid| Gid::from_raw(gid))
+        .collect();
     rustix::thread::set_thread_groups(&groups).named("set the groups of the program")?;
     let gid = Gid::from_raw(program.gid);
     rustix::thread::set_thread_res_gid(gid, gid, gid)
@@ -257,7 +268,10 @@ fn find(name: &CString, environment: &[Vec<u8>]) -> Result<CString, Failure> {
         .iter()
         .find_map(|variable| variable.strip_prefix(b"PATH="))
         .unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    for folder in path.split(|&byte| byte == b':').filter(|folder| !folder.is_empty()) {
+    for folder in path
+        .split(|&byte| byte == b':')
+        .filter(|folder| !folder.is_empty())
+    {
         let mut candidate = folder.to_vec();
         candidate.push(b'/');
         candidate.extend_from_slice(bytes);
@@ -273,4 +287,3 @@ fn find(name: &CString, environment: &[Vec<u8>]) -> Result<CString, Failure> {
         libc::ENOENT,
     ))
 }
-

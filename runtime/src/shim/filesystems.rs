@@ -14,11 +14,7 @@ use crate::sys::mount::{Attributes, set_attributes};
 ///
 /// # Errors
 /// The kernel's answer to `fsopen`, `fsconfig` or `fsmount`, with the option.
-pub fn detached(
-    kind: &str,
-    options: &[(&str, &str)],
-    attributes: u64,
-) -> Result<OwnedFd, Failure> {
+pub fn detached(kind: &str, options: &[(&str, &str)], attributes: u64) -> Result<OwnedFd, Failure> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
         .doing(|| format!("open the file system {kind}"))?;
     for (key, value) in options {
@@ -31,8 +27,7 @@ pub fn detached(
     }
     fsconfig_create(&context).doing(|| format!("create the file system {kind}"))?;
     let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).unwrap_or(0));
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-        .doing(|| format!("mount {kind}"))
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(|| format!("mount {kind}"))
 }
 
 /// A detached copy of the mount at `path` under `folder`; an empty path is the descriptor itself.

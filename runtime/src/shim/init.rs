@@ -118,7 +118,11 @@ fn attach_mount(
                 .map(|option| (option.name.as_str(), option.value.as_str()))
                 .collect();
             let tmpfs = detached("tmpfs", &options, mount.attributes)?;
-            attach(tmpfs, mount_point(root, &mount.target, Kind::Folder)?, &mount.target)
+            attach(
+                tmpfs,
+                mount_point(root, &mount.target, Kind::Folder)?,
+                &mount.target,
+            )
         }
     }
 }

@@ -65,7 +65,12 @@ pub struct Console {
     pub slave: OwnedFd,
 }
 
-fn check_node(node: impl AsFd, name: &str, kind: FileType, numbers: (u32, u32)) -> Result<(), Failure> {
+fn check_node(
+    node: impl AsFd,
+    name: &str,
+    kind: FileType,
+    numbers: (u32, u32),
+) -> Result<(), Failure> {
     let stat = rustix::fs::fstat(node).doing(|| format!("look at {name}"))?;
     let found = (
         rustix::fs::major(stat.st_rdev),
@@ -173,7 +178,11 @@ impl Prepared {
             rustix::fs::symlinkat(target, &self.dev, name)
                 .doing(|| format!("link /dev/{name} in the container"))?;
         }
-        let folders = [("pts", Some(&self.pts)), ("shm", Some(&self.shm)), ("mqueue", self.mqueue.as_ref())];
+        let folders = [
+            ("pts", Some(&self.pts)),
+            ("shm", Some(&self.shm)),
+            ("mqueue", self.mqueue.as_ref()),
+        ];
         for (name, mount) in folders {
             let path = format!("/dev/{name}");
             if let Some(mount) = mount {
@@ -189,7 +198,9 @@ impl Prepared {
             return Ok(());
         }
         let sys = copy(&self.proc, "sys", false, "/proc/sys")?;
-        change(&sys, false, read_only(), || "make /proc/sys read-only".to_owned())?;
+        change(&sys, false, read_only(), || {
+            "make /proc/sys read-only".to_owned()
+        })?;
         let net = (*access == Access::Mixed)
             .then(|| copy(&self.proc, "sys/net", false, "/proc/sys/net"))
             .transpose()?;
@@ -208,7 +219,9 @@ impl Prepared {
         let writable = (*access == Access::Mixed)
             .then(|| copy(&self.sys, net, false, "/sys/devices/virtual/net"))
             .transpose()?;
-        change(&self.sys, false, read_only(), || "make /sys read-only".to_owned())?;
+        change(&self.sys, false, read_only(), || {
+            "make /sys read-only".to_owned()
+        })?;
         if let Some(writable) = writable {
             attach(writable, below(&self.sys, net)?, "/sys/devices/virtual/net")?;
         }
@@ -265,7 +278,11 @@ pub fn open_terminal(pts: impl AsFd) -> Result<Console, Failure> {
 pub fn attach_device(root: &OwnedFd, device: &Device, node: &OwnedFd) -> Result<(), Failure> {
     let kind = FileType::from_raw_mode(device.kind);
     check_node(node, &device.node.path, kind, (device.major, device.minor))?;
-    attach(node, mount_point(root, &device.target, Kind::File)?, &device.target)
+    attach(
+        node,
+        mount_point(root, &device.target, Kind::File)?,
+        &device.target,
+    )
 }
 
 /// Gives a terminal to the user who will work on it.

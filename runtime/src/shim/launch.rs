@@ -79,7 +79,11 @@ pub fn launch(
         pidfd: Some(pidfd),
     };
     if let Some(keel) = keel {
-        let pidfd = newborn.pidfd.iter().map(|fd| fd.as_fd()).collect::<Vec<_>>();
+        let pidfd = newborn
+            .pidfd
+            .iter()
+            .map(|fd| fd.as_fd())
+            .collect::<Vec<_>>();
         let init = pid.as_raw_nonzero().get();
         let shim = rustix::process::getpid().as_raw_nonzero().get();
         send(keel, VERSION, &Event::Cloned { init, shim }, &pidfd).named("report to keel")?;
@@ -192,7 +196,11 @@ fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<Owned
     let tree = |opened: &Opened, recursive: bool, attributes: Attributes<'_>| {
         let tree = copy(descriptors.get(&opened.fd)?, "", recursive, &opened.path)?;
         change(&tree, recursive, attributes, || {
-            let shift = if attributes.map.is_some() { "shift the owners of" } else { "set the flags of" };
+            let shift = if attributes.map.is_some() {
+                "shift the owners of"
+            } else {
+                "set the flags of"
+            };
             format!("{shift} {}", opened.path)
         })?;
         Ok::<_, Failure>(tree)
@@ -213,8 +221,20 @@ fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<Owned
         Root::Tree { tree: opened } => {
             // Pools are mounted nosuid, nodev; the container's own setuid programs work. Its device nodes work only
             // without a user namespace, where the device cgroup decides.
-            let (set, clear) = if start.privileged { (0, NOSUID | NODEV) } else { (NODEV, NOSUID) };
-            trees.push(tree(opened, false, Attributes { set, clear, ..layer })?);
+            let (set, clear) = if start.privileged {
+                (0, NOSUID | NODEV)
+            } else {
+                (NODEV, NOSUID)
+            };
+            trees.push(tree(
+                opened,
+                false,
+                Attributes {
+                    set,
+                    clear,
+                    ..layer
+                },
+            )?);
         }
     }
     for mount in &start.mounts {
@@ -259,8 +279,7 @@ fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failure> {
             other => other.named("wait for keel")?,
         };
         if !sources[0].revents().is_empty() {
-            let (Answer::Go, _) =
-                receive::<Answer>(keel, VERSION).named("wait for keel's word")?;
+            let (Answer::Go, _) = receive::<Answer>(keel, VERSION).named("wait for keel's word")?;
             return Ok(());
         }
         // Ready is left in the socket for `await_ready`; a failure is heard at once by peeking at its size.

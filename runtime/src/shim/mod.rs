@@ -48,7 +48,13 @@ pub fn main() -> i32 {
         Ok(false) => return 0,
         Err(_) => return 1,
     }
-    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTERM,
+        libc::SIGPIPE,
+    ] {
         process::ignore_signal(signal);
     }
     let _ = rustix::process::setsid();
@@ -116,9 +122,8 @@ fn listen() -> Result<OwnedFd, Failure> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
     let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-            .named("make the control socket")?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+        .named("make the control socket")?;
     let address = SocketAddrUnix::new(control::FILE).named("name the control socket")?;
     rustix::net::bind(&socket, &address).named("bind the control socket")?;
     rustix::net::listen(&socket, 8).named("listen on the control socket")?;

@@ -27,7 +27,12 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 /// # Errors
 /// `EINVAL` for a relative path, `/` itself, and for `.` or `..` in it.
 pub fn names(target: &str) -> Result<Vec<&str>, Failure> {
-    let invalid = || Failure::new(format!("use {target} as a path in the container"), libc::EINVAL);
+    let invalid = || {
+        Failure::new(
+            format!("use {target} as a path in the container"),
+            libc::EINVAL,
+        )
+    };
     let names: Vec<&str> = target
         .strip_prefix('/')
         .ok_or_else(invalid)?

@@ -96,8 +96,8 @@ impl ExitRecord {
     pub fn write(&self, run_dir: impl AsFd) -> Result<(), Failure> {
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
-        let file = rustix::fs::openat(&run_dir, TEMPORARY, flags, mode)
-            .named("create the exit record")?;
+        let file =
+            rustix::fs::openat(&run_dir, TEMPORARY, flags, mode).named("create the exit record")?;
         let text = self.to_text();
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
@@ -133,7 +133,12 @@ mod tests {
 
     #[test]
     fn half_a_record_is_no_record() {
-        for text in ["", "version 1\n", "version 1\ngeneration 1\ncode 0\n", "code 0\n"] {
+        for text in [
+            "",
+            "version 1\n",
+            "version 1\ngeneration 1\ncode 0\n",
+            "code 0\n",
+        ] {
             assert_eq!(ExitRecord::parse(text), None, "{text:?}");
         }
     }

@@ -40,11 +40,8 @@ impl Ring {
     }
 
     fn open_file(&self) -> Option<OwnedFd> {
-        let flags = OFlags::CREATE
-            | OFlags::APPEND
-            | OFlags::WRONLY
-            | OFlags::CLOEXEC
-            | OFlags::NOFOLLOW;
+        let flags =
+            OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         rustix::fs::openat(&self.folder, FILE, flags, Mode::from_raw_mode(0o600)).ok()
     }
 

@@ -140,17 +140,28 @@ impl Supervisor {
 
     /// Waits for one thing to happen and handles it; `true`: init has ended.
     fn turn(&mut self) -> Result<bool, Failure> {
-        let mut sources: [PollFd<'_>; 3 + CLIENTS] = std::array::from_fn(|_| {
-            PollFd::new(&self.live.pidfd, PollFlags::empty())
-        });
+        let mut sources: [PollFd<'_>; 3 + CLIENTS] =
+            std::array::from_fn(|_| PollFd::new(&self.live.pidfd, PollFlags::empty()));
         sources[0] = PollFd::new(&self.live.pidfd, PollFlags::IN);
-        let blocked = self.clients.iter().flatten().any(|client| client.filled > 0);
-        let room = if blocked { PollFlags::OUT } else { PollFlags::empty() };
+        let blocked = self
+            .clients
+            .iter()
+            .flatten()
+            .any(|client| client.filled > 0);
+        let room = if blocked {
+            PollFlags::OUT
+        } else {
+            PollFlags::empty()
+        };
         sources[1] = PollFd::new(&self.live.master, PollFlags::IN | room);
         sources[2] = PollFd::new(&self.listener, PollFlags::IN);
         for (source, client) in sources[3..].iter_mut().zip(&self.clients) {
             if let Some(client) = client {
-                let wanted = if client.filled > 0 { PollFlags::empty() } else { PollFlags::IN };
+                let wanted = if client.filled > 0 {
+                    PollFlags::empty()
+                } else {
+                    PollFlags::IN
+                };
                 *source = PollFd::new(&client.socket, wanted);
             }
         }
@@ -187,7 +198,12 @@ impl Supervisor {
             Ok(length) => &buffer[..length],
         };
         self.ring.append(output);
-        for client in self.clients.iter().flatten().filter(|client| client.console) {
+        for client in self
+            .clients
+            .iter()
+            .flatten()
+            .filter(|client| client.console)
+        {
             // A client that does not read misses output; the log has it.
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
             let _ = rustix::net::send(&client.socket, output, flags);
@@ -293,7 +309,11 @@ impl Supervisor {
         };
         client.console = request == Ok(Request::Attach);
         let handles = [self.live.pidfd.as_fd(), self.live.master.as_fd()];
-        let handles: &[_] = if request == Ok(Request::Handles) { &handles } else { &[] };
+        let handles: &[_] = if request == Ok(Request::Handles) {
+            &handles
+        } else {
+            &[]
+        };
         if super::channel::send_packet(&client.socket, &reply, handles).is_err() {
             self.clients[at] = None;
         }

@@ -2,14 +2,13 @@
 
 pub mod beneath;
 pub mod bpf;
-pub mod command;
-pub mod interrupt;
-pub mod loop_device;
-pub mod mount_table;
-pub mod netlink;
-pub mod remove_tree;
 pub mod clone3;
 pub mod command;
 pub mod companion;
+pub mod interrupt;
+pub mod loop_device;
 pub mod mount;
+pub mod mount_table;
+pub mod netlink;
 pub mod process;
+pub mod remove_tree;

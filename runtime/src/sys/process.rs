@@ -217,7 +217,10 @@ pub fn loopback_up() -> io::Result<()> {
         let mut request: libc::ifreq = std::mem::zeroed();
         request.ifr_name[0] = b'l'.cast_signed();
         request.ifr_name[1] = b'o'.cast_signed();
-        #[expect(clippy::cast_possible_truncation, reason = "IFF_UP and IFF_RUNNING are small bits")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "IFF_UP and IFF_RUNNING are small bits"
+        )]
         {
             request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
         }

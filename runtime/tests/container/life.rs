@@ -36,7 +36,7 @@ host_test! {
         let world = World::new("id -u; hostname; echo $container; pwd; tty; exit 7");
         let (console, record) = world.run();
         assert_eq!(record.end, End::Code(7));
-        assert_eq!(console, "0\nbox\nlxc\n/\n/dev/console\n");
+        assert_eq!(console, "0\nbox\nlxc\n/\n/dev/pts/0\n");
         assert!(matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Ended(same)) if same == record));
     }
 }

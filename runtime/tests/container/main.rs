@@ -1,5 +1,8 @@
 //! Containers on the real kernel: started by the built keel-shim, looked at from inside and outside.
-#![allow(clippy::disallowed_methods, reason = "tests measure time and read the world as it is")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests measure time and read the world as it is"
+)]
 
 mod life;
 mod world;

@@ -44,10 +44,12 @@ impl World {
         let busybox = path_io::read("/bin/busybox").expect("busybox-static is installed");
         path_io::write(layer.join("bin/busybox"), busybox).expect("busybox in the layer");
         set_mode(&layer.join("bin/busybox"), 0o755);
-        for name in ["sh", "cat", "ls", "sleep", "id", "mount", "umount", "stat", "readlink", "env",
-            "touch", "mkdir", "ps", "echo", "hostname", "kill", "head", "dd", "stty", "tty", "grep",
-            "chown", "ln", "rm", "test", "nc", "ip", "true", "unshare", "sync", "poweroff", "reboot", "halt"]
-        {
+        for name in [
+            "sh", "cat", "ls", "sleep", "id", "mount", "umount", "stat", "readlink", "env",
+            "touch", "mkdir", "ps", "echo", "hostname", "kill", "head", "dd", "stty", "tty",
+            "grep", "chown", "ln", "rm", "test", "nc", "ip", "true", "unshare", "sync", "poweroff",
+            "reboot", "halt",
+        ] {
             rustix::fs::symlink("busybox", layer.join("bin").join(name)).expect("an applet");
         }
         let writable = folder.path().join("writable");
@@ -57,8 +59,14 @@ impl World {
             set_mode(path, 0o700);
         }
         // On a tmpfs, as /run is.
-        rustix::mount::mount("tmpfs", &run_dir, "tmpfs", rustix::mount::MountFlags::empty(), c"mode=0700")
-            .expect("a tmpfs");
+        rustix::mount::mount(
+            "tmpfs",
+            &run_dir,
+            "tmpfs",
+            rustix::mount::MountFlags::empty(),
+            c"mode=0700",
+        )
+        .expect("a tmpfs");
         set_mode(folder.path(), 0o700);
         let name = format!("keel-test-{}", std::process::id());
         let (cgroups, plan) = cgroups(&name);
@@ -136,12 +144,14 @@ impl World {
     pub fn run(&self) -> (String, ExitRecord) {
         let started = self.start();
         let record = match shim::adopt(&self.plan.run_dir).expect("adopt") {
-            Found::Running(running) => running.gone(PATIENCE).unwrap_or_else(|error| {
-                panic!("{}; console:\n{}", chain(&error), self.console())
-            }),
+            Found::Running(running) => running
+                .gone(PATIENCE)
+                .unwrap_or_else(|error| panic!("{}; console:\n{}", chain(&error), self.console())),
             _ => {
                 wait_for("the exit record", || {
-                    shim::exit_record(&self.plan.run_dir).expect("read").is_some()
+                    shim::exit_record(&self.plan.run_dir)
+                        .expect("read")
+                        .is_some()
                 });
                 shim::exit_record(&self.plan.run_dir).expect("read")
             }
@@ -196,7 +206,10 @@ fn cgroups(name: &str) -> (Vec<PathBuf>, CgroupPlan) {
         ..CgroupPlan::default()
     };
     let root = Path::new("/sys/fs/cgroup");
-    for controller in CONTROLLERS.iter().filter(|controller| root.join(controller).is_dir()) {
+    for controller in CONTROLLERS
+        .iter()
+        .filter(|controller| root.join(controller).is_dir())
+    {
         let folder = root.join(controller).join(name);
         let _ = std::fs::create_dir(&folder);
         if *controller == "cpuset" {
@@ -209,7 +222,11 @@ fn cgroups(name: &str) -> (Vec<PathBuf>, CgroupPlan) {
         made.push(folder);
     }
     let unified = root.join("unified");
-    let unified = if unified.is_dir() { unified } else { root.to_path_buf() };
+    let unified = if unified.is_dir() {
+        unified
+    } else {
+        root.to_path_buf()
+    };
     let folder = unified.join(name);
     let payload = folder.join("payload");
     let monitor = folder.join("monitor");
@@ -225,9 +242,13 @@ fn cgroups(name: &str) -> (Vec<PathBuf>, CgroupPlan) {
 pub fn program(arguments: &[&str]) -> ProgramPlan {
     ProgramPlan {
         arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
-        environment: [("PATH", "/bin:/sbin"), ("container", "lxc"), ("TERM", "linux")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .to_vec(),
+        environment: [
+            ("PATH", "/bin:/sbin"),
+            ("container", "lxc"),
+            ("TERM", "linux"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec(),
         directory: "/".to_owned(),
         uid: 0,
         gid: 0,

@@ -155,7 +155,10 @@ mod tests {
     #[test]
     fn keep_replaces_the_list() {
         let keep = Capabilities::Keep(vec!["kill".to_owned(), "bpf".to_owned()]);
-        assert_eq!(bounding_set(&keep, true), Ok(mask_of("kill") | mask_of("bpf")));
+        assert_eq!(
+            bounding_set(&keep, true),
+            Ok(mask_of("kill") | mask_of("bpf"))
+        );
     }
 
     #[test]

@@ -68,7 +68,11 @@ impl Opening {
 ///
 /// # Errors
 /// Something in it cannot be meant: a relative target, an empty command, an unknown limit or capability.
-pub(super) fn order(plan: &ContainerPlan, boot_id: &str, seccomp: Vec<u8>) -> Result<Ordered, ContainerError> {
+pub(super) fn order(
+    plan: &ContainerPlan,
+    boot_id: &str,
+    seccomp: Vec<u8>,
+) -> Result<Ordered, ContainerError> {
     let mut opening = Opening::default();
     let privileged = plan.ids.is_none();
     let run_dir = opening.fd(plan.run_dir.clone(), How::Folder);
@@ -118,7 +122,11 @@ pub(super) fn order(plan: &ContainerPlan, boot_id: &str, seccomp: Vec<u8>) -> Re
         .iter()
         .map(|device| {
             check_target(&device.target)?;
-            let kind = if device.block { libc::S_IFBLK } else { libc::S_IFCHR };
+            let kind = if device.block {
+                libc::S_IFBLK
+            } else {
+                libc::S_IFCHR
+            };
             let how = match device.owner {
                 None => How::Handle,
                 Some(owner) => How::Node {
@@ -206,9 +214,11 @@ pub(super) fn order(plan: &ContainerPlan, boot_id: &str, seccomp: Vec<u8>) -> Re
 }
 
 fn check_target(target: &str) -> Result<(), ContainerError> {
-    place::names(target)
-        .map(drop)
-        .map_err(|_| ContainerError::Plan(format!("{target:?} is no absolute path without .. in the container")))
+    place::names(target).map(drop).map_err(|_| {
+        ContainerError::Plan(format!(
+            "{target:?} is no absolute path without .. in the container"
+        ))
+    })
 }
 
 fn mounted(source: &MountSource, opening: &mut Opening) -> Mounted {
@@ -291,7 +301,9 @@ fn limit(limit: &LimitPlan) -> Result<ResourceLimit, ContainerError> {
     let (name, resource) = LIMITS
         .iter()
         .find(|(name, _)| *name == limit.name)
-        .ok_or_else(|| ContainerError::Plan(format!("no resource limit is named {}", limit.name)))?;
+        .ok_or_else(|| {
+            ContainerError::Plan(format!("no resource limit is named {}", limit.name))
+        })?;
     Ok(ResourceLimit {
         resource: *resource,
         name: (*name).to_owned(),
@@ -316,15 +328,24 @@ pub(super) fn program(plan: &ProgramPlan) -> Result<Program, ContainerError> {
     };
     let environment = plan.environment.iter().map(|(name, value)| {
         if name.is_empty() || name.contains('=') {
-            return Err(ContainerError::Plan(format!("{name:?} is no name of a variable")));
+            return Err(ContainerError::Plan(format!(
+                "{name:?} is no name of a variable"
+            )));
         }
         no_zero(&format!("{name}={value}"))
     });
     if !plan.directory.starts_with('/') {
-        return Err(ContainerError::Plan(format!("the working folder {:?} is not absolute", plan.directory)));
+        return Err(ContainerError::Plan(format!(
+            "the working folder {:?} is not absolute",
+            plan.directory
+        )));
     }
     Ok(Program {
-        arguments: plan.arguments.iter().map(|text| no_zero(text)).collect::<Result<_, _>>()?,
+        arguments: plan
+            .arguments
+            .iter()
+            .map(|text| no_zero(text))
+            .collect::<Result<_, _>>()?,
         environment: environment.collect::<Result<_, _>>()?,
         directory: no_zero(&plan.directory)?,
         uid: plan.uid,

@@ -90,7 +90,12 @@ impl IdMap {
 
     /// The host's ids of the container's root, user and group.
     pub fn root(&self) -> Option<(u32, u32)> {
-        let zero = |spans: &[IdSpan]| spans.iter().find(|span| span.inside == 0).map(|span| span.outside);
+        let zero = |spans: &[IdSpan]| {
+            spans
+                .iter()
+                .find(|span| span.inside == 0)
+                .map(|span| span.outside)
+        };
         Some((zero(&self.users)?, zero(&self.groups)?))
     }
 }

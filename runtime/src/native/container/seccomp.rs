@@ -123,7 +123,13 @@ const DEFAULTS: [Rule<'static>; 28] = [
     // Talks to the hypervisor around every network rule.
     when("socket", libc::EAFNOSUPPORT, 0, INT, libc::AF_VSOCK as u64),
     // Lets a network file system of the host hang.
-    when("umount2", libc::EACCES, 1, libc::MNT_FORCE as u64, libc::MNT_FORCE as u64),
+    when(
+        "umount2",
+        libc::EACCES,
+        1,
+        libc::MNT_FORCE as u64,
+        libc::MNT_FORCE as u64,
+    ),
 ];
 
 /// Denied where nesting is off. clone3 keeps its flags in memory that a filter cannot read: callers fall back to clone.
@@ -141,7 +147,11 @@ pub fn rules(policy: &Seccomp) -> Vec<Rule<'_>> {
         .chain(&policy.deny)
         .map(String::as_str)
         .collect();
-    let nesting: &[Rule<'static>] = if policy.nesting { &[] } else { &WITHOUT_NESTING };
+    let nesting: &[Rule<'static>] = if policy.nesting {
+        &[]
+    } else {
+        &WITHOUT_NESTING
+    };
     DEFAULTS
         .iter()
         .chain(nesting)
@@ -210,7 +220,8 @@ pub fn compile(policy: &Seccomp) -> Result<Vec<u8>, SeccompError> {
 
 fn export(filter: &ScmpFilterContext) -> Result<Vec<u8>, SeccompError> {
     let io = |error: rustix::io::Errno| SeccompError::Export(error.into());
-    let memory = rustix::fs::memfd_create("seccomp", rustix::fs::MemfdFlags::CLOEXEC).map_err(io)?;
+    let memory =
+        rustix::fs::memfd_create("seccomp", rustix::fs::MemfdFlags::CLOEXEC).map_err(io)?;
     filter.export_bpf(&memory)?;
     let length = rustix::fs::fstat(&memory).map_err(io)?.st_size;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
@@ -239,7 +250,12 @@ mod tests {
             nesting: true,
         };
         let rules = rules(&policy);
-        let of = |call: &str| rules.iter().filter(|rule| rule.call == call).collect::<Vec<_>>();
+        let of = |call: &str| {
+            rules
+                .iter()
+                .filter(|rule| rule.call == call)
+                .collect::<Vec<_>>()
+        };
         assert!(of("bpf").is_empty() && of("ioctl").is_empty() && of("clone3").is_empty());
         assert_eq!(of("ptrace").len(), 1);
         assert_eq!(of("io_uring_setup")[0].errno, libc::EPERM);

@@ -148,7 +148,8 @@ fn prepare(plan: &ContainerPlan) -> Result<(), PathError> {
             match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o755)) {
                 Err(rustix::io::Errno::EXIST) => {}
                 // The umask of whoever called must not decide the mode of the container's root.
-                Ok(()) => rustix::fs::chmod(&path, Mode::from_raw_mode(0o755)).at("set the mode of", path)?,
+                Ok(()) => rustix::fs::chmod(&path, Mode::from_raw_mode(0o755))
+                    .at("set the mode of", path)?,
                 Err(error) => Err(error).at("create", path)?,
             }
         }
@@ -172,17 +173,24 @@ fn delegate(
     bounds: super::plan::Delegation,
     owner: Option<(u32, u32)>,
 ) -> Result<(), PathError> {
-    let bound = |file: &str, value: u32| {
-        path_io::write_kernel_file(payload.join(file), &value.to_string())
-    };
+    let bound =
+        |file: &str, value: u32| path_io::write_kernel_file(payload.join(file), &value.to_string());
     bound("cgroup.max.descendants", bounds.descendants)?;
     bound("cgroup.max.depth", bounds.depth)?;
     let Some((uid, gid)) = owner else {
         return Ok(());
     };
-    for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+    for file in [
+        "",
+        "cgroup.procs",
+        "cgroup.threads",
+        "cgroup.subtree_control",
+    ] {
         let path = payload.join(file);
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(gid),
+        );
         rustix::fs::chown(&path, Some(uid), Some(gid)).at("change the owner of", path)?;
     }
     Ok(())
@@ -212,7 +220,10 @@ fn open(path: &Path, how: How, run_dir: &Path) -> Result<OwnedFd, PathError> {
                 let device = rustix::fs::makedev(major, minor);
                 let mode = Mode::from_raw_mode(mode & 0o777);
                 rustix::fs::mknodat(CWD, &node, FileType::from_raw_mode(kind), mode, device)?;
-                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                let (uid, gid) = (
+                    rustix::fs::Uid::from_raw(uid),
+                    rustix::fs::Gid::from_raw(gid),
+                );
                 rustix::fs::chownat(CWD, &node, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
                 rustix::fs::chmod(&node, mode)?;
                 let opened = rustix::fs::open(&node, base | OFlags::PATH, Mode::empty());

@@ -162,9 +162,9 @@ fn ask(run_dir: &Path, request: &Request) -> Result<(State, Vec<OwnedFd>), ShimE
     let (reply, descriptors) = channel::receive_packet::<Reply>(&socket).map_err(channel)?;
     match reply {
         Reply::State { state } => Ok((state, descriptors)),
-        Reply::Refused { errno } => Err(channel(ChannelError::Io(
-            io::Error::from_raw_os_error(errno),
-        ))),
+        Reply::Refused { errno } => Err(channel(ChannelError::Io(io::Error::from_raw_os_error(
+            errno,
+        )))),
     }
 }
 
@@ -174,9 +174,8 @@ fn connect(run_dir: &Path) -> Result<(OwnedFd, PathBuf), ShimError> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
     let path = run_dir.join(control::FILE);
     let connected = || {
-        let flags = rustix::fs::OFlags::PATH
-            | rustix::fs::OFlags::DIRECTORY
-            | rustix::fs::OFlags::CLOEXEC;
+        let flags =
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         let folder = rustix::fs::open(run_dir, flags, rustix::fs::Mode::empty())?;
         let socket = rustix::net::socket_with(
             AddressFamily::UNIX,

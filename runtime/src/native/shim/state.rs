@@ -85,7 +85,9 @@ impl SavedState {
         confinement.put(&mut bytes);
         path_io::write(run_dir.join(CONFINEMENT), bytes)?;
         let path = run_dir.join(FILE);
-        let text = serde_json::to_vec(self).map_err(std::io::Error::from).at("encode", &path)?;
+        let text = serde_json::to_vec(self)
+            .map_err(std::io::Error::from)
+            .at("encode", &path)?;
         path_io::write_durably(path, text)
     }
 
