@@ -1,8 +1,51 @@
 //! [`Diagnostic`]: one finding about manifests, with its place, and the nearest right word.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::pointer::Pointer;
+
+/// The name of a file, shared by all that was written in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(Arc<str>);
+
+impl Default for FileName {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
+impl std::ops::Deref for FileName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for FileName {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for FileName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for FileName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <String as serde::Deserialize>::deserialize(deserializer).map(Self::from)
+    }
+}
 
 /// Where a value was written.
 #[derive(
@@ -19,7 +62,7 @@ use crate::pointer::Pointer;
 )]
 pub struct Origin {
     /// The file, relative to the root of its source.
-    pub file: String,
+    pub file: FileName,
     /// The line, from 1; 0 where no line is known.
     pub line: u32,
     /// The column in characters, from 1.

@@ -1,17 +1,22 @@
 //! `fields!`: one declaration per struct of fields gives what is written, what it defaults to, its schema and how it
 //! is compared.
 
+use std::borrow::Cow;
+
+mod absence;
+
 /// Declares a struct of documented fields with their defaults: `name: Type = default`.
 ///
 /// The struct is read in camelCase, refuses unknown keys, and compares field by field. Adding a field here adds it to
-/// the language, the schema, the plan and the drift report.
+/// the language, the schema, the plan and the drift report. A field that is absent by default and absent now is not
+/// written; all others are, also where they have their default.
 #[macro_export]
 macro_rules! fields {
     ($(#[$meta:meta])* pub struct $name:ident {
         $( $(#[$field_meta:meta])* $field:ident : $type:ty = $default:expr ),* $(,)?
     }) => {
         $(#[$meta])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize, schemars::JsonSchema)]
         #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
         pub struct $name {
             $( $(#[$field_meta])* pub $field: $type ),*
@@ -23,36 +28,75 @@ macro_rules! fields {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut map = serde::Serializer::serialize_map(serializer, None)?;
+                $crate::fields::Entries::write(self, &mut map)?;
+                serde::ser::SerializeMap::end(map)
+            }
+        }
+
+        impl $crate::fields::Entries for $name {
+            #[allow(unused_variables)]
+            fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                $( if !$crate::fields::left_out(&self.$field, || $default) {
+                    map.serialize_entry($crate::fields::key(stringify!($field)).as_ref(), &self.$field)?;
+                } )*
+                Ok(())
+            }
+        }
+
         impl $crate::change::Compare for $name {
+            #[allow(unused_variables)]
             fn compare(
                 &self,
                 seen: &Self,
                 at: &$crate::pointer::Pointer,
                 out: &mut $crate::change::Comparison,
             ) {
-                $( $crate::change::Compare::compare(
-                    &self.$field,
-                    &seen.$field,
-                    &at.field(&$crate::fields::key(stringify!($field))),
-                    out,
-                ); )*
+                $( if self.$field != seen.$field {
+                    $crate::change::Compare::compare(
+                        &self.$field,
+                        &seen.$field,
+                        &at.field(&$crate::fields::key(stringify!($field))),
+                        out,
+                    );
+                } )*
             }
         }
 
         impl $name {
             /// The keys of the fields, as people write them.
             pub fn keys() -> Vec<String> {
-                vec![$( $crate::fields::key(stringify!($field)) ),*]
+                vec![$( $crate::fields::key(stringify!($field)).into_owned() ),*]
             }
         }
     };
 }
 
+/// Writing the fields of a struct into a map that somebody else opens and closes.
+pub trait Entries {
+    /// Writes each field that is not left out.
+    ///
+    /// # Errors
+    /// The serializer's.
+    fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
+}
+
+/// Whether a field need not be written: it is absent (null, or an empty map or list) and would be so by default.
+pub fn left_out<T: serde::Serialize + PartialEq>(value: &T, default: impl FnOnce() -> T) -> bool {
+    absence::is_absent(value) && *value == default()
+}
+
 /// The key of a field as people write it: `memory_swap` is `memorySwap`, `r#type` is `type`.
-pub fn key(field: &str) -> String {
+pub fn key(field: &'static str) -> Cow<'static, str> {
+    let field = field.strip_prefix("r#").unwrap_or(field);
+    if !field.contains('_') {
+        return Cow::Borrowed(field);
+    }
     let mut key = String::with_capacity(field.len());
     let mut raise = false;
-    for character in field.strip_prefix("r#").unwrap_or(field).chars() {
+    for character in field.chars() {
         match character {
             '_' => raise = true,
             other if raise => {
@@ -62,7 +106,7 @@ pub fn key(field: &str) -> String {
             other => key.push(other),
         }
     }
-    key
+    Cow::Owned(key)
 }
 
 #[cfg(test)]

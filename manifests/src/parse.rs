@@ -29,7 +29,7 @@ pub fn parse(file: &str, text: &str) -> (Vec<Node>, Diagnostics) {
     let file: Arc<str> = Arc::from(file);
     if text.len() > FILE_BYTES {
         let origin = Origin {
-            file: file.to_string(),
+            file: file.clone().into(),
             ..Origin::default()
         };
         out.push(Diagnostic::error(

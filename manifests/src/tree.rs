@@ -32,7 +32,7 @@ impl Place {
     /// The place as diagnostics carry it.
     pub fn origin(&self) -> Origin {
         Origin {
-            file: self.file.to_string(),
+            file: self.file.clone().into(),
             line: self.line,
             column: self.column,
             bytes: self.bytes,

@@ -1,13 +1,3 @@
-//! [`Profile`].
+//! [`Profile`]: declared beside [`Instance`](super::instance::Instance), of which it is a part.
 
-crate::fields! {
-    /// Profile.
-    pub struct Profile {
-        /// Free text.
-        description: String = String::new(),
-    }
-}
-
-impl crate::kind::ResourceKind for Profile {
-    fn references(&self, _out: &mut Vec<crate::desired::Reference>) {}
-}
+pub use super::instance::Profile;

@@ -1,13 +1,100 @@
-//! [`Volume`].
+//! [`Volume`]: a disk with a life of its own.
 
-crate::fields! {
-    /// Volume.
-    pub struct Volume {
-        /// Free text.
-        description: String = String::new(),
+use std::collections::BTreeMap;
+
+use crate::desired::Reference;
+use crate::instance::snapshots::Snapshots;
+use crate::kind::{Kind, ResourceKind};
+use crate::pointer::Pointer;
+use crate::scalar::byte_size::ByteSize;
+use crate::scalar::file_mode::FileMode;
+use crate::scalar::text::Text;
+
+crate::words! {
+    /// What is on a volume.
+    pub enum ContentType {
+        /// A file system.
+        Filesystem "filesystem",
+        /// Blocks.
+        Block "block",
+        /// An image of a CD.
+        Iso "iso",
     }
 }
 
-impl crate::kind::ResourceKind for Volume {
-    fn references(&self, _out: &mut Vec<crate::desired::Reference>) {}
+crate::fields! {
+    /// Who owns the top folder of a volume when it is made.
+    pub struct Initial {
+        /// Its user.
+        uid: u32 = 0,
+        /// Its group.
+        gid: u32 = 0,
+        /// Its mode.
+        mode: FileMode = FileMode(0o711),
+    }
+}
+
+crate::fields! {
+    /// What a volume is a copy of.
+    pub struct VolumeSource {
+        /// The pool; absent: the volume's own.
+        pool: Option<String> = None,
+        /// The volume.
+        volume: String = String::new(),
+        /// The snapshot of it; absent: the volume as it is.
+        snapshot: Option<String> = None,
+    }
+}
+
+crate::fields! {
+    /// A disk with a life of its own.
+    pub struct Volume {
+        /// Free text.
+        description: String = String::new(),
+        /// The pool that it is in.
+        pool: String = String::new(),
+        /// What is on it.
+        content_type: ContentType = ContentType::Filesystem,
+        /// How big it is; absent: as the pool gives.
+        size: Option<ByteSize> = None,
+        /// Whether a block volume may be used by several instances at once.
+        shared: bool = false,
+        /// Whether ids are shifted for each instance, so that several can share it.
+        shifted: bool = false,
+        /// Whether ids are not mapped at all.
+        unmapped: bool = false,
+        /// The file system on a block device.
+        filesystem: Option<String> = None,
+        /// The options with which it is mounted.
+        mount_options: Option<String> = None,
+        /// Who owns its top folder when it is made.
+        initial: Option<Initial> = None,
+        /// What it is a copy of.
+        source: Option<VolumeSource> = None,
+        /// The engine's own snapshots.
+        snapshots: Snapshots = Snapshots::default(),
+        /// Keys of Incus that are newer than this language; refused by the native engine.
+        config: BTreeMap<String, Text> = BTreeMap::new(),
+    }
+}
+
+impl ResourceKind for Volume {
+    fn references(&self, out: &mut Vec<Reference>) {
+        if !self.pool.is_empty() {
+            out.push(Reference {
+                kind: Kind::StoragePool,
+                pool: None,
+                name: self.pool.clone(),
+                at: Pointer::new("/spec/pool"),
+            });
+        }
+        if let Some(source) = &self.source {
+            out.push(Reference {
+                kind: Kind::Volume,
+                pool: Some(source.pool.clone().unwrap_or_else(|| self.pool.clone())),
+                name: source.volume.clone(),
+                at: Pointer::new("/spec/source/volume"),
+            });
+        }
+    }
 }

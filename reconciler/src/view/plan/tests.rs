@@ -49,7 +49,7 @@ fn step(id: u32, address: &str, verb: Verb, origin: Option<(&str, u32)>) -> Step
         effect: None,
         reason: String::new(),
         origin: origin.map(|(file, line)| Origin {
-            file: file.to_owned(),
+            file: file.into(),
             line,
             ..Origin::default()
         }),

@@ -1,0 +1,11 @@
+//! The parts of an instance's spec, one file each; [`crate::kinds::instance`] puts them together.
+
+pub mod boot;
+pub mod cloud_init;
+pub mod files;
+pub mod health;
+pub mod limits;
+pub mod placement;
+pub mod process;
+pub mod security;
+pub mod snapshots;
