@@ -34,7 +34,11 @@ pub fn report(socket: &OwnedFd, failure: Failure) {
     let _ = send(socket, VERSION, &progress, &[]);
 }
 
-fn wait(socket: &OwnedFd, wanted: &Step) -> Result<Vec<OwnedFd>, Failure> {
+/// Waits for one step of the companion, and takes the descriptors that came with it.
+///
+/// # Errors
+/// The companion has ended or takes another step.
+pub fn wait(socket: &OwnedFd, wanted: &Step) -> Result<Vec<OwnedFd>, Failure> {
     let (step, descriptors) = receive::<Step>(socket, VERSION).named("wait for the companion")?;
     if step == *wanted {
         Ok(descriptors)

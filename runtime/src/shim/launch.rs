@@ -97,17 +97,18 @@ pub fn launch(
     let step = |step, descriptors: &[BorrowedFd<'_>]| {
         send(&ours, VERSION, &step, descriptors).named("talk to the new init")
     };
-    step(Step::Prepared, &borrowed).map_err(|failure| reason(&ours, failure))?;
+    step(Step::Prepared, &borrowed).map_err(|_| reason(&ours, gone()))?;
     drop(trees);
     join(pid, &start.joins, descriptors)?;
-    step(Step::Joined, &[]).map_err(|failure| reason(&ours, failure))?;
+    step(Step::Joined, &[]).map_err(|_| reason(&ours, gone()))?;
     match keel {
         Some(keel) => await_go(keel, &ours)?,
         None => plug(newborn.pid)?,
     }
     let (master, mut warnings) = await_ready(&ours)?;
+    let master = master.ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
     confine::limit(pid, &start.confinement.limits, &mut warnings);
-    step(Step::Go, &[]).map_err(|failure| reason(&ours, failure))?;
+    step(Step::Go, &[]).map_err(|_| reason(&ours, gone()))?;
     await_execution(&ours)?;
     Ok(Live {
         pid,
@@ -285,7 +286,7 @@ fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failure> {
         // Ready is left in the socket for `await_ready`; a failure is heard at once by peeking at its size.
         if init_is_heard && !sources[1].revents().is_empty() {
             if ended(init) {
-                return Err(reason(init, Failure::new("start init", libc::ECHILD)));
+                return Err(reason(init, gone()));
             }
             init_is_heard = false;
         }
@@ -302,14 +303,14 @@ fn ended(init: &OwnedFd) -> bool {
     rustix::event::poll(&mut sources, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
-fn await_ready(init: &OwnedFd) -> Result<(OwnedFd, Vec<String>), Failure> {
+/// Waits until the new process is ready; answers its terminal, if it made one, and what was not granted.
+///
+/// # Errors
+/// What it says, or that it is gone.
+pub fn await_ready(init: &OwnedFd) -> Result<(Option<OwnedFd>, Vec<String>), Failure> {
     match receive::<Progress>(init, VERSION) {
         Ok((Progress::Ready { warnings }, descriptors)) => {
-            let master = descriptors
-                .into_iter()
-                .next()
-                .ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
-            Ok((master, warnings))
+            Ok((descriptors.into_iter().next(), warnings))
         }
         Ok((Progress::Failed { doing, errno }, _)) => Err(Failure { doing, errno }),
         Err(ChannelError::Closed) => Err(gone()),
@@ -317,8 +318,11 @@ fn await_ready(init: &OwnedFd) -> Result<(OwnedFd, Vec<String>), Failure> {
     }
 }
 
-/// execve closes init's end of the socket; a failure is said before.
-fn await_execution(init: &OwnedFd) -> Result<(), Failure> {
+/// Waits until execve has closed the new process's end of the socket.
+///
+/// # Errors
+/// The failure that it says before it closes.
+pub fn await_execution(init: &OwnedFd) -> Result<(), Failure> {
     match receive::<Progress>(init, VERSION) {
         Err(ChannelError::Closed) => Ok(()),
         Ok((Progress::Failed { doing, errno }, _)) => Err(Failure { doing, errno }),
@@ -330,7 +334,11 @@ fn await_execution(init: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn gone() -> Failure {
-    Failure::new("start init, which was killed meanwhile", libc::ECHILD)
+    // The kernel does so itself in a cgroup 2 folder whose cgroup.kill was once used (6.14 and later).
+    Failure::new(
+        "start init, which was killed meanwhile (was cgroup.kill used on its cgroup?)",
+        libc::ECHILD,
+    )
 }
 
 /// What the new init said before it closed its end, else `otherwise`.

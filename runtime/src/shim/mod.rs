@@ -7,6 +7,7 @@ pub mod channel;
 pub mod confine;
 pub mod control;
 pub mod descriptors;
+pub mod enter;
 pub mod failure;
 pub mod filesystems;
 pub mod init;
@@ -85,7 +86,7 @@ fn obey(keel: &OwnedFd) -> Result<(), Failure> {
             let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
             result
         }
-        Order::Enter { .. } => Err(Failure::new("execute in an instance", libc::ENOSYS)),
+        Order::Enter { enter } => enter::enter(keel, &enter, descriptors),
     }
 }
 

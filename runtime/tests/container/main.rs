@@ -4,5 +4,8 @@
     reason = "tests measure time and read the world as it is"
 )]
 
+mod companion;
+mod exec;
 mod life;
+mod speed;
 mod world;

@@ -12,7 +12,7 @@ use runtime::native::container::{self, Access, Started};
 use runtime::native::shim::{self, ExitRecord, Found, Running};
 use tempfile::TempDir;
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the host has cgroup controllers of version 1, as the tests need them.
 const CONTROLLERS: [&str; 8] = [
@@ -20,19 +20,19 @@ const CONTROLLERS: [&str; 8] = [
 ];
 
 /// Folders and cgroups of one test.
-pub struct World {
+pub(crate) struct World {
     folder: TempDir,
     cgroups: Vec<PathBuf>,
-    pub plan: ContainerPlan,
+    pub(crate) plan: ContainerPlan,
 }
 
-pub fn shim() -> &'static Path {
+pub(crate) fn shim() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_keel-shim"))
 }
 
 impl World {
     /// A container that runs a shell script as init.
-    pub fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("keel-test-")
             .tempdir()
@@ -102,37 +102,37 @@ impl World {
         }
     }
 
-    pub fn layer(&self) -> PathBuf {
+    pub(crate) fn layer(&self) -> PathBuf {
         self.folder.path().join("layer")
     }
 
-    pub fn upper(&self) -> PathBuf {
+    pub(crate) fn upper(&self) -> PathBuf {
         self.folder.path().join("writable/upper")
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn try_start(&self) -> Result<Started, container::ContainerError> {
+    pub(crate) fn try_start(&self) -> Result<Started, container::ContainerError> {
         container::start(&self.plan, shim(), &mut |_| Ok(()))
     }
 
-    pub fn start(&self) -> Started {
+    pub(crate) fn start(&self) -> Started {
         match self.try_start() {
             Ok(started) => started,
             Err(error) => panic!("{}", chain(&error)),
         }
     }
 
-    pub fn running(&self) -> Running {
+    pub(crate) fn running(&self) -> Running {
         match shim::adopt(&self.plan.run_dir) {
             Ok(Found::Running(running)) => *running,
             other => panic!("not running: {other:?}; console:\n{}", self.console()),
         }
     }
 
-    pub fn console(&self) -> String {
+    pub(crate) fn console(&self) -> String {
         let path = self.plan.run_dir.join("console.log");
         path_io::read(path).map_or_else(
             |_| String::new(),
@@ -141,7 +141,7 @@ impl World {
     }
 
     /// Runs the container to its end and returns its console and how it ended.
-    pub fn run(&self) -> (String, ExitRecord) {
+    pub(crate) fn run(&self) -> (String, ExitRecord) {
         let started = self.start();
         let record = match shim::adopt(&self.plan.run_dir).expect("adopt") {
             Found::Running(running) => running
@@ -161,7 +161,7 @@ impl World {
         (self.console(), record)
     }
 
-    pub fn wait_for_console(&self, text: &str) {
+    pub(crate) fn wait_for_console(&self, text: &str) {
         wait_for(text, || self.console().contains(text));
     }
 }
@@ -239,7 +239,7 @@ fn cgroups(name: &str) -> (Vec<PathBuf>, CgroupPlan) {
     (made, plan)
 }
 
-pub fn program(arguments: &[&str]) -> ProgramPlan {
+pub(crate) fn program(arguments: &[&str]) -> ProgramPlan {
     ProgramPlan {
         arguments: arguments.iter().map(|&text| text.to_owned()).collect(),
         environment: [
@@ -256,11 +256,11 @@ pub fn program(arguments: &[&str]) -> ProgramPlan {
     }
 }
 
-pub fn set_mode(path: &Path, mode: u32) {
+pub(crate) fn set_mode(path: &Path, mode: u32) {
     rustix::fs::chmod(path, rustix::fs::Mode::from_raw_mode(mode)).expect("chmod");
 }
 
-pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
     for _ in 0..1000 {
         if happened() {
             return;
@@ -271,7 +271,7 @@ pub fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
 }
 
 /// An error with all its sources.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,10 +1,13 @@
 //! The start path of system containers: a plan becomes a message and descriptors, `keel-shim` does the rest.
 
 pub mod capabilities;
+pub mod exec;
 mod order;
 pub mod plan;
+pub mod relay;
 pub mod seccomp;
 mod start;
+mod talk;
 
 pub use self::plan::ContainerPlan;
 pub use self::start::{ContainerError, PlugError, Started, start};

@@ -11,10 +11,11 @@ use rustix::process::Pid;
 use super::order::{How, order};
 use super::plan::{ContainerPlan, RootPlan};
 use super::seccomp::{self, SeccompError};
+use super::talk::Talk;
+use crate::native::shim::ShimError;
 use crate::native::shim::state::{self, SavedState};
-use crate::shim::channel::{self, ChannelError};
-use crate::shim::messages::{Answer, Event, Order, VERSION};
-use crate::sys::companion;
+use crate::shim::channel::ChannelError;
+use crate::shim::messages::{Event, Order};
 
 /// Why a container was not started; nothing of it is left then but the folders that were there before.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,12 @@ pub enum ContainerError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// What runs could not be asked.
+    #[error(transparent)]
+    Shim(ShimError),
+    /// It is frozen.
+    #[error("the container is frozen")]
+    Frozen,
     /// The caller could not plug the network in.
     #[error("plug the network in")]
     Plug(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -235,73 +242,4 @@ fn open(path: &Path, how: How, run_dir: &Path) -> Result<OwnedFd, PathError> {
         }
     };
     opened.at("open", path)
-}
-
-/// The talk with one companion.
-struct Talk {
-    socket: OwnedFd,
-}
-
-impl Talk {
-    fn begin(
-        program: &Path,
-        name: &str,
-        order: &Order,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<Self, ContainerError> {
-        let spawn = |source: io::Error| ContainerError::Spawn {
-            program: program.to_path_buf(),
-            source,
-        };
-        let (socket, theirs) = rustix::net::socketpair(
-            rustix::net::AddressFamily::UNIX,
-            rustix::net::SocketType::STREAM,
-            rustix::net::SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(|errno| spawn(errno.into()))?;
-        let mut child = companion::spawn(program, name, theirs).map_err(spawn)?;
-        let talk = Self { socket };
-        let sent = channel::send(&talk.socket, VERSION, order, descriptors);
-        // Only the fork of the companion is waited for here: its parent has nothing else to do.
-        child.wait().map_err(spawn)?;
-        sent.map_err(ContainerError::Channel)?;
-        Ok(talk)
-    }
-
-    fn hear(&self) -> Result<(Event, Vec<OwnedFd>), ContainerError> {
-        channel::receive(&self.socket, VERSION).map_err(ContainerError::Channel)
-    }
-
-    fn out_of_turn(&self, event: Event) -> ContainerError {
-        self.abandon();
-        match event {
-            Event::Failed { doing, errno } => ContainerError::Failed {
-                doing,
-                source: io::Error::from_raw_os_error(errno),
-            },
-            _ => ContainerError::Protocol,
-        }
-    }
-
-    /// Says go and waits for the first program.
-    fn go(&self) -> Result<Vec<String>, ContainerError> {
-        if let Err(error) = channel::send(&self.socket, VERSION, &Answer::Go, &[]) {
-            // It may have said why before it closed.
-            return Err(match self.hear() {
-                Ok((event, _)) => self.out_of_turn(event),
-                Err(_) => ContainerError::Channel(error),
-            });
-        }
-        match self.hear()? {
-            (Event::Started { warnings }, _) => Ok(warnings),
-            (event, _) => Err(self.out_of_turn(event)),
-        }
-    }
-
-    /// Ends the talk before its time and waits until the companion has killed and reaped what it started.
-    fn abandon(&self) {
-        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
-        while channel::receive::<Event>(&self.socket, VERSION).is_ok() {}
-    }
 }

@@ -1,7 +1,11 @@
 //! The client of keel-shim: adopt what runs, ask it, and read how it ended.
 
+pub mod console;
+mod freezer;
 mod running;
 pub mod state;
 
-pub use self::running::{Found, Running, ShimError, adopt, exit_record};
+pub use self::running::{
+    Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_signal,
+};
 pub use crate::shim::record::{End, ExitRecord};

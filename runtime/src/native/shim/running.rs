@@ -1,7 +1,7 @@
 //! A running container, found again by what was written down and proved by the kernel.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
+use super::console::Console;
+use super::freezer;
 use super::state::{self, SavedState};
 use crate::shim::channel::{self, ChannelError};
 use crate::shim::control::{self, Reply, Request, State};
@@ -59,6 +61,40 @@ pub enum Found {
     Lost(SavedState),
     /// It was never started, or its run folder is gone.
     Absent,
+}
+
+/// What somebody else than the companion holds, for the case that it is killed.
+#[derive(Debug)]
+pub struct Witness {
+    /// Of init.
+    pub pidfd: OwnedFd,
+    /// Of the console.
+    pub master: OwnedFd,
+}
+
+/// How a container was stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Init ended before it had to be killed.
+    pub by_itself: bool,
+    /// How it ended; absent where the companion was killed before.
+    pub record: Option<ExitRecord>,
+}
+
+/// How long an init that was killed and its companion may take to leave.
+const LEAVING: Duration = Duration::from_secs(30);
+
+/// The signal by which an init program halts, from its name: systemd's `SIGRTMIN+3` (systemd(1)), `SIGUSR1` for
+/// busybox's and `SIGPWR` for the others that LXC stops so, else `SIGTERM`.
+pub fn stop_signal(init: &str) -> i32 {
+    // The kernel's number 34 is glibc's SIGRTMIN.
+    const HALT: i32 = 34 + 3;
+    match init.rsplit('/').next().unwrap_or(init) {
+        "systemd" => HALT,
+        "busybox" => libc::SIGUSR1,
+        "init" | "openrc-init" => libc::SIGPWR,
+        _ => libc::SIGTERM,
+    }
 }
 
 /// A running container.
@@ -198,10 +234,26 @@ fn connect(run_dir: &Path) -> Result<(OwnedFd, PathBuf), ShimError> {
     Ok((socket, path))
 }
 
+/// Whether any process is in a cgroup 2 folder or below it.
+fn populated(payload: &Path) -> Result<bool, ShimError> {
+    let events = path_io::read_to_string(payload.join("cgroup.events"))?;
+    Ok(events.lines().any(|line| line == "populated 1"))
+}
+
 impl Running {
     /// What was written down at its start.
     pub fn state(&self) -> &SavedState {
         &self.state
+    }
+
+    /// The instance's run folder.
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    /// Of init; readable when it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Init, in the host's view.
@@ -243,20 +295,106 @@ impl Running {
     pub fn kill(&self, patience: Duration) -> Result<Option<ExitRecord>, ShimError> {
         // The companion must not start it again; if it does not answer, nobody will.
         let _ = ask(&self.run_dir, &Request::Restarting { wanted: false });
-        let by_cgroup = self
-            .state
-            .payload
-            .as_ref()
-            .map(|payload| path_io::write_kernel_file(payload.join("cgroup.kill"), "1"));
-        if !matches!(by_cgroup, Some(Ok(()))) {
-            // Without cgroup.kill (5.14): the kernel kills a pid namespace with its init.
-            match self.signal(libc::SIGKILL) {
-                Err(ShimError::Call { source, .. })
-                    if source.raw_os_error() == Some(libc::ESRCH) => {}
-                other => other?,
-            }
+        // The kernel kills a pid namespace with its init, however fast it forks. cgroup.kill comes only after that, for
+        // what is in the cgroup but not in the namespace: since 6.14 a cgroup that was once killed this way kills
+        // everything that is cloned into it later (kill_seq, kernel/cgroup/cgroup.c), the next start among it.
+        self.thaw()?;
+        match self.signal(libc::SIGKILL) {
+            Err(ShimError::Call { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
+            other => other?,
         }
-        self.gone(patience)
+        let record = self.gone(patience)?;
+        if let Some(payload) = &self.state.payload
+            && populated(payload)?
+        {
+            path_io::write_kernel_file(payload.join("cgroup.kill"), "1")?;
+        }
+        Ok(record)
+    }
+
+    /// Duplicates of init's pidfd and of the console's master. Held by somebody else than the companion, they keep the
+    /// console alive, and (kernel 6.15) the exit status readable, when the companion is killed.
+    ///
+    /// # Errors
+    /// The companion does not answer.
+    pub fn second_witness(&self) -> Result<Witness, ShimError> {
+        let (_, descriptors) = ask(&self.run_dir, &Request::Handles)?;
+        let mut descriptors = descriptors.into_iter();
+        match (descriptors.next(), descriptors.next()) {
+            (Some(pidfd), Some(master)) => Ok(Witness { pidfd, master }),
+            _ => Err(ShimError::Channel {
+                path: self.run_dir.join(control::FILE),
+                source: ChannelError::Closed,
+            }),
+        }
+    }
+
+    /// A connection to the console.
+    ///
+    /// # Errors
+    /// The companion does not answer, or has as many clients as it takes.
+    pub fn attach_console(&self) -> Result<Console, ShimError> {
+        let (socket, path) = connect(&self.run_dir)?;
+        let channel = |source| ShimError::Channel {
+            path: path.clone(),
+            source,
+        };
+        channel::send_packet(&socket, &Request::Attach, &[]).map_err(channel)?;
+        match channel::receive_packet::<Reply>(&socket).map_err(channel)? {
+            (Reply::State { .. }, _) => Ok(Console::new(socket)),
+            (Reply::Refused { errno }, _) => Err(channel(ChannelError::Io(
+                io::Error::from_raw_os_error(errno),
+            ))),
+        }
+    }
+
+    /// Asks init to end, and kills everything after `patience`. The signal that an init understands as "halt" differs:
+    /// see [`stop_signal`].
+    ///
+    /// # Errors
+    /// The kernel's answer, or it is still there after it was killed.
+    pub fn stop(&self, signal: i32, patience: Duration) -> Result<Stopped, ShimError> {
+        let _ = ask(&self.run_dir, &Request::Restarting { wanted: false });
+        // A frozen init would hear the signal only when somebody thaws it.
+        self.thaw()?;
+        match self.signal(signal) {
+            Err(ShimError::Call { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
+            other => other?,
+        }
+        if self.wait(patience)? {
+            return Ok(Stopped {
+                by_itself: true,
+                record: self.gone(patience.max(LEAVING))?,
+            });
+        }
+        Ok(Stopped {
+            by_itself: false,
+            record: self.kill(LEAVING)?,
+        })
+    }
+
+    /// Stops all its processes where they are, until [`Running::thaw`].
+    ///
+    /// # Errors
+    /// A cgroup file cannot be written, or a process does not stop.
+    pub fn freeze(&self) -> Result<(), ShimError> {
+        freezer::freeze(&self.state.payload, &self.state.joins)
+    }
+
+    /// Lets frozen processes go on.
+    ///
+    /// # Errors
+    /// A cgroup file cannot be written.
+    pub fn thaw(&self) -> Result<(), ShimError> {
+        freezer::thaw(&self.state.payload, &self.state.joins)
+    }
+
+    /// Whether its processes are frozen, by us or by hand.
+    ///
+    /// # Errors
+    /// A cgroup file cannot be read.
+    pub fn frozen(&self) -> Result<bool, ShimError> {
+        freezer::frozen(&self.state.payload, &self.state.joins)
     }
 
     /// Waits until init has ended and the companion has written its record and left.

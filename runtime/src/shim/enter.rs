@@ -1,0 +1,197 @@
+//! Executing a program in a running container: into its cgroups first, then its namespaces, then as confined as init.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::thread::ThreadNameSpaceType;
+
+use super::channel::{receive, send};
+use super::confine::{self, Standard};
+use super::descriptors::Descriptors;
+use super::failure::{Doing as _, Failure};
+use super::init::{report, wait};
+use super::interior;
+use super::launch::{await_execution, await_ready, join};
+use super::messages::{Enter, Event, Progress, Step, Streams, VERSION};
+use super::record::End;
+use super::supervise::reap;
+use crate::sys::clone3::{Cloned, Namespaces, clone3};
+use crate::sys::process;
+
+/// `DEVPTS_SUPER_MAGIC`, `<linux/magic.h>`.
+const DEVPTS_MAGIC: i64 = 0x1cd1;
+
+/// Runs the program, tells keel its pidfd (and terminal), waits for its end and tells keel that.
+///
+/// # Errors
+/// The failing call; the program has then not run.
+pub fn enter(keel: &OwnedFd, order: &Enter, descriptors: Descriptors) -> Result<(), Failure> {
+    // The new process is seen in the container before it has given up this program's memory and descriptors
+    // (CVE-2016-9962, CVE-2019-5736): nothing in there may trace it or open /proc/PID/{exe,fd,mem}.
+    undumpable()?;
+    let (ours, theirs) = rustix::net::socketpair(
+        rustix::net::AddressFamily::UNIX,
+        rustix::net::SocketType::STREAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )
+    .named("make a socket pair")?;
+    let init = descriptors.get(&order.init)?;
+    // This moves the children to come, not this process (setns(2)).
+    rustix::thread::move_into_thread_name_spaces(init, ThreadNameSpaceType::PROCESS_ID)
+        .named("enter the container's pid namespace")?;
+    let cgroup = match &order.cgroup2 {
+        Some(opened) => Some(descriptors.get(&opened.fd)?),
+        None => None,
+    };
+    let cloned = clone3(Namespaces(0), cgroup).named("clone into the container's cgroup")?;
+    let (pid, pidfd) = match cloned {
+        Cloned::Parent { pid, pidfd } => (pid, pidfd),
+        Cloned::Child => {
+            drop(ours);
+            become_program(order, &descriptors, theirs)
+        }
+    };
+    drop(theirs);
+    let started = (|| {
+        join(pid, &order.joins, &descriptors)?;
+        let step = |step| send(&ours, VERSION, &step, &[]).named("talk to the new process");
+        step(Step::Joined)?;
+        let (terminal, mut warnings) = await_ready(&ours)?;
+        confine::limit(pid, &order.confinement.limits, &mut warnings);
+        step(Step::Go)?;
+        await_execution(&ours)?;
+        Ok(terminal)
+    })();
+    let terminal = match started {
+        Ok(terminal) => terminal,
+        Err(failure) => {
+            let _ = process::signal_by_pidfd(&pidfd, libc::SIGKILL);
+            let _ = reap(&pidfd);
+            return Err(failure);
+        }
+    };
+    let mut handles = vec![pidfd.as_fd()];
+    handles.extend(terminal.iter().map(|terminal| terminal.as_fd()));
+    let pid = pid.as_raw_nonzero().get();
+    // keel may have gone: the program still runs, and its terminal or pipes tell it.
+    let _ = send(keel, VERSION, &Event::Entered { pid }, &handles);
+    // Held longer, these would keep a pipe open whose other users have left.
+    drop((terminal, descriptors));
+    let status = match reap(&pidfd)? {
+        End::Code(code) => code,
+        End::Signal(signal) => 128 + signal,
+    };
+    let _ = send(keel, VERSION, &Event::Ended { status }, &[]);
+    Ok(())
+}
+
+fn undumpable() -> Result<(), Failure> {
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+        .named("become undumpable")
+}
+
+fn become_program(order: &Enter, descriptors: &Descriptors, socket: OwnedFd) -> ! {
+    let failure = match prepare(order, descriptors, &socket) {
+        Err(failure) => failure,
+        Ok(Ready::Terminal(terminal)) => confine::run(
+            &order.confinement,
+            &order.program,
+            &Standard::Terminal(terminal.as_fd()),
+        ),
+        Ok(Ready::Pipes(pipes)) => {
+            confine::run(&order.confinement, &order.program, &Standard::Pipes(pipes))
+        }
+    };
+    report(&socket, failure);
+    process::exit_now(125)
+}
+
+enum Ready<'fd> {
+    Terminal(OwnedFd),
+    Pipes([BorrowedFd<'fd>; 3]),
+}
+
+fn prepare<'fd>(
+    order: &Enter,
+    descriptors: &'fd Descriptors,
+    socket: &OwnedFd,
+) -> Result<Ready<'fd>, Failure> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .named("end with the companion")?;
+    wait(socket, &Step::Joined)?;
+    let init = descriptors.get(&order.init)?;
+    let mut namespaces = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    if !order.privileged {
+        namespaces |= ThreadNameSpaceType::USER;
+    }
+    if order.time {
+        namespaces |= ThreadNameSpaceType::TIME;
+    }
+    // All at once, and by pidfd: the process cannot have been replaced by another one of the same pid.
+    rustix::thread::move_into_thread_name_spaces(init, namespaces)
+        .named("enter the container's namespaces")?;
+    confine::become_root()?;
+    // Changing ids resets it to fs.suid_dumpable (prctl(2)).
+    undumpable()?;
+    let ready = Progress::Ready {
+        warnings: Vec::new(),
+    };
+    let streams = match &order.streams {
+        Streams::Pipes {
+            input,
+            output,
+            errors,
+        } => {
+            send(socket, VERSION, &ready, &[]).named("report to the companion")?;
+            Ready::Pipes([
+                descriptors.get(input)?,
+                descriptors.get(output)?,
+                descriptors.get(errors)?,
+            ])
+        }
+        Streams::Terminal { rows, columns } => {
+            let console = interior::open_terminal(devpts()?)?;
+            let size = rustix::termios::Winsize {
+                ws_row: *rows,
+                ws_col: *columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            rustix::termios::tcsetwinsize(&console.master, size).named("size the terminal")?;
+            interior::own_terminal(&console.slave, order.program.uid)?;
+            send(socket, VERSION, &ready, &[console.master.as_fd()])
+                .named("report to the companion")?;
+            Ready::Terminal(console.slave)
+        }
+    };
+    let (step, _) = receive::<Step>(socket, VERSION).named("wait for the companion")?;
+    if step != Step::Go {
+        return Err(Failure::new("follow the companion's steps", libc::EPROTO));
+    }
+    Ok(streams)
+}
+
+/// The container's devpts. Its path is the container's to change, so what is found there must prove what it is.
+fn devpts() -> Result<OwnedFd, Failure> {
+    let opening = "open /dev/pts in the container";
+    let pts = rustix::fs::openat2(
+        CWD,
+        "/dev/pts",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+    )
+    .named(opening)?;
+    if rustix::fs::fstatfs(&pts).named(opening)?.f_type != DEVPTS_MAGIC {
+        return Err(Failure::new(
+            "find a devpts on /dev/pts in the container",
+            libc::ENOTTY,
+        ));
+    }
+    Ok(pts)
+}
