@@ -128,16 +128,17 @@ mod tests {
             at += 1;
             let to = usize::from(now.registers & 15);
             let from = registers[usize::from(now.registers >> 4)];
-            let constant = now.immediate as i64 as u64;
+            let constant = i64::from(now.immediate).cast_unsigned();
+            let offset = usize::try_from(now.offset).unwrap();
             match now.code {
-                code::LOAD_WORD => registers[to] = context[now.offset as usize / 4].into(),
+                code::LOAD_WORD => registers[to] = context[offset / 4].into(),
                 code::MOVE_REGISTER => registers[to] = from,
                 code::MOVE_CONSTANT => registers[to] = constant,
                 code::AND_CONSTANT_32 => registers[to] = registers[to] & constant & 0xffff_ffff,
                 code::SHIFT_RIGHT_32 => registers[to] = (registers[to] & 0xffff_ffff) >> constant,
                 code::JUMP_IF_NOT_EQUAL => {
                     if registers[to] != constant {
-                        at += now.offset as usize;
+                        at += offset;
                     }
                 }
                 code::EXIT => return registers[0],
@@ -181,7 +182,7 @@ mod tests {
                 .into_iter()
                 .fold(0, |mask, (on, bit)| if on { mask | bit } else { mask });
             let number = match kind { DeviceKind::Block => BLOCK, DeviceKind::Character => CHARACTER };
-            let context = [(access << 16 | number) as u32, major, minor];
+            let context = [u32::try_from(access << 16 | number).unwrap(), major, minor];
             let allowed = run(&assemble(&rules), context) == 1;
             prop_assert_eq!(allowed, rules.allow(kind, major, minor, wanted));
         }
