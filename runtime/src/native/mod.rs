@@ -4,5 +4,6 @@ pub mod cgroup;
 pub mod container;
 pub mod image;
 pub mod network;
+pub mod probe;
 pub mod shim;
 pub mod storage;

@@ -12,3 +12,4 @@ pub mod mount_table;
 pub mod netlink;
 pub mod process;
 pub mod remove_tree;
+pub mod user_namespace;
