@@ -1,6 +1,6 @@
 //! The bridge driver: a bridge of the kernel, its addresses and routes, its rules, its dnsmasq, its ports.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -9,7 +9,7 @@ use super::dnsmasq::{self, DnsmasqSeen};
 use super::nft;
 use super::plan::{NetworkHost, NetworkPlan, PortPlan};
 use super::port::{self, Attached, Gone};
-use super::seen::{BridgeSeen, LinkOwner, NetworkSeen};
+use super::seen::{BridgeSeen, LinkOwner, NetworkSeen, PortSeen};
 use super::{Guests, NetworkDriver, NetworkError, forwarding, ruleset};
 use crate::sys::netlink::{
     Address, Connection, Link, LinkChange, Namespace, NewLink, Route, RouteTarget,
@@ -283,6 +283,41 @@ impl Bridge {
         Ok(changed)
     }
 
+    fn ports_seen(
+        connection: &mut Connection,
+        plan: &NetworkPlan,
+        links: &[Link],
+        bridge: Option<&Link>,
+        guests: &Guests,
+    ) -> Result<BTreeMap<String, PortSeen>, NetworkError> {
+        let shaped = connection.shaped()?;
+        let running: Vec<(&str, &Namespace)> = plan
+            .ports
+            .iter()
+            .filter_map(|port| {
+                Some((
+                    port.host_interface.as_str(),
+                    guests.get(&port.host_interface)?,
+                ))
+            })
+            .collect();
+        let namespaces: Vec<&Namespace> = running.iter().map(|(_, namespace)| *namespace).collect();
+        let mut inside = running
+            .iter()
+            .map(|(name, _)| *name)
+            .zip(Connection::open_in_each(&namespaces))
+            .map(|(name, connection)| Ok((name, connection?)))
+            .collect::<Result<BTreeMap<_, _>, NetworkError>>()?;
+        let bridge = bridge.map(|link| link.index);
+        let mut ports = BTreeMap::new();
+        for port in &plan.ports {
+            let guest = inside.get_mut(port.host_interface.as_str());
+            let seen = port::seen(connection, port, links, &shaped, bridge, guest)?;
+            ports.insert(port.host_interface.clone(), seen);
+        }
+        Ok(ports)
+    }
+
     fn bridge_seen(
         plan: &NetworkPlan,
         link: &Link,
@@ -334,16 +369,9 @@ impl NetworkDriver for Bridge {
         let owner = port::owner(link, &plan.mark);
         let link = link.filter(|_| owner == LinkOwner::Ours);
         let (addresses, routes) = (connection.addresses()?, connection.routes()?);
-        let shaped = connection.shaped()?;
         let folders = self.folders(&plan.interface);
         let tables = ruleset::tables(&self.host.state_id, plan);
-        let mut ports = std::collections::BTreeMap::new();
-        for port in &plan.ports {
-            let guest = guests.get(&port.host_interface);
-            let bridge = link.map(|link| link.index);
-            let seen = port::seen(&mut connection, port, &links, &shaped, bridge, guest)?;
-            ports.insert(port.host_interface.clone(), seen);
-        }
+        let ports = Self::ports_seen(&mut connection, plan, &links, link, guests)?;
         let dnsmasq = match dnsmasq::seen(plan, &folders)? {
             DnsmasqSeen::Dead if !dnsmasq::is_needed(plan) => None,
             seen => Some(seen),
@@ -354,6 +382,7 @@ impl NetworkDriver for Bridge {
             firewall: nft::seen(&tables, &plan.mark, &self.nft_record(&plan.interface))?,
             dnsmasq,
             stale_reservations: dnsmasq::stale_files(plan, &folders)?,
+            leases: dnsmasq::leases(&folders)?,
             forwarding: forwarding::seen(plan)?,
             ports,
         })

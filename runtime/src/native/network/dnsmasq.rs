@@ -20,8 +20,8 @@ use crate::sys::netlink::Namespace;
 /// The log is emptied at the next start when it is larger, in bytes; dnsmasq logs only what it could not do.
 const LONGEST_LOG: u64 = 256 * 1024;
 
-/// How long an old dnsmasq may take to go, in milliseconds.
-const PATIENCE: i32 = 2000;
+/// How long an old dnsmasq may take to go, in seconds.
+const PATIENCE: i64 = 2;
 
 /// dnsmasq could not be brought to where it shall be.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,43 @@ impl Folders {
     fn names(&self) -> PathBuf {
         self.run.join("names")
     }
+}
+
+/// An address that a guest holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// When it ends, in seconds since 1970; 0: never.
+    pub expires: u64,
+    /// Hardware address; of a lease for IPv6 the identity association instead.
+    pub client: String,
+    /// What it holds.
+    pub address: std::net::IpAddr,
+    /// The name that it has.
+    pub name: Option<String>,
+}
+
+/// Reads a file of leases: `expires client address name client-id` a line, `*` for none, `duid …` before those for IPv6.
+pub fn parse_leases(text: &str) -> Vec<Lease> {
+    let lease = |line: &str| {
+        let mut words = line.split(' ');
+        Some(Lease {
+            expires: words.next()?.parse().ok()?,
+            client: words.next()?.to_owned(),
+            address: words.next()?.parse().ok()?,
+            name: words.next().filter(|name| *name != "*").map(str::to_owned),
+        })
+    };
+    text.lines().filter_map(lease).collect()
+}
+
+/// The leases of a network.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn leases(folders: &Folders) -> Result<Vec<Lease>, DnsmasqError> {
+    Ok(parse_leases(
+        &path_io::read_if_exists(folders.leases())?.unwrap_or_default(),
+    ))
 }
 
 /// Whether it runs.
@@ -465,6 +502,7 @@ pub fn ensure(plan: &NetworkPlan, folders: &Folders) -> Result<bool, DnsmasqErro
         }
         end(&found)?;
     }
+    wait_for_dying(folders)?;
     let log = folders.log();
     if std::fs::metadata(&log).is_ok_and(|status| status.len() > LONGEST_LOG) {
         path_io::write(&log, "")?;
@@ -500,15 +538,9 @@ fn signal(found: &Found, signal: Signal) -> Result<(), DnsmasqError> {
 
 /// Ends a dnsmasq and waits until it is gone.
 fn end(found: &Found) -> Result<(), DnsmasqError> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
     for which in [Signal::TERM, Signal::KILL] {
         signal(found, which)?;
-        let timeout = Timespec {
-            tv_sec: i64::from(PATIENCE / 1000),
-            tv_nsec: 0,
-        };
-        let mut poll_on = [PollFd::new(&found.descriptor, PollFlags::IN)];
-        if poll(&mut poll_on, Some(&timeout)).is_ok_and(|ready| ready > 0) {
+        if has_ended(&found.descriptor) {
             return Ok(());
         }
     }
@@ -516,6 +548,32 @@ fn end(found: &Found) -> Result<(), DnsmasqError> {
         process: found.process,
         source: std::io::ErrorKind::TimedOut.into(),
     })
+}
+
+/// Waits for the end of a process, for as long as our patience goes.
+fn has_ended(descriptor: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let timeout = Timespec {
+        tv_sec: PATIENCE,
+        tv_nsec: 0,
+    };
+    let mut poll_on = [PollFd::new(descriptor, PollFlags::IN)];
+    poll(&mut poll_on, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+/// A process that was killed loses its memory, and with it its arguments, before its sockets: a moment in which it is
+/// not found and its address is in use.
+fn wait_for_dying(folders: &Folders) -> Result<(), PathError> {
+    let written = path_io::read_if_exists(folders.process())?;
+    let process = written.and_then(|text| Pid::from_raw(text.trim().parse().ok()?));
+    if let Some(process) = process
+        && let Ok(descriptor) = pidfd_open(process, PidfdFlags::empty())
+        && path_io::read(format!("/proc/{}/cmdline", process.as_raw_nonzero()))
+            .is_ok_and(|line| line.is_empty())
+    {
+        has_ended(&descriptor);
+    }
+    Ok(())
 }
 
 /// Ends it if it runs, and waits until it is gone.
@@ -549,4 +607,22 @@ pub fn remove(folders: &Folders) -> Result<(), DnsmasqError> {
         path_io::remove_file(file)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leases_are_read_and_noise_is_not() {
+        let text = "1790000000 10:66:6a:01:02:03 10.20.0.11 web-2 01:10:66:6a:01:02:03\n\
+                    0 10:66:6a:01:02:04 10.20.0.12 * *\n\
+                    duid 00:01:00:01\n\
+                    1790000000 12345 fd42::11 web-2 00:01\nbroken\n";
+        let leases = parse_leases(text);
+        assert_eq!(leases.len(), 3);
+        assert_eq!(leases[0].name.as_deref(), Some("web-2"));
+        assert_eq!((leases[1].expires, leases[1].name.as_deref()), (0, None));
+        assert_eq!(leases[2].address.to_string(), "fd42::11");
+    }
 }

@@ -496,3 +496,330 @@ crate::host_test! {
         assert_eq!(done("nft list tables"), "table ip host\n");
     }
 }
+
+crate::host_test! {
+    fn fifty_ports_cost_one_transaction() {
+        use std::time::Instant;
+        let mut world = World::new();
+        let ports = (0..50_u8).map(|n| port(&format!("web-{n}"), [10, 20, 0, 10 + n])).collect();
+        let plan = network("lan", ports);
+        let generation = || crate::sys::netlink::Tables::open().unwrap().generation().unwrap().unwrap();
+        let guests: Vec<Guest> = plan.ports.iter().map(|_| Guest::start()).collect();
+        let before = generation();
+        let start = Instant::now();
+        world.ensure(&plan);
+        println!("ensure of 50 ports {:?}", start.elapsed());
+        assert_eq!(generation(), before + 1);
+        let namespaces: Vec<Namespace> = guests.iter().map(Guest::namespace).collect();
+        let mut times = Vec::new();
+        for (port, namespace) in plan.ports.iter().zip(&namespaces) {
+            let start = Instant::now();
+            world.driver.attach(&plan, port, namespace).map_err(chain).unwrap();
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("attach: median {:?}, worst {:?}", times[25], times[49]);
+        let start = Instant::now();
+        for (number, namespace) in namespaces.iter().enumerate() {
+            port::configure_guest(namespace, "eth0", &fixed(&format!("10.20.0.{}/24", 10 + number), "10.20.0.1")).unwrap();
+        }
+        println!("configure 50 guests {:?}", start.elapsed());
+        let names = plan.ports.iter().map(|p| p.host_interface.clone());
+        let namespaces: Guests = names.zip(namespaces).collect();
+        let start = Instant::now();
+        assert_as_planned(&world, &plan, &namespaces);
+        println!("seen of 50 ports {:?}", start.elapsed());
+        let start = Instant::now();
+        assert!(!world.driver.ensure(&plan).unwrap());
+        println!("ensure with nothing to do {:?}", start.elapsed());
+        let mut more = plan.clone();
+        more.ports.push(port("web-50", [10, 20, 0, 60]));
+        let start = Instant::now();
+        assert!(world.driver.ensure(&more).unwrap());
+        println!("ensure with one more {:?}", start.elapsed());
+        let mut times = Vec::new();
+        let mut gone = Vec::new();
+        for port in &plan.ports {
+            let start = Instant::now();
+            gone.push((world.driver.detach(&port.host_interface, &port.mark).unwrap().unwrap(), port.mark.clone()));
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!("detach: median {:?}, worst {:?}", times[25], times[49]);
+        drop(namespaces);
+        let start = Instant::now();
+        drop(guests);
+        println!("end of guests {:?}", start.elapsed());
+        let left = port::wait_gone(&gone, std::time::Duration::from_secs(10)).unwrap();
+        assert_eq!(left, []);
+        println!("all links gone {:?}", start.elapsed());
+    }
+}
+
+crate::host_test! {
+    fn ipv6_without_and_with_reservations() {
+        let mut world = World::new();
+        let mut plan = network("lan", vec![port("web-1", [10, 20, 0, 10]), port("web-2", [10, 20, 0, 11])]);
+        plan.ipv6 = Some(Ipv6Plan {
+            address: "fd42:20::1/64".parse().unwrap(),
+            nat: true,
+            nat_address: None,
+            dhcp: Some(Dhcp6Plan { stateful: false, ranges: Vec::new(), expiry: 3600 }),
+            firewall: true,
+            routing: true,
+            routes: Vec::new(),
+        });
+        let outside = Guest::start();
+        done(&format!("ip link add up0 type veth peer name eth0 netns {} && ip addr add 2001:db8::1/64 dev up0 nodad && ip link set up0 up", outside.0.id()));
+        outside.done("ip addr add 2001:db8::2/64 dev eth0 nodad; ip link set eth0 up");
+        world.ensure(&plan);
+        let (one, two) = (Guest::start(), Guest::start());
+        for guest in [&one, &two] {
+            guest.done("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad");
+        }
+        world.attach(&plan, 0, &one);
+        world.attach(&plan, 1, &two);
+        for guest in [&one, &two] {
+            guest.done("ip link set lo up; ip link set eth0 up");
+        }
+        // Each makes its own address of what the router says.
+        let hwaddrs = [plan.ports[0].hwaddr, plan.ports[1].hwaddr];
+        let address = |number: usize| addresses::eui64("fd42:20::".parse().unwrap(), hwaddrs[number]);
+        wait_until("addresses by router advertisement", || {
+            [(&one, 0), (&two, 1)].iter().all(|(guest, number)| guest.done("ip -6 addr show dev eth0").contains(&address(*number).to_string()))
+        });
+        one.done(&format!("ping -c 1 -W 2 {}", address(1)));
+        one.done("ping -c 1 -W 2 2001:db8::2");
+        assert_eq!(done("cat /proc/sys/net/ipv6/conf/all/forwarding").trim(), "1");
+        let said = one.done("busybox nslookup -type=AAAA web-2.keel.internal fd42:20::1");
+        assert!(said.contains(&address(1).to_string()), "{said}");
+        // An address that is not its own.
+        two.done("ip addr add fd42:20::66/64 dev eth0 nodad");
+        assert!(!two.shell(&format!("ping -c 1 -W 1 -I fd42:20::66 {}", address(0))).0);
+
+        // With reservations the guest's address is another, and the one above is no longer allowed.
+        if let Some(dhcp) = plan.ipv6.as_mut().and_then(|ip| ip.dhcp.as_mut()) {
+            dhcp.stateful = true;
+        }
+        plan.ports[1].ipv6 = Some("fd42:20::66".parse().unwrap());
+        assert!(world.ensure(&plan));
+        two.done("ping -c 1 -W 2 -I fd42:20::66 fd42:20::1");
+        let guests = Guests::from([(plan.ports[1].host_interface.clone(), two.namespace())]);
+        assert_as_planned(&world, &plan, &guests);
+        two.done(&format!("ip addr del {}/64 dev eth0", address(1)));
+        let said = two.done("busybox nslookup -type=AAAA web-2.keel.internal fd42:20::1");
+        assert!(said.contains("fd42:20::66"), "{said}");
+
+        // Without IPv6 the bridge has none at all.
+        plan.ipv6 = None;
+        plan.ports[1].ipv6 = None;
+        assert!(world.ensure(&plan));
+        assert_eq!(done("ip -6 addr show dev lan"), "");
+        assert_eq!(done("cat /proc/sys/net/ipv6/conf/all/forwarding").trim(), "0");
+        assert_as_planned(&world, &plan, &Guests::new());
+    }
+}
+
+crate::host_test! {
+    fn isolated_ports_reach_the_bridge_only() {
+        let mut world = World::new();
+        let mut plan = network("lan", vec![port("web-1", [10, 20, 0, 10]), port("web-2", [10, 20, 0, 11])]);
+        for port in &mut plan.ports {
+            port.isolated = true;
+        }
+        world.ensure(&plan);
+        let (one, two) = (Guest::start(), Guest::start());
+        world.attach(&plan, 0, &one);
+        world.attach(&plan, 1, &two);
+        port::configure_guest(&one.namespace(), "eth0", &fixed("10.20.0.10/24", "10.20.0.1")).unwrap();
+        port::configure_guest(&two.namespace(), "eth0", &fixed("10.20.0.11/24", "10.20.0.1")).unwrap();
+        let guests = Guests::from([(plan.ports[0].host_interface.clone(), one.namespace())]);
+        assert_as_planned(&world, &plan, &guests);
+        one.done("ping -c 1 -W 2 10.20.0.1");
+        assert!(!one.shell("ping -c 1 -W 1 10.20.0.11").0);
+        plan.ports[0].isolated = false;
+        world.attach(&plan, 0, &one);
+        one.done("ping -c 1 -W 2 10.20.0.11");
+        // The cable out, and in again.
+        plan.ports[0].connected = false;
+        world.attach(&plan, 0, &one);
+        assert!(!one.shell("ping -c 1 -W 1 10.20.0.1").0);
+        plan.ports[0].connected = true;
+        world.attach(&plan, 0, &one);
+        wait_until("the cable is in", || one.shell("ping -c 1 -W 1 10.20.0.1").0);
+    }
+}
+
+crate::host_test! {
+    fn limits_hold_and_change_while_it_runs() {
+        let mut world = World::new();
+        let mut plan = network("lan", vec![port("web-1", [10, 20, 0, 10])]);
+        plan.ports[0].limits = RateLimits { ingress: Some(16_000_000), egress: Some(8_000_000) };
+        world.ensure(&plan);
+        let guest = Guest::start();
+        world.attach(&plan, 0, &guest);
+        port::configure_guest(&guest.namespace(), "eth0", &fixed("10.20.0.10/24", "10.20.0.1")).unwrap();
+        let link = plan.ports[0].host_interface.clone();
+        let limits = |plan: &NetworkPlan| world.driver.seen(plan, &Guests::new()).unwrap().ports[&link].limits;
+        assert_eq!(limits(&plan), plan.ports[0].limits);
+        let (host, inside) = (Namespace::current().unwrap(), guest.namespace());
+        let up = speed(&inside, &host, "10.20.0.1:9999");
+        assert!((500_000.0..1_250_000.0).contains(&up), "{up} bytes a second out of the guest, wanted 1000000");
+        let down = speed(&host, &inside, "10.20.0.10:9999");
+        assert!((1_000_000.0..2_500_000.0).contains(&down), "{down} bytes a second into the guest, wanted 2000000");
+        plan.ports[0].limits = RateLimits { ingress: None, egress: Some(80_000_000_000) };
+        world.attach(&plan, 0, &guest);
+        assert_eq!(limits(&plan), plan.ports[0].limits);
+        let up = speed(&inside, &host, "10.20.0.1:9999");
+        assert!(up > 5_000_000.0, "{up}");
+        // By hand: seen, mended.
+        done(&format!("tc qdisc del dev {link} ingress"));
+        assert_eq!(limits(&plan).egress, None);
+        world.attach(&plan, 0, &guest);
+        assert_eq!(limits(&plan), plan.ports[0].limits);
+        done(&format!("tc qdisc replace dev {link} root tbf rate 1mbit burst 10k latency 50ms"));
+        assert_eq!(limits(&plan).ingress, Some(1_000_000));
+        world.attach(&plan, 0, &guest);
+        assert_eq!(limits(&plan), plan.ports[0].limits);
+        plan.ports[0].limits = RateLimits::default();
+        world.attach(&plan, 0, &guest);
+        assert_eq!(limits(&plan), plan.ports[0].limits);
+        assert_eq!(done("ip -o link show type ifb"), "");
+    }
+}
+
+/// Bytes a second over TCP, as the receiver gets two million of them.
+fn speed(from: &Namespace, to: &Namespace, address: &str) -> f64 {
+    use std::io::{Read as _, Write as _};
+    let listener = to
+        .run(|| std::net::TcpListener::bind(address).unwrap())
+        .unwrap();
+    let mut sender = from
+        .run(|| std::net::TcpStream::connect(address).unwrap())
+        .unwrap();
+    let (mut receiver, _) = listener.accept().unwrap();
+    let begin = std::time::Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(move || sender.write_all(&vec![0; 2_000_000]).unwrap());
+        receiver.read_exact(&mut vec![0; 2_000_000]).unwrap();
+    });
+    2_000_000.0 / begin.elapsed().as_secs_f64()
+}
+
+crate::host_test! {
+    fn a_given_source_address_and_routes_behind_a_guest() {
+        let mut world = World::new();
+        let outside = Guest::start();
+        done(&format!("ip link add up0 type veth peer name eth0 netns {} && ip addr add 192.0.2.1/24 dev up0 && ip addr add 192.0.2.7/24 dev up0 && ip link set up0 up", outside.0.id()));
+        outside.done("ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up");
+        let mut plan = network("lan", vec![port("web-1", [10, 20, 0, 10])]);
+        plan.ipv4.as_mut().unwrap().nat_address = Some("192.0.2.7".parse().unwrap());
+        plan.ports[0].routes = vec!["10.99.0.0/24".parse().unwrap()];
+        plan.ports[0].filtering = Filtering::default();
+        world.ensure(&plan);
+        let guest = Guest::start();
+        world.attach(&plan, 0, &guest);
+        port::configure_guest(&guest.namespace(), "eth0", &fixed("10.20.0.10/24", "10.20.0.1")).unwrap();
+        guest.done("ip addr add 10.99.0.1/24 dev lo");
+        done("ping -c 1 -W 2 10.99.0.1");
+        std::thread::scope(|scope| {
+            let seen = scope.spawn(|| outside.shell("timeout 10 busybox nc -l -p 9999 -e /bin/sh -c env; true"));
+            let peer = scope.spawn(|| {
+                wait_until("the outside listens", || outside.shell("busybox netstat -ltn").1.contains(":9999 "));
+                guest.shell("echo | timeout 5 busybox nc 192.0.2.2 9999");
+                outside.done("cat /proc/net/nf_conntrack 2>/dev/null; ip neigh")
+            });
+            seen.join().unwrap();
+            let said = peer.join().unwrap();
+            assert!(said.contains("192.0.2.7"), "{said}");
+        });
+        // Off again: what was there for it is gone.
+        plan.ports[0].routes.clear();
+        assert!(world.ensure(&plan));
+        assert!(!done("ip route").contains("10.99.0.0"));
+        let ip = plan.ipv4.as_mut().unwrap();
+        ip.nat = false;
+        ip.routing = false;
+        assert!(world.ensure(&plan));
+        assert!(!guest.shell("ping -c 1 -W 1 192.0.2.2").0);
+        assert_eq!(done("cat /proc/sys/net/ipv4/conf/up0/forwarding").trim(), "0");
+        assert_as_planned(&world, &plan, &Guests::new());
+    }
+}
+
+crate::host_test! {
+    fn a_guest_that_starts_again_and_a_pair_without_bridge() {
+        let mut world = World::new();
+        let plan = network("lan", vec![port("web-1", [10, 20, 0, 10])]);
+        world.ensure(&plan);
+        let first = Guest::start();
+        world.attach(&plan, 0, &first);
+        // The old namespace is still there when the new one comes.
+        let second = Guest::start();
+        assert_eq!(world.attach(&plan, 0, &second), Attached::Made);
+        port::configure_guest(&second.namespace(), "eth0", &fixed("10.20.0.10/24", "10.20.0.1")).unwrap();
+        second.done("ping -c 1 -W 2 10.20.0.1");
+        assert!(!first.shell("ping -c 1 -W 1 10.20.0.1").0);
+        // Dead between making the pair and marking it: ours all the same.
+        let link = &plan.ports[0].host_interface;
+        done(&format!("ip link set {link} alias '' nomaster down"));
+        assert_eq!(world.seen(&plan, &Guests::new()).ports[link].owner, LinkOwner::Ours);
+        assert_eq!(world.attach(&plan, 0, &second), Attached::Kept);
+        second.done("ping -c 1 -W 2 10.20.0.1");
+
+        let mut alone = port("db-1", [10, 30, 0, 2]);
+        alone.guest_interface = "eth1".to_owned();
+        let mut connection = Connection::open().unwrap();
+        assert_eq!(port::attach(&mut connection, &alone, None, None, &second.namespace()).unwrap(), Attached::Made);
+        assert_eq!(port::attach(&mut connection, &alone, None, None, &second.namespace()).unwrap(), Attached::Kept);
+        port::configure_guest(&second.namespace(), "eth1", &GuestPlan { addresses: vec!["10.30.0.2/24".parse().unwrap()], ..GuestPlan::default() }).unwrap();
+        done(&format!("ip addr add 10.30.0.1/24 dev {}", alone.host_interface));
+        done("ping -c 1 -W 2 10.30.0.2");
+
+        // Marks are found without a plan; the pair of a guest that lives on is deleted.
+        let marked: Vec<String> = port::marked("keel:main:").unwrap().into_iter().map(|m| m.kind).collect();
+        assert_eq!(marked.iter().filter(|kind| *kind == "bridge").count(), 1);
+        assert_eq!(marked.iter().filter(|kind| *kind == "veth").count(), 3);
+        let gone = port::detach(&mut connection, &alone.host_interface, &alone.mark).unwrap().unwrap();
+        port::delete(&mut connection, gone, &alone.mark).unwrap();
+        assert!(port::is_gone(&mut connection, gone, &alone.mark).unwrap());
+        assert!(!second.shell("ip link show dev eth1").0);
+    }
+}
+
+crate::host_test! {
+    fn two_state_folders_and_two_networks_share_a_host() {
+        let mut world = World::new();
+        let mut other = World::new();
+        other.driver = Bridge::new(NetworkHost {
+            state_id: "ffffffff".to_owned(),
+            state: other._state.path().join("network"),
+            run: "/run/keel/ffffffff/network".into(),
+            shared: "/run/keel/shared".into(),
+        });
+        done("ip link add up0 type veth peer name up1 && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up");
+        let lan = network("lan", Vec::new());
+        let mut dmz = network("dmz", Vec::new());
+        dmz.ipv4.as_mut().unwrap().address = "10.21.0.1/24".parse().unwrap();
+        let mut theirs = network("theirs", Vec::new());
+        theirs.ipv4.as_mut().unwrap().address = "10.22.0.1/24".parse().unwrap();
+        world.ensure(&lan);
+        world.ensure(&dmz);
+        other.ensure(&theirs);
+        // The same interface from the other state folder is foreign.
+        let mut stolen = lan.clone();
+        stolen.mark = "keel:other:0999:lan".to_owned();
+        assert!(matches!(other.driver.ensure(&stolen), Err(NetworkError::Foreign { .. })));
+        other.driver.remove("lan", &stolen.mark).map_err(chain).unwrap();
+        world.driver.remove("lan", &lan.mark).map_err(chain).unwrap();
+        for (world, plan) in [(&world, &dmz), (&other, &theirs)] {
+            assert_as_planned(world, plan, &Guests::new());
+        }
+        other.driver.remove("theirs", &theirs.mark).map_err(chain).unwrap();
+        assert_as_planned(&world, &dmz, &Guests::new());
+        world.driver.remove("dmz", &dmz.mark).map_err(chain).unwrap();
+        assert_eq!(done("cat /proc/sys/net/ipv4/conf/up0/forwarding").trim(), "0");
+        done("ip link del up0");
+        assert_empty_host();
+    }
+}

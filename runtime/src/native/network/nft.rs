@@ -3,7 +3,7 @@
 //! Starting `nft` costs some 4 ms, so the generation number of nf_tables spares it: a record in the run folder says at
 //! which generation our tables were known to be right, and any change of any table by anybody makes the number larger.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::ruleset::{OWNER_CHAIN, Table, deletion, transaction};
+use super::ruleset::{OWNER_CHAIN, Table, change_of_elements, deletion, transaction};
 use crate::sys::command::{self, CommandError};
 use crate::sys::netlink::{Namespace, NetlinkError, Tables};
 
@@ -123,12 +123,31 @@ struct Record {
     /// Inode of the network namespace: numbers of generations are per namespace.
     namespace: u64,
     generation: u32,
-    /// Of the transaction.
+    /// Digest of the transaction without elements.
     digest: String,
+    /// What was in the sets: by family and name.
+    elements: BTreeMap<String, BTreeSet<Vec<String>>>,
 }
 
 fn digest(tables: &[Table]) -> String {
-    hex::encode(Sha256::digest(transaction(tables).to_string()))
+    let mut bare = tables.to_vec();
+    for set in bare.iter_mut().flat_map(|table| &mut table.sets) {
+        set.elements.clear();
+    }
+    hex::encode(Sha256::digest(transaction(&bare).to_string()))
+}
+
+fn elements(tables: &[Table]) -> BTreeMap<String, BTreeSet<Vec<String>>> {
+    tables
+        .iter()
+        .flat_map(|table| table.sets.iter().map(move |set| (table, set)))
+        .map(|(table, set)| {
+            (
+                format!("{} {}", table.family, set.name),
+                set.elements.clone(),
+            )
+        })
+        .collect()
 }
 
 fn record(tables: &[Table], generation: u32) -> Option<Record> {
@@ -137,16 +156,50 @@ fn record(tables: &[Table], generation: u32) -> Option<Record> {
         namespace: Namespace::current().ok()?.identity().ok()?,
         generation,
         digest: digest(tables),
+        elements: elements(tables),
     })
 }
 
-/// Whether the record says that nothing can have changed.
-fn is_recorded(tables: &[Table], generation: Option<u32>, file: &Path) -> bool {
-    let Ok(Some(text)) = path_io::read_if_exists(file) else {
-        return false;
+/// What the record knows of the tables in comparison with those that shall be.
+enum Known {
+    /// Nothing can have changed since they were as they shall be.
+    Same,
+    /// They were as others wanted them, which differ in elements only: this transaction leads from those to these.
+    Close(Value),
+    /// Nothing certain.
+    Nothing,
+}
+
+fn known(tables: &[Table], generation: Option<u32>, file: &Path) -> Known {
+    let (Ok(Some(text)), Some(generation)) = (path_io::read_if_exists(file), generation) else {
+        return Known::Nothing;
     };
-    let known = serde_json::from_str::<Record>(&text).ok();
-    known.is_some() && known == generation.and_then(|generation| record(tables, generation))
+    let (Ok(known), Some(wanted)) = (
+        serde_json::from_str::<Record>(&text),
+        record(tables, generation),
+    ) else {
+        return Known::Nothing;
+    };
+    if known == wanted {
+        return Known::Same;
+    }
+    let only_elements = Record {
+        elements: wanted.elements,
+        ..known.clone()
+    };
+    let same_shape = only_elements.digest == wanted.digest
+        && (only_elements.namespace, only_elements.generation)
+            == (wanted.namespace, wanted.generation);
+    if !same_shape {
+        return Known::Nothing;
+    }
+    let empty = BTreeSet::new();
+    Known::Close(change_of_elements(tables, |family, set| {
+        known
+            .elements
+            .get(&format!("{family} {set}"))
+            .unwrap_or(&empty)
+    }))
 }
 
 fn list(family: &str, name: &str) -> Result<Value, NftError> {
@@ -154,20 +207,27 @@ fn list(family: &str, name: &str) -> Result<Value, NftError> {
     Ok(serde_json::from_slice(&output)?)
 }
 
-/// Makes the tables as they shall be: one transaction, none if they are so already.
+/// Makes the tables as they shall be: one transaction, none if they are so already. Where only elements differ from
+/// what is known to be there, the transaction holds only those: 4 ms instead of 16 for fifty ports.
 ///
 /// # Errors
 /// A table of the name is not ours; `nft` failed.
 pub fn ensure(tables: &[Table], mark: &str, file: &Path) -> Result<bool, NftError> {
     let mut netlink = Tables::open()?;
-    let before = netlink.generation()?;
-    if is_recorded(tables, before, file) {
-        return Ok(false);
+    let mut before = netlink.generation()?;
+    let apply =
+        |input: &Value| command::run("nft", ["-j", "-f", "-"], Some(input.to_string().as_bytes()));
+    let applied = match known(tables, before, file) {
+        Known::Same => return Ok(false),
+        // It fails where somebody took the tables away this very moment.
+        Known::Close(change) => apply(&change).is_ok(),
+        Known::Nothing => false,
+    };
+    if !applied {
+        refuse_foreign(&mut netlink, tables, mark, file)?;
+        before = netlink.generation()?;
+        apply(&transaction(tables))?;
     }
-    refuse_foreign(&mut netlink, tables, mark, file)?;
-    let before = netlink.generation()?;
-    let input = transaction(tables).to_string();
-    command::run("nft", ["-j", "-f", "-"], Some(input.as_bytes()))?;
     let after = netlink.generation()?;
     // Exactly one commit, so it was ours, and nobody else's came between.
     let known = match (before, after) {
@@ -252,7 +312,7 @@ pub fn remove(name: &str, mark: &str, file: &Path) -> Result<(), NftError> {
 pub fn seen(tables: &[Table], mark: &str, file: &Path) -> Result<FirewallSeen, NftError> {
     let mut netlink = Tables::open()?;
     let before = netlink.generation()?;
-    if is_recorded(tables, before, file) {
+    if let Known::Same = known(tables, before, file) {
         return Ok(FirewallSeen::Same);
     }
     let existing = netlink.list()?;

@@ -280,6 +280,69 @@ pub fn delete(connection: &mut Connection, gone: Gone, mark: &str) -> Result<(),
     }
 }
 
+/// Waits until detached ports have vanished: for the kernel's own messages, at most `patience`. Answers those that have
+/// not.
+///
+/// # Errors
+/// The kernel refused to look or to tell.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a deadline over several messages of the kernel"
+)]
+pub fn wait_gone(
+    ports: &[(Gone, String)],
+    patience: std::time::Duration,
+) -> Result<Vec<Gone>, NetworkError> {
+    let deadline = std::time::Instant::now() + patience;
+    // Listening begins before looking, so that nothing vanishes unheard in between.
+    let mut monitor = Connection::open_monitor()?;
+    let mut connection = Connection::open()?;
+    let mut left: Vec<&(Gone, String)> = ports.iter().collect();
+    loop {
+        let mut still = Vec::new();
+        for port in left {
+            if !is_gone(&mut connection, port.0, &port.1)? {
+                still.push(port);
+            }
+        }
+        left = still;
+        let rest = deadline.saturating_duration_since(std::time::Instant::now());
+        if left.is_empty() || rest.is_zero() || !monitor.wait(rest)? {
+            return Ok(left.iter().map(|port| port.0).collect());
+        }
+    }
+}
+
+/// A link of ours in this host, by its mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Marked {
+    /// Name of the link.
+    pub interface: String,
+    /// Its mark.
+    pub mark: String,
+    /// `bridge`, `veth`, `ifb`.
+    pub kind: String,
+}
+
+/// All links whose alias begins with a text: what is left of ours where nothing else remembers it.
+///
+/// # Errors
+/// The kernel lists no links.
+pub fn marked(prefix: &str) -> Result<Vec<Marked>, NetworkError> {
+    Ok(Connection::open()?
+        .links()?
+        .into_iter()
+        .filter_map(|link| {
+            let mark = link.alias.filter(|alias| alias.starts_with(prefix))?;
+            Some(Marked {
+                interface: link.name,
+                mark,
+                kind: link.kind.unwrap_or_default(),
+            })
+        })
+        .collect())
+}
+
 /// Whether a detached port has vanished. The kernel takes namespaces down in the background, many at once.
 ///
 /// # Errors
@@ -333,13 +396,15 @@ pub fn configure_guest(
     Ok(())
 }
 
-/// Reads the guest's end of a port.
+/// Reads the guest's end of a port by a connection into the guest.
 ///
 /// # Errors
-/// The guest cannot be entered; the kernel refused to look.
-pub fn guest_seen(guest: &Namespace, outer: &Link) -> Result<Option<GuestSeen>, NetworkError> {
-    let mut inside = Connection::open_in(guest)?;
-    let Some(link) = guest_end(&mut inside, outer)? else {
+/// The kernel refused to look.
+pub fn guest_seen(
+    inside: &mut Connection,
+    outer: &Link,
+) -> Result<Option<GuestSeen>, NetworkError> {
+    let Some(link) = guest_end(inside, outer)? else {
         return Ok(None);
     };
     let addresses = inside
@@ -370,17 +435,17 @@ pub fn guest_seen(guest: &Namespace, outer: &Link) -> Result<Option<GuestSeen>, 
     }))
 }
 
-/// Reads a port out of the links of the host and the queues on them.
+/// Reads a port out of the links of the host and the queues on them; `guest` is a connection into a guest that runs.
 ///
 /// # Errors
-/// The guest cannot be entered; the kernel refused to look.
+/// The kernel refused to look.
 pub fn seen(
     connection: &mut Connection,
     port: &PortPlan,
     links: &[Link],
     shaped: &[Shaped],
     bridge: Option<u32>,
-    guest: Option<&Namespace>,
+    guest: Option<&mut Connection>,
 ) -> Result<PortSeen, NetworkError> {
     let find = |name: &str| links.iter().find(|link| link.name == name);
     let link = find(&port.host_interface);

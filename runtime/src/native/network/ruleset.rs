@@ -139,6 +139,30 @@ pub fn transaction(tables: &[Table]) -> Value {
     json!({"nftables": commands})
 }
 
+/// One transaction that leads from the elements that `known` answers for a family and set to those that shall be.
+pub fn change_of_elements<'a>(
+    tables: &[Table],
+    known: impl Fn(&str, &str) -> &'a BTreeSet<Vec<String>>,
+) -> Value {
+    let mut commands = Vec::new();
+    for table in tables {
+        for set in &table.sets {
+            let known = known(table.family, set.name);
+            let mut push = |verb: &str, elements: Vec<&Vec<String>>| {
+                if !elements.is_empty() {
+                    let elements: Vec<Value> = elements.iter().map(|e| element(e)).collect();
+                    commands.push(json!({verb: {"element": {
+                        "family": table.family, "table": table.name, "name": set.name, "elem": elements,
+                    }}}));
+                }
+            };
+            push("delete", known.difference(&set.elements).collect());
+            push("add", set.elements.difference(known).collect());
+        }
+    }
+    json!({"nftables": commands})
+}
+
 /// One transaction that deletes tables; those named must exist.
 pub fn deletion<'a>(tables: impl IntoIterator<Item = (&'a str, &'a str)>) -> Value {
     let commands: Vec<Value> = tables

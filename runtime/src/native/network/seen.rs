@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::dnsmasq::DnsmasqSeen;
+use super::dnsmasq::{DnsmasqSeen, Lease};
 use super::forwarding::Switch;
 use super::nft::FirewallSeen;
 use super::plan::RateLimits;
@@ -35,6 +35,8 @@ pub struct NetworkSeen {
     pub dnsmasq: Option<DnsmasqSeen>,
     /// Files of reservations and names that are missing, different or not wished for.
     pub stale_reservations: Vec<String>,
+    /// Addresses that guests hold by DHCP.
+    pub leases: Vec<Lease>,
     /// Switches of the kernel that do not hold what the network needs.
     pub forwarding: Vec<Switch>,
     /// Ports of the plan by the name of their link.

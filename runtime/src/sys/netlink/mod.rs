@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 
 use netlink_sys::{Socket, SocketAddr, protocols};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 
 use self::codec::{Message, attributes, messages, text, u32_at};
@@ -33,6 +34,8 @@ const DUMP_INTERRUPTED: u16 = 0x10;
 const DUMP: u16 = 0x300;
 const CREATE_EXCLUSIVE: u16 = 0x600;
 const CREATE_OR_REPLACE: u16 = 0x500;
+/// `include/uapi/linux/rtnetlink.h`.
+const RTNLGRP_LINK: u32 = 1;
 const TYPE_ERROR: u16 = 2;
 const TYPE_DONE: u16 = 3;
 /// Says that the acknowledgement carries attributes, and that it does not repeat the request.
@@ -118,13 +121,69 @@ impl Connection {
     /// # Errors
     /// The namespace could not be entered, or gave no socket.
     pub fn open_in(namespace: &Namespace) -> Result<Self, NetlinkError> {
-        let socket = |source| NetlinkError::Socket {
-            doing: "open in another namespace",
-            source,
-        };
-        namespace
-            .run(|| Self::new(protocols::NETLINK_ROUTE))
-            .map_err(|error| socket(io::Error::other(error)))?
+        elsewhere(namespace.run(|| Self::new(protocols::NETLINK_ROUTE)))
+    }
+
+    /// Opens one in each of many network namespaces, in their order, by one thread.
+    ///
+    /// # Errors
+    /// Each answer has its own, as of [`open_in`](Self::open_in).
+    pub fn open_in_each(namespaces: &[&Namespace]) -> Vec<Result<Self, NetlinkError>> {
+        if namespaces.is_empty() {
+            return Vec::new();
+        }
+        Namespace::run_each(namespaces, || Self::new(protocols::NETLINK_ROUTE))
+            .into_iter()
+            .map(elsewhere)
+            .collect()
+    }
+
+    /// Opens one that hears of every change of a link; see [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// The kernel gave no socket, or does not tell.
+    pub fn open_monitor() -> Result<Self, NetlinkError> {
+        let mut connection = Self::open()?;
+        connection
+            .socket
+            .add_membership(RTNLGRP_LINK)
+            .map_err(|source| NetlinkError::Socket {
+                doing: "listen to",
+                source,
+            })?;
+        Ok(connection)
+    }
+
+    /// Waits for news on a monitor, at most so long, and takes all that are there. Answers whether any came.
+    ///
+    /// # Errors
+    /// The socket failed. News that were lost because nobody read them count as news.
+    pub fn wait(&mut self, patience: std::time::Duration) -> Result<bool, NetlinkError> {
+        let mut timeout = Timespec::try_from(patience).unwrap_or(Timespec {
+            tv_sec: i64::MAX,
+            tv_nsec: 0,
+        });
+        let mut any = false;
+        loop {
+            let descriptor = self.socket.as_fd();
+            match poll(
+                &mut [PollFd::new(&descriptor, PollFlags::IN)],
+                Some(&timeout),
+            ) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(any),
+                Ok(_) => match self.receive() {
+                    Err(error) if error.raw_os_error() != Some(libc::ENOBUFS) => return Err(error),
+                    _ => any = true,
+                },
+                Err(error) => {
+                    return Err(NetlinkError::Socket {
+                        doing: "wait for",
+                        source: error.into(),
+                    });
+                }
+            }
+            timeout = Timespec::default();
+        }
     }
 
     fn new(protocol: isize) -> Result<Self, NetlinkError> {
@@ -264,6 +323,18 @@ impl Connection {
             }
         }
     }
+}
+
+/// One error out of two: that of entering, or that of opening.
+fn elsewhere(
+    result: Result<Result<Connection, NetlinkError>, NamespaceError>,
+) -> Result<Connection, NetlinkError> {
+    result.unwrap_or_else(|error| {
+        Err(NetlinkError::Socket {
+            doing: "open in another namespace",
+            source: io::Error::other(error),
+        })
+    })
 }
 
 /// The error of an acknowledgement, with the kernel's words; `None` is success.

@@ -72,20 +72,41 @@ impl Namespace {
     ///
     /// # Errors
     /// The namespace could not be entered, or the function panicked.
-    pub fn run<T: Send>(&self, function: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
-        std::thread::scope(|scope| {
+    pub fn run<T: Send>(
+        &self,
+        function: impl Fn() -> T + Send + Sync,
+    ) -> Result<T, NamespaceError> {
+        Self::run_each(&[self], function)
+            .pop()
+            .unwrap_or(Err(NamespaceError::Thread))
+    }
+
+    /// As [`run`](Self::run), in one namespace after the other on one thread: starting a thread costs twenty times what
+    /// entering a namespace does. Answers in the order of the namespaces.
+    ///
+    /// # Errors
+    /// Each answer has its own; if the function panicked, all of them.
+    pub fn run_each<T: Send>(
+        namespaces: &[&Self],
+        function: impl Fn() -> T + Send + Sync,
+    ) -> Vec<Result<T, NamespaceError>> {
+        let enter = |namespace: &&Self| {
+            move_into_link_name_space(namespace.0.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|error| NamespaceError::Enter {
+                    source: error.into(),
+                })?;
+            Ok(function())
+        };
+        let results = std::thread::scope(|scope| {
             std::thread::Builder::new()
                 .stack_size(256 * 1024)
-                .spawn_scoped(scope, || {
-                    move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))
-                        .map_err(|error| NamespaceError::Enter {
-                            source: error.into(),
-                        })?;
-                    Ok(function())
-                })
-                .map_err(|_| NamespaceError::Thread)?
-                .join()
-                .unwrap_or(Err(NamespaceError::Thread))
+                .spawn_scoped(scope, || namespaces.iter().map(enter).collect::<Vec<_>>())
+                .ok()
+                .and_then(|thread| thread.join().ok())
+        });
+        results.unwrap_or_else(|| {
+            let failed = namespaces.iter().map(|_| Err(NamespaceError::Thread));
+            failed.collect()
         })
     }
 }
