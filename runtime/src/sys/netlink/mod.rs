@@ -143,7 +143,7 @@ impl Connection {
     /// # Errors
     /// The kernel gave no socket, or does not tell.
     pub fn open_monitor() -> Result<Self, NetlinkError> {
-        let mut connection = Self::open()?;
+        let connection = Self::open()?;
         connection
             .socket
             .add_membership(RTNLGRP_LINK)
