@@ -487,7 +487,7 @@ pub fn seen(plan: &NetworkPlan, folders: &Folders) -> Result<DnsmasqSeen, Dnsmas
 /// A file cannot be written; it does not start; an old one does not end.
 pub fn ensure(plan: &NetworkPlan, folders: &Folders) -> Result<bool, DnsmasqError> {
     if !is_needed(plan) {
-        return Ok(stop(folders)?);
+        return stop(folders);
     }
     prepare_folders(folders)?;
     let again = write_files(plan, folders)?;

@@ -349,7 +349,7 @@ pub fn marked(prefix: &str) -> Result<Vec<Marked>, NetworkError> {
 /// The kernel refused to look.
 pub fn is_gone(connection: &mut Connection, gone: Gone, mark: &str) -> Result<bool, NetworkError> {
     let link = connection.link_by_index(gone.link)?;
-    Ok(!link.is_some_and(|link| link.alias.as_deref() == Some(mark)))
+    Ok(link.is_none_or(|link| link.alias.as_deref() != Some(mark)))
 }
 
 /// Sets addresses and routes of the guest's end, and switches it and the loopback on. Addresses and routes that

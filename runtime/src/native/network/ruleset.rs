@@ -479,3 +479,118 @@ fn unknown_protocol() -> Value {
         json!({"set": ["ip", "arp", "ip6"]}),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{DnsMode, DnsPlan, Filtering, Ipv4Plan, RateLimits};
+    use super::*;
+    use crate::sys::netlink::HardwareAddress;
+
+    fn plan(nat: bool, routing: bool, filtering: bool) -> NetworkPlan {
+        NetworkPlan {
+            mark: "keel:main:1:lan".to_owned(),
+            interface: "lan".to_owned(),
+            ipv4: Some(Ipv4Plan {
+                address: "10.20.0.1/24".parse().unwrap(),
+                nat,
+                nat_address: None,
+                dhcp: None,
+                firewall: true,
+                routing,
+                routes: Vec::new(),
+            }),
+            ipv6: None,
+            dns: DnsPlan {
+                domain: String::new(),
+                mode: DnsMode::None,
+                nameservers: Vec::new(),
+                search: Vec::new(),
+                hosts: Vec::new(),
+            },
+            mtu: None,
+            hwaddr: None,
+            external_interfaces: Vec::new(),
+            multicast_snooping: true,
+            reservations: Vec::new(),
+            ports: vec![PortPlan {
+                mark: "keel:main:2:eth0".to_owned(),
+                instance: "web-1".to_owned(),
+                host_interface: "kv0".to_owned(),
+                hwaddr: HardwareAddress([0x10, 0x66, 0x6a, 1, 2, 3]),
+                ipv4: Some([10, 20, 0, 10].into()),
+                ipv6: None,
+                guest_interface: "eth0".to_owned(),
+                mtu: None,
+                isolated: false,
+                filtering: Filtering {
+                    mac: filtering,
+                    ipv4: filtering,
+                    ipv6: filtering,
+                },
+                limits: RateLimits::default(),
+                routes: Vec::new(),
+                connected: true,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_table_name_is_no_keyword_and_tells_interfaces_apart() {
+        assert_eq!(table_name("0a1b2c3d", "rt"), "keel_0a1b2c3d_rt");
+        assert_eq!(table_name("0a1b2c3d", "br-0"), "keel_0a1b2c3d_br_2d0");
+        assert_ne!(table_name("0", "br-2d"), table_name("0", "br_2d"));
+    }
+
+    #[test]
+    fn rules_follow_what_the_network_shall_do() {
+        for (nat, routing, forward, postrouting) in [
+            (true, true, "ipv4 out of the network", 1),
+            (false, true, "ipv4 out of the network", 0),
+            (false, false, "no ipv4 out of the network", 0),
+        ] {
+            let [inet, _] = tables("0", &plan(nat, routing, true));
+            let chain = |name: &str| inet.chains.iter().find(|c| c.name == name).unwrap();
+            assert_eq!(chain("forward").rules[0].comment, forward);
+            assert_eq!(chain("postrouting").rules.len(), postrouting);
+            assert_eq!(chain(OWNER_CHAIN).rules[0].comment, "keel:main:1:lan");
+        }
+    }
+
+    #[test]
+    fn ports_are_elements_only() {
+        let [_, with] = tables("0", &plan(true, true, true));
+        let [_, without] = tables("0", &plan(true, true, false));
+        assert_eq!(with.chains, without.chains);
+        assert!(without.sets.iter().all(|set| set.elements.is_empty()));
+        let all: Vec<String> = with
+            .sets
+            .iter()
+            .flat_map(|set| &set.elements)
+            .map(|element| element.join(" "))
+            .collect();
+        let wanted = [
+            "kv0",
+            "kv0",
+            "kv0",
+            "kv0 10:66:6a:01:02:03",
+            "kv0 10.20.0.10",
+            "kv0 fe80::1266:6aff:fe01:203",
+        ];
+        assert_eq!(all, wanted);
+    }
+
+    #[test]
+    fn a_change_of_elements_takes_and_adds_only_those() {
+        let after = tables("0", &plan(true, true, true));
+        let before = BTreeSet::from([vec!["kv1".to_owned()], vec!["kv0".to_owned()]]);
+        let empty = BTreeSet::new();
+        let change = change_of_elements(&after[1..], |_, set| match set {
+            "mac" => &before,
+            "ipv4" | "ipv6" => &after[1].sets[0].elements,
+            _ => &empty,
+        });
+        let commands = change["nftables"].as_array().unwrap();
+        assert_eq!(commands[0]["delete"]["element"]["elem"], json!(["kv1"]));
+        assert_eq!(commands.len(), 4, "{change}");
+    }
+}

@@ -90,7 +90,7 @@ fn request(kind: u16, flags: u16, link: u32, address: IpNet, doing: &str) -> Mes
     let mut header = [0; HEADER];
     header[0] = family(address.addr());
     header[1] = address.prefix_len();
-    if let IpAddr::V6(_) = address.addr() {
+    if address.addr().is_ipv6() {
         header[2] = IFA_F_NODAD;
     }
     header[4..8].copy_from_slice(&link.to_ne_bytes());
