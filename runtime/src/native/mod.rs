@@ -1,9 +1,248 @@
-//! The native engine: this host's kernel. Parts return data; this folder's `mod.rs` only dispatches.
+//! The native engine: this host's kernel. Parts return data; this file only dispatches.
+//!
+//! One room a subject: `container` and `shim` start and supervise, `cgroup` limits, `network`, `storage` and `image`
+//! do what their names say, and know no manifests. `instance`, `networks`, `pools` and `image_documents` translate
+//! between them and the words of manifests; `definition` keeps what this engine was last told.
 
 pub mod cgroup;
 pub mod container;
+pub mod definition;
+mod host;
+pub mod id_ranges;
 pub mod image;
+mod image_documents;
+mod instance;
 pub mod network;
+mod networks;
+mod operate;
+mod pools;
 pub mod probe;
 pub mod shim;
 pub mod storage;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use manifests::action::{Action, Verb};
+use manifests::desired::{DesiredSet, Resource};
+use manifests::feature::Capabilities;
+use manifests::id::{Address, Uid};
+use manifests::kind::Kind;
+use manifests::observed::{Item, ObservedSet, Remembered, Unclear};
+
+use crate::error::{Class, RuntimeError};
+use crate::runtime::{Context, Effected, Runtime};
+use crate::sys::netlink::Namespace;
+
+use self::host::Host;
+pub use self::host::NativeConfig;
+use self::image_documents::ImagePicks;
+use self::network::{Guests, NetworkError};
+use self::networks::NetworkPicks;
+use self::pools::PoolPicks;
+
+/// This host as an engine.
+pub struct NativeRuntime {
+    host: Host,
+}
+
+impl NativeRuntime {
+    /// The engine of a state folder. Nothing is started or changed.
+    ///
+    /// # Errors
+    /// The host's hierarchies or folders cannot be read.
+    pub fn open(config: NativeConfig) -> Result<Self, RuntimeError> {
+        Host::open(config).map(|host| Self { host })
+    }
+}
+
+/// An error with all its reasons in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn wrong_kind(address: &Address) -> RuntimeError {
+    RuntimeError::new("understand", Class::Bug, "its spec is of another kind").of(address)
+}
+
+fn cannot(verb: &Verb, address: &Address) -> RuntimeError {
+    let why = format!(
+        "this engine has no way to {} a {}",
+        verb.word(),
+        address.kind.word()
+    );
+    RuntimeError::new(verb.word(), Class::Unsupported, why).of(address)
+}
+
+fn remember(resource: &Resource) -> Remembered {
+    Remembered {
+        prune: resource.lifecycle.prune,
+        protect: resource.lifecycle.protect,
+    }
+}
+
+fn network_failed(doing: &str, error: NetworkError) -> RuntimeError {
+    let class = match error {
+        NetworkError::Foreign { .. } => Class::Conflict,
+        NetworkError::Overlap { .. } | NetworkError::NoInterface { .. } => Class::NeedsOperator,
+        _ => Class::Retry,
+    };
+    RuntimeError::new(doing, class, error)
+}
+
+/// The text that marks what belongs to a network. It names no owner: adopting and forgetting leave the wires alone.
+fn network_mark(host: &Host, uid: &Uid) -> String {
+    format!("keel:{}:network:{uid}", host.config.state_id)
+}
+
+/// The network namespaces of the instances that run, by the links that lead there.
+fn guests(host: &Host, instances: &[definition::Definition<instance::InstancePicks>]) -> Guests {
+    let mut guests = Guests::new();
+    for one in instances {
+        let Ok(Some(running)) = instance::running(host, &one.uid) else {
+            continue;
+        };
+        let pid = running
+            .init()
+            .and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
+        for nic in one.picks.nics.values() {
+            if let Some(Ok(namespace)) = pid.map(Namespace::of_process) {
+                guests.insert(nic.host_interface.clone(), namespace);
+            }
+        }
+    }
+    guests
+}
+
+impl Runtime for NativeRuntime {
+    fn capabilities(&self) -> Result<Capabilities, RuntimeError> {
+        let uname = rustix::system::uname();
+        let machine_id = manifests::path_io::read_if_exists("/etc/machine-id")
+            .ok()
+            .flatten()
+            .map(|text| text.trim().to_owned());
+        Ok(Capabilities {
+            engine: "native",
+            host: uname.nodename().to_string_lossy().into_owned(),
+            machine_id,
+            state_id: self.host.config.state_id.clone(),
+            architecture: uname.machine().to_string_lossy().into_owned(),
+            memory: self.host.memory,
+            processors: u32::try_from(self.host.cgroup.cpus.len()).unwrap_or(u32::MAX),
+            missing: Vec::new(),
+        })
+    }
+
+    fn observe(&self) -> Result<ObservedSet, RuntimeError> {
+        self.host.forget_cache();
+        let host = &self.host;
+        let failed = |error| RuntimeError::new("read the state folder", Class::Retry, error);
+        let mut out = ObservedSet::default();
+        let unclear = |kind: Kind, bad: Vec<(Uid, definition::DefinitionError)>| {
+            bad.into_iter().map(move |(uid, error)| Unclear {
+                address: Address::new(kind, uid.to_string()),
+                why: chain(&error),
+            })
+        };
+        let (pools, bad) = host
+            .definitions
+            .all::<PoolPicks>(Kind::StoragePool)
+            .map_err(failed)?;
+        out.unclear.extend(unclear(Kind::StoragePool, bad));
+        for pool in &pools {
+            pools::observe(host, pool, &mut out);
+        }
+        let (images, bad) = host
+            .definitions
+            .all::<ImagePicks>(Kind::Image)
+            .map_err(failed)?;
+        out.unclear.extend(unclear(Kind::Image, bad));
+        for image in &images {
+            image_documents::observe(host, image, &mut out);
+        }
+        let (instances, bad) = host
+            .definitions
+            .all::<instance::InstancePicks>(Kind::Instance)
+            .map_err(failed)?;
+        out.unclear.extend(unclear(Kind::Instance, bad));
+        let guests = guests(host, &instances);
+        let (networks, bad) = host
+            .definitions
+            .all::<NetworkPicks>(Kind::Network)
+            .map_err(failed)?;
+        out.unclear.extend(unclear(Kind::Network, bad));
+        let mut ports = BTreeMap::new();
+        for network in &networks {
+            networks::observe(host, network, &guests, &mut ports, &mut out);
+        }
+        networks::observe_unattached(host, &instances, &guests, &mut ports);
+        networks::observe_foreign(&networks, &mut out);
+        for one in &instances {
+            instance::observe(host, one, &ports, &mut out);
+        }
+        out.trash = instance::trashed(host)?;
+        Ok(out)
+    }
+
+    fn look(&self, address: &Address) -> Result<Option<Item>, RuntimeError> {
+        let host = &self.host;
+        let mut seen = ObservedSet::default();
+        match address.kind {
+            Kind::Instance => {
+                let all = host
+                    .instances()
+                    .map_err(|error| RuntimeError::new("look at", Class::Retry, error))?;
+                if let Some(one) = all.iter().find(|one| one.address == *address) {
+                    let guests = guests(host, std::slice::from_ref(one));
+                    let mut ports = BTreeMap::new();
+                    networks::observe_unattached(
+                        host,
+                        std::slice::from_ref(one),
+                        &guests,
+                        &mut ports,
+                    );
+                    instance::observe(host, one, &ports, &mut seen);
+                }
+            }
+            _ => seen = self.observe()?,
+        }
+        if let Some(unclear) = seen
+            .unclear
+            .iter()
+            .find(|unclear| unclear.address == *address)
+        {
+            let error = RuntimeError::new("look at", Class::Retry, unclear.why.clone());
+            return Err(error.of(address));
+        }
+        Ok(seen.items.into_iter().find(|item| item.address == *address))
+    }
+
+    fn perform(
+        &self,
+        action: &Action,
+        desired: &DesiredSet,
+        context: &Context<'_>,
+    ) -> Result<Effected, RuntimeError> {
+        let resource = desired.resources.get(&action.address);
+        let host = &self.host;
+        match action.address.kind {
+            Kind::StoragePool => pools::perform(host, action, resource),
+            Kind::Image => image_documents::perform(host, action, resource, desired, context),
+            Kind::Network => networks::perform(host, action, resource),
+            Kind::Instance => instance::perform(host, action, resource, desired, context),
+            _ => Err(cannot(&action.verb, &action.address)),
+        }
+    }
+
+    fn settle(&self, _: &Context<'_>) -> Result<(), RuntimeError> {
+        // Rules and reservations are in force before a port is plugged; nothing is left for the end of a batch.
+        Ok(())
+    }
+}

@@ -7,17 +7,27 @@
 //! To add a source: a variant of [`ImageSource`], an arm in `store.rs::import`, a file here that fills a `TreeWriter`.
 
 pub mod aliases;
+mod archive;
 mod attributes;
+mod audit;
 mod builtin;
 mod copy;
 mod error;
+mod layout;
 mod limits;
+mod metadata;
+mod meter;
+mod oci;
+mod packing;
 pub mod record;
+mod squashfs;
 mod store;
 #[cfg(test)]
 mod store_tests;
+mod tar_stream;
 mod tree_digest;
 mod tree_writer;
+mod unpack;
 mod walk;
 
 pub use aliases::Alias;

@@ -17,14 +17,14 @@ use super::limits::Limits;
 use super::record::{FORMAT_VERSION, Form, ImageProperties, ImageRecord};
 use super::tree_digest::tree_digest;
 use super::tree_writer::{TreeWriter, Written, discard};
-use super::{builtin, copy};
+use super::{archive, builtin, copy};
 
 /// Folders whose name starts so are being made or removed.
 const UNFINISHED: &str = ".unfinished-";
 /// The record beside the tree.
 const RECORD: &str = "image.json";
 /// The tree.
-const ROOTFS: &str = "rootfs";
+pub(super) const ROOTFS: &str = "rootfs";
 /// Where the aliases are, beside the images.
 const ALIASES: &str = "aliases";
 
@@ -42,6 +42,13 @@ pub enum ImageSource {
     Busybox,
     /// A folder of the host; copied, never changed.
     Folder(PathBuf),
+    /// A file of the host, of any form that [`Form`] has.
+    Archive {
+        /// The archive; of a split image its metadata.
+        path: PathBuf,
+        /// The root file system of a split image.
+        rootfs: Option<PathBuf>,
+    },
 }
 
 /// What [`ImageStore::import`] made or found.
@@ -107,7 +114,49 @@ impl ImageStore {
         match source {
             ImageSource::Busybox => self.import_busybox(wanted.as_deref()),
             ImageSource::Folder(path) => self.import_folder(path, wanted.as_deref(), go_on),
+            ImageSource::Archive { path, rootfs } => {
+                let shown = path.display().to_string();
+                self.import_archive(path, rootfs.as_deref(), shown, wanted.as_deref(), go_on)
+            }
         }
+    }
+
+    fn import_archive(
+        &self,
+        path: &Path,
+        rootfs: Option<&Path>,
+        source: String,
+        wanted: Option<&str>,
+        go_on: GoOn<'_>,
+    ) -> Result<Imported, ImageError> {
+        // Hashing is much cheaper than unpacking, but only worth it if the answer may be yes.
+        let length = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+        let packed_bytes = length(path) + rootfs.map_or(0, length);
+        let images = self.list()?.images;
+        if wanted.is_some()
+            || images
+                .iter()
+                .any(|image| image.packed_bytes == packed_bytes)
+        {
+            let fingerprint = archive::fingerprint(path, rootfs, &self.limits, go_on)?;
+            check_fingerprint(wanted, &fingerprint)?;
+            if let Some(record) = self.get(&fingerprint)? {
+                return Ok(Imported {
+                    record,
+                    present: true,
+                });
+            }
+        }
+        let staging = Staging::new(&self.folder)?;
+        let made = archive::import(&staging.path, path, rootfs, &self.limits, go_on)?;
+        let about = About {
+            fingerprint: Some(made.fingerprint),
+            source,
+            form: made.form,
+            packed_bytes: made.packed_bytes,
+            properties: made.properties,
+        };
+        self.finish(staging, about, made.written, wanted)
     }
 
     fn import_busybox(&self, wanted: Option<&str>) -> Result<Imported, ImageError> {
@@ -176,14 +225,7 @@ impl ImageStore {
         synced.unwrap_or(Err(Errno::IO)).at("sync", &staging.path)?;
         let tree_digest = digest?;
         let fingerprint = about.fingerprint.unwrap_or_else(|| tree_digest.clone());
-        if let Some(wanted) = wanted
-            && wanted != fingerprint
-        {
-            return Err(ImageError::WrongFingerprint {
-                wanted: wanted.to_owned(),
-                found: fingerprint,
-            });
-        }
+        check_fingerprint(wanted, &fingerprint)?;
         if let Some(record) = self.get(&fingerprint)? {
             return Ok(Imported {
                 record,
@@ -543,6 +585,16 @@ fn is_fingerprint(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+fn check_fingerprint(wanted: Option<&str>, found: &str) -> Result<(), ImageError> {
+    match wanted {
+        Some(wanted) if wanted != found => Err(ImageError::WrongFingerprint {
+            wanted: wanted.to_owned(),
+            found: found.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn normal_fingerprint(text: &str) -> String {

@@ -116,22 +116,6 @@ impl Bridge {
         format!("{}/{interface}", self.host.state_id)
     }
 
-    /// A free subnet of the host for `ipv4: auto`; the caller keeps the answer.
-    ///
-    /// # Errors
-    /// The kernel lists no addresses.
-    pub fn pick_ipv4(&self, seed: &str) -> Result<Option<ipnet::Ipv4Net>, NetworkError> {
-        Ok(super::addresses::pick_ipv4(seed, &self.taken()?))
-    }
-
-    /// As [`pick_ipv4`](Self::pick_ipv4), a /64.
-    ///
-    /// # Errors
-    /// The kernel lists no addresses.
-    pub fn pick_ipv6(&self, seed: &str) -> Result<Option<ipnet::Ipv6Net>, NetworkError> {
-        Ok(super::addresses::pick_ipv6(seed, &self.taken()?))
-    }
-
     fn taken(&self) -> Result<Vec<IpNet>, NetworkError> {
         let mut connection = Connection::open()?;
         let (links, addresses, routes) = (
@@ -362,6 +346,14 @@ impl Bridge {
 }
 
 impl NetworkDriver for Bridge {
+    fn pick_ipv4(&self, seed: &str) -> Result<Option<ipnet::Ipv4Net>, NetworkError> {
+        Ok(super::addresses::pick_ipv4(seed, &self.taken()?))
+    }
+
+    fn pick_ipv6(&self, seed: &str) -> Result<Option<ipnet::Ipv6Net>, NetworkError> {
+        Ok(super::addresses::pick_ipv6(seed, &self.taken()?))
+    }
+
     fn seen(&self, plan: &NetworkPlan, guests: &Guests) -> Result<NetworkSeen, NetworkError> {
         let mut connection = Connection::open()?;
         let links = connection.links()?;

@@ -96,6 +96,18 @@ pub trait NetworkDriver: Send + Sync {
     /// Something of that name is not ours, a subnet is taken, or the kernel or a program refused.
     fn ensure(&self, plan: &NetworkPlan) -> Result<bool, NetworkError>;
 
+    /// A subnet that the host does not use, for `auto`; the caller keeps the answer.
+    ///
+    /// # Errors
+    /// The kernel lists no addresses.
+    fn pick_ipv4(&self, seed: &str) -> Result<Option<ipnet::Ipv4Net>, NetworkError>;
+
+    /// As [`NetworkDriver::pick_ipv4`], a /64.
+    ///
+    /// # Errors
+    /// The kernel lists no addresses.
+    fn pick_ipv6(&self, seed: &str) -> Result<Option<ipnet::Ipv6Net>, NetworkError>;
+
     /// Makes one port as it shall be: the pair of links, its place in the network, isolation, limits.
     ///
     /// # Errors

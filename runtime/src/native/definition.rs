@@ -1,0 +1,267 @@
+//! [`Definition`]: what this engine was last told an object is, kept as one small file an object.
+//!
+//! It is to the native engine what a running Incus keeps in its database: the mark, the spec, and what was picked once
+//! and is kept (identity range, addresses, MACs). What the kernel can tell is read from the kernel instead.
+
+use std::path::{Path, PathBuf};
+
+use manifests::id::{Address, Mark, Uid};
+use manifests::kind::{Kind, Spec};
+use manifests::observed::Remembered;
+use manifests::path_io::{self, PathError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// The version of the file that this program writes; it reads this one and the one before.
+const FORMAT_VERSION: u32 = 1;
+
+/// One object as this engine was last told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition<P> {
+    /// The name under which it lives.
+    pub address: Address,
+    /// Who owns it.
+    pub mark: Option<Mark>,
+    /// Its identity; kept also where nobody owns it.
+    pub uid: Uid,
+    /// Whether it was made to its end.
+    pub complete: bool,
+    /// What it is.
+    pub spec: Spec,
+    /// What is remembered for the time when its manifest is gone.
+    pub remembered: Remembered,
+    /// What was picked once and is kept.
+    pub picks: P,
+}
+
+/// A definition that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum DefinitionError {
+    /// The file could not be read or written.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The file is no definition: cut short by a power cut, or edited.
+    #[error("understand {}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: serde_json::Error,
+    },
+    /// The `spec` in the file is not of its kind.
+    #[error("understand the spec in {}", path.display())]
+    Spec {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong in it.
+        source: serde_json::Error,
+    },
+    /// The file is of a newer program.
+    #[error("{} has format version {found}, this program knows {FORMAT_VERSION}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version in it.
+        found: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<P> {
+    format_version: u32,
+    address: Address,
+    mark: Option<Mark>,
+    uid: Uid,
+    complete: bool,
+    remembered: Remembered,
+    picks: P,
+    spec: serde_json::Value,
+}
+
+impl<P: Serialize + Clone> Definition<P> {
+    fn written(&self) -> Written<P> {
+        Written {
+            format_version: FORMAT_VERSION,
+            address: self.address.clone(),
+            mark: self.mark.clone(),
+            uid: self.uid,
+            complete: self.complete,
+            remembered: self.remembered,
+            picks: self.picks.clone(),
+            spec: self.spec.to_value(),
+        }
+    }
+
+    /// The definition as it is put into the trash.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn to_json(&self) -> Result<serde_json::Value, serde_json::Error> {
+        serde_json::to_value(self.written())
+    }
+}
+
+impl<P: DeserializeOwned> Definition<P> {
+    /// Reads what [`Definition::to_json`] wrote.
+    ///
+    /// # Errors
+    /// It is no definition, or one of a newer program.
+    pub fn from_json(kind: Kind, value: &serde_json::Value) -> Result<Self, DefinitionError> {
+        Self::from_value(kind, value, Path::new("the trash"))
+    }
+
+    fn from_value(
+        kind: Kind,
+        value: &serde_json::Value,
+        path: &Path,
+    ) -> Result<Self, DefinitionError> {
+        let path = path.to_path_buf();
+        let found = value["formatVersion"].as_u64().unwrap_or(0);
+        if found > u64::from(FORMAT_VERSION) {
+            let found = u32::try_from(found).unwrap_or(u32::MAX);
+            return Err(DefinitionError::Newer { path, found });
+        }
+        let written =
+            Written::<P>::deserialize(value).map_err(|source| DefinitionError::Damaged {
+                path: path.clone(),
+                source,
+            })?;
+        let spec = Spec::deserialize(kind, &written.spec)
+            .map_err(|source| DefinitionError::Spec { path, source })?;
+        Ok(Self {
+            address: written.address,
+            mark: written.mark,
+            uid: written.uid,
+            complete: written.complete,
+            spec,
+            remembered: written.remembered,
+            picks: written.picks,
+        })
+    }
+}
+
+/// Where the definitions of a state folder are.
+#[derive(Debug, Clone)]
+pub struct Definitions {
+    state: PathBuf,
+}
+
+impl Definitions {
+    /// The definitions of a state folder.
+    pub fn new(state: &Path) -> Self {
+        Self {
+            state: state.to_path_buf(),
+        }
+    }
+
+    /// The folder that holds what is known of one object: `instances/UID`, `networks/UID`, …
+    pub fn folder(&self, kind: Kind, uid: &Uid) -> PathBuf {
+        self.of_kind(kind).join(uid.to_string())
+    }
+
+    fn of_kind(&self, kind: Kind) -> PathBuf {
+        // `images/` and `pools/` hold content; their definitions have folders of their own beside them.
+        self.state.join(match kind {
+            Kind::Instance => "instances",
+            Kind::Network => "networks",
+            Kind::StoragePool => "storage-pools",
+            Kind::Image => "image-documents",
+            other => other.word(),
+        })
+    }
+
+    fn file(&self, kind: Kind, uid: &Uid) -> PathBuf {
+        self.folder(kind, uid).join("definition.json")
+    }
+
+    /// All definitions of a kind by identity; what cannot be understood is in the second list.
+    ///
+    /// # Errors
+    /// The folder could not be listed.
+    #[expect(clippy::type_complexity, reason = "two lists, each said once")]
+    pub fn all<P: DeserializeOwned>(
+        &self,
+        kind: Kind,
+    ) -> Result<(Vec<Definition<P>>, Vec<(Uid, DefinitionError)>), PathError> {
+        let folder = self.of_kind(kind);
+        let entries = match path_io::list(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let name = entry
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            let Ok(uid) = name.parse::<Uid>() else {
+                continue;
+            };
+            match self.read(kind, &uid) {
+                Ok(Some(definition)) => good.push(definition),
+                // A folder without a definition: making it was cut short before anything could be lost.
+                Ok(None) => {}
+                Err(error) => bad.push((uid, error)),
+            }
+        }
+        Ok((good, bad))
+    }
+
+    /// One definition; none where there is no file.
+    ///
+    /// # Errors
+    /// The file is there and cannot be understood.
+    pub fn read<P: DeserializeOwned>(
+        &self,
+        kind: Kind,
+        uid: &Uid,
+    ) -> Result<Option<Definition<P>>, DefinitionError> {
+        let path = self.file(kind, uid);
+        let Some(text) = path_io::read_if_exists(&path)? else {
+            return Ok(None);
+        };
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|source| DefinitionError::Damaged {
+                path: path.clone(),
+                source,
+            })?;
+        Definition::from_value(kind, &value, &path).map(Some)
+    }
+
+    /// Writes a definition. A complete one survives a power cut; one of an object in the making need not.
+    ///
+    /// # Errors
+    /// The file could not be written.
+    pub fn write<P: Serialize + Clone>(
+        &self,
+        definition: &Definition<P>,
+    ) -> Result<(), DefinitionError> {
+        let kind = definition.address.kind;
+        let folder = self.folder(kind, &definition.uid);
+        path_io::create_dir_all(&folder)?;
+        let path = folder.join("definition.json");
+        let written = definition.written();
+        let text = serde_json::to_vec(&written).map_err(|source| DefinitionError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        if definition.complete {
+            path_io::write_durably(&path, text)?;
+        } else {
+            path_io::write_atomically(&path, text)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a definition and its folder, which must hold nothing else.
+    ///
+    /// # Errors
+    /// The folder holds something else, or the kernel refuses.
+    pub fn remove(&self, kind: Kind, uid: &Uid) -> Result<(), PathError> {
+        path_io::remove_file(self.file(kind, uid))?;
+        path_io::remove_empty_dir(self.folder(kind, uid))
+    }
+}

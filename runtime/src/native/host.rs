@@ -1,0 +1,235 @@
+//! [`Host`]: what all parts of the native engine share: its folders, its stores, the host's hierarchies.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use manifests::id::{Mark, Uid};
+use manifests::kind::Kind;
+use manifests::path_io;
+
+use super::cgroup::{self, Hierarchies};
+use super::definition::{Definition, DefinitionError, Definitions};
+use super::id_ranges::IdRanges;
+use super::image::ImageStore;
+use super::instance::InstancePicks;
+use super::network::{self, NetworkDriver, NetworkHost};
+use super::networks::NetworkPicks;
+use super::pools::PoolPicks;
+use crate::error::{Class, RuntimeError};
+
+/// Where the native engine works.
+#[derive(Debug, Clone)]
+pub struct NativeConfig {
+    /// The state folder.
+    pub state: PathBuf,
+    /// Its part of `/run/keel`: gone after a restart of the host.
+    pub run: PathBuf,
+    /// The part of `/run/keel` that all state folders of the host share.
+    pub shared_run: PathBuf,
+    /// Where ranges of ids are claimed for the whole host; survives a restart.
+    pub claims: PathBuf,
+    /// Tells state folders of one host apart: lower-case hexadecimal digits.
+    pub state_id: String,
+    /// The path of `keel-shim`.
+    pub shim: PathBuf,
+}
+
+/// What all parts share.
+pub(super) struct Host {
+    pub config: NativeConfig,
+    pub definitions: Definitions,
+    pub images: ImageStore,
+    pub ranges: IdRanges,
+    pub hierarchies: Hierarchies,
+    pub cgroup: cgroup::Host,
+    pub network: Box<dyn NetworkDriver>,
+    pub memory: u64,
+    /// Held while something is picked that no two may have: addresses, hardware addresses.
+    picking: Mutex<()>,
+    /// Of each bridge, up to which request its rules and reservations hold.
+    ensured: Mutex<BTreeMap<String, u64>>,
+    requests: AtomicU64,
+    /// The instances as this program wrote them last, so that fifty starts do not read fifty files each.
+    instances: Mutex<Option<BTreeMap<Uid, Definition<InstancePicks>>>>,
+}
+
+impl Host {
+    pub(super) fn open(config: NativeConfig) -> Result<Self, RuntimeError> {
+        let failed = |doing: &str| {
+            let doing = doing.to_owned();
+            move |error: path_io::PathError| RuntimeError::new(doing, Class::NeedsOperator, error)
+        };
+        path_io::create_dir_all(&config.run).map_err(failed("open the run folder"))?;
+        // dnsmasq reads its reservations after it has given up being root.
+        rustix::fs::chmod(&config.run, rustix::fs::Mode::from_raw_mode(0o711))
+            .map_err(|e| RuntimeError::new("open the run folder", Class::NeedsOperator, e))?;
+        let hierarchies = Hierarchies::read().map_err(failed("find the cgroup hierarchies"))?;
+        let cgroup = cgroup::Host::read(&hierarchies).map_err(failed("read the processors"))?;
+        let network = network::open(
+            network::DriverKind::Bridge,
+            NetworkHost {
+                state_id: config.state_id.clone(),
+                state: config.state.join("network"),
+                run: config.run.join("network"),
+                shared: config.shared_run.clone(),
+            },
+        );
+        let memory = path_io::read_to_string("/proc/meminfo")
+            .map_err(failed("read the memory"))?
+            .lines()
+            .find_map(|line| {
+                line.strip_prefix("MemTotal:")?
+                    .trim()
+                    .strip_suffix(" kB")?
+                    .parse()
+                    .ok()
+            })
+            .map_or(0, |kib: u64| kib * 1024);
+        Ok(Self {
+            definitions: Definitions::new(&config.state),
+            images: ImageStore::at(config.state.join("images")),
+            ranges: IdRanges::new(&config.claims),
+            hierarchies,
+            cgroup,
+            network,
+            memory,
+            picking: Mutex::new(()),
+            ensured: Mutex::new(BTreeMap::new()),
+            requests: AtomicU64::new(0),
+            instances: Mutex::new(None),
+            config,
+        })
+    }
+
+    /// Taken while picking; a panic of another thread does not spoil what it guards.
+    pub(super) fn picking(&self) -> MutexGuard<'_, ()> {
+        self.picking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The text that marks links and tables of an object: with the state folder, so that two of them with sources of
+    /// one name do not take each other's for their own. At most 114 bytes.
+    pub(super) fn mark_text(&self, mark: &Mark) -> String {
+        format!("keel:{}:{}:{}", self.config.state_id, mark.source, mark.uid)
+    }
+
+    /// The run folder of an instance.
+    pub(super) fn run_folder(&self, uid: &Uid) -> PathBuf {
+        self.config.run.join("instances").join(uid.to_string())
+    }
+
+    /// The cgroups of an instance.
+    pub(super) fn cgroups(&self, uid: &Uid) -> cgroup::InstanceCgroups {
+        cgroup::InstanceCgroups::of(&self.hierarchies, &self.config.state_id, &uid.to_string())
+    }
+
+    /// All instances; from the files the first time and after [`Host::forget_cache`].
+    pub(super) fn instances(&self) -> Result<Vec<Definition<InstancePicks>>, path_io::PathError> {
+        let mut cache = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if cache.is_none() {
+            let (all, _) = self.definitions.all::<InstancePicks>(Kind::Instance)?;
+            *cache = Some(all.into_iter().map(|d| (d.uid, d)).collect());
+        }
+        Ok(cache
+            .as_ref()
+            .map(|all| all.values().cloned().collect())
+            .unwrap_or_default())
+    }
+
+    /// What others may have written since is read again.
+    pub(super) fn forget_cache(&self) {
+        *self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Writes the definition of an instance.
+    pub(super) fn write_instance(
+        &self,
+        definition: &Definition<InstancePicks>,
+    ) -> Result<(), DefinitionError> {
+        self.definitions.write(definition)?;
+        if let Some(all) = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
+            all.insert(definition.uid, definition.clone());
+        }
+        Ok(())
+    }
+
+    /// Removes the definition of an instance.
+    pub(super) fn remove_instance(&self, uid: &Uid) -> Result<(), path_io::PathError> {
+        self.definitions.remove(Kind::Instance, uid)?;
+        if let Some(all) = self
+            .instances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
+            all.remove(uid);
+        }
+        Ok(())
+    }
+
+    /// Brings a network to where it shall be, with rules and reservations of all ports that are defined by now. Many
+    /// that ask at the same time are served by one transaction.
+    pub(super) fn ensure_network(
+        &self,
+        network: &Definition<NetworkPicks>,
+    ) -> Result<(), RuntimeError> {
+        let request = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut ensured = self.ensured.lock().unwrap_or_else(PoisonError::into_inner);
+        if ensured
+            .get(&network.picks.interface)
+            .is_some_and(|served| *served >= request)
+        {
+            return Ok(());
+        }
+        // Everyone who has asked until here has written its definition before it asked.
+        let served = self.requests.load(Ordering::SeqCst);
+        let plan = super::instance::network_plan(self, network)?;
+        self.network
+            .ensure(&plan)
+            .map_err(|error| super::network_failed("set up", error).of(&network.address))?;
+        ensured.insert(network.picks.interface.clone(), served);
+        Ok(())
+    }
+
+    /// The network of a name in a project, else in the default one.
+    pub(super) fn network_named(
+        &self,
+        project: &str,
+        name: &str,
+    ) -> Result<Option<Definition<NetworkPicks>>, path_io::PathError> {
+        let (all, _) = self.definitions.all::<NetworkPicks>(Kind::Network)?;
+        let in_project = |wanted: &str| {
+            all.iter()
+                .find(|d| d.address.name == name && d.address.project_name() == wanted)
+        };
+        Ok(in_project(project)
+            .or_else(|| in_project("default"))
+            .cloned())
+    }
+
+    /// The pool of a name.
+    pub(super) fn pool_named(
+        &self,
+        name: &str,
+    ) -> Result<Option<Definition<PoolPicks>>, path_io::PathError> {
+        let (all, _) = self.definitions.all::<PoolPicks>(Kind::StoragePool)?;
+        Ok(all.into_iter().find(|d| d.address.name == name))
+    }
+
+    /// The folder for what belongs to no single object.
+    pub(super) fn state(&self) -> &Path {
+        &self.config.state
+    }
+}

@@ -1,0 +1,329 @@
+//! Image documents: what a manifest calls an image, tied to a fingerprint of the content store by aliases.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use manifests::action::{Action, Verb};
+use manifests::desired::{DesiredSet, Resource};
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::image::Image;
+use manifests::observed::{Holds, Item, ObservedSet, Unseen};
+use manifests::pointer::Pointer;
+use manifests::scalar::image_ref::{ImageRef, ImageSource as Written};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::definition::Definition;
+use super::host::Host;
+use super::image::{ImageError, ImageRecord, ImageSource};
+use crate::error::{Class, RuntimeError};
+use crate::runtime::{Context, Effected};
+
+/// What was picked for an image document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImagePicks {
+    /// The fingerprint that its source had.
+    pub fingerprint: String,
+}
+
+/// The class of a failure of the store.
+pub(super) fn class(error: &ImageError) -> Class {
+    match error {
+        ImageError::Refused { .. } => Class::Refused,
+        ImageError::NotFound(_) => Class::NeedsOperator,
+        _ => Class::Retry,
+    }
+}
+
+/// A source as the store takes it. Paths are relative to the root of the manifests.
+fn source(written: &Written, root: &Path) -> Result<(ImageSource, Option<String>), String> {
+    let path = |text: &str| -> PathBuf { root.join(text) };
+    match written {
+        Written::Builtin(name) if name == "busybox" => Ok((ImageSource::Busybox, None)),
+        Written::Builtin(name) => Err(format!(
+            "there is no builtin image {name}; there is busybox"
+        )),
+        Written::Rootfs(folder) => Ok((ImageSource::Folder(path(folder)), None)),
+        Written::File {
+            file,
+            sha256,
+            metadata: None,
+        } => Ok((
+            ImageSource::Archive {
+                path: path(file),
+                rootfs: None,
+            },
+            sha256.clone(),
+        )),
+        Written::File {
+            file,
+            sha256,
+            metadata: Some(metadata),
+        } => Ok((
+            ImageSource::Archive {
+                path: path(metadata),
+                rootfs: Some(path(file)),
+            },
+            sha256.clone(),
+        )),
+        Written::Url { .. } => {
+            Err("images from URLs are not fetched by this engine yet".to_owned())
+        }
+        Written::Alias { .. } | Written::Oci(_) => {
+            Err("images from servers are not fetched by this engine yet".to_owned())
+        }
+        Written::Instance(_) | Written::Snapshot(_) => {
+            Err("publishing is not done by this engine yet".to_owned())
+        }
+    }
+}
+
+/// Brings an image into the store.
+pub(super) fn import(
+    host: &Host,
+    written: &Written,
+    root: &Path,
+    context: &Context<'_>,
+) -> Result<ImageRecord, RuntimeError> {
+    let (source, wanted) = source(written, root)
+        .map_err(|why| RuntimeError::new("fetch the image", Class::Unsupported, why))?;
+    (context.progress)("unpacking");
+    let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
+    host.images
+        .import(&source, wanted.as_deref(), &mut go_on)
+        .map(|imported| imported.record)
+        .map_err(|error| RuntimeError::new("fetch the image", class(&error), error))
+}
+
+/// The image that an instance starts from.
+pub(super) fn resolve(
+    host: &Host,
+    image: Option<&ImageRef>,
+    desired: &DesiredSet,
+    context: &Context<'_>,
+) -> Result<ImageRecord, RuntimeError> {
+    let find = |name: &str| {
+        host.images
+            .find(name)
+            .map_err(|error| RuntimeError::new("find the image", class(&error), error))
+    };
+    match image {
+        Some(ImageRef::Alias {
+            remote: None,
+            alias,
+        }) => find(alias),
+        Some(ImageRef::Fingerprint(prefix)) => find(prefix),
+        Some(ImageRef::Source(source)) => import(host, source, &desired.source.root, context),
+        Some(ImageRef::Alias {
+            remote: Some(remote),
+            ..
+        }) => Err(RuntimeError::new(
+            "find the image",
+            Class::Unsupported,
+            format!("images of the server {remote} are not fetched by this engine yet"),
+        )),
+        None => Err(RuntimeError::new(
+            "find the image",
+            Class::NeedsOperator,
+            "no image is named",
+        )),
+    }
+}
+
+fn aliases<'a>(name: &'a str, image: &'a Image) -> impl Iterator<Item = &'a str> {
+    std::iter::once(name).chain(image.aliases.iter().map(String::as_str))
+}
+
+/// Does one deed on an image document.
+pub(super) fn perform(
+    host: &Host,
+    action: &Action,
+    resource: Option<&Resource>,
+    desired: &DesiredSet,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    let stored =
+        |error| RuntimeError::new("record", Class::NeedsOperator, error).of(&action.address);
+    let failed = |doing: &'static str| {
+        move |error: ImageError| RuntimeError::new(doing, class(&error), error)
+    };
+    let before = host
+        .definitions
+        .read::<ImagePicks>(Kind::Image, &action.uid)
+        .map_err(stored)?;
+    let owner = format!("keel:{}", action.uid);
+    match (&action.verb, resource) {
+        (
+            Verb::Create | Verb::Update { .. } | Verb::Adopt | Verb::Rename { .. } | Verb::Replace,
+            Some(resource),
+        ) => {
+            let Spec::Image(image) = &resource.spec else {
+                return Err(super::wrong_kind(&action.address));
+            };
+            let Some(written) = &image.source else {
+                return Err(
+                    RuntimeError::new("fetch", Class::NeedsOperator, "it names no source")
+                        .of(&action.address),
+                );
+            };
+            let record = import(host, written, &desired.source.root, context)
+                .map_err(|error| error.of(&action.address))?;
+            let mut definition = Definition {
+                address: action.address.clone(),
+                mark: Some(action.mark.clone()),
+                uid: action.uid,
+                complete: false,
+                spec: resource.spec.clone(),
+                remembered: super::remember(resource),
+                picks: ImagePicks {
+                    fingerprint: record.fingerprint.clone(),
+                },
+            };
+            host.definitions.write(&definition).map_err(stored)?;
+            let wanted: BTreeSet<&str> = aliases(&action.address.name, image).collect();
+            if let Some(before) = &before
+                && let Spec::Image(old) = &before.spec
+            {
+                for gone in aliases(&before.address.name, old).filter(|a| !wanted.contains(a)) {
+                    host.images
+                        .remove_alias(gone, Some(&owner))
+                        .map_err(failed("take away an alias of"))?;
+                }
+            }
+            for alias in wanted {
+                host.images
+                    .set_alias(alias, &record.fingerprint, Some(&owner))
+                    .map_err(failed("give an alias to"))?;
+            }
+            definition.complete = true;
+            host.definitions.write(&definition).map_err(stored)?;
+            Ok(Effected::Done)
+        }
+        (Verb::Forget, _) => {
+            if let Some(mut before) = before {
+                before.mark = None;
+                host.definitions.write(&before).map_err(stored)?;
+            }
+            Ok(Effected::Done)
+        }
+        (Verb::Delete | Verb::Trash { .. }, _) => {
+            let Some(before) = before else {
+                return Ok(Effected::NotNeeded);
+            };
+            if let Spec::Image(image) = &before.spec {
+                for alias in aliases(&before.address.name, image) {
+                    host.images
+                        .remove_alias(alias, Some(&owner))
+                        .map_err(failed("take away an alias of"))?;
+                }
+            }
+            host.definitions
+                .remove(Kind::Image, &action.uid)
+                .map_err(|error| {
+                    RuntimeError::new("delete", Class::NeedsOperator, error).of(&action.address)
+                })?;
+            forget_content(host, &before.picks.fingerprint)
+                .map_err(|error| error.of(&action.address))?;
+            Ok(Effected::Done)
+        }
+        (verb, _) => Err(super::cannot(verb, &action.address)),
+    }
+}
+
+/// The fingerprints that instances, the trash and other documents need.
+pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
+    let failed = |error| RuntimeError::new("find out which images are used", Class::Retry, error);
+    let mut used: BTreeSet<String> = host
+        .instances()
+        .map_err(failed)?
+        .into_iter()
+        .map(|d| d.picks.image)
+        .collect();
+    let (documents, _) = host
+        .definitions
+        .all::<ImagePicks>(Kind::Image)
+        .map_err(failed)?;
+    used.extend(documents.into_iter().map(|d| d.picks.fingerprint));
+    let (pools, _) = host
+        .definitions
+        .all::<super::pools::PoolPicks>(Kind::StoragePool)
+        .map_err(failed)?;
+    for pool in pools {
+        let driver = super::pools::driver(host, &pool);
+        // An image that lies in the trash of a pool out of reach cannot be told: nothing is thrown away then.
+        let trashed = driver.trashed().map_err(|error| {
+            RuntimeError::new("find out which images are used", Class::Retry, error)
+        })?;
+        used.extend(trashed.iter().filter_map(|entry| {
+            Some(
+                entry
+                    .definition
+                    .get("picks")?
+                    .get("image")?
+                    .as_str()?
+                    .to_owned(),
+            )
+        }));
+    }
+    Ok(used)
+}
+
+/// Deletes content that nobody needs any more.
+fn forget_content(host: &Host, fingerprint: &str) -> Result<(), RuntimeError> {
+    let used = used(host)?;
+    if used.contains(fingerprint) {
+        return Ok(());
+    }
+    match host.images.delete(fingerprint, &used) {
+        Ok(()) | Err(ImageError::NotFound(_)) => Ok(()),
+        Err(error) => Err(RuntimeError::new(
+            "delete the content of",
+            class(&error),
+            error,
+        )),
+    }
+}
+
+/// What an image document is: its aliases and its content are looked at on disk.
+pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut ObservedSet) {
+    let mut spec = document.spec.clone();
+    let mut unseen = Vec::new();
+    let record = match host.images.get(&document.picks.fingerprint) {
+        Ok(record) => record,
+        Err(error) => {
+            unseen.push(Unseen {
+                path: Pointer::new("/spec"),
+                why: super::chain(&error),
+            });
+            None
+        }
+    };
+    let known = host.images.list_aliases().unwrap_or_default();
+    let points_here = |alias: &str| {
+        known
+            .iter()
+            .any(|known| known.alias == alias && known.fingerprint == document.picks.fingerprint)
+    };
+    if let Spec::Image(image) = &mut spec {
+        image.aliases.retain(|alias| points_here(alias));
+        if record.is_none() && unseen.is_empty() {
+            image.source = None;
+        }
+    }
+    let complete = document.complete && points_here(&document.address.name);
+    out.items.push(Item {
+        address: document.address.clone(),
+        mark: document.mark.clone(),
+        complete,
+        spec,
+        unseen,
+        remembered: Some(document.remembered),
+        holds: Holds::default(),
+        status: json!({
+            "uid": document.uid,
+            "fingerprint": document.picks.fingerprint,
+            "size": record.as_ref().map(|record| record.unpacked_bytes),
+        }),
+    });
+}

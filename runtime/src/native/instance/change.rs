@@ -1,0 +1,371 @@
+//! Changing an instance: everything that can be live is put in force at once, the rest waits for its next start.
+
+use std::io::Write as _;
+
+use manifests::action::Action;
+use manifests::change::FieldChange;
+use manifests::desired::Resource;
+use manifests::devices::Device;
+use manifests::kind::Spec;
+use manifests::kinds::instance::Instance;
+use manifests::pointer::Pointer;
+
+use super::picks::InstancePicks;
+use super::{live_mount, networks_of, own_mark, pick, pool_of, running, spec, start, stored};
+use crate::error::{Class, RuntimeError};
+use crate::native::cgroup;
+use crate::native::container::exec::{StreamsPlan, exec};
+use crate::native::container::plan::ProgramPlan;
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::pools::{self, root_volume};
+use crate::native::shim::Running;
+use crate::runtime::{Context, Effected};
+
+/// The parts of a spec that have means of their own to change them live.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Touched {
+    limits: bool,
+    nics: bool,
+    disks: bool,
+    root_size: bool,
+    device_rules: bool,
+    files: bool,
+    other: bool,
+}
+
+/// Sorts changed fields by the means that put them in force: pure.
+fn touched(changes: &[FieldChange], before: &Instance, after: &Instance) -> Touched {
+    let mut touched = Touched::default();
+    for change in changes {
+        let steps: Vec<String> = change.path.steps().collect();
+        let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+        match steps.as_slice() {
+            ["spec", "limits", "kernel", ..] => touched.other = true,
+            ["spec", "limits", ..] => touched.limits = true,
+            ["spec", "files", ..] => touched.files = true,
+            ["spec", "devices", name, ..] => {
+                match after
+                    .devices
+                    .get(*name)
+                    .or_else(|| before.devices.get(*name))
+                {
+                    Some(Device::Nic(_)) => touched.nics = true,
+                    Some(Device::Disk(disk)) if disk.is_root() => touched.root_size = true,
+                    Some(Device::Disk(_)) => touched.disks = true,
+                    _ => touched.other = true,
+                }
+            }
+            ["spec", "security", "deviceAccess", ..] => touched.device_rules = true,
+            [
+                "spec",
+                "state" | "description" | "user" | "health" | "boot" | "profiles" | "snapshots"
+                | "placement",
+                ..,
+            ] => {}
+            _ => touched.other = true,
+        }
+    }
+    touched
+}
+
+/// Changes an instance. Siblings of a field that is refused are changed all the same; the refusal is told.
+pub(super) fn update(
+    host: &Host,
+    before: Definition<InstancePicks>,
+    action: &Action,
+    resource: &Resource,
+    changes: &[FieldChange],
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    let Spec::Instance(after) = &resource.spec else {
+        return Err(crate::native::wrong_kind(&action.address));
+    };
+    let touched = touched(changes, spec(&before)?, after);
+    let mut definition = Definition {
+        address: action.address.clone(),
+        mark: Some(action.mark.clone()),
+        spec: resource.spec.clone(),
+        remembered: crate::native::remember(resource),
+        ..before.clone()
+    };
+    let mut refusal: Option<RuntimeError> = None;
+    let mut keep = |result: Result<(), RuntimeError>| {
+        if let Err(error) = result {
+            refusal.get_or_insert(error);
+        }
+    };
+    pick(host, &mut definition)?;
+    let now = running(host, &definition.uid)?;
+    if touched.root_size {
+        keep(resize_root(host, &definition, after));
+    }
+    if let Some(now) = &now {
+        if touched.limits {
+            keep(start::set_limits(host, &definition.uid, after));
+            keep(oom_priority(host, &definition, after, now));
+        }
+        if touched.device_rules {
+            keep(device_rules(host, &definition, after));
+        }
+        if touched.nics {
+            (context.progress)("plugging");
+            keep(unplug(host, &before, &definition));
+            keep(network(host, &definition));
+            keep(plug(host, &definition, now));
+        }
+        if touched.disks {
+            keep(disks(&before, &definition, now));
+        }
+        if touched.files {
+            keep(files(host, after, now));
+        }
+    } else if touched.nics {
+        keep(network(host, &definition));
+    }
+    host.write_instance(&definition).map_err(stored)?;
+    match refusal {
+        Some(error) => Err(error),
+        None if touched.other && now.is_some() => Ok(Effected::NextStart),
+        None => Ok(Effected::Done),
+    }
+}
+
+fn oom_priority(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+    now: &Running,
+) -> Result<(), RuntimeError> {
+    let pid = now.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let Ok(pid) = u32::try_from(pid) else {
+        return Ok(());
+    };
+    let wanted = instance.limits.memory_oom_priority;
+    if cgroup::oom::seen_oom_priority(pid) == cgroup::Seen::Known(wanted) {
+        return Ok(());
+    }
+    cgroup::oom::set_oom_priority(&host.cgroups(&definition.uid), pid, wanted)
+        .map_err(|error| RuntimeError::new("limit", Class::Unsupported, error))
+}
+
+fn device_rules(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+) -> Result<(), RuntimeError> {
+    let nodes = start::nodes(instance)?;
+    host.cgroups(&definition.uid)
+        .set_devices(&start::device_access(instance, &nodes)?)
+        .map_err(|error| RuntimeError::new("set the device rules of", Class::Retry, error))
+}
+
+fn resize_root(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+) -> Result<(), RuntimeError> {
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let size = instance
+        .root()
+        .and_then(|(_, root)| root.size.as_ref())
+        .map(|size| size.bytes());
+    driver
+        .resize(&root_volume(&definition.uid), size)
+        .map(|_| ())
+        .map_err(|error| {
+            let class = pools::class(&error);
+            RuntimeError::new("resize the root of", class, error)
+        })
+}
+
+/// Rules and reservations of the networks that an instance joins.
+pub(super) fn network(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    let instance = spec(definition)?;
+    networks_of(host, definition, instance)?
+        .values()
+        .try_for_each(|network| host.ensure_network(network))
+}
+
+/// Takes out the NICs that are gone or join another network now.
+fn unplug(
+    host: &Host,
+    before: &Definition<InstancePicks>,
+    after: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    let (old, new) = (spec(before)?, spec(after)?);
+    for (device, nic) in super::nics::nics(old) {
+        let stays = super::nics::nics(new).any(|(name, other)| {
+            name == device
+                && other.network == nic.network
+                && other.nic_type == nic.nic_type
+                && other.interface(name) == nic.interface(device)
+        });
+        if let (false, Some(picked)) = (stays, before.picks.nics.get(device)) {
+            host.network
+                .detach(&picked.host_interface, &own_mark(host, before))
+                .map_err(|error| RuntimeError::new("unplug", Class::Retry, error))?;
+        }
+    }
+    Ok(())
+}
+
+fn plug(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    now: &Running,
+) -> Result<(), RuntimeError> {
+    let guest = start::namespace(now)?;
+    for one in start::plugs(host, definition)? {
+        start::plug(host, &one, &guest)?;
+    }
+    Ok(())
+}
+
+/// Mounts and unmounts disks of a running container.
+fn disks(
+    before: &Definition<InstancePicks>,
+    after: &Definition<InstancePicks>,
+    now: &Running,
+) -> Result<(), RuntimeError> {
+    let (old, new) = (spec(before)?, spec(after)?);
+    let mounted = super::observe::mount_points(now)?;
+    for (name, path) in start::mount_devices(old) {
+        let same = old.devices.get(name) == new.devices.get(name);
+        if !same && mounted.contains(path) {
+            live_mount::unmount(now, path)?;
+        }
+    }
+    for (name, path) in start::mount_devices(new) {
+        let same = old.devices.get(name) == new.devices.get(name);
+        if same && mounted.contains(path) {
+            continue;
+        }
+        let Some(mount) = new
+            .devices
+            .get(name)
+            .and_then(Device::as_disk)
+            .and_then(super::container::mount_of)
+        else {
+            continue;
+        };
+        live_mount::mount(now, &mount)?;
+    }
+    Ok(())
+}
+
+/// Puts back the files that are enforced, and writes those that are new.
+fn files(host: &Host, instance: &Instance, now: &Running) -> Result<(), RuntimeError> {
+    for (path, file) in instance.files.0.iter().flatten() {
+        let content = file.content.as_plain().unwrap_or_default().as_bytes();
+        if !file.enforce && super::observe::file(now, path).is_some() {
+            continue;
+        }
+        if super::observe::file(now, path).as_deref() == Some(content) {
+            continue;
+        }
+        write_file(
+            host,
+            now,
+            path,
+            content,
+            file.mode.0,
+            (file.uid, file.gid),
+            file.create_dirs,
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes a file of a running container, as its own root and in its own root.
+///
+/// A program of the container does the writing: what it could be tricked into, it could do by itself.
+#[expect(clippy::too_many_arguments, reason = "a file has this many properties")]
+pub(in crate::native) fn write_file(
+    host: &Host,
+    now: &Running,
+    path: &str,
+    content: &[u8],
+    mode: u32,
+    (uid, gid): (u32, u32),
+    create_folders: bool,
+) -> Result<(), RuntimeError> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        RuntimeError::new(format!("write {path} in"), Class::Retry, error)
+    };
+    let folders = if create_folders {
+        "mkdir -p \"$(dirname \"$1\")\" && "
+    } else {
+        ""
+    };
+    let script = format!(
+        "umask 077; {folders}cat >\"$1.keel-new\" && chown {uid}:{gid} \"$1.keel-new\" && chmod {mode:o} \"$1.keel-new\" && mv -f \"$1.keel-new\" \"$1\""
+    );
+    let program = ProgramPlan {
+        arguments: vec![
+            "/bin/sh".to_owned(),
+            "-c".to_owned(),
+            script,
+            "sh".to_owned(),
+            path.to_owned(),
+        ],
+        environment: vec![(
+            "PATH".to_owned(),
+            "/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        )],
+        directory: "/".to_owned(),
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+    };
+    let mut session = exec(now, &host.config.shim, &program, StreamsPlan::Pipes)
+        .map_err(|error| failed(error.into()))?;
+    if let crate::native::container::exec::SessionStreams::Pipes { input, .. } =
+        &mut session.streams
+        && let Some(input) = input.take()
+    {
+        let mut input = std::fs::File::from(input);
+        input
+            .write_all(content)
+            .map_err(|error| failed(error.into()))?;
+    }
+    match session.wait().map_err(|error| failed(error.into()))? {
+        0 => Ok(()),
+        code => Err(failed(format!("the writing ended with code {code}").into())),
+    }
+}
+
+/// Whether a change of this field waits for the next start of a running instance.
+pub(super) fn waits_for_start(path: &Pointer) -> bool {
+    let subject = Instance::default();
+    let change = FieldChange {
+        path: path.clone(),
+        before: serde_json::Value::Null,
+        after: serde_json::Value::Null,
+        cause: manifests::change::Cause::Edited,
+    };
+    touched(&[change], &subject, &subject).other && !path.as_str().starts_with("/spec/devices/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_sorted_by_the_means_that_change_them() {
+        let cases = [
+            ("/spec/limits/memory", false),
+            ("/spec/limits/kernel/nofile", true),
+            ("/spec/environment/LANG", true),
+            ("/spec/description", false),
+            ("/spec/security/nesting", true),
+            ("/spec/files/~1etc~1motd", false),
+        ];
+        for (path, waits) in cases {
+            assert_eq!(waits_for_start(&Pointer::new(path)), waits, "{path}");
+        }
+    }
+}

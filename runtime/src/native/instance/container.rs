@@ -1,0 +1,299 @@
+//! From an instance's spec to the plan of one start: pure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use manifests::devices::disk::{DiskSource, Propagation as Written};
+use manifests::devices::{Device, Disk, UnixDevice};
+use manifests::instance::limits::KernelLimits;
+use manifests::instance::security::{KernelMount, SeccompProfile};
+use manifests::kinds::instance::Instance;
+use manifests::scalar::kernel_limit::KernelLimit;
+
+use crate::native::container::capabilities::Capabilities;
+use crate::native::container::plan::{
+    CgroupPlan, ContainerPlan, DeviceOwner, DevicePlan, FilePlan, IdMap, LimitPlan, MountPlan,
+    MountSource, ProgramPlan, Propagation, RootPlan, TimePlan,
+};
+use crate::native::container::seccomp::Seccomp;
+use crate::native::image::ImageProperties;
+use crate::shim::messages::Access;
+
+/// What a start needs besides the spec: where things are on this host.
+pub(super) struct Surroundings<'a> {
+    /// Name of the instance.
+    pub name: &'a str,
+    /// Its identity.
+    pub uid: String,
+    /// Number of this start.
+    pub generation: u64,
+    /// Its run folder.
+    pub run_dir: PathBuf,
+    /// What becomes `/`.
+    pub root: RootPlan,
+    /// Its first id on the host, and how many; none for a privileged one.
+    pub ids: Option<(u32, u32)>,
+    /// Its cgroups.
+    pub cgroups: CgroupPlan,
+    /// What its image says of itself.
+    pub image: &'a ImageProperties,
+    /// `/etc/hosts` and such, made by the engine.
+    pub own_files: Vec<FilePlan>,
+    /// Numbers of the host's device nodes by path: major, minor.
+    pub nodes: &'a BTreeMap<String, (u32, u32)>,
+}
+
+/// The PATH of a system container that says nothing else.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The plan of one start.
+pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPlan {
+    let security = &instance.security;
+    let mut files = around.own_files;
+    if let Some(written) = &instance.files.0 {
+        files.extend(written.iter().map(|(path, file)| {
+            FilePlan {
+                target: path.clone(),
+                content: file
+                    .content
+                    .as_plain()
+                    .unwrap_or_default()
+                    .as_bytes()
+                    .to_vec(),
+                mode: file.mode.0,
+                uid: file.uid,
+                gid: file.gid,
+                create_parents: file.create_dirs,
+                // Without `enforce` the guest's changes stay; with it they are put back.
+                only_if_absent: !file.enforce && around.generation > 1,
+            }
+        }));
+    }
+    ContainerPlan {
+        name: around.name.to_owned(),
+        uid: around.uid,
+        generation: around.generation,
+        run_dir: around.run_dir,
+        hostname: around.name.to_owned(),
+        root: around.root,
+        ids: around.ids.map(|(base, length)| IdMap::span(base, length)),
+        cgroups: around.cgroups,
+        mounts: mounts(instance),
+        devices: devices(instance, around.nodes),
+        files,
+        proc: access(security.mounts.proc),
+        sys: access(security.mounts.sys),
+        cgroup: access(security.mounts.cgroup),
+        command: program(instance, around.image),
+        capabilities: match &security.capabilities.keep {
+            Some(names) => Capabilities::Keep(names.clone()),
+            None => Capabilities::Drop {
+                defaults: security.capabilities.drop_defaults,
+                names: security.capabilities.drop.clone(),
+            },
+        },
+        seccomp: (security.seccomp.profile == SeccompProfile::Default).then(|| Seccomp {
+            allow: security.seccomp.allow.clone(),
+            deny: security.seccomp.deny.clone(),
+            deny_compat: security.seccomp.deny_compat,
+            nesting: security.nesting.unwrap_or(false),
+        }),
+        limits: resource_limits(&instance.limits.kernel),
+        sysctls: instance
+            .sysctl
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_plain()?.to_owned())))
+            .collect(),
+        time: instance.time_namespace.as_ref().map(|time| TimePlan {
+            monotonic: 0,
+            boottime: i64::try_from(time.boot_offset.seconds()).unwrap_or(i64::MAX),
+        }),
+    }
+}
+
+fn access(written: KernelMount) -> Access {
+    match written {
+        KernelMount::Mixed => Access::Mixed,
+        KernelMount::ReadOnly => Access::ReadOnly,
+        KernelMount::ReadWrite => Access::ReadWrite,
+    }
+}
+
+fn program(instance: &Instance, image: &ImageProperties) -> ProgramPlan {
+    let from_image = Some(image.command.clone()).filter(|command| !command.is_empty());
+    let arguments = instance
+        .command
+        .clone()
+        .or(from_image)
+        .unwrap_or_else(|| vec!["/sbin/init".to_owned()]);
+    let mut environment: BTreeMap<String, String> = BTreeMap::new();
+    environment.insert("PATH".to_owned(), PATH.to_owned());
+    environment.insert("TERM".to_owned(), "linux".to_owned());
+    environment.extend(
+        image
+            .environment
+            .iter()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
+    environment.extend(
+        instance
+            .environment
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), value.as_plain()?.to_owned()))),
+    );
+    // systemd and others look for it (https://systemd.io/CONTAINER_INTERFACE).
+    environment.insert("container".to_owned(), "lxc".to_owned());
+    ProgramPlan {
+        arguments,
+        environment: environment.into_iter().collect(),
+        directory: instance
+            .oci
+            .working_dir
+            .as_ref()
+            .map(|path| path.as_str().to_owned())
+            .or_else(|| image.working_dir.clone())
+            .unwrap_or_else(|| "/".to_owned()),
+        uid: instance.oci.uid.unwrap_or(0),
+        gid: instance.oci.gid.unwrap_or(0),
+        groups: Vec::new(),
+    }
+}
+
+/// The mounts of an instance by device, without its root.
+pub(super) fn mount_of(disk: &Disk) -> Option<MountPlan> {
+    let target = disk.path.as_ref()?.as_str().to_owned();
+    let what = match disk.made_of() {
+        DiskSource::Host(path) => MountSource::Bind {
+            path: Path::new(path).to_path_buf(),
+            shift: disk.shift,
+            recursive: disk.recursive,
+            propagation: match disk.propagation {
+                Written::Shared | Written::RecursiveShared => Propagation::Shared,
+                Written::Slave | Written::RecursiveSlave => Propagation::Slave,
+                _ => Propagation::Private,
+            },
+        },
+        DiskSource::Tmpfs => MountSource::Tmpfs {
+            size: disk
+                .size
+                .as_ref()
+                .map(manifests::scalar::byte_size::ByteSize::bytes),
+            mode: 0o1777,
+        },
+        DiskSource::Root | DiskSource::Volume { .. } | DiskSource::Other(_) => return None,
+    };
+    Some(MountPlan {
+        target,
+        what,
+        read_only: disk.readonly,
+        nosuid_nodev: true,
+    })
+}
+
+fn mounts(instance: &Instance) -> Vec<MountPlan> {
+    let mut mounts: Vec<MountPlan> = instance
+        .devices
+        .values()
+        .filter_map(Device::as_disk)
+        .filter(|disk| is_present(disk))
+        .filter_map(mount_of)
+        .collect();
+    // `/srv` before `/srv/data`: a mount hides what was mounted below it before.
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    mounts
+}
+
+/// A disk that is not required and whose source is not there is left out.
+fn is_present(disk: &Disk) -> bool {
+    match disk.made_of() {
+        DiskSource::Host(path) => disk.required || Path::new(path).exists(),
+        _ => true,
+    }
+}
+
+/// The unix devices of an instance with the node that each shows.
+pub(super) fn unix_devices(instance: &Instance) -> impl Iterator<Item = (&str, &UnixDevice, bool)> {
+    instance
+        .devices
+        .iter()
+        .filter_map(|(name, device)| match device {
+            Device::UnixChar(device) => Some((name.as_str(), device.as_ref(), false)),
+            Device::UnixBlock(device) => Some((name.as_str(), device.as_ref(), true)),
+            _ => None,
+        })
+}
+
+fn devices(instance: &Instance, nodes: &BTreeMap<String, (u32, u32)>) -> Vec<DevicePlan> {
+    unix_devices(instance)
+        .filter_map(|(_, device, block)| {
+            let source = device.source.as_ref().or(device.path.as_ref())?.as_str();
+            let (major, minor) = nodes.get(source)?;
+            Some(DevicePlan {
+                path: PathBuf::from(source),
+                target: device
+                    .path
+                    .as_ref()
+                    .or(device.source.as_ref())?
+                    .as_str()
+                    .to_owned(),
+                block,
+                major: *major,
+                minor: *minor,
+                owner: Some(DeviceOwner {
+                    uid: device.uid,
+                    gid: device.gid,
+                    mode: device.mode.0,
+                }),
+            })
+        })
+        .collect()
+}
+
+fn resource_limits(limits: &KernelLimits) -> Vec<LimitPlan> {
+    let KernelLimits {
+        r#as,
+        core,
+        cpu,
+        data,
+        fsize,
+        locks,
+        memlock,
+        msgqueue,
+        nice,
+        nofile,
+        nproc,
+        rss,
+        rtprio,
+        rttime,
+        sigpending,
+        stack,
+    } = limits;
+    let all: [(&str, &Option<KernelLimit>); 16] = [
+        ("as", r#as),
+        ("core", core),
+        ("cpu", cpu),
+        ("data", data),
+        ("fsize", fsize),
+        ("locks", locks),
+        ("memlock", memlock),
+        ("msgqueue", msgqueue),
+        ("nice", nice),
+        ("nofile", nofile),
+        ("nproc", nproc),
+        ("rss", rss),
+        ("rtprio", rtprio),
+        ("rttime", rttime),
+        ("sigpending", sigpending),
+        ("stack", stack),
+    ];
+    all.into_iter()
+        .filter_map(|(name, limit)| {
+            let limit = limit.as_ref()?;
+            Some(LimitPlan {
+                name: name.to_owned(),
+                soft: limit.soft,
+                hard: limit.hard,
+            })
+        })
+        .collect()
+}

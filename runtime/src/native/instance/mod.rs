@@ -1,0 +1,425 @@
+//! Instances: containers made from a spec, started, changed, stopped and removed.
+//!
+//! The parts that decide are pure: `limits`, `nics`, `container`. `start`, `change` and `remove` do; `observe` reads.
+
+mod change;
+mod container;
+mod limits;
+mod live_mount;
+mod nics;
+mod observe;
+mod picks;
+mod remove;
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use manifests::action::{Action, Power, Verb};
+use manifests::desired::{DesiredSet, Resource};
+use manifests::id::Uid;
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::instance::{Instance, PowerState};
+
+use super::definition::{Definition, DefinitionError};
+use super::host::Host;
+use super::network::PortPlan;
+use super::networks::{self, NetworkPicks};
+use super::pools::{self, PoolPicks};
+use super::storage::{Initial, StorageDriver, VolumePlan};
+use super::{image_documents, shim};
+use crate::error::{Class, RuntimeError};
+use crate::runtime::{Context, Effected};
+
+pub(super) use self::change::write_file;
+pub(super) use self::observe::{observe, running};
+pub use self::picks::{InstancePicks, NicPicks};
+pub(super) use self::remove::trashed;
+pub(super) use self::start::network_plan;
+
+/// The class of a failure of the shim's client.
+fn shim_failed(doing: &str, error: shim::ShimError) -> RuntimeError {
+    RuntimeError::new(doing, Class::Retry, error)
+}
+
+fn io_failed<E: std::error::Error + Send + Sync + 'static>(
+    doing: &'static str,
+) -> impl Fn(E) -> RuntimeError {
+    move |error| RuntimeError::new(doing, Class::NeedsOperator, error)
+}
+
+/// A definition with its spec as an instance.
+fn spec(definition: &Definition<InstancePicks>) -> Result<&Instance, RuntimeError> {
+    match &definition.spec {
+        Spec::Instance(instance) => Ok(instance),
+        _ => Err(super::wrong_kind(&definition.address)),
+    }
+}
+
+/// The pool of an instance's root and its driver.
+fn pool_of(
+    host: &Host,
+    name: &str,
+) -> Result<(Definition<PoolPicks>, Box<dyn StorageDriver>), RuntimeError> {
+    let pool = host
+        .pool_named(name)
+        .map_err(io_failed("find the pool of"))?
+        .ok_or_else(|| {
+            RuntimeError::new(
+                "find the pool of",
+                Class::NeedsOperator,
+                format!("there is no storage pool {name}"),
+            )
+        })?;
+    let driver = pools::driver(host, &pool);
+    Ok((pool, driver))
+}
+
+/// The networks of an instance's NICs by name.
+fn networks_of(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+) -> Result<BTreeMap<String, Definition<NetworkPicks>>, RuntimeError> {
+    let mut found = BTreeMap::new();
+    for (_, nic) in nics::nics(instance) {
+        let Some(name) = &nic.network else { continue };
+        let network = host
+            .network_named(definition.address.project_name(), name)
+            .map_err(io_failed("find the network of"))?
+            .ok_or_else(|| {
+                RuntimeError::new(
+                    "find the network of",
+                    Class::NeedsOperator,
+                    format!("there is no network {name}"),
+                )
+            })?;
+        found.insert(name.clone(), network);
+    }
+    Ok(found)
+}
+
+/// The ports of all instances in a network.
+pub(super) fn ports(
+    host: &Host,
+    network: &Definition<NetworkPicks>,
+) -> Result<Vec<(Uid, String, PortPlan)>, RuntimeError> {
+    let mut all = Vec::new();
+    for definition in host.instances().map_err(io_failed("list the instances"))? {
+        let Spec::Instance(instance) = &definition.spec else {
+            continue;
+        };
+        for (device, nic) in nics::nics(instance) {
+            let joins = nic.network.as_deref() == Some(network.address.name.as_str())
+                && host
+                    .network_named(definition.address.project_name(), &network.address.name)
+                    .map_err(io_failed("find the network of"))?
+                    .is_some_and(|found| found.uid == network.uid);
+            if !joins {
+                continue;
+            }
+            let mark = own_mark(host, &definition);
+            let name = &definition.address.name;
+            if let Some(port) = nics::port(name, &mark, device, nic, &definition.picks) {
+                all.push((definition.uid, device.to_owned(), port));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The ports of one instance by device.
+pub(super) fn own_ports(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Vec<(String, PortPlan)> {
+    let Spec::Instance(instance) = &definition.spec else {
+        return Vec::new();
+    };
+    let mark = own_mark(host, definition);
+    nics::nics(instance)
+        .filter_map(|(device, nic)| {
+            let name = &definition.address.name;
+            let port = nics::port(name, &mark, device, nic, &definition.picks)?;
+            Some((device.to_owned(), port))
+        })
+        .collect()
+}
+
+/// The text that marks the links of an instance: kept when its owner changes, so it names nobody.
+fn own_mark(host: &Host, definition: &Definition<InstancePicks>) -> String {
+    format!("keel:{}:instance:{}", host.config.state_id, definition.uid)
+}
+
+/// Picks what an instance needs once: its ids, its hardware addresses, its reservations.
+fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), RuntimeError> {
+    let instance = spec(definition)?.clone();
+    let networks = networks_of(host, definition, &instance)?;
+    let _alone = host.picking();
+    definition.picks.id_base = if instance.security.privileged {
+        None
+    } else {
+        let owner = format!("{}/{}", host.config.state_id, definition.uid);
+        let wanted = &instance.security.idmap;
+        Some(
+            host.ranges
+                .claim(
+                    &owner,
+                    wanted.size,
+                    wanted.base.or(definition.picks.id_base),
+                )
+                .map_err(|error| RuntimeError::new("claim ids for", Class::NeedsOperator, error))?,
+        )
+    };
+    let others: Vec<_> = host
+        .instances()
+        .map_err(io_failed("list the instances"))?
+        .into_iter()
+        .filter(|other| other.uid != definition.uid)
+        .collect();
+    let macs: BTreeSet<_> = others
+        .iter()
+        .flat_map(|other| other.picks.nics.values())
+        .filter_map(NicPicks::hardware_address)
+        .collect();
+    let mut picked = BTreeMap::new();
+    for (device, nic) in nics::nics(&instance) {
+        let around = match nic.network.as_ref().and_then(|name| networks.get(name)) {
+            None => None,
+            Some(network) => {
+                let Spec::Network(written) = &network.spec else {
+                    continue;
+                };
+                let ports: Vec<PortPlan> = ports(host, network)?
+                    .into_iter()
+                    .filter(|(uid, of, _)| *uid != definition.uid || of != device)
+                    .map(|(_, _, port)| port)
+                    .collect();
+                let subnet = network.picks.ipv4(written);
+                let dhcp = subnet.filter(|_| written.ipv4.dhcp.enabled);
+                let ranges: Vec<_> = written
+                    .ipv4
+                    .dhcp
+                    .ranges
+                    .iter()
+                    .map(|r| (r.first, r.last))
+                    .collect();
+                Some(picks::Around {
+                    subnet,
+                    ranges: dhcp.map_or_else(Vec::new, |subnet| {
+                        super::network::addresses::ranges4(subnet, &ranges)
+                    }),
+                    taken: networks::taken(written, &ports),
+                })
+            }
+        };
+        let before = definition.picks.nics.get(device);
+        let nic = picks::nic(&definition.uid, device, nic, before, around.as_ref(), &macs);
+        picked.insert(device.to_owned(), nic);
+    }
+    definition.picks.nics = picked;
+    // Still alone: the next one to pick must see these.
+    host.write_instance(definition).map_err(io_failed("record"))
+}
+
+fn stored(error: DefinitionError) -> RuntimeError {
+    RuntimeError::new("record", Class::NeedsOperator, error)
+}
+
+/// Makes an instance and starts it unless its `state` is `Stopped`.
+fn create(
+    host: &Host,
+    action: &Action,
+    resource: &Resource,
+    desired: &DesiredSet,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    let Spec::Instance(instance) = &resource.spec else {
+        return Err(super::wrong_kind(&action.address));
+    };
+    let before = host
+        .definitions
+        .read::<InstancePicks>(Kind::Instance, &action.uid)
+        // A definition of something in the making that a power cut spoiled is made again.
+        .ok()
+        .flatten();
+    let finished = before.as_ref().is_some_and(|before| before.complete);
+    let mut picks = before.map(|before| before.picks).unwrap_or_default();
+    if !finished {
+        let image = image_documents::resolve(host, instance.image.as_ref(), desired, context)?;
+        picks.image = image.fingerprint;
+        let (_, root) = instance.root().ok_or_else(|| {
+            RuntimeError::new("make", Class::NeedsOperator, "it has no root disk")
+        })?;
+        picks.pool = root.pool.clone().unwrap_or_default();
+        picks.running = true;
+    }
+    let mut definition = Definition {
+        address: action.address.clone(),
+        mark: Some(action.mark.clone()),
+        uid: action.uid,
+        complete: finished,
+        spec: resource.spec.clone(),
+        remembered: super::remember(resource),
+        picks,
+    };
+    pick(host, &mut definition)?;
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    driver
+        .ensure_volume(&VolumePlan {
+            id: pools::root_volume(&definition.uid),
+            mark: own_mark(host, &definition),
+            image: Some(definition.picks.image.clone()),
+            size: instance
+                .root()
+                .and_then(|(_, root)| root.size.as_ref())
+                .map(|size| size.bytes()),
+            initial: Initial::default(),
+        })
+        .map_err(|error| {
+            let class = pools::class(&error);
+            RuntimeError::new("make the root of", class, error)
+        })?;
+    let wanted = instance.state.0;
+    if wanted == Some(PowerState::Stopped) {
+        definition.picks.running = false;
+    } else if running(host, &definition.uid)?.is_none() {
+        (context.progress)("starting");
+        start::start(host, &mut definition, context)?;
+    }
+    definition.complete = true;
+    host.write_instance(&definition).map_err(stored)?;
+    if wanted == Some(PowerState::Frozen)
+        && let Some(running) = running(host, &definition.uid)?
+    {
+        running
+            .freeze()
+            .map_err(|error| shim_failed("freeze", error))?;
+    }
+    Ok(Effected::Done)
+}
+
+/// Does one deed on an instance.
+pub(super) fn perform(
+    host: &Host,
+    action: &Action,
+    resource: Option<&Resource>,
+    desired: &DesiredSet,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    let before = || {
+        host.definitions
+            .read::<InstancePicks>(Kind::Instance, &action.uid)
+            .map_err(stored)
+    };
+    let named = |error: RuntimeError| error.of(&action.address);
+    match (&action.verb, resource) {
+        (Verb::Create, Some(resource)) => create(host, action, resource, desired, context),
+        (Verb::Update { changes }, Some(resource)) => match before().map_err(named)? {
+            Some(definition) => {
+                change::update(host, definition, action, resource, changes, context)
+            }
+            None => create(host, action, resource, desired, context),
+        },
+        (Verb::Rename { .. }, Some(resource)) => match before().map_err(named)? {
+            Some(mut definition) => {
+                definition.address = action.address.clone();
+                definition.remembered = super::remember(resource);
+                host.write_instance(&definition)
+                    .map_err(stored)
+                    .map_err(named)?;
+                change::network(host, &definition).map_err(named)?;
+                // The host name inside is set at the start.
+                Ok(match running(host, &definition.uid).map_err(named)? {
+                    Some(_) => Effected::NextStart,
+                    None => Effected::Done,
+                })
+            }
+            None => Ok(Effected::NotNeeded),
+        },
+        (Verb::Rebuild | Verb::Replace, Some(resource)) => {
+            if let Some(definition) = before().map_err(named)? {
+                remove::unmake(host, &definition, context).map_err(named)?;
+            }
+            create(host, action, resource, desired, context)
+        }
+        (Verb::Power { power }, _) => match before().map_err(named)? {
+            Some(definition) => power_to(host, definition, *power, context),
+            None => Ok(Effected::NotNeeded),
+        },
+        (Verb::Adopt | Verb::Forget, _) => match before().map_err(named)? {
+            Some(mut definition) => {
+                definition.mark = matches!(action.verb, Verb::Adopt).then(|| action.mark.clone());
+                if let Some(resource) = resource {
+                    definition.remembered = super::remember(resource);
+                }
+                host.write_instance(&definition).map_err(stored)?;
+                Ok(Effected::Done)
+            }
+            None => Ok(Effected::NotNeeded),
+        },
+        (Verb::Trash { at, .. }, _) => match before().map_err(named)? {
+            Some(definition) => remove::trash(host, &definition, *at, context),
+            None => Ok(Effected::NotNeeded),
+        },
+        (Verb::Restore, _) => remove::restore(host, &action.uid, &action.address, &action.mark),
+        (Verb::Delete, _) => match before().map_err(named)? {
+            Some(definition) => remove::delete(host, &definition, context),
+            None => remove::purge(host, &action.uid),
+        },
+        (verb, None) => Err(super::cannot(verb, &action.address)),
+    }
+    .map_err(named)
+}
+
+/// Switches an instance.
+fn power_to(
+    host: &Host,
+    mut definition: Definition<InstancePicks>,
+    power: Power,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    let now = running(host, &definition.uid)?;
+    let done = match (power, now) {
+        (Power::Start, Some(_)) => Effected::NotNeeded,
+        (Power::Start, None) => {
+            start::start(host, &mut definition, context)?;
+            Effected::Done
+        }
+        (Power::Stop | Power::Kill, None) => {
+            start::after_stop(host, &definition)?;
+            Effected::NotNeeded
+        }
+        (Power::Stop | Power::Kill, Some(now)) => {
+            start::stop(host, &definition, &now, power == Power::Kill, context)?;
+            Effected::Done
+        }
+        (Power::Restart, now) => {
+            if let Some(now) = now {
+                start::stop(host, &definition, &now, false, context)?;
+            }
+            start::start(host, &mut definition, context)?;
+            Effected::Done
+        }
+        (Power::Freeze, Some(now)) => {
+            now.freeze().map_err(|error| shim_failed("freeze", error))?;
+            Effected::Done
+        }
+        (Power::Unfreeze, Some(now)) => {
+            now.thaw().map_err(|error| shim_failed("unfreeze", error))?;
+            Effected::Done
+        }
+        (Power::Freeze | Power::Unfreeze, None) => {
+            return Err(RuntimeError::new(
+                "freeze",
+                Class::Conflict,
+                "it does not run",
+            ));
+        }
+    };
+    let runs = !matches!(power, Power::Stop | Power::Kill);
+    if definition.picks.running != runs || done == Effected::Done {
+        definition.picks.running = runs;
+        host.write_instance(&definition).map_err(stored)?;
+    }
+    Ok(done)
+}

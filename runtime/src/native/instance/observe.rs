@@ -1,0 +1,265 @@
+//! What an instance is: its definition, overlaid with what cgroups, links, mounts and files say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
+
+use manifests::devices::Device;
+use manifests::id::Uid;
+use manifests::kind::Spec;
+use manifests::kinds::instance::{Instance, PowerState};
+use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
+use manifests::path_io;
+use manifests::pointer::Pointer;
+use manifests::scalar::text::Text;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use serde_json::{Value, json};
+
+use super::picks::InstancePicks;
+use super::{change, limits, nics, shim_failed, start};
+use crate::error::RuntimeError;
+use crate::native::cgroup;
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::network::{GuestPlan, PortSeen};
+use crate::native::shim::{self, End, Found, Running};
+
+/// The running container of an instance, where it runs.
+pub(in crate::native) fn running(
+    host: &Host,
+    uid: &Uid,
+) -> Result<Option<Box<Running>>, RuntimeError> {
+    match shim::adopt(&host.run_folder(uid)).map_err(|error| shim_failed("look at", error))? {
+        Found::Running(running) => Ok(Some(running)),
+        Found::Ended(_) | Found::Lost(_) | Found::Absent => Ok(None),
+    }
+}
+
+/// The paths at which something is mounted in a running container.
+pub(super) fn mount_points(running: &Running) -> Result<BTreeSet<String>, RuntimeError> {
+    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let text = path_io::read_to_string(format!("/proc/{pid}/mountinfo"))
+        .map_err(super::io_failed("read the mounts of"))?;
+    Ok(text
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(|path| path.replace("\\040", " ").replace("\\134", "\\"))
+        .collect())
+}
+
+/// A larger file is not compared.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// The content of a file of a running container; none where there is no regular file of at most 1 MiB.
+///
+/// The path is resolved within the container's root, so its links cannot lead to the host; what is no regular file is
+/// not opened for reading, so a FIFO cannot hold us up.
+pub(super) fn file(running: &Running, path: &str) -> Option<Vec<u8>> {
+    let pid = running.init()?.as_raw_nonzero().get();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let handle = OFlags::PATH | OFlags::CLOEXEC;
+    let found = rustix::fs::openat2(&root, path, handle, Mode::empty(), resolve).ok()?;
+    let stat = rustix::fs::fstat(&found).ok()?;
+    let size = u64::try_from(stat.st_size).ok()?;
+    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() || size > FILE_BYTES {
+        return None;
+    }
+    let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(&root, path, read, Mode::empty(), resolve).ok()?;
+    let mut content = Vec::new();
+    std::fs::File::from(opened)
+        .take(FILE_BYTES + 1)
+        .read_to_end(&mut content)
+        .ok()?;
+    Some(content)
+}
+
+/// What the ports of an instance are, by device.
+pub(in crate::native) type Ports = BTreeMap<(Uid, String), PortSeen>;
+
+/// What an instance is.
+pub(in crate::native) fn observe(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    ports: &Ports,
+    out: &mut ObservedSet,
+) {
+    let Spec::Instance(meant) = &definition.spec else {
+        return;
+    };
+    let mut instance = meant.clone();
+    let mut unseen = Vec::new();
+    let found = match shim::adopt(&host.run_folder(&definition.uid)) {
+        Ok(found) => found,
+        Err(error) => {
+            out.unclear.push(Unclear {
+                address: definition.address.clone(),
+                why: crate::native::chain(&error),
+            });
+            return;
+        }
+    };
+    let mut status = json!({
+        "uid": definition.uid,
+        "image": definition.picks.image,
+        "restarts": definition.picks.generation.saturating_sub(1),
+        "restartPending": pending(definition),
+    });
+    let state = match &found {
+        Found::Running(running) => {
+            live(
+                host,
+                definition,
+                &mut instance,
+                running,
+                ports,
+                &mut unseen,
+                &mut status,
+            );
+            match running.frozen() {
+                Ok(true) => PowerState::Frozen,
+                _ => PowerState::Running,
+            }
+        }
+        Found::Ended(record) => {
+            let (code, signal) = match record.end {
+                End::Code(code) => (Some(code), None),
+                End::Signal(signal) => (None, Some(signal)),
+            };
+            let at = i64::try_from(record.at_ms)
+                .ok()
+                .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+            status["lastExit"] = json!({ "code": code, "signal": signal, "at": at });
+            PowerState::Stopped
+        }
+        Found::Lost(_) => {
+            status["lastExit"] = json!("unknown");
+            PowerState::Stopped
+        }
+        Found::Absent => PowerState::Stopped,
+    };
+    instance.state.0 = Some(state);
+    status["state"] = json!(state);
+    out.items.push(Item {
+        address: definition.address.clone(),
+        mark: definition.mark.clone(),
+        complete: definition.complete,
+        spec: Spec::Instance(instance),
+        unseen,
+        remembered: Some(definition.remembered),
+        holds: Holds {
+            bytes: 1,
+            snapshots: 0,
+        },
+        status,
+    });
+}
+
+/// Fields that were changed since the start and wait for the next one.
+fn pending(definition: &Definition<InstancePicks>) -> Vec<String> {
+    let Some(started) = &definition.picks.started_with else {
+        return Vec::new();
+    };
+    let Ok(started) = Spec::deserialize(definition.address.kind, started) else {
+        return Vec::new();
+    };
+    definition
+        .spec
+        .compare(&started)
+        .into_iter()
+        .filter(|change| change::waits_for_start(&change.path))
+        .map(|change| change.path.dotted())
+        .collect()
+}
+
+#[expect(clippy::too_many_arguments, reason = "one reading of one container")]
+fn live(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &mut Instance,
+    running: &Running,
+    ports: &Ports,
+    unseen: &mut Vec<Unseen>,
+    status: &mut Value,
+) {
+    let size = limits::HostSize {
+        memory: host.memory,
+    };
+    let cgroups = host.cgroups(&definition.uid);
+    let snapshot = cgroup::Snapshot::read(&cgroups, &host.cgroup);
+    let seen = cgroup::seen(&cgroups, &snapshot, &host.cgroup);
+    limits::overlay(&mut instance.limits, &BTreeMap::new(), &seen, size, unseen);
+    let init = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+    status["pid"] = json!(init);
+    status["cgroup"] = json!(cgroups.home());
+    if let Ok(pid) = u32::try_from(init)
+        && let cgroup::Seen::Known(priority) = cgroup::oom::seen_oom_priority(pid)
+        && instance.limits.memory_oom_priority != 0
+    {
+        instance.limits.memory_oom_priority = priority;
+    }
+    match mount_points(running) {
+        Ok(mounted) => {
+            let gone: Vec<String> = start::mount_devices(instance)
+                .filter(|(name, path)| {
+                    let optional = instance
+                        .devices
+                        .get(*name)
+                        .and_then(Device::as_disk)
+                        .is_some_and(|disk| !disk.required);
+                    !mounted.contains(*path) && !optional
+                })
+                .map(|(name, _)| name.to_owned())
+                .collect();
+            for name in gone {
+                instance.devices.remove(&name);
+            }
+        }
+        Err(error) => unseen.push(Unseen {
+            path: Pointer::new("/spec/devices"),
+            why: crate::native::chain(&error),
+        }),
+    }
+    let wanted: BTreeMap<String, GuestPlan> = start::plugs(host, definition)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|plug| (plug.port.host_interface, plug.guest))
+        .collect();
+    let devices: Vec<String> = nics::nics(instance)
+        .map(|(name, _)| name.to_owned())
+        .collect();
+    let mut addresses = Vec::new();
+    for device in devices {
+        let Some(picked) = definition.picks.nics.get(&device) else {
+            continue;
+        };
+        let Some(seen) = ports.get(&(definition.uid, device.clone())) else {
+            instance.devices.remove(&device);
+            continue;
+        };
+        if let Some(guest) = &seen.guest {
+            addresses.extend(guest.addresses.iter().map(|net| net.addr().to_string()));
+        }
+        let none = GuestPlan::default();
+        let plan = wanted.get(&picked.host_interface).unwrap_or(&none);
+        let there = match instance.devices.get_mut(&device) {
+            Some(Device::Nic(nic)) => nics::overlay(nic, &device, picked, plan, seen),
+            _ => continue,
+        };
+        if there.is_none() {
+            instance.devices.remove(&device);
+        }
+    }
+    status["addresses"] = json!(addresses);
+    if let Some(files) = &mut instance.files.0 {
+        for (path, written) in files.iter_mut().filter(|(_, written)| written.enforce) {
+            let content = written.content.as_plain().unwrap_or_default().as_bytes();
+            let there = file(running, path);
+            if there.as_deref() != Some(content) {
+                let text = there.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+                written.content = Text::Plain(text.unwrap_or_default());
+            }
+        }
+    }
+}

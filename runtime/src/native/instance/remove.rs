@@ -1,0 +1,228 @@
+//! Removing an instance: to the trash, from the trash, for good.
+
+use manifests::id::{Address, Mark, Uid};
+use manifests::kind::Kind;
+use manifests::observed::{Holds, Trashed};
+
+use super::picks::InstancePicks;
+use super::{io_failed, networks_of, pool_of, running, spec, start, stored};
+use crate::error::{Class, RuntimeError};
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::pools::{self, PoolPicks, root_volume};
+use crate::native::shim;
+use crate::native::storage::{StorageDriver, StorageError, TrashEntry};
+use crate::runtime::{Context, Effected};
+
+fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
+    move |error| {
+        let class = pools::class(&error);
+        RuntimeError::new(doing, class, error)
+    }
+}
+
+/// Ends whatever runs and takes down what it ran in.
+fn end(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    orderly: bool,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    match running(host, &definition.uid)? {
+        Some(now) => start::stop(host, definition, &now, !orderly, context)?,
+        None => start::after_stop(host, definition)?,
+    }
+    let run_dir = host.run_folder(&definition.uid);
+    if run_dir.exists() {
+        shim::state::remove(&run_dir).map_err(io_failed("remove the run folder of"))?;
+        crate::sys::remove_tree::remove_tree(&run_dir)
+            .map_err(|error| RuntimeError::new("remove the run folder of", Class::Retry, error))?;
+    }
+    Ok(())
+}
+
+/// Takes away what others know of an instance: its reservations and rules, its ids.
+fn forget(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
+    let networks = networks_of(host, definition, spec(definition)?);
+    host.remove_instance(&definition.uid)
+        .map_err(io_failed("forget"))?;
+    let owner = format!("{}/{}", host.config.state_id, definition.uid);
+    host.ranges
+        .release(&owner)
+        .map_err(io_failed("give back the ids of"))?;
+    // A network that is gone already holds nothing of it.
+    for network in networks.unwrap_or_default().values() {
+        host.ensure_network(network)?;
+    }
+    Ok(())
+}
+
+/// Stops an instance and removes its root; its definition stays. For making it anew under the same identity.
+pub(super) fn unmake(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    end(host, definition, true, context)?;
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let mut unmade = definition.clone();
+    unmade.complete = false;
+    host.write_instance(&unmade).map_err(stored)?;
+    driver
+        .remove_volume(&root_volume(&definition.uid))
+        .map_err(disk_failed("remove the root of"))?;
+    Ok(())
+}
+
+/// Deletes an instance for good. The root is only ever removed by a walk that crosses no mount.
+pub(super) fn delete(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    end(host, definition, false, context)?;
+    if let Some(pool) = host
+        .pool_named(&definition.picks.pool)
+        .map_err(io_failed("find the pool of"))?
+    {
+        pools::driver(host, &pool)
+            .remove_volume(&root_volume(&definition.uid))
+            .map_err(disk_failed("remove the root of"))?;
+    }
+    forget(host, definition)?;
+    Ok(Effected::Done)
+}
+
+/// Stops an instance and moves it to the trash of its pool.
+pub(super) fn trash(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    at: jiff::Timestamp,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    end(host, definition, true, context)?;
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let mark = definition
+        .mark
+        .clone()
+        .map(|mark| mark.to_string())
+        .unwrap_or_default();
+    driver
+        .trash(&TrashEntry {
+            format_version: 1,
+            uid: definition.uid.to_string(),
+            volume: root_volume(&definition.uid),
+            mark,
+            deleted_at: at.to_string(),
+            definition: definition
+                .to_json()
+                .map_err(|error| RuntimeError::new("record", Class::Bug, error))?,
+        })
+        .map_err(disk_failed("move to the trash"))?;
+    forget(host, definition)?;
+    Ok(Effected::Done)
+}
+
+/// Every pool with its driver.
+fn all_pools(
+    host: &Host,
+) -> Result<Vec<(Definition<PoolPicks>, Box<dyn StorageDriver>)>, RuntimeError> {
+    let (pools, _) = host
+        .definitions
+        .all::<PoolPicks>(Kind::StoragePool)
+        .map_err(io_failed("list the pools"))?;
+    Ok(pools
+        .into_iter()
+        .map(|pool| {
+            let driver = pools::driver(host, &pool);
+            (pool, driver)
+        })
+        .collect())
+}
+
+/// Takes an instance out of the trash under its identity, stopped, with a new owner where one is given.
+pub(super) fn restore(
+    host: &Host,
+    uid: &Uid,
+    address: &Address,
+    mark: &Mark,
+) -> Result<Effected, RuntimeError> {
+    for (_, driver) in all_pools(host)? {
+        let entries = driver
+            .trashed()
+            .map_err(disk_failed("read the trash for"))?;
+        let Some(entry) = entries
+            .into_iter()
+            .find(|entry| entry.uid == uid.to_string())
+        else {
+            continue;
+        };
+        let mut definition =
+            Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition)
+                .map_err(stored)?;
+        driver
+            .untrash(&entry.uid)
+            .map_err(disk_failed("take out of the trash"))?;
+        definition.address = address.clone();
+        definition.mark = Some(mark.clone());
+        definition.picks.running = false;
+        super::pick(host, &mut definition)?;
+        host.write_instance(&definition).map_err(stored)?;
+        return Ok(Effected::Done);
+    }
+    match host
+        .definitions
+        .read::<InstancePicks>(Kind::Instance, uid)
+        .map_err(stored)?
+    {
+        Some(_) => Ok(Effected::NotNeeded),
+        None => Err(RuntimeError::new(
+            "restore",
+            Class::NeedsOperator,
+            "it is not in the trash",
+        )),
+    }
+}
+
+/// Removes an instance from the trash for good; what is not there is fine.
+pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
+    for (_, driver) in all_pools(host)? {
+        driver
+            .purge(&uid.to_string())
+            .map_err(disk_failed("empty the trash of"))?;
+    }
+    let owner = format!("{}/{}", host.config.state_id, uid);
+    host.ranges
+        .release(&owner)
+        .map_err(io_failed("give back the ids of"))?;
+    Ok(Effected::Done)
+}
+
+/// For how long something stays in the trash.
+const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
+/// What lies in the trash of all pools that can be reached.
+pub(in crate::native) fn trashed(host: &Host) -> Result<Vec<Trashed>, RuntimeError> {
+    let mut all = Vec::new();
+    for (_, driver) in all_pools(host)? {
+        for entry in driver.trashed().unwrap_or_default() {
+            let definition =
+                Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition);
+            let (Ok(definition), Ok(mark), Ok(deleted_at)) = (
+                definition,
+                entry.mark.parse::<Mark>(),
+                entry.deleted_at.parse::<jiff::Timestamp>(),
+            ) else {
+                continue;
+            };
+            all.push(Trashed {
+                address: definition.address,
+                mark,
+                deleted_at,
+                expires_at: deleted_at + KEPT,
+                holds: Holds::default(),
+            });
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,526 @@
+//! Starting and stopping a container.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+
+use manifests::devices::Device;
+use manifests::kind::Spec;
+use manifests::kinds::instance::Instance;
+use manifests::path_io::{self, AtPath as _};
+use rustix::fs::FileType;
+
+use super::picks::InstancePicks;
+use super::{io_failed, limits, networks_of, nics, own_mark, pool_of, ports, shim_failed, spec};
+use crate::error::{Class, RuntimeError};
+use crate::native::cgroup::{
+    self, CgroupError, Delegation, DeviceAccess, DeviceRule, DeviceRules, LimitError, Patience,
+};
+use crate::native::container::plan::{CgroupPlan, Delegation as Bounds, FilePlan, RootPlan};
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::network::port;
+use crate::native::network::{NetworkPlan, PortPlan};
+use crate::native::networks;
+use crate::native::pools::root_volume;
+use crate::native::shim::{self, Running};
+use crate::native::storage::Placed;
+use crate::runtime::Context;
+use crate::sys::netlink::{Connection, Namespace};
+
+/// Numbers of the device nodes that an instance's unix devices show.
+pub(super) fn nodes(instance: &Instance) -> Result<BTreeMap<String, (u32, u32)>, RuntimeError> {
+    let mut nodes = BTreeMap::new();
+    for (name, device, block) in super::container::unix_devices(instance) {
+        let Some(path) = device.source.as_ref().or(device.path.as_ref()) else {
+            continue;
+        };
+        let wanted = if block {
+            FileType::BlockDevice
+        } else {
+            FileType::CharacterDevice
+        };
+        match rustix::fs::stat(path.as_path()) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == wanted => {
+                let (major, minor) = (
+                    rustix::fs::major(stat.st_rdev),
+                    rustix::fs::minor(stat.st_rdev),
+                );
+                nodes.insert(path.as_str().to_owned(), (major, minor));
+            }
+            _ if !device.required => {}
+            _ => {
+                return Err(RuntimeError::new(
+                    format!("find the device {name} of"),
+                    Class::NeedsOperator,
+                    format!("{path} is no such device node of this host"),
+                ));
+            }
+        }
+    }
+    Ok(nodes)
+}
+
+/// What device nodes an instance may use.
+pub(super) fn device_access(
+    instance: &Instance,
+    nodes: &BTreeMap<String, (u32, u32)>,
+) -> Result<DeviceAccess, RuntimeError> {
+    use manifests::instance::security::DeviceAccess as Written;
+    let mut rules = match &instance.security.device_access {
+        Written::All => return Ok(DeviceAccess::All),
+        Written::Default => DeviceRules::defaults(),
+        Written::List(written) => {
+            let mut rules = DeviceRules::defaults();
+            for rule in written {
+                let rule: DeviceRule = rule.parse().map_err(|error| {
+                    RuntimeError::new(
+                        "understand the device rules of",
+                        Class::NeedsOperator,
+                        error,
+                    )
+                })?;
+                rules.add(rule);
+            }
+            rules
+        }
+    };
+    for (_, device, block) in super::container::unix_devices(instance) {
+        let source = device.source.as_ref().or(device.path.as_ref());
+        if let Some((major, minor)) = source.and_then(|path| nodes.get(path.as_str())) {
+            let kind = if block { 'b' } else { 'c' };
+            if let Ok(rule) = format!("{kind} {major}:{minor} rwm").parse() {
+                rules.add(rule);
+            }
+        }
+    }
+    Ok(DeviceAccess::Rules(rules))
+}
+
+fn limit_failed(error: LimitError) -> RuntimeError {
+    let class = match error {
+        LimitError::Refused { .. } => Class::Refused,
+        LimitError::Unsupported { .. } => Class::Unsupported,
+        LimitError::Write { .. } => Class::Retry,
+    };
+    RuntimeError::new("limit", class, error)
+}
+
+fn cgroup_failed(error: CgroupError) -> RuntimeError {
+    RuntimeError::new("set up the cgroups of", Class::Retry, error)
+}
+
+/// Brings the limits of a running or starting instance to its spec. All that can be set is; the first refusal is told.
+pub(super) fn set_limits(
+    host: &Host,
+    uid: &manifests::id::Uid,
+    instance: &Instance,
+) -> Result<(), RuntimeError> {
+    let cgroups = host.cgroups(uid);
+    let mut around = host.cgroup.clone();
+    around.load = cgroup::cpuset::load(
+        &host.hierarchies,
+        &host.config.state_id,
+        &uid.to_string(),
+        &host.cgroup,
+    )
+    .map_err(cgroup_failed)?;
+    let size = limits::HostSize {
+        memory: host.memory,
+    };
+    let wanted = limits::wanted(&instance.limits, &BTreeMap::new(), size);
+    match cgroup::set(&wanted, &cgroups, &around).into_iter().next() {
+        Some(error) => Err(limit_failed(error)),
+        None => Ok(()),
+    }
+}
+
+/// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf` of a start.
+fn own_files(
+    name: &str,
+    instance: &Instance,
+    networks: &BTreeMap<String, Definition<networks::NetworkPicks>>,
+    picks: &InstancePicks,
+) -> Vec<FilePlan> {
+    let first = nics::nics(instance).next();
+    let network = first
+        .and_then(|(_, nic)| networks.get(nic.network.as_ref()?))
+        .and_then(|network| match &network.spec {
+            Spec::Network(written) => Some((written.as_ref(), &network.picks)),
+            _ => None,
+        });
+    let domain = network
+        .map(|(written, _)| written.dns.domain.as_str())
+        .unwrap_or_default();
+    let full = if domain.is_empty() {
+        String::new()
+    } else {
+        format!("{name}.{domain} ")
+    };
+    let own = first
+        .and_then(|(device, _)| picks.nics.get(device)?.ipv4)
+        .map(|address| format!("{address} {full}{name}\n"))
+        .unwrap_or_else(|| format!("127.0.1.1 {full}{name}\n"));
+    let hosts = format!(
+        "127.0.0.1 localhost\n{own}::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+    );
+    let file = |target: &str, content: String, only_if_absent| FilePlan {
+        target: target.to_owned(),
+        content: content.into_bytes(),
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        create_parents: true,
+        only_if_absent,
+    };
+    let mut files = vec![
+        file("/etc/hostname", format!("{name}\n"), false),
+        file("/etc/hosts", hosts, true),
+    ];
+    if let Some((written, picks)) = network
+        && let Some(server) = picks.ipv4(written)
+    {
+        let mut search = vec![written.dns.domain.clone()];
+        search.extend(written.dns.search.iter().cloned());
+        let text = format!(
+            "nameserver {}\nsearch {}\n",
+            server.addr(),
+            search.join(" ")
+        );
+        // A resolver of the guest's own (systemd-resolved) leaves a link there: it knows better.
+        files.push(file("/etc/resolv.conf", text, true));
+    }
+    files
+}
+
+/// The plan of a network with all its ports.
+pub(in crate::native) fn network_plan(
+    host: &Host,
+    network: &Definition<networks::NetworkPicks>,
+) -> Result<NetworkPlan, RuntimeError> {
+    let Spec::Network(written) = &network.spec else {
+        return Err(crate::native::wrong_kind(&network.address));
+    };
+    let ports = ports(host, network)?
+        .into_iter()
+        .map(|(_, _, port)| port)
+        .collect();
+    let mark = crate::native::network_mark(host, &network.uid);
+    Ok(networks::plan(written, &network.picks, mark, ports))
+}
+
+/// One NIC as it is plugged.
+pub(super) struct Plug {
+    /// The network's plan; none for one that joins no network.
+    pub network: Option<NetworkPlan>,
+    /// The port.
+    pub port: PortPlan,
+    /// What is set at the guest's end.
+    pub guest: crate::native::network::GuestPlan,
+}
+
+/// The NICs of an instance as they are plugged.
+pub(super) fn plugs(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<Vec<Plug>, RuntimeError> {
+    let instance = spec(definition)?;
+    let networks = networks_of(host, definition, instance)?;
+    let mark = own_mark(host, definition);
+    let mut plans: BTreeMap<&String, NetworkPlan> = BTreeMap::new();
+    for (name, network) in &networks {
+        plans.insert(name, network_plan(host, network)?);
+    }
+    let mut plugs = Vec::new();
+    for (device, nic) in nics::nics(instance) {
+        let name = &definition.address.name;
+        let Some(port) = nics::port(name, &mark, device, nic, &definition.picks) else {
+            continue;
+        };
+        let network = nic.network.as_ref().and_then(|name| networks.get(name));
+        let (ipv4, ipv6) = match network.map(|network| (&network.spec, &network.picks)) {
+            Some((Spec::Network(written), picks)) => (picks.ipv4(written), picks.ipv6(written)),
+            _ => (None, None),
+        };
+        plugs.push(Plug {
+            network: nic
+                .network
+                .as_ref()
+                .and_then(|name| plans.get(name).cloned()),
+            port,
+            guest: nics::guest(nic, ipv4, ipv6),
+        });
+    }
+    Ok(plugs)
+}
+
+/// Puts one NIC into a running guest.
+pub(super) fn plug(host: &Host, plug: &Plug, guest: &Namespace) -> Result<(), RuntimeError> {
+    let failed = |error| RuntimeError::new("plug the network interface of", Class::Retry, error);
+    match &plug.network {
+        Some(network) => {
+            host.network
+                .attach(network, &plug.port, guest)
+                .map_err(failed)?;
+        }
+        None => {
+            let mut connection = Connection::open().map_err(|error| {
+                RuntimeError::new("reach the kernel's links", Class::Retry, error)
+            })?;
+            port::attach(&mut connection, &plug.port, None, None, guest).map_err(failed)?;
+        }
+    }
+    port::configure_guest(guest, &plug.port.guest_interface, &plug.guest).map_err(failed)
+}
+
+/// Starts a container and records with what it was started.
+pub(super) fn start(
+    host: &Host,
+    definition: &mut Definition<InstancePicks>,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let instance = spec(definition)?.clone();
+    let image = host
+        .images
+        .get(&definition.picks.image)
+        .map_err(io_failed("read the image of"))?
+        .ok_or_else(|| {
+            RuntimeError::new(
+                "find the image of",
+                Class::NeedsOperator,
+                "its image is gone from the store",
+            )
+        })?;
+    let rootfs = host
+        .images
+        .rootfs(&definition.picks.image)
+        .map_err(io_failed("find the image of"))?;
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let placed = driver
+        .place(&root_volume(&definition.uid))
+        .map_err(|error| RuntimeError::new("mount the root of", Class::Retry, error))?;
+    let Placed::Root { folder, .. } = placed else {
+        return Err(RuntimeError::new(
+            "mount the root of",
+            Class::Bug,
+            "the volume is no root",
+        ));
+    };
+    let cgroups = host.cgroups(&definition.uid);
+    cgroups.ensure().map_err(cgroup_failed)?;
+    set_limits(host, &definition.uid, &instance)?;
+    let nodes = nodes(&instance)?;
+    cgroups
+        .set_devices(&device_access(&instance, &nodes)?)
+        .map_err(cgroup_failed)?;
+    let run_dir = host.run_folder(&definition.uid);
+    path_io::create_dir_all(&run_dir).map_err(io_failed("make the run folder of"))?;
+    rustix::fs::chmod(&run_dir, rustix::fs::Mode::from_raw_mode(0o700))
+        .at("close", &run_dir)
+        .map_err(io_failed("make the run folder of"))?;
+    let networks = networks_of(host, definition, &instance)?;
+    let ids = definition
+        .picks
+        .id_base
+        .map(|base| (base, instance.security.idmap.size));
+    definition.picks.generation += 1;
+    definition.picks.started_with = Some(definition.spec.to_value());
+    definition.picks.running = true;
+    let bounds = Delegation::default();
+    let payload = cgroups.payload();
+    let plan = super::container::plan(
+        &instance,
+        super::container::Surroundings {
+            name: &definition.address.name,
+            uid: definition.uid.to_string(),
+            generation: definition.picks.generation,
+            run_dir,
+            root: RootPlan::Overlay {
+                layers: vec![rootfs],
+                writable: folder,
+            },
+            ids,
+            cgroups: CgroupPlan {
+                joins: cgroups
+                    .payload_folders()
+                    .into_iter()
+                    .filter(|folder| Some(folder) != payload.as_ref())
+                    .collect(),
+                payload,
+                monitors: cgroups.monitor_folders(),
+                delegate: Some(Bounds {
+                    descendants: bounds.descendants,
+                    depth: bounds.depth,
+                }),
+            },
+            image: &image.properties,
+            own_files: own_files(
+                &definition.address.name,
+                &instance,
+                &networks,
+                &definition.picks,
+            ),
+            nodes: &nodes,
+        },
+    );
+    host.write_instance(definition).map_err(super::stored)?;
+    let plugs = plugs(host, definition)?;
+    // Rules and reservations are made while the kernel makes the namespaces.
+    let started = std::thread::scope(|scope| {
+        let mut prepared = (!networks.is_empty()).then(|| {
+            scope.spawn(|| {
+                networks
+                    .values()
+                    .try_for_each(|network| host.ensure_network(network))
+            })
+        });
+        crate::native::container::start(&plan, &host.config.shim, &mut |init| {
+            if let Some(prepared) = prepared.take() {
+                prepared
+                    .join()
+                    .map_err(|_| "the thread that sets up the network panicked")??;
+            }
+            if plugs.is_empty() {
+                return Ok(());
+            }
+            let pid = u32::try_from(init.as_raw_nonzero().get())?;
+            let guest = Namespace::of_process(pid)?;
+            for one in &plugs {
+                plug(host, one, &guest)?;
+            }
+            Ok(())
+        })
+    });
+    let started = started.map_err(|error| {
+        // What was begun is taken down; the definition stays and says what was meant.
+        let _ = after_stop(host, definition);
+        RuntimeError::new("start", Class::Retry, error)
+    })?;
+    for warning in started.warnings {
+        (context.progress)(&warning);
+    }
+    if instance.limits.memory_oom_priority != 0 {
+        let init = u32::try_from(started.init.as_raw_nonzero().get()).unwrap_or(0);
+        cgroup::oom::set_oom_priority(&cgroups, init, instance.limits.memory_oom_priority)
+            .map_err(limit_failed)?;
+    }
+    Ok(())
+}
+
+/// Stops a running container in an orderly way, or at once, and takes down what it ran in.
+pub(super) fn stop(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    running: &Running,
+    at_once: bool,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    if at_once {
+        running
+            .kill(context.timeout)
+            .map_err(|error| shim_failed("kill", error))?;
+    } else {
+        let signal = stop_signal(host, definition, running);
+        let instance = spec(definition)?;
+        let patience =
+            std::time::Duration::from_secs(instance.boot.host_shutdown_timeout.seconds());
+        running
+            .stop(signal, patience.min(context.timeout))
+            .map_err(|error| shim_failed("stop", error))?;
+    }
+    after_stop(host, definition)
+}
+
+/// The signal by which the first process of a container ends in an orderly way.
+fn stop_signal(host: &Host, definition: &Definition<InstancePicks>, running: &Running) -> i32 {
+    let from_image = host
+        .images
+        .get(&definition.picks.image)
+        .ok()
+        .flatten()
+        .and_then(|image| signal_number(image.properties.stop_signal.as_deref()?));
+    from_image.unwrap_or_else(|| {
+        let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let program = rustix::fs::readlink(format!("/proc/{pid}/exe"), Vec::new())
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        shim::stop_signal(&program)
+    })
+}
+
+/// `SIGTERM`, `TERM`, `15`, `SIGRTMIN+3`.
+fn signal_number(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    if let Some(offset) = name.strip_prefix("RTMIN+") {
+        return offset.parse::<i32>().ok().map(|offset| 34 + offset);
+    }
+    Some(match name {
+        "HUP" => 1,
+        "INT" => 2,
+        "QUIT" => 3,
+        "KILL" => 9,
+        "USR1" => 10,
+        "USR2" => 12,
+        "TERM" => 15,
+        "WINCH" => 28,
+        "PWR" => 30,
+        "RTMIN" => 34,
+        _ => return None,
+    })
+}
+
+/// Takes down what a container ran in: its cgroups, what is left of its links, the mount of its root.
+pub(super) fn after_stop(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    let mark = own_mark(host, definition);
+    for nic in definition.picks.nics.values() {
+        host.network
+            .detach(&nic.host_interface, &mark)
+            .map_err(|error| RuntimeError::new("unplug", Class::Retry, error))?;
+    }
+    let cgroups = host.cgroups(&definition.uid);
+    if cgroups.exist() {
+        let patience = Patience::new(std::time::Duration::from_secs(10));
+        cgroups.kill(patience).map_err(cgroup_failed)?;
+        cgroups.remove(patience).map_err(cgroup_failed)?;
+    }
+    if let Ok((_, driver)) = pool_of(host, &definition.picks.pool) {
+        match driver.release(&root_volume(&definition.uid)) {
+            Ok(_) | Err(crate::native::storage::StorageError::NoVolume(_)) => {}
+            Err(error) => {
+                return Err(RuntimeError::new(
+                    "unmount the root of",
+                    Class::Retry,
+                    error,
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The devices of an instance that are mounts, by the path at which they are.
+pub(super) fn mount_devices(instance: &Instance) -> impl Iterator<Item = (&str, &str)> {
+    instance
+        .devices
+        .iter()
+        .filter_map(|(name, device)| match device {
+            Device::Disk(disk) if !disk.is_root() => {
+                super::container::mount_of(disk)?;
+                Some((name.as_str(), disk.path.as_ref()?.as_str()))
+            }
+            _ => None,
+        })
+}
+
+/// A namespace of a running container.
+pub(super) fn namespace(running: &Running) -> Result<Namespace, RuntimeError> {
+    let _held = running.pidfd().as_fd();
+    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+    Namespace::of_process(u32::try_from(pid).unwrap_or(0))
+        .map_err(|error| RuntimeError::new("reach the network of", Class::Retry, error))
+}

@@ -1,0 +1,210 @@
+//! Work with one instance of this host: exec, console, logs, usage, files.
+
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
+
+use manifests::id::Address;
+use manifests::path_io::AtPath as _;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::container::exec::{StreamsPlan, exec};
+use super::container::plan::ProgramPlan;
+use super::container::relay::{relay, size};
+use super::definition::Definition;
+use super::instance::{InstancePicks, running, write_file};
+use super::shim::Running;
+use super::{NativeRuntime, chain};
+use crate::error::{Class, RuntimeError};
+use crate::runtime::{ExecRequest, ExitStatus, FileInside, Operate, Usage};
+
+impl NativeRuntime {
+    fn definition(&self, address: &Address) -> Result<Definition<InstancePicks>, RuntimeError> {
+        self.host
+            .instances()
+            .map_err(|error| RuntimeError::new("find", Class::Retry, error).of(address))?
+            .into_iter()
+            .find(|one| one.address == *address)
+            .ok_or_else(|| {
+                RuntimeError::new("find", Class::NeedsOperator, "there is no such instance")
+                    .of(address)
+            })
+    }
+
+    fn running(&self, address: &Address) -> Result<Box<Running>, RuntimeError> {
+        let definition = self.definition(address)?;
+        running(&self.host, &definition.uid)?.ok_or_else(|| {
+            RuntimeError::new("reach", Class::Conflict, "it does not run").of(address)
+        })
+    }
+}
+
+/// The environment of a program that a person runs.
+fn environment(request: &ExecRequest) -> Vec<(String, String)> {
+    let mut all = vec![
+        (
+            "PATH".to_owned(),
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ),
+        (
+            "HOME".to_owned(),
+            if request.uid == 0 { "/root" } else { "/" }.to_owned(),
+        ),
+        ("LANG".to_owned(), "C.UTF-8".to_owned()),
+        ("container".to_owned(), "lxc".to_owned()),
+    ];
+    if request.terminal {
+        all.push(("TERM".to_owned(), "xterm-256color".to_owned()));
+    }
+    for (name, value) in &request.environment {
+        all.retain(|(known, _)| known != name);
+        all.push((name.clone(), value.clone()));
+    }
+    all
+}
+
+impl Operate for NativeRuntime {
+    fn exec(
+        &self,
+        instance: &Address,
+        request: &ExecRequest,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> Result<ExitStatus, RuntimeError> {
+        let now = self.running(instance)?;
+        let program = ProgramPlan {
+            arguments: request.command.clone(),
+            environment: environment(request),
+            directory: request.directory.clone().unwrap_or_else(|| "/".to_owned()),
+            uid: request.uid,
+            gid: request.gid,
+            groups: Vec::new(),
+        };
+        let (rows, columns) = size(streams[0]).unwrap_or((24, 80));
+        let plan = match request.terminal {
+            true => StreamsPlan::Terminal { rows, columns },
+            false => StreamsPlan::Pipes,
+        };
+        let failed =
+            |error| RuntimeError::new("run a command in", Class::Retry, error).of(instance);
+        let mut session = exec(&now, &self.host.config.shim, &program, plan).map_err(failed)?;
+        let status = relay(&mut session, streams[0], streams[1], streams[2]).map_err(failed)?;
+        Ok(match u8::try_from(status) {
+            Ok(code) => ExitStatus::Code(code),
+            Err(_) => ExitStatus::Signal(u8::try_from(status - 256).unwrap_or(0)),
+        })
+    }
+
+    fn console(
+        &self,
+        instance: &Address,
+        streams: [BorrowedFd<'_>; 2],
+    ) -> Result<(), RuntimeError> {
+        let now = self.running(instance)?;
+        let console = now.attach_console().map_err(|error| {
+            RuntimeError::new("attach to the console of", Class::Retry, error).of(instance)
+        })?;
+        console.relay(streams[0], streams[1]).map_err(|error| {
+            RuntimeError::new("talk to the console of", Class::Retry, error).of(instance)
+        })?;
+        Ok(())
+    }
+
+    fn console_log(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError> {
+        let definition = self.definition(instance)?;
+        let folder = self.host.run_folder(&definition.uid);
+        let failed = |error| RuntimeError::new("read the log of", Class::Retry, error).of(instance);
+        let mut log = Vec::new();
+        for name in [crate::shim::ring::OLDER, crate::shim::ring::FILE] {
+            let path = folder.join(name);
+            let mut file = match std::fs::File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).at("open", &path).map_err(failed),
+            };
+            let length = file.metadata().map(|metadata| metadata.size()).unwrap_or(0);
+            let skip = length.saturating_sub(limit as u64);
+            file.seek(SeekFrom::Start(skip))
+                .at("read", &path)
+                .map_err(failed)?;
+            file.take(limit as u64)
+                .read_to_end(&mut log)
+                .at("read", &path)
+                .map_err(failed)?;
+        }
+        let skip = log.len().saturating_sub(limit);
+        log.drain(..skip);
+        Ok(log)
+    }
+
+    fn usage(&self, instance: &Address) -> Result<Usage, RuntimeError> {
+        let definition = self.definition(instance)?;
+        self.running(instance)?;
+        let usage = self.host.cgroups(&definition.uid).usage();
+        Ok(Usage {
+            memory: usage.memory,
+            cpu_microseconds: usage.cpu_nanoseconds.map(|nanoseconds| nanoseconds / 1000),
+            processes: usage.processes,
+        })
+    }
+
+    fn read_file(&self, instance: &Address, path: &str) -> Result<FileInside, RuntimeError> {
+        let now = self.running(instance)?;
+        let doing = format!("read {path} in");
+        let failed = |error: std::io::Error| {
+            RuntimeError::new(doing.clone(), Class::NeedsOperator, error).of(instance)
+        };
+        let pid = now.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let root = rustix::fs::open(
+            format!("/proc/{pid}/root"),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map_err(|error| failed(error.into()))?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let open = |flags| {
+            rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        };
+        let found = open(OFlags::PATH).map_err(|error| failed(error.into()))?;
+        let stat = rustix::fs::fstat(&found).map_err(|error| failed(error.into()))?;
+        // A FIFO or a device would hold us up or be read for its effects.
+        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Err(failed(std::io::Error::other("it is no regular file")));
+        }
+        let file = open(OFlags::RDONLY | OFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
+        let mut content = Vec::new();
+        std::fs::File::from(file)
+            .read_to_end(&mut content)
+            .map_err(failed)?;
+        let base = now.state().root_id;
+        Ok(FileInside {
+            content,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid.saturating_sub(base),
+            gid: stat.st_gid.saturating_sub(base),
+        })
+    }
+
+    fn write_file(
+        &self,
+        instance: &Address,
+        path: &str,
+        file: &FileInside,
+        create_folders: bool,
+    ) -> Result<(), RuntimeError> {
+        let now = self.running(instance)?;
+        let owner = (file.uid, file.gid);
+        write_file(
+            &self.host,
+            &now,
+            path,
+            &file.content,
+            file.mode,
+            owner,
+            create_folders,
+        )
+        .map_err(|error| {
+            tracing::debug!(why = chain(&error), "write a file");
+            error.of(instance)
+        })
+    }
+}
