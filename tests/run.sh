@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs what is missing and runs all checks and tests; the last line says how it went.
+#
+#   tests/run.sh          formatting, lints, tests (host tests as root), documentation tests, dependencies
+#   tests/run.sh --all    also what is slow: the slow tests, and the host tests in a guest with cgroup 2 alone
+#
+# Host tests run in mount, network and UTS namespaces of their own and need root: started by somebody else, the script
+# goes on under sudo.
+set -euo pipefail
+here=$(readlink -f "$0")
+cd "$(dirname "$here")/.."
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} INSTA_UPDATE=no
+if [ "$(id -u)" != 0 ]; then
+  exec sudo --preserve-env=PATH,HOME,CI,CARGO_HOME,RUSTUP_HOME,CARGO_TARGET_DIR "$here" "$@"
+fi
+all=
+case "${1:-}" in
+  --all) all=yes ;;
+  '') ;;
+  *) echo "usage: tests/run.sh [--all]" >&2; exit 64 ;;
+esac
+
+began=$SECONDS
+failed=()
+step() {
+  local name=$1 at=$SECONDS
+  shift
+  printf '== %s\n' "$name"
+  if "$@" </dev/null; then
+    printf '== %s: passed in %d s\n' "$name" $((SECONDS - at))
+  else
+    printf '== %s: FAILED after %d s\n' "$name" $((SECONDS - at))
+    failed+=("$name")
+  fi
+}
+
+. tests/needs.sh
+needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 iputils-ping \
+  util-linux squashfs-tools e2fsprogs xz-utils git
+needs_cargo
+if ! command -v cargo-nextest >/dev/null; then
+  echo "installing cargo-nextest (this takes some minutes)"
+  cargo install --locked --quiet cargo-nextest
+fi
+
+step formatting cargo fmt --all --check
+step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+if [ -n "$all" ]; then
+  needs_packages mmdebstrap
+  step tests cargo nextest run --workspace --locked --no-fail-fast --ignore-default-filter
+else
+  step tests cargo nextest run --workspace --locked --no-fail-fast
+fi
+step "documentation tests" cargo test --workspace --doc --locked --quiet
+if command -v cargo-deny >/dev/null; then
+  step dependencies cargo deny --locked check bans licenses sources
+else
+  echo "== dependencies: not checked, cargo-deny is not installed"
+fi
+guest() {
+  local archive
+  archive=$(mktemp -d)
+  cargo nextest archive --workspace --locked --archive-file "$archive/tests.tar.zst" &&
+    tests/guest.sh "$archive/tests.tar.zst" --no-fail-fast
+  local code=$?
+  rm -r "$archive"
+  return $code
+}
+[ -n "$all" ] && step "host tests in a guest with cgroup 2 alone" guest
+
+if [ ${#failed[@]} = 0 ]; then
+  echo "ALL PASSED in $((SECONDS - began)) s"
+else
+  echo "FAILED: ${failed[*]} ($((SECONDS - began)) s)"
+  exit 1
+fi
