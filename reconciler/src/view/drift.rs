@@ -1,0 +1,259 @@
+//! What the world changed behind git's back: the report as data, for people and as JSON.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use manifests::diagnostic::Origin;
+use manifests::id::Address;
+use manifests::lifecycle::DriftMode;
+use manifests::pointer::Pointer;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::style::{CAREFUL, FAINT, STRONG, paint};
+use super::text;
+
+/// One field that the world changed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftedField {
+    /// The object.
+    pub id: Address,
+    /// Which field; the whole object where it is gone.
+    pub path: Pointer,
+    /// What git says; null: nothing.
+    pub desired: Value,
+    /// What is there; null: nothing.
+    pub live: Value,
+    /// What is done about it.
+    pub mode: DriftMode,
+    /// When it was seen first; none where it was not seen before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_seen: Option<Timestamp>,
+    /// How many looks have found it, this one among them.
+    pub times: u32,
+    /// What is known of how it came about: `changed outside git`, `gone`.
+    pub cause: &'static str,
+    /// The line that declares it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+    pub source: Option<Origin>,
+}
+
+/// A place as plans and reports have it: `{path, line, column}`.
+fn place<S: serde::Serializer>(origin: &Option<Origin>, to: S) -> Result<S::Ok, S::Error> {
+    let place = origin
+        .as_ref()
+        .map(|at| json!({"path": at.file, "line": at.line, "column": at.column}));
+    place.serialize(to)
+}
+
+/// All that the world changed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DriftReport {
+    /// Version of this document.
+    pub format_version: &'static str,
+    /// The source.
+    pub source: String,
+    /// The commit.
+    pub revision: Option<String>,
+    /// The host.
+    pub host: String,
+    /// The engine.
+    pub engine: String,
+    /// When it was looked.
+    pub at: Timestamp,
+    /// How many objects were compared.
+    pub objects: usize,
+    /// What differs, by object and then in the order of the fields.
+    pub drift: Vec<DriftedField>,
+    /// What could not be read.
+    pub unseen: Vec<crate::plan::NotSeen>,
+}
+
+impl DriftReport {
+    /// How many objects differ.
+    pub fn differing(&self) -> usize {
+        let mut ids: Vec<&Address> = self.drift.iter().map(|field| &field.id).collect();
+        ids.sort();
+        ids.dedup();
+        ids.len()
+    }
+
+    /// The JSON document.
+    pub fn json(&self) -> String {
+        format!("{:#}\n", json!(self))
+    }
+
+    /// The page for people; `again` is the command that puts things back.
+    pub fn page(&self, milliseconds: u64, columns: usize, again: &str) -> String {
+        let mut out = String::new();
+        let took = text::span(milliseconds);
+        let mut from = format!("source {}", text::visible(&self.source));
+        if let Some(revision) = &self.revision {
+            let _ = write!(from, " at {}", text::visible(revision));
+        }
+        let objects = text::counted(self.objects, "object");
+        if self.drift.is_empty() {
+            let _ = writeln!(out, "No drift: {objects} of {from} compared · {took}");
+        } else {
+            let heading = format!(
+                "Drift of {from} on host {} ({}): {} of {objects} differ · {took}",
+                text::visible(&self.host),
+                self.engine,
+                self.differing(),
+            );
+            let _ = writeln!(out, "{}", paint(STRONG, &heading));
+        }
+        let mut last = None;
+        for field in &self.drift {
+            if last != Some(&field.id) {
+                let name = text::visible(&field.id.to_string());
+                let _ = writeln!(out, "\n{}", paint(CAREFUL, &name));
+                last = Some(&field.id);
+            }
+            self.field(&mut out, field, columns);
+        }
+        if !self.unseen.is_empty() {
+            let _ = writeln!(out, "\n{}", paint(CAREFUL, "Could not be seen:"));
+            for not_seen in &self.unseen {
+                for unseen in &not_seen.unseen {
+                    let name = text::visible(&not_seen.address.to_string());
+                    let path = text::visible(&unseen.path.dotted());
+                    let why = text::visible(&unseen.why);
+                    let _ = writeln!(out, "  {name}  {path}: {why}");
+                }
+            }
+        }
+        if self
+            .drift
+            .iter()
+            .any(|field| field.mode == DriftMode::Correct)
+        {
+            let _ = writeln!(out, "\nPut it back:  {again}");
+        }
+        out
+    }
+
+    fn field(&self, out: &mut String, field: &DriftedField, columns: usize) {
+        let room = columns.saturating_sub(24) / 2;
+        let mut row = |key: &str, value: &str, remark: Option<String>| {
+            let remark = remark.map_or_else(String::new, |remark| {
+                format!("   {}", paint(FAINT, &format!("# {remark}")))
+            });
+            let _ = writeln!(out, "    {}{value}{remark}", text::pad(key, 10));
+        };
+        let path = if field.path.as_str().is_empty() {
+            "(the object)".to_owned()
+        } else {
+            text::visible(&field.path.dotted())
+        };
+        row("field", &path, None);
+        let declared = field
+            .source
+            .as_ref()
+            .map(|origin| text::visible(&origin.to_string()));
+        row(
+            "git",
+            &text::cut(&text::shown(&field.desired), room),
+            declared,
+        );
+        let mut how = vec![field.cause.to_owned()];
+        if let Some(first) = field.first_seen {
+            how.push(format!("first seen {} ago", text::ago(first, self.at)));
+        }
+        if field.times > 1 {
+            how.push(format!("found {} times", field.times));
+        }
+        row(
+            "live",
+            &text::cut(&text::shown(&field.live), room),
+            Some(how.join(", ")),
+        );
+        if field.mode == DriftMode::Warn {
+            row("mode", "warn: not put back", None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> DriftReport {
+        let origin = |file: &str, line| {
+            Some(Origin {
+                file: file.to_owned(),
+                line,
+                column: 5,
+                ..Origin::default()
+            })
+        };
+        DriftReport {
+            format_version: "1.0",
+            source: "edge".to_owned(),
+            revision: Some("3f1c9ad".to_owned()),
+            host: "edge-1".to_owned(),
+            engine: "native".to_owned(),
+            at: "2026-11-23T12:00:00Z".parse().expect("a time"),
+            objects: 126,
+            drift: vec![
+                DriftedField {
+                    id: "instance/db-1".parse().expect("an address"),
+                    path: Pointer::new("/spec/limits/memory"),
+                    desired: json!("8GiB"),
+                    live: json!("12GiB"),
+                    mode: DriftMode::Correct,
+                    first_seen: "2026-11-23T11:00:00Z".parse().ok(),
+                    times: 3,
+                    cause: "changed outside git",
+                    source: origin("apps/db.yaml", 9),
+                },
+                DriftedField {
+                    id: "instance/db-1".parse().expect("an address"),
+                    path: Pointer::new("/spec/devices/usb9"),
+                    desired: Value::Null,
+                    live: json!({"type": "usb"}),
+                    mode: DriftMode::Warn,
+                    first_seen: None,
+                    times: 1,
+                    cause: "added by hand",
+                    source: None,
+                },
+                DriftedField {
+                    id: "network/lan".parse().expect("an address"),
+                    path: Pointer::root(),
+                    desired: json!("there"),
+                    live: Value::Null,
+                    mode: DriftMode::Correct,
+                    first_seen: None,
+                    times: 1,
+                    cause: "gone",
+                    source: origin("net/lan.yaml", 1),
+                },
+            ],
+            unseen: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_field_tells_git_live_line_and_since_when() {
+        let page = report().page(15, 100, "keel apply");
+        insta::assert_snapshot!(anstream::adapter::strip_str(&page).to_string());
+    }
+
+    #[test]
+    fn no_drift_is_one_line() {
+        let mut report = report();
+        report.drift.clear();
+        assert_eq!(
+            report.page(15, 100, "keel apply"),
+            "No drift: 126 objects of source edge at 3f1c9ad compared · 0.02 s\n"
+        );
+    }
+
+    #[test]
+    fn the_json_has_pointers_and_lines() {
+        insta::assert_snapshot!(report().json());
+    }
+}
