@@ -6,6 +6,7 @@ mod global;
 mod invocation;
 mod man;
 mod version;
+mod wait;
 
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
