@@ -34,17 +34,21 @@ const PROGRAMS: &[Program] = &[
     program("nft", "nftables", "networks: filters and NAT"),
     program("dnsmasq", "dnsmasq-base", "networks: DHCP and DNS"),
     program("busybox", "busybox-static", "the image `builtin: busybox`"),
-    program("mke2fs", "e2fsprogs", "root file systems and volumes with a size"),
-    program("resize2fs", "e2fsprogs", "root file systems and volumes with a size"),
+    program(
+        "mke2fs",
+        "e2fsprogs",
+        "root file systems and volumes with a size",
+    ),
+    program(
+        "resize2fs",
+        "e2fsprogs",
+        "root file systems and volumes with a size",
+    ),
     program("unsquashfs", "squashfs-tools", "images as squashfs"),
     program("git", "git", "the revision of manifests"),
 ];
 
-const fn program(
-    name: &'static str,
-    package: &'static str,
-    needed_for: &'static str,
-) -> Program {
+const fn program(name: &'static str, package: &'static str, needed_for: &'static str) -> Program {
     Program {
         name,
         package,

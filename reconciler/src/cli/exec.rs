@@ -72,7 +72,10 @@ impl Exec {
     fn request(&self, terminal: bool) -> Result<ExecRequest, CliError> {
         let number = |text: &str| {
             text.parse::<u32>().map_err(|_| {
-                CliError::usage(format!("`{}` is no UID[:GID], such as 1000:1000", self.user))
+                CliError::usage(format!(
+                    "`{}` is no UID[:GID], such as 1000:1000",
+                    self.user
+                ))
             })
         };
         let (uid, gid) = match self.user.split_once(':') {

@@ -74,7 +74,11 @@ impl File {
                     to
                 };
                 path_io::write(&to, &file.content)?;
-                invocation.note(&format!("{} bytes to {}\n", file.content.len(), to.display()));
+                invocation.note(&format!(
+                    "{} bytes to {}\n",
+                    file.content.len(),
+                    to.display()
+                ));
             }
             Deed::Push {
                 from,
@@ -111,8 +115,9 @@ fn content(from: &Path) -> Result<Vec<u8>, CliError> {
         return Ok(path_io::read(absolute(from)?)?);
     }
     let mut content = Vec::new();
-    std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut content)
-        .map_err(|error| CliError::new(Exit::Unexpected, format!("read standard input: {error}")))?;
+    std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut content).map_err(|error| {
+        CliError::new(Exit::Unexpected, format!("read standard input: {error}"))
+    })?;
     Ok(content)
 }
 

@@ -89,9 +89,7 @@ impl Get {
         let world = find(invocation, engine, asked)?;
         let mut items: Vec<&Item> = world
             .iter()
-            .filter(|item| {
-                self.all || item.mark.is_some() || matches!(asked, Asked::Named(_))
-            })
+            .filter(|item| self.all || item.mark.is_some() || matches!(asked, Asked::Named(_)))
             .collect();
         items.sort_by(|a, b| a.address.cmp(&b.address));
         let json = || match (asked, items.as_slice()) {
@@ -134,11 +132,7 @@ impl Describe {
 }
 
 /// Reads `instances`, `instance web-1 web-2`, `instance/web-1 network/lan`.
-fn asked(
-    invocation: &Invocation,
-    what: Option<&str>,
-    names: &[String],
-) -> Result<Asked, CliError> {
+fn asked(invocation: &Invocation, what: Option<&str>, names: &[String]) -> Result<Asked, CliError> {
     let Some(what) = what else {
         return Ok(Asked::Everything);
     };
@@ -170,8 +164,7 @@ pub(super) fn kind(word: &str) -> Result<Kind, CliError> {
         "vol" | "vols" => Some(Kind::Volume),
         "acl" | "acls" => Some(Kind::NetworkAcl),
         "policies" => Some(Kind::Policy),
-        _ => Kind::from_word(word)
-            .or_else(|| word.strip_suffix('s').and_then(Kind::from_word)),
+        _ => Kind::from_word(word).or_else(|| word.strip_suffix('s').and_then(Kind::from_word)),
     };
     known.ok_or_else(|| {
         let error = CliError::usage(format!("`{word}` is no kind"));
@@ -218,8 +211,8 @@ fn find(
 
 /// A value as a YAML document.
 pub(super) fn yaml(value: &serde_json::Value) -> Result<String, CliError> {
-    let text = serde_saphyr::to_string(value)
-        .map_err(|error| CliError::new(Exit::Unexpected, error))?;
+    let text =
+        serde_saphyr::to_string(value).map_err(|error| CliError::new(Exit::Unexpected, error))?;
     Ok(if text.ends_with('\n') {
         text
     } else {

@@ -2,9 +2,17 @@
 //! add a variant to [`Command`] and an arm to [`Command::run`]. The doc comments are the help.
 
 mod completion;
+mod console;
+mod doctor;
+mod exec;
+mod file;
+mod get;
 mod global;
 mod invocation;
+mod logs;
 mod man;
+mod raw_terminal;
+mod top;
 mod version;
 mod wait;
 

@@ -124,10 +124,7 @@ mod tests {
         let web = Address::new(Kind::Instance, "web");
         let db = Address::new(Kind::Instance, "db");
         let before = [(web.clone(), usage(0, 0))];
-        let now = [
-            (db, usage(5, 1024)),
-            (web, usage(505_500, 536_870_912)),
-        ];
+        let now = [(db, usage(5, 1024)), (web, usage(505_500, 536_870_912))];
         insta::assert_snapshot!(page(&before, &now, 1000), @r"
         INSTANCE       CPU      MEMORY    PROCESSES
         instance/web   50.5 %   512 MiB   3
