@@ -8,6 +8,8 @@
 
 pub mod aliases;
 mod archive;
+#[cfg(test)]
+mod archive_tests;
 mod attributes;
 mod audit;
 mod builtin;

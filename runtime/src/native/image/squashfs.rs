@@ -41,9 +41,13 @@ mount -o remount,bind,nosuid,nodev,noexec out
 mkdir dev
 touch dev/null
 mount --bind /dev/null dev/null
+mkdir proc
 pivot_root . old
 cd /
-umount -l old
+# umount(8) looks the mount up in /proc, which nobody needs afterwards.
+mount -t proc proc proc
+umount -l /old
+umount /proc
 ulimit -c 0
 exec setpriv --bounding-set=-all,+chown,+dac_override,+fowner,+fsetid,+setfcap,+mknod,+kill --inh-caps=-all --no-new-privs sh -c '
 unsquashfs -n -f -p 2 -d /out in/image >/dev/null &
