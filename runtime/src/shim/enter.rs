@@ -49,7 +49,7 @@ pub fn enter(keel: &OwnedFd, order: &Enter, descriptors: Descriptors) -> Result<
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
         Cloned::Child => {
             drop(ours);
-            become_program(order, &descriptors, theirs)
+            become_program(order, &descriptors, &theirs)
         }
     };
     drop(theirs);
@@ -91,8 +91,8 @@ fn undumpable() -> Result<(), Failure> {
         .named("become undumpable")
 }
 
-fn become_program(order: &Enter, descriptors: &Descriptors, socket: OwnedFd) -> ! {
-    let failure = match prepare(order, descriptors, &socket) {
+fn become_program(order: &Enter, descriptors: &Descriptors, socket: &OwnedFd) -> ! {
+    let failure = match prepare(order, descriptors, socket) {
         Err(failure) => failure,
         Ok(Ready::Terminal(terminal)) => confine::run(
             &order.confinement,
@@ -103,7 +103,7 @@ fn become_program(order: &Enter, descriptors: &Descriptors, socket: OwnedFd) -> 
             confine::run(&order.confinement, &order.program, &Standard::Pipes(pipes))
         }
     };
-    report(&socket, failure);
+    report(socket, failure);
     process::exit_now(125)
 }
 

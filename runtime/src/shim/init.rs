@@ -7,21 +7,22 @@ use super::confine::{self, Standard};
 use super::failure::{Doing as _, Failure};
 use super::filesystems::{attach, detached};
 use super::interior::{self, attach_device};
+use super::locked;
 use super::messages::{Mount, Mounted, Progress, Start, Step, VERSION};
 use super::place::{Kind, mount_point, write_file};
 use super::rootfs;
 use crate::sys::process;
 
 /// Runs in the cloned process and never returns: it becomes the first program, or says what failed and ends.
-pub fn become_init(start: &Start, socket: OwnedFd) -> ! {
-    let failure = match prepare(start, &socket) {
+pub fn become_init(start: &Start, socket: &OwnedFd) -> ! {
+    let failure = match prepare(start, socket) {
         Err(failure) => failure,
         Ok(terminal) => {
             let streams = Standard::Terminal(terminal.as_fd());
             confine::run(&start.confinement, &start.init, &streams)
         }
     };
-    report(&socket, failure);
+    report(socket, failure);
     process::exit_now(125)
 }
 
@@ -54,10 +55,12 @@ fn prepare(start: &Start, socket: &OwnedFd) -> Result<OwnedFd, Failure> {
         .named("become undumpable")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .named("end with the companion")?;
-    let trees = wait(socket, &Step::Prepared)?;
+    let locked = locked::take(start)?;
+    let mut trees = wait(socket, &Step::Prepared)?.into_iter();
+    let mut locked = locked.into_iter();
     confine::become_root()?;
     let staging = rootfs::stage()?;
-    let used = staging.mount_root(&start.root, &trees)?;
+    staging.mount_root(&start.root, &mut trees, &mut locked)?;
     let prepared = interior::prepare(start)?;
     wait(socket, &Step::Joined)?;
     process::unshare_cgroup().named("make a cgroup namespace")?;
@@ -68,12 +71,11 @@ fn prepare(start: &Start, socket: &OwnedFd) -> Result<OwnedFd, Failure> {
         .transpose()?;
     let root = staging.pivot()?;
     let console = prepared.attach(&root, start, cgroup.as_ref())?;
-    let mut rest = trees.into_iter().skip(used);
     for mount in &start.mounts {
-        attach_mount(&root, mount, &mut rest)?;
+        attach_mount(&root, mount, &mut locked)?;
     }
     for device in &start.devices {
-        let node = rest
+        let node = trees
             .next()
             .ok_or_else(|| Failure::new("find the device's mount", libc::EBADF))?;
         attach_device(&root, device, &node)?;

@@ -10,13 +10,11 @@ use super::channel::{ChannelError, receive, send};
 use super::confine;
 use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure};
-use super::filesystems::{change, copy};
 use super::init;
-use super::messages::{
-    Answer, Event, IdRange, Mounted, Opened, Progress, Root, Start, Step, VERSION,
-};
+use super::locked::{self, tree, user_namespace};
+use super::messages::{Answer, Event, IdRange, Opened, Progress, Root, Start, Step, VERSION};
 use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
-use crate::sys::mount::{Attributes, NODEV, NOSUID};
+use crate::sys::mount::{Attributes, NODEV};
 use crate::sys::process;
 
 /// A started container.
@@ -133,6 +131,7 @@ fn clone_init(
         write("/proc/self/timens_offsets", &text)?;
     }
     let user = if start.privileged { 0 } else { NEW_USER };
+    let locked = locked::prepare(start, descriptors)?;
     let cgroup = match &start.cgroup2 {
         Some(opened) => Some(descriptors.get(&opened.fd)?),
         None => None,
@@ -141,11 +140,20 @@ fn clone_init(
         Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
         None => "clone into new namespaces".to_owned(),
     })? {
-        Cloned::Parent { pid, pidfd } => Ok((pid, pidfd, ours)),
+        Cloned::Parent { pid, pidfd } => {
+            if let Err(failure) = locked::leave(locked, start, descriptors) {
+                drop(Newborn {
+                    pid,
+                    pidfd: Some(pidfd),
+                });
+                return Err(failure);
+            }
+            Ok((pid, pidfd, ours))
+        }
         Cloned::Child => {
             // Its own copy of this end would hide from it that the companion has ended.
             drop(ours);
-            init::become_init(start, theirs)
+            init::become_init(start, &theirs)
         }
     }
 }
@@ -158,7 +166,11 @@ fn write(path: &str, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_map(pid: Pid, file: &str, ranges: &[IdRange]) -> Result<(), Failure> {
+/// Writes an id map of a child.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn write_map(pid: Pid, file: &str, ranges: &[IdRange]) -> Result<(), Failure> {
     use std::fmt::Write as _;
     let mut text = String::new();
     for range in ranges {
@@ -181,78 +193,23 @@ pub fn join(pid: Pid, joins: &[Opened], descriptors: &Descriptors) -> Result<(),
     Ok(())
 }
 
-/// Detached mounts of the root, of all binds and of all devices, in that order.
+/// Detached mounts of the overlay's layers and of all devices, in that order.
 fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<OwnedFd>, Failure> {
     let user = if start.privileged {
         None
     } else {
-        let path = format!("/proc/{}/ns/user", pid.as_raw_nonzero());
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        Some(
-            rustix::fs::openat(CWD, path.as_str(), flags, Mode::empty())
-                .doing(|| format!("open {path}"))?,
-        )
-    };
-    let map = user.as_ref().map(|fd| fd.as_fd());
-    let tree = |opened: &Opened, recursive: bool, attributes: Attributes<'_>| {
-        let tree = copy(descriptors.get(&opened.fd)?, "", recursive, &opened.path)?;
-        change(&tree, recursive, attributes, || {
-            let shift = if attributes.map.is_some() {
-                "shift the owners of"
-            } else {
-                "set the flags of"
-            };
-            format!("{shift} {}", opened.path)
-        })?;
-        Ok::<_, Failure>(tree)
+        Some(user_namespace(pid)?)
     };
     let layer = Attributes {
         set: NODEV,
-        map,
+        map: user.as_ref().map(|fd| fd.as_fd()),
         propagation: libc::MS_PRIVATE,
         ..Attributes::default()
     };
     let mut trees = Vec::new();
-    match &start.root {
-        Root::Overlay { layers, writable } => {
-            for opened in layers.iter().chain([writable]) {
-                trees.push(tree(opened, false, layer)?);
-            }
-        }
-        Root::Tree { tree: opened } => {
-            // Pools are mounted nosuid, nodev; the container's own setuid programs work. Its device nodes work only
-            // without a user namespace, where the device cgroup decides.
-            let (set, clear) = if start.privileged {
-                (0, NOSUID | NODEV)
-            } else {
-                (NODEV, NOSUID)
-            };
-            trees.push(tree(
-                opened,
-                false,
-                Attributes {
-                    set,
-                    clear,
-                    ..layer
-                },
-            )?);
-        }
-    }
-    for mount in &start.mounts {
-        if let Mounted::Bind {
-            source,
-            shift,
-            recursive,
-            propagation,
-        } = &mount.what
-        {
-            let attributes = Attributes {
-                set: mount.attributes,
-                clear: 0,
-                propagation: *propagation,
-                map: map.filter(|_| *shift),
-            };
-            trees.push(tree(source, *recursive, attributes)?);
+    if let Root::Overlay { layers, writable } = &start.root {
+        for opened in layers.iter().chain([writable]) {
+            trees.push(tree(descriptors, opened, false, layer)?);
         }
     }
     for device in &start.devices {
@@ -261,7 +218,7 @@ fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<Owned
             propagation: libc::MS_PRIVATE,
             ..Attributes::default()
         };
-        trees.push(tree(&device.node, false, attributes)?);
+        trees.push(tree(descriptors, &device.node, false, attributes)?);
     }
     Ok(trees)
 }

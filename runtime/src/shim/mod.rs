@@ -13,6 +13,7 @@ pub mod filesystems;
 pub mod init;
 pub mod interior;
 pub mod launch;
+pub mod locked;
 pub mod messages;
 pub mod place;
 pub mod record;
@@ -78,7 +79,7 @@ fn obey(keel: &OwnedFd) -> Result<(), Failure> {
     let descriptors = Descriptors::new(descriptors);
     match order {
         Order::Start { start } => {
-            let mut supervisor = begin(keel, *start, descriptors)?;
+            let mut supervisor = begin(keel, *start, &descriptors)?;
             let keel = keel.as_fd();
             // Nothing of the start is needed any more; the socket stays until the process ends unless it is shut.
             let _ = rustix::net::shutdown(keel, rustix::net::Shutdown::Both);
@@ -90,13 +91,13 @@ fn obey(keel: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Supervisor, Failure> {
+fn begin(keel: &OwnedFd, start: Start, descriptors: &Descriptors) -> Result<Supervisor, Failure> {
     let run_dir = descriptors.get(&start.run_dir)?;
     rustix::process::fchdir(run_dir).named("enter the run folder")?;
     let listener = listen()?;
     let run_dir = rustix::io::fcntl_dupfd_cloexec(run_dir, 3).named("keep the run folder")?;
     let ring_dir = rustix::io::fcntl_dupfd_cloexec(&run_dir, 3).named("keep the run folder")?;
-    let live = launch::launch(&start, &descriptors, Some(keel.as_fd()), &mut |_| Ok(()))
+    let live = launch::launch(&start, descriptors, Some(keel.as_fd()), &mut |_| Ok(()))
         .inspect_err(|_| {
             let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
         })?;
@@ -107,7 +108,7 @@ fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Super
     let _ = send(keel, VERSION, &event, &[]);
     let own = rustix::process::getpid();
     // Where it runs itself is no reason to stop an instance.
-    let _ = launch::join(own, &start.monitors, &descriptors);
+    let _ = launch::join(own, &start.monitors, descriptors);
     Ok(Supervisor::new(
         run_dir,
         listener,

@@ -46,11 +46,7 @@ pub fn names(target: &str) -> Result<Vec<&str>, Failure> {
 }
 
 /// Opens the folder that holds the last name of `target`, and makes missing ones where `create` says so.
-fn parent<'t>(
-    root: impl AsFd,
-    target: &'t str,
-    create: bool,
-) -> Result<(OwnedFd, &'t str), Failure> {
+fn parent(root: impl AsFd, target: &str, create: bool) -> Result<(OwnedFd, &str), Failure> {
     let names = names(target)?;
     let (last, before) = names
         .split_last()

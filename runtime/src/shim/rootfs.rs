@@ -50,49 +50,52 @@ impl Staging {
         .doing(|| format!("open {name} in the staging tmpfs"))
     }
 
-    /// Mounts the root from its prepared trees, in the order of the message, and answers how many it used.
+    /// Mounts the root: from its layers' trees, or from the first locked bind.
     ///
     /// Overlay takes its layers by relative path: layers that are not attached anywhere are refused (EPERM on 6.18),
     /// layers by descriptor need 6.13, and the host's paths do not show up in the container's mountinfo.
     ///
     /// # Errors
     /// The kernel's answer, with the layer.
-    pub fn mount_root(&self, root: &Root, trees: &[OwnedFd]) -> Result<usize, Failure> {
+    pub fn mount_root(
+        &self,
+        root: &Root,
+        trees: &mut impl Iterator<Item = OwnedFd>,
+        locked: &mut impl Iterator<Item = OwnedFd>,
+    ) -> Result<(), Failure> {
         let missing = || Failure::new("find the trees of the root", libc::EBADF);
         match root {
             Root::Overlay { layers, writable } => {
-                let used = layers.len() + 1;
-                let trees = trees.get(..used).ok_or_else(missing)?;
                 let mut lower = String::new();
-                for (index, (layer, tree)) in layers.iter().zip(trees).enumerate() {
+                for (index, layer) in layers.iter().enumerate() {
                     let name = index.to_string();
+                    let tree = trees.next().ok_or_else(missing)?;
                     attach(tree, self.folder(&name)?, &layer.path)?;
                     if index > 0 {
                         lower.push(':');
                     }
                     lower.push_str(&name);
                 }
-                let tree = trees.last().ok_or_else(missing)?;
+                let tree = trees.next().ok_or_else(missing)?;
                 attach(tree, self.folder("w")?, &writable.path)?;
                 self.folder("r")?;
                 let options =
                     format!("userxattr,lowerdir={lower},upperdir=w/upper,workdir=w/work\0");
                 let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes())
                     .map_err(|_| Failure::new("spell the overlay's options", libc::EINVAL))?;
-                rustix::mount::mount("overlay", "r", "overlay", MountFlags::empty(), options)
-                    .doing(|| {
+                rustix::mount::mount("overlay", "r", "overlay", MountFlags::empty(), options).doing(
+                    || {
                         format!(
                             "mount an overlay of {} layers with the writable folder {}",
                             layers.len(),
                             writable.path
                         )
-                    })?;
-                Ok(used)
+                    },
+                )
             }
             Root::Tree { tree } => {
-                let mount = trees.first().ok_or_else(missing)?;
-                attach(mount, self.folder("r")?, &tree.path)?;
-                Ok(1)
+                let mount = locked.next().ok_or_else(missing)?;
+                attach(mount, self.folder("r")?, &tree.path)
             }
         }
     }

@@ -102,6 +102,16 @@ pub fn unshare_cgroup() -> io::Result<()> {
     Ok(())
 }
 
+/// A mount namespace of its own, a copy of the present one.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNS shares no memory or descriptors.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())?;
+    Ok(())
+}
+
 /// New children get a time namespace of their own (kernel 5.6); its offsets can be written until the first one.
 ///
 /// # Errors

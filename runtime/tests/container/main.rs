@@ -7,5 +7,6 @@
 mod companion;
 mod exec;
 mod life;
+mod mounts;
 mod speed;
 mod world;

@@ -47,8 +47,8 @@ impl World {
         for name in [
             "sh", "cat", "ls", "sleep", "id", "mount", "umount", "stat", "readlink", "env",
             "touch", "mkdir", "ps", "echo", "hostname", "kill", "head", "dd", "stty", "tty",
-            "grep", "chown", "ln", "rm", "test", "nc", "ip", "true", "unshare", "sync", "poweroff",
-            "reboot", "halt",
+            "grep", "chmod", "chown", "ln", "rm", "test", "nc", "ip", "true", "unshare", "sync",
+            "poweroff", "reboot", "halt",
         ] {
             rustix::fs::symlink("busybox", layer.join("bin").join(name)).expect("an applet");
         }

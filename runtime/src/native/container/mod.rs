@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod exec;
+pub mod idmap;
 mod order;
 pub mod plan;
 pub mod relay;

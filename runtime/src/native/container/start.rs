@@ -218,7 +218,9 @@ fn open(path: &Path, how: How, run_dir: &Path) -> Result<OwnedFd, PathError> {
             owner: (uid, gid),
             mode,
         } => {
-            let node = run_dir.join(format!("node-{kind:o}-{major}-{minor}"));
+            let node = run_dir.join(format!(
+                "node-{kind:o}-{major}-{minor}-{uid}-{gid}-{mode:o}"
+            ));
             let make = || {
                 match rustix::fs::unlink(&node) {
                     Err(rustix::io::Errno::NOENT) => Ok(()),
@@ -233,10 +235,8 @@ fn open(path: &Path, how: How, run_dir: &Path) -> Result<OwnedFd, PathError> {
                 );
                 rustix::fs::chownat(CWD, &node, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
                 rustix::fs::chmod(&node, mode)?;
-                let opened = rustix::fs::open(&node, base | OFlags::PATH, Mode::empty());
-                // The mount keeps the node; a name for it on the host would only be a way to it.
-                rustix::fs::unlink(&node)?;
-                opened
+                // The name stays in the run folder, which only root may enter: what has none cannot be mounted.
+                rustix::fs::open(&node, base | OFlags::PATH, Mode::empty())
             };
             make()
         }
