@@ -53,8 +53,8 @@ impl Drop for Newborn {
     }
 }
 
-/// Starts the container of `start`. With `keel`, it is told the pid, and its word is awaited before the first program
-/// runs; without (a restart), `plug` does what keel would have done.
+/// Starts the container of `start`. With `keel`, it is told the pid, and its word is awaited before `plug` is called;
+/// the first program runs after that.
 ///
 /// # Errors
 /// The failing call; everything that was started is then killed and reaped.
@@ -99,10 +99,10 @@ pub fn launch(
     drop(trees);
     join(pid, &start.joins, descriptors)?;
     step(Step::Joined, &[]).map_err(|_| reason(&ours, gone()))?;
-    match keel {
-        Some(keel) => await_go(keel, &ours)?,
-        None => plug(newborn.pid)?,
+    if let Some(keel) = keel {
+        await_go(keel, &ours)?;
     }
+    plug(newborn.pid)?;
     let (master, mut warnings) = await_ready(&ours)?;
     let master = master.ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
     confine::limit(pid, &start.confinement.limits, &mut warnings);

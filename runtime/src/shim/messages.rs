@@ -360,6 +360,18 @@ choice! {
     }
 }
 
+impl Restart {
+    /// Half a second to a minute between starts; ten seconds are a run that lasted.
+    pub fn usual(always: bool) -> Self {
+        Self {
+            always,
+            first_pause_ms: 500,
+            longest_pause_ms: 60_000,
+            calm_ms: 10_000,
+        }
+    }
+}
+
 impl<T: super::wire::Wire> super::wire::Wire for Box<T> {
     fn put(&self, out: &mut Vec<u8>) {
         T::put(self, out);

@@ -13,10 +13,12 @@ pub mod filesystems;
 pub mod init;
 pub mod interior;
 pub mod launch;
+pub mod links;
 pub mod locked;
 pub mod messages;
 pub mod place;
 pub mod record;
+pub mod restart;
 pub mod ring;
 pub mod rootfs;
 pub mod supervise;
@@ -29,9 +31,10 @@ use rustix::fs::{AtFlags, CWD, Mode};
 use self::channel::{receive, send};
 use self::descriptors::Descriptors;
 use self::failure::{Doing as _, Failure};
+use self::links::Links;
 use self::messages::{Event, Order, Start, VERSION};
 use self::ring::Ring;
-use self::supervise::Supervisor;
+use self::supervise::{Again, Supervisor};
 use crate::sys::process;
 
 /// The program. Its standard input is the socket on which keel gives its order; there are no arguments.
@@ -79,7 +82,7 @@ fn obey(keel: &OwnedFd) -> Result<(), Failure> {
     let descriptors = Descriptors::new(descriptors);
     match order {
         Order::Start { start } => {
-            let mut supervisor = begin(keel, *start, &descriptors)?;
+            let mut supervisor = begin(keel, *start, descriptors)?;
             let keel = keel.as_fd();
             // Nothing of the start is needed any more; the socket stays until the process ends unless it is shut.
             let _ = rustix::net::shutdown(keel, rustix::net::Shutdown::Both);
@@ -91,16 +94,24 @@ fn obey(keel: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-fn begin(keel: &OwnedFd, start: Start, descriptors: &Descriptors) -> Result<Supervisor, Failure> {
+fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Supervisor, Failure> {
     let run_dir = descriptors.get(&start.run_dir)?;
     rustix::process::fchdir(run_dir).named("enter the run folder")?;
     let listener = listen()?;
     let run_dir = rustix::io::fcntl_dupfd_cloexec(run_dir, 3).named("keep the run folder")?;
     let ring_dir = rustix::io::fcntl_dupfd_cloexec(&run_dir, 3).named("keep the run folder")?;
-    let live = launch::launch(&start, descriptors, Some(keel.as_fd()), &mut |_| Ok(()))
-        .inspect_err(|_| {
+    let mut links = None;
+    let mut plugged = |pid| {
+        if start.restart.is_some() {
+            links = Some(Links::of(pid)?);
+        }
+        Ok(())
+    };
+    let live = launch::launch(&start, &descriptors, Some(keel.as_fd()), &mut plugged).inspect_err(
+        |_| {
             let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
-        })?;
+        },
+    )?;
     let event = Event::Started {
         warnings: live.warnings.clone(),
     };
@@ -108,15 +119,16 @@ fn begin(keel: &OwnedFd, start: Start, descriptors: &Descriptors) -> Result<Supe
     let _ = send(keel, VERSION, &event, &[]);
     let own = rustix::process::getpid();
     // Where it runs itself is no reason to stop an instance.
-    let _ = launch::join(own, &start.monitors, descriptors);
-    Ok(Supervisor::new(
-        run_dir,
-        listener,
-        Ring::open(ring_dir),
-        live,
-        start.generation,
-        start.boot_id,
-    ))
+    let _ = launch::join(own, &start.monitors, &descriptors);
+    let about = (start.generation, start.boot_id.clone());
+    // Without a restart nothing of the order is kept: its descriptors would hold pools and layers in use.
+    let again = links.map(|links| Again {
+        start,
+        descriptors,
+        links,
+    });
+    let ring = Ring::open(ring_dir);
+    Ok(Supervisor::new(run_dir, listener, ring, live, about, again))
 }
 
 /// The control socket, in the working folder.

@@ -9,7 +9,9 @@ use super::failure::{Doing as _, Failure};
 
 /// Its name in the run folder.
 pub const FILE: &str = "exit";
-const TEMPORARY: &str = ".exit-new";
+/// The file that names the present init after a restart.
+pub const PRESENT: &str = "init";
+const TEMPORARY: &str = ".new";
 
 /// How a process ended, as `waitid(2)` tells its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,10 +69,7 @@ impl ExitRecord {
 
     /// Reads what [`ExitRecord::to_text`] wrote; keys of later versions are skipped. `None`: it is no such record.
     pub fn parse(text: &str) -> Option<Self> {
-        let field = |key: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
-        };
+        let field = |key: &str| field(text, key);
         field("version")?.parse::<u32>().ok()?;
         let end = match (field("code"), field("signal")) {
             (Some(code), None) => End::Code(code.parse().ok()?),
@@ -94,20 +93,52 @@ impl ExitRecord {
     /// # Errors
     /// The file cannot be written, for instance on a full disk.
     pub fn write(&self, run_dir: impl AsFd) -> Result<(), Failure> {
-        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o600);
-        let file =
-            rustix::fs::openat(&run_dir, TEMPORARY, flags, mode).named("create the exit record")?;
-        let text = self.to_text();
-        let mut rest = text.as_bytes();
-        while !rest.is_empty() {
-            let written = rustix::io::write(&file, rest).named("write the exit record")?;
-            rest = &rest[written..];
-        }
-        rustix::fs::fdatasync(&file).named("write the exit record")?;
-        rustix::fs::renameat(&run_dir, TEMPORARY, &run_dir, FILE)
-            .named("put the exit record in its place")
+        replace(run_dir, FILE, &self.to_text())
     }
+}
+
+/// Says which init is the present one, where the companion started it again: keel's state file names the first.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_present(run_dir: impl AsFd, init: i32, start_time: u64) -> Result<(), Failure> {
+    let mut text = String::with_capacity(64);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "version 1\ninit {init}\nstart {start_time}\n");
+    replace(run_dir, PRESENT, &text)
+}
+
+/// Reads what [`write_present`] wrote: pid and start time.
+pub fn parse_present(text: &str) -> Option<(i32, u64)> {
+    Some((
+        field(text, "init")?.parse().ok()?,
+        field(text, "start")?.parse().ok()?,
+    ))
+}
+
+/// Removes the record of an earlier end, which the instance outlives by being started again.
+pub fn forget(run_dir: impl AsFd) {
+    let _ = rustix::fs::unlinkat(run_dir, FILE, rustix::fs::AtFlags::empty());
+}
+
+/// There is the whole file or none.
+fn replace(run_dir: impl AsFd, name: &str, text: &str) -> Result<(), Failure> {
+    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    let doing = || format!("write the file {name} in the run folder");
+    let file = rustix::fs::openat(&run_dir, TEMPORARY, flags, mode).doing(doing)?;
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest).doing(doing)?;
+        rest = &rest[written..];
+    }
+    rustix::fs::fdatasync(&file).doing(doing)?;
+    rustix::fs::renameat(&run_dir, TEMPORARY, &run_dir, name).doing(doing)
+}
+
+fn field<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
 }
 
 #[cfg(test)]

@@ -2,18 +2,23 @@
 //! parent that learns how init ended.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 use rustix::pty::OpenptFlags;
 
+use super::channel::send_packet;
 use super::control::{self, Reply, Request, State};
+use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure};
-use super::launch::Live;
-use super::record::{End, ExitRecord};
+use super::launch::{Live, launch};
+use super::links::Links;
+use super::messages::Start;
+use super::record::{self, End, ExitRecord};
+use super::restart::{self, Next, next};
 use super::ring::Ring;
 use super::wire::Wire as _;
 
@@ -37,10 +42,23 @@ pub struct Supervisor {
     listener: OwnedFd,
     ring: Ring,
     state: State,
-    live: Live,
+    /// Absent while it waits to start again.
+    live: Option<Live>,
     /// Held open, so that the terminal never hangs up: systemd closes the console while it starts.
-    _slave: Option<OwnedFd>,
+    slave: Option<OwnedFd>,
     clients: [Option<Client>; CLIENTS],
+    again: Option<Again>,
+}
+
+/// What is kept to start an instance again.
+#[derive(Debug)]
+pub struct Again {
+    /// As keel ordered it.
+    pub start: Start,
+    /// Its descriptors.
+    pub descriptors: Descriptors,
+    /// What keel plugged in.
+    pub links: Links,
 }
 
 /// Waits until the process of a pidfd has ended and takes its status.
@@ -82,20 +100,17 @@ fn parse_start_time(stat: &[u8]) -> Option<u64> {
 }
 
 impl Supervisor {
-    /// Takes over a started container.
+    /// Takes over a started container. With `again`, it is started again as its policy says.
     pub fn new(
         run_dir: OwnedFd,
         listener: OwnedFd,
         ring: Ring,
         live: Live,
-        generation: u64,
-        boot_id: String,
+        about: (u64, String),
+        again: Option<Again>,
     ) -> Self {
-        let init = live.pid.as_raw_nonzero().get();
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let slave = rustix::pty::ioctl_tiocgptpeer(&live.master, flags).ok();
-        let _ = rustix::io::ioctl_fionbio(&live.master, true);
-        Self {
+        let (generation, boot_id) = about;
+        let mut supervisor = Self {
             run_dir,
             listener,
             ring,
@@ -103,31 +118,77 @@ impl Supervisor {
                 version: control::VERSION,
                 generation,
                 boot_id,
-                init,
-                start_time: start_time(init).unwrap_or(0),
+                init: 0,
+                start_time: 0,
                 shim: rustix::process::getpid().as_raw_nonzero().get(),
                 restarts: 0,
-                restarting: false,
+                restarting: again.is_some(),
                 lost: 0,
             },
-            live,
-            _slave: slave,
+            live: None,
+            slave: None,
             clients: [const { None }; CLIENTS],
-        }
+            again,
+        };
+        supervisor.begin(live);
+        supervisor
     }
 
-    /// Supervises until init has ended, writes the exit record, and answers whether that worked.
+    fn begin(&mut self, live: Live) {
+        self.state.init = live.pid.as_raw_nonzero().get();
+        self.state.start_time = start_time(self.state.init).unwrap_or(0);
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        self.slave = rustix::pty::ioctl_tiocgptpeer(&live.master, flags).ok();
+        let _ = rustix::io::ioctl_fionbio(&live.master, true);
+        self.live = Some(live);
+    }
+
+    /// Supervises until init has ended for good. The record of each end is on the disk before anything else happens.
     ///
     /// # Errors
     /// The status cannot be read or the record cannot be written.
     pub fn run(&mut self) -> Result<(), Failure> {
-        while !self.turn()? {}
-        let end = reap(&self.live.pidfd)?;
+        let mut pause_ms = 0;
+        loop {
+            let began = now();
+            while !self.turn(None)? {}
+            let end = self.end()?;
+            let policy = match &self.again {
+                Some(again) if self.state.restarting => again.start.restart.as_ref(),
+                _ => None,
+            };
+            let Next::Again { pause_ms: pause } = next(policy, end, ms_since(began), pause_ms)
+            else {
+                return Ok(());
+            };
+            pause_ms = pause;
+            while !self.start_again(pause_ms)? {
+                let policy = self
+                    .again
+                    .as_ref()
+                    .and_then(|again| again.start.restart.as_ref());
+                match policy {
+                    Some(policy) if self.state.restarting => {
+                        pause_ms = restart::pause(policy, false, pause_ms);
+                    }
+                    _ => return Ok(()),
+                }
+            }
+        }
+    }
+
+    /// Takes the status of an init that has ended, and writes it down.
+    fn end(&mut self) -> Result<End, Failure> {
         // The terminal may hold output that init wrote last.
         while self.read_console() {}
+        self.slave = None;
+        let Some(live) = self.live.take() else {
+            return Err(Failure::new("wait for init", libc::ECHILD));
+        };
+        let end = reap(&live.pidfd)?;
         let record = ExitRecord {
             generation: self.state.generation,
-            boot_id: std::mem::take(&mut self.state.boot_id),
+            boot_id: self.state.boot_id.clone(),
             init: self.state.init,
             start_time: self.state.start_time,
             end,
@@ -135,25 +196,68 @@ impl Supervisor {
             restarts: self.state.restarts,
             lost: self.ring.lost(),
         };
-        record.write(&self.run_dir)
+        self.state.init = 0;
+        record.write(&self.run_dir)?;
+        Ok(end)
+    }
+
+    /// Pauses, and starts the instance again; `false`: that failed, or somebody has asked for its stop.
+    fn start_again(&mut self, pause_ms: u64) -> Result<bool, Failure> {
+        let began = now();
+        loop {
+            if !self.state.restarting {
+                return Ok(false);
+            }
+            let left = pause_ms.saturating_sub(ms_since(began));
+            if left == 0 {
+                break;
+            }
+            self.turn(Some(left))?;
+        }
+        let Some(again) = &mut self.again else {
+            return Ok(false);
+        };
+        let run_dir = &self.run_dir;
+        let links = &mut again.links;
+        let mut plug = |pid: rustix::process::Pid| {
+            *links = links.move_to(pid)?;
+            record::forget(run_dir);
+            let init = pid.as_raw_nonzero().get();
+            record::write_present(run_dir, init, start_time(init).unwrap_or(0))
+        };
+        match launch(&again.start, &again.descriptors, None, &mut plug) {
+            Ok(live) => {
+                self.state.restarts += 1;
+                self.begin(live);
+                Ok(true)
+            }
+            Err(failure) => {
+                let error = std::io::Error::from_raw_os_error(failure.errno);
+                let text = format!("keel-shim: start again: {}: {error}\r\n", failure.doing);
+                self.ring.append(text.as_bytes());
+                Ok(false)
+            }
+        }
     }
 
     /// Waits for one thing to happen and handles it; `true`: init has ended.
-    fn turn(&mut self) -> Result<bool, Failure> {
+    fn turn(&mut self, patience_ms: Option<u64>) -> Result<bool, Failure> {
         let mut sources: [PollFd<'_>; 3 + CLIENTS] =
-            std::array::from_fn(|_| PollFd::new(&self.live.pidfd, PollFlags::empty()));
-        sources[0] = PollFd::new(&self.live.pidfd, PollFlags::IN);
-        let blocked = self
-            .clients
-            .iter()
-            .flatten()
-            .any(|client| client.filled > 0);
-        let room = if blocked {
-            PollFlags::OUT
-        } else {
-            PollFlags::empty()
-        };
-        sources[1] = PollFd::new(&self.live.master, PollFlags::IN | room);
+            std::array::from_fn(|_| PollFd::new(&self.listener, PollFlags::empty()));
+        if let Some(live) = &self.live {
+            let blocked = self
+                .clients
+                .iter()
+                .flatten()
+                .any(|client| client.filled > 0);
+            let room = if blocked {
+                PollFlags::OUT
+            } else {
+                PollFlags::empty()
+            };
+            sources[0] = PollFd::new(&live.pidfd, PollFlags::IN);
+            sources[1] = PollFd::new(&live.master, PollFlags::IN | room);
+        }
         sources[2] = PollFd::new(&self.listener, PollFlags::IN);
         for (source, client) in sources[3..].iter_mut().zip(&self.clients) {
             if let Some(client) = client {
@@ -165,7 +269,9 @@ impl Supervisor {
                 *source = PollFd::new(&client.socket, wanted);
             }
         }
-        match rustix::event::poll(&mut sources, None) {
+        let patience =
+            patience_ms.and_then(|ms| Timespec::try_from(Duration::from_millis(ms)).ok());
+        match rustix::event::poll(&mut sources, patience.as_ref()) {
             Err(Errno::INTR) => return Ok(false),
             other => other.named("poll")?,
         };
@@ -191,8 +297,11 @@ impl Supervisor {
 
     /// Moves one piece of output to the log and the attached clients; `false`: there is none.
     fn read_console(&mut self) -> bool {
+        let Some(live) = &self.live else {
+            return false;
+        };
         let mut buffer = [0; 4096];
-        let output = match rustix::io::read(&self.live.master, &mut buffer) {
+        let output = match rustix::io::read(&live.master, &mut buffer) {
             Err(Errno::INTR) => return true,
             Err(_) | Ok(0) => return false,
             Ok(length) => &buffer[..length],
@@ -264,7 +373,9 @@ impl Supervisor {
                         ws_xpixel: 0,
                         ws_ypixel: 0,
                     };
-                    let _ = rustix::termios::tcsetwinsize(&self.live.master, size);
+                    if let Some(live) = &self.live {
+                        let _ = rustix::termios::tcsetwinsize(&live.master, size);
+                    }
                 }
                 _ => self.clients[at] = None,
             }
@@ -277,10 +388,14 @@ impl Supervisor {
         let Some(client) = &mut self.clients[at] else {
             return;
         };
+        let Some(live) = &self.live else {
+            client.filled = 0;
+            return;
+        };
         if client.filled == 0 {
             return;
         }
-        match rustix::io::write(&self.live.master, &client.pending[..client.filled]) {
+        match rustix::io::write(&live.master, &client.pending[..client.filled]) {
             Ok(written) => {
                 client.pending.copy_within(written..client.filled, 0);
                 client.filled -= written;
@@ -308,16 +423,29 @@ impl Supervisor {
             return;
         };
         client.console = request == Ok(Request::Attach);
-        let handles = [self.live.pidfd.as_fd(), self.live.master.as_fd()];
-        let handles: &[_] = if request == Ok(Request::Handles) {
-            &handles
-        } else {
-            &[]
+        let sent = match &self.live {
+            Some(live) if request == Ok(Request::Handles) => {
+                let handles = [live.pidfd.as_fd(), live.master.as_fd()];
+                send_packet(&client.socket, &reply, &handles)
+            }
+            _ => send_packet(&client.socket, &reply, &[]),
         };
-        if super::channel::send_packet(&client.socket, &reply, handles).is_err() {
+        if sent.is_err() {
             self.clients[at] = None;
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long an instance ran is measured by its parent alone"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn ms_since(began: Instant) -> u64 {
+    u64::try_from(now().saturating_duration_since(began).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn now_ms() -> u64 {

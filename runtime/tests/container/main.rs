@@ -8,5 +8,6 @@ mod companion;
 mod exec;
 mod life;
 mod mounts;
+mod restart;
 mod speed;
 mod world;

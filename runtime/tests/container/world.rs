@@ -94,6 +94,7 @@ impl World {
             limits: Vec::new(),
             sysctls: Vec::new(),
             time: None,
+            restart: None,
         };
         Self {
             folder,
@@ -168,8 +169,10 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Ok(Found::Running(running)) = shim::adopt(&self.plan.run_dir) {
-            let _ = running.kill(PATIENCE);
+        match shim::adopt(&self.plan.run_dir) {
+            Ok(Found::Running(running)) => drop(running.kill(PATIENCE)),
+            Ok(Found::Restarting(_)) => drop(shim::stop_restarting(&self.plan.run_dir, PATIENCE)),
+            _ => {}
         }
         let _ = rustix::mount::unmount(&self.plan.run_dir, rustix::mount::UnmountFlags::DETACH);
         for cgroup in self.cgroups.iter().rev() {

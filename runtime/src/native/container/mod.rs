@@ -12,4 +12,4 @@ mod talk;
 
 pub use self::plan::ContainerPlan;
 pub use self::start::{ContainerError, PlugError, Started, start};
-pub use crate::shim::messages::Access;
+pub use crate::shim::messages::{Access, Restart};

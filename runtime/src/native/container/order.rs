@@ -205,7 +205,7 @@ pub(super) fn order(
             .collect(),
         confinement: confinement(plan, seccomp)?,
         init: program(&plan.command)?,
-        restart: None,
+        restart: plan.restart.clone(),
     };
     Ok(Ordered {
         start,

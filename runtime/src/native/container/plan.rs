@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::native::container::capabilities::Capabilities;
 use crate::native::container::seccomp::Seccomp;
-use crate::shim::messages::Access;
+use crate::shim::messages::{Access, Restart};
 
 /// One start of one container.
 #[derive(Debug, Clone)]
@@ -49,6 +49,8 @@ pub struct ContainerPlan {
     pub sysctls: Vec<(String, String)>,
     /// Clock offsets in seconds; absent: the host's clocks.
     pub time: Option<TimePlan>,
+    /// The companion starts it again after a reboot, and if asked after an accident; absent: never.
+    pub restart: Option<Restart>,
 }
 
 /// What becomes `/`.

@@ -6,6 +6,6 @@ mod running;
 pub mod state;
 
 pub use self::running::{
-    Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_signal,
+    Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_restarting, stop_signal,
 };
 pub use crate::shim::record::{End, ExitRecord};

@@ -54,6 +54,8 @@ pub enum ShimError {
 pub enum Found {
     /// Its init runs.
     Running(Box<Running>),
+    /// It has ended, and its companion waits to start it again.
+    Restarting(SavedState),
     /// It has ended, and its companion wrote down how.
     Ended(ExitRecord),
     /// It was started in an earlier boot of the host, or its companion was killed before it could write: how it ended
@@ -124,12 +126,18 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
         return Ok(Found::Lost(state));
     }
     // The companion may have started init again since the state was written: it knows the present one.
-    let present = ask(run_dir, &Request::State).ok().map(|(state, _)| state);
+    let present = ask(run_dir, &Request::State)
+        .ok()
+        .map(|(state, _)| state)
+        .filter(|present| present.generation == state.generation);
+    if present.as_ref().is_some_and(|present| present.init == 0) {
+        return Ok(Found::Restarting(state));
+    }
+    let written = path_io::read_if_exists(run_dir.join(record::PRESENT))?;
     let (pid, start_time) = present
-        .filter(|present| present.generation == state.generation && present.init > 0)
-        .map_or((state.init, state.start_time), |present| {
-            (present.init, present.start_time)
-        });
+        .map(|present| (present.init, present.start_time))
+        .or_else(|| record::parse_present(written.as_deref()?))
+        .unwrap_or((state.init, state.start_time));
     if let Some(pidfd) = open_same(pid, start_time)? {
         let state = SavedState {
             init: pid,
@@ -146,6 +154,29 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
         Some(record) if record.generation == state.generation => Found::Ended(record),
         _ => Found::Lost(state),
     })
+}
+
+/// Keeps the companion from starting an instance again, and waits until it has left.
+///
+/// # Errors
+/// It is still there after `patience`.
+pub fn stop_restarting(run_dir: &Path, patience: Duration) -> Result<(), ShimError> {
+    let Some(state) = SavedState::read(run_dir)? else {
+        return Ok(());
+    };
+    let shim = Pid::from_raw(state.shim)
+        .and_then(|shim| rustix::process::pidfd_open(shim, PidfdFlags::empty()).ok());
+    // An answer proves that the pidfd, which was opened before, is of the companion.
+    let wanted = Request::Restarting { wanted: false };
+    if let (Some(shim), Ok(_)) = (shim, ask(run_dir, &wanted))
+        && !wait(&shim, Some(patience))?
+    {
+        return Err(ShimError::TimedOut {
+            what: "the end of the companion",
+            after: patience,
+        });
+    }
+    Ok(())
 }
 
 /// The record that the companion wrote when init ended.

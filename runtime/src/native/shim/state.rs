@@ -135,7 +135,7 @@ pub fn confinement(run_dir: &Path) -> Result<Confinement, PathError> {
 /// # Errors
 /// A file cannot be removed.
 pub fn remove(run_dir: &Path) -> Result<(), PathError> {
-    for name in [FILE, CONFINEMENT, record::FILE] {
+    for name in [FILE, CONFINEMENT, record::FILE, record::PRESENT] {
         let path = run_dir.join(name);
         match rustix::fs::unlink(&path) {
             Err(rustix::io::Errno::NOENT) => {}

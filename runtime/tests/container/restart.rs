@@ -1,0 +1,97 @@
+//! The companion starts an instance again.
+
+use runtime::host_test;
+use runtime::native::container::{self, Restart};
+use runtime::native::shim::{self, Found};
+
+use crate::exec::output;
+use crate::world::{PATIENCE, World, shim as program, wait_for};
+
+fn quick(always: bool) -> Restart {
+    Restart {
+        always,
+        first_pause_ms: 20,
+        longest_pause_ms: 200,
+        calm_ms: 60_000,
+    }
+}
+
+fn ip(arguments: &[&str]) -> String {
+    let output = std::process::Command::new("ip")
+        .args(arguments)
+        .output()
+        .expect("ip runs");
+    assert!(
+        output.status.success(),
+        "ip {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+host_test! {
+    fn a_reboot_keeps_disk_and_network_and_is_a_new_container() {
+        let mut world = World::new(
+            "ip link show eth0 | head -n 1; [ -e /again ] && exec sleep 1000; touch /again; \
+             ip link set eth0 down; ip link set eth0 name other; reboot -f",
+        );
+        world.plan.restart = Some(quick(false));
+        let started = container::start(&world.plan, program(), &mut |pid| {
+            let pid = pid.as_raw_nonzero().to_string();
+            ip(&["link", "add", "keelt0", "type", "veth", "peer", "name", "eth0", "netns", &pid]);
+            ip(&["link", "set", "keelt0", "up"]);
+            Ok(())
+        });
+        let started = started.expect("started");
+        let before = ip(&["link", "show", "keelt0"]);
+        wait_for("the restart", || {
+            matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Running(running)) if running.init() != Some(started.init))
+        });
+        let running = world.running();
+        assert_eq!(running.ask().expect("answered").restarts, 1);
+        let (status, text, errors) = output(&running, &["ip", "link", "show", "eth0"], b"");
+        assert_eq!(status, 0, "{text}{errors}; console {}", world.console());
+        let index = |text: &str| text.split(':').next().map(str::to_owned);
+        assert_eq!(index(&ip(&["link", "show", "keelt0"])), index(&before));
+        running.stop(libc::SIGKILL, PATIENCE).expect("stopped");
+        assert!(matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Ended(record)) if record.restarts == 1));
+        wait_for("the end of the interface", || !std::path::Path::new("/sys/class/net/keelt0").exists());
+    }
+}
+
+host_test! {
+    fn accidents_restart_with_pauses_until_a_stop_is_asked_for() {
+        let mut world = World::new("echo run; exit 1");
+        world.plan.restart = Some(quick(true));
+        world.start();
+        wait_for("three runs", || world.console().matches("run").count() >= 3);
+        wait_for("a pause", || matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Restarting(_))));
+        shim::stop_restarting(&world.plan.run_dir, PATIENCE).expect("stopped");
+        let found = shim::adopt(&world.plan.run_dir).expect("adopt");
+        assert!(matches!(found, Found::Ended(record) if record.end == shim::End::Code(1)));
+    }
+}
+
+host_test! {
+    fn the_present_init_is_found_when_its_companion_was_killed_after_a_restart() {
+        let mut world = World::new("[ -e /again ] && exec sleep 1000; touch /again; exit 1");
+        world.plan.restart = Some(quick(true));
+        let started = world.start();
+        wait_for("the restart", || {
+            matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Running(running)) if running.init() != Some(started.init))
+        });
+        let present = world.running().init();
+        rustix::process::kill_process(started.shim, rustix::process::Signal::KILL).expect("killed");
+        wait_for("the companion's end", || world.running().ask().is_err());
+        assert_eq!(world.running().init(), present);
+    }
+}
+
+host_test! {
+    fn a_halt_is_not_undone() {
+        let mut world = World::new("poweroff -f");
+        world.plan.restart = Some(quick(true));
+        let (_, record) = world.run();
+        assert_eq!((record.end, record.restarts), (shim::End::Signal(libc::SIGINT), 0));
+    }
+}
