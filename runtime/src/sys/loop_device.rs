@@ -193,7 +193,7 @@ mod tests {
                 // Autoclear: nobody has to detach.
                 drop(device);
                 let gone = (0..200).any(|_| {
-                    rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
+                    let _ = rustix::thread::nanosleep(&rustix::thread::Timespec { tv_sec: 0, tv_nsec: 5_000_000 });
                     showing(&path).unwrap().is_empty()
                 });
                 assert!(gone, "the device stayed");

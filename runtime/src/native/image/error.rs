@@ -100,6 +100,9 @@ pub enum ImageError {
         /// What went wrong.
         problem: String,
     },
+    /// A download without a pinned SHA-256.
+    #[error("an image from a URL needs its sha256")]
+    NoDigest,
     /// The caller asked to stop.
     #[error("importing was interrupted")]
     Interrupted,

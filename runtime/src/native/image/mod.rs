@@ -9,12 +9,17 @@
 pub mod aliases;
 mod archive;
 #[cfg(test)]
+mod archive_bench;
+#[cfg(test)]
 mod archive_tests;
 mod attributes;
 mod audit;
 mod builtin;
 mod copy;
+mod download;
 mod error;
+#[cfg(test)]
+mod hostile_tests;
 mod layout;
 mod limits;
 mod metadata;
@@ -33,6 +38,7 @@ mod unpack;
 mod walk;
 
 pub use aliases::Alias;
+pub use download::AllowedAddresses;
 pub use error::{ImageError, Refusal};
 pub use limits::Limits;
 pub use record::{Form, ImageProperties, ImageRecord};

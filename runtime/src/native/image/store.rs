@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::aliases::{self, Alias};
+use super::download::{self, AllowedAddresses};
 use super::error::ImageError;
 use super::limits::Limits;
 use super::record::{FORMAT_VERSION, Form, ImageProperties, ImageRecord};
@@ -48,6 +49,15 @@ pub enum ImageSource {
         path: PathBuf,
         /// The root file system of a split image.
         rootfs: Option<PathBuf>,
+    },
+    /// The same from a server. The SHA-256 (of a split image: of both files) has to be given to the import.
+    Url {
+        /// The archive; of a split image its metadata.
+        url: String,
+        /// The root file system of a split image.
+        rootfs: Option<String>,
+        /// Which addresses may be asked.
+        allowed: AllowedAddresses,
     },
 }
 
@@ -117,6 +127,26 @@ impl ImageStore {
             ImageSource::Archive { path, rootfs } => {
                 let shown = path.display().to_string();
                 self.import_archive(path, rootfs.as_deref(), shown, wanted.as_deref(), go_on)
+            }
+            ImageSource::Url {
+                url,
+                rootfs,
+                allowed,
+            } => {
+                // What a server sends is only as good as the digest that a manifest pins.
+                let Some(wanted) = wanted else {
+                    return Err(ImageError::NoDigest);
+                };
+                let staging = Staging::new(&self.folder)?;
+                let place = staging.path.join("download");
+                download::fetch(url, &place, allowed, &self.limits, go_on)?;
+                let split = rootfs.as_ref().map(|url| (url, staging.path.join("split")));
+                if let Some((url, place)) = &split {
+                    download::fetch(url, place, allowed, &self.limits, go_on)?;
+                }
+                let split = split.as_ref().map(|(_, place)| place.as_path());
+                let shown = download::shown(url);
+                self.import_archive(&place, split, shown, Some(&wanted), go_on)
             }
         }
     }

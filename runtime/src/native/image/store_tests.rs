@@ -256,6 +256,62 @@ fn images_are_found_by_alias_and_prefix() {
         .unwrap_err();
 }
 
+#[test]
+fn downloads_are_pinned_and_leave_nothing() {
+    use std::io::{BufRead as _, Write as _};
+    let scene = scene();
+    let folder = scene.folder();
+    let archive = scene.path("archive.tar");
+    let (from, to) = (folder.display().to_string(), archive.display().to_string());
+    crate::sys::command::run("tar", ["-cf", &to, "-C", &from, "."], None).unwrap();
+    let bytes = path_io::read(&archive).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let body = bytes.clone();
+    let serving = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines
+                .next()
+                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+            {}
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    let source = ImageSource::Url {
+        url: format!("http://user:secret@127.0.0.1:{port}/image?token=secret"),
+        rootfs: None,
+        allowed: AllowedAddresses {
+            also: vec!["127.0.0.0/8".parse().unwrap()],
+        },
+    };
+    let fetch = |wanted: Option<&str>| scene.store.import(&source, wanted, &mut |_| true);
+    assert!(matches!(fetch(None), Err(ImageError::NoDigest)));
+    let other = "0".repeat(64);
+    assert!(matches!(
+        fetch(Some(&other)),
+        Err(ImageError::WrongFingerprint { .. })
+    ));
+    assert_eq!(scene.names(), Vec::<PathBuf>::new());
+    use sha2::Digest as _;
+    let wanted = hex::encode(sha2::Sha256::digest(&bytes));
+    let imported = fetch(Some(&wanted)).unwrap();
+    serving.join().unwrap();
+    assert_eq!(
+        imported.record.source,
+        format!("http://127.0.0.1:{port}/image")
+    );
+    // The server is not asked again.
+    assert!(fetch(Some(&wanted)).unwrap().present);
+    assert_eq!(scene.names().len(), 1);
+}
+
 crate::host_test! {
     /// A folder with devices and mounts inside: they are left out, and nothing of the source changes.
     fn devices_and_mounts_of_a_folder_are_left_out() {

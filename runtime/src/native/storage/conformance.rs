@@ -73,7 +73,7 @@ fn wait_a_little() {
         tv_sec: 0,
         tv_nsec: 5_000_000,
     };
-    rustix::thread::nanosleep(&time);
+    let _ = rustix::thread::nanosleep(&time);
 }
 
 fn each(test: impl Fn(&Bench)) {
