@@ -65,8 +65,9 @@ host_test! {
         world.plan.restart = Some(quick(true));
         world.start();
         wait_for("three runs", || world.console().matches("run").count() >= 3);
-        wait_for("a pause", || matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Restarting(_))));
+        wait_for("a pause", || matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Ended(_))));
         shim::stop_restarting(&world.plan.run_dir, PATIENCE).expect("stopped");
+        assert!(!world.plan.run_dir.join("control").exists());
         let found = shim::adopt(&world.plan.run_dir).expect("adopt");
         assert!(matches!(found, Found::Ended(record) if record.end == shim::End::Code(1)));
     }
@@ -93,5 +94,22 @@ host_test! {
         world.plan.restart = Some(quick(true));
         let (_, record) = world.run();
         assert_eq!((record.end, record.restarts), (shim::End::Signal(libc::SIGINT), 0));
+    }
+}
+
+host_test! {
+    fn a_start_ends_the_wait_of_the_companion_before() {
+        let mut world = World::new("exit 1");
+        world.plan.restart = Some(Restart { first_pause_ms: 60_000, longest_pause_ms: 60_000, ..quick(true) });
+        let first = world.start();
+        wait_for("the end", || matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Ended(_))));
+        world.plan.generation = 2;
+        world.plan.command = crate::world::program(&["/bin/sleep", "1000"]);
+        world.start();
+        // What is dead may still wait for the host's PID 1; it has no program any more.
+        assert!(std::fs::read_link(format!("/proc/{}/exe", first.shim.as_raw_nonzero())).is_err());
+        assert_eq!(world.running().state().generation, 2);
+        let again = crate::world::chain(&world.try_start().expect_err("it runs"));
+        assert_eq!(again, "the container runs already");
     }
 }

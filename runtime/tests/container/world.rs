@@ -171,8 +171,7 @@ impl Drop for World {
     fn drop(&mut self) {
         match shim::adopt(&self.plan.run_dir) {
             Ok(Found::Running(running)) => drop(running.kill(PATIENCE)),
-            Ok(Found::Restarting(_)) => drop(shim::stop_restarting(&self.plan.run_dir, PATIENCE)),
-            _ => {}
+            _ => drop(shim::stop_restarting(&self.plan.run_dir, PATIENCE)),
         }
         let _ = rustix::mount::unmount(&self.plan.run_dir, rustix::mount::UnmountFlags::DETACH);
         for cgroup in self.cgroups.iter().rev() {

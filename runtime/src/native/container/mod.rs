@@ -2,7 +2,6 @@
 
 pub mod capabilities;
 pub mod exec;
-pub mod idmap;
 mod order;
 pub mod plan;
 pub mod relay;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
@@ -12,8 +13,8 @@ use super::order::{How, order};
 use super::plan::{ContainerPlan, RootPlan};
 use super::seccomp::{self, SeccompError};
 use super::talk::Talk;
-use crate::native::shim::ShimError;
 use crate::native::shim::state::{self, SavedState};
+use crate::native::shim::{self as client, Found, ShimError};
 use crate::shim::channel::ChannelError;
 use crate::shim::messages::{Event, Order};
 
@@ -54,6 +55,9 @@ pub enum ContainerError {
     /// What runs could not be asked.
     #[error(transparent)]
     Shim(ShimError),
+    /// It was started already.
+    #[error("the container runs already")]
+    Runs,
     /// It is frozen.
     #[error("the container is frozen")]
     Frozen,
@@ -61,6 +65,9 @@ pub enum ContainerError {
     #[error("plug the network in")]
     Plug(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
+
+/// How long a companion may take to leave.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// What `plug` may answer.
 pub type PlugError = Box<dyn std::error::Error + Send + Sync>;
@@ -97,6 +104,7 @@ pub fn start(
     };
     let boot_id = state::boot_id()?;
     let ordered = order(plan, &boot_id, filter)?;
+    make_way(&plan.run_dir)?;
     prepare(plan)?;
     let opened = ordered
         .open
@@ -145,6 +153,14 @@ pub fn start(
         state::remove(&plan.run_dir)?;
     }
     result
+}
+
+/// A companion that waits to start the instance again must not do so beside this start.
+fn make_way(run_dir: &Path) -> Result<(), ContainerError> {
+    if let Found::Running(_) = client::adopt(run_dir).map_err(ContainerError::Shim)? {
+        return Err(ContainerError::Runs);
+    }
+    client::stop_restarting(run_dir, LEAVING).map_err(ContainerError::Shim)
 }
 
 /// Folders and files that keel makes itself before the companion starts.

@@ -17,7 +17,7 @@ use crate::native::container::plan::{
 };
 use crate::native::container::seccomp::Seccomp;
 use crate::native::image::ImageProperties;
-use crate::shim::messages::Access;
+use crate::shim::messages::{Access, Restart};
 
 /// What a start needs besides the spec: where things are on this host.
 pub(super) struct Surroundings<'a> {
@@ -108,6 +108,8 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
             monotonic: 0,
             boottime: i64::try_from(time.boot_offset.seconds()).unwrap_or(i64::MAX),
         }),
+        // A reboot from inside is a restart always.
+        restart: Some(Restart::usual(instance.boot.autorestart)),
     }
 }
 

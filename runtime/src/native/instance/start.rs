@@ -476,6 +476,10 @@ pub(super) fn after_stop(
     host: &Host,
     definition: &Definition<InstancePicks>,
 ) -> Result<(), RuntimeError> {
+    // Whoever stops it does not want its companion to start it again after its pause.
+    let patience = std::time::Duration::from_secs(10);
+    shim::stop_restarting(&host.run_folder(&definition.uid), patience)
+        .map_err(|error| shim_failed("stop", error))?;
     let mark = own_mark(host, definition);
     for nic in definition.picks.nics.values() {
         host.network

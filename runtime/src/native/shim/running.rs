@@ -54,9 +54,8 @@ pub enum ShimError {
 pub enum Found {
     /// Its init runs.
     Running(Box<Running>),
-    /// It has ended, and its companion waits to start it again.
-    Restarting(SavedState),
-    /// It has ended, and its companion wrote down how.
+    /// It has ended, and its companion wrote down how. The companion may be about to start it again, as its plan says:
+    /// [`stop_restarting`] ends that.
     Ended(ExitRecord),
     /// It was started in an earlier boot of the host, or its companion was killed before it could write: how it ended
     /// is not known.
@@ -130,9 +129,6 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
         .ok()
         .map(|(state, _)| state)
         .filter(|present| present.generation == state.generation);
-    if present.as_ref().is_some_and(|present| present.init == 0) {
-        return Ok(Found::Restarting(state));
-    }
     let written = path_io::read_if_exists(run_dir.join(record::PRESENT))?;
     let (pid, start_time) = present
         .map(|present| (present.init, present.start_time))
