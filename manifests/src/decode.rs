@@ -128,15 +128,17 @@ impl DecodeError {
 /// The known word nearest to a wrong one, where one is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_lowercase();
+    // A slip of two neighbours (`lna`) is one edit; a long word may have more of them.
+    let bearable = (lower.len() / 3).max(1);
+    let score = |candidate: &str| {
+        let candidate = candidate.to_lowercase();
+        let near = strsim::damerau_levenshtein(&lower, &candidate) <= bearable;
+        let alike = strsim::jaro_winkler(&lower, &candidate);
+        (near || alike > 0.8).then_some(alike)
+    };
     known
         .iter()
-        .map(|candidate| {
-            (
-                strsim::jaro_winkler(&lower, &candidate.to_lowercase()),
-                *candidate,
-            )
-        })
-        .filter(|(score, _)| *score > 0.8)
+        .filter_map(|candidate| Some((score(candidate)?, *candidate)))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, candidate)| candidate)
 }

@@ -181,7 +181,7 @@ impl<'a> Builder<'a> {
                 match copy {
                     Some(node) => {
                         node.walk(&crate::pointer::Pointer::root(), &mut |_, _| {
-                            self.copied += 1
+                            self.copied += 1;
                         });
                         if self.copied <= ALIAS_NODES {
                             self.add(node, 0);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use manifests::id::{Mark, Uid};
+use manifests::id::Uid;
 use manifests::kind::Kind;
 use manifests::path_io;
 
@@ -106,12 +106,6 @@ impl Host {
     /// Taken while picking; a panic of another thread does not spoil what it guards.
     pub(super) fn picking(&self) -> MutexGuard<'_, ()> {
         self.picking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The text that marks links and tables of an object: with the state folder, so that two of them with sources of
-    /// one name do not take each other's for their own. At most 114 bytes.
-    pub(super) fn mark_text(&self, mark: &Mark) -> String {
-        format!("keel:{}:{}:{}", self.config.state_id, mark.source, mark.uid)
     }
 
     /// The run folder of an instance.

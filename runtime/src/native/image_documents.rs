@@ -22,7 +22,7 @@ use crate::runtime::{Context, Effected};
 /// What was picked for an image document.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ImagePicks {
+pub(super) struct ImagePicks {
     /// The fingerprint that its source had.
     pub fingerprint: String,
 }

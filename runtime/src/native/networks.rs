@@ -32,7 +32,7 @@ use crate::sys::netlink::{Connection, HardwareAddress, Namespace};
 /// What was picked once for a network and is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NetworkPicks {
+pub(super) struct NetworkPicks {
     /// The name of its bridge.
     pub interface: String,
     /// Its address where the manifest says `auto`.
@@ -43,7 +43,7 @@ pub struct NetworkPicks {
 
 impl NetworkPicks {
     /// The IPv4 address of the bridge.
-    pub fn ipv4(&self, network: &spec::Network) -> Option<Ipv4Net> {
+    pub(super) fn ipv4(&self, network: &spec::Network) -> Option<Ipv4Net> {
         match network.ipv4.address {
             Subnet4::Auto => self.ipv4,
             Subnet4::None => None,
@@ -52,7 +52,7 @@ impl NetworkPicks {
     }
 
     /// The IPv6 address of the bridge.
-    pub fn ipv6(&self, network: &spec::Network) -> Option<Ipv6Net> {
+    pub(super) fn ipv6(&self, network: &spec::Network) -> Option<Ipv6Net> {
         match network.ipv6.address {
             Subnet6::Auto => self.ipv6,
             Subnet6::None => None,
@@ -62,7 +62,7 @@ impl NetworkPicks {
 }
 
 /// What the network driver is asked for.
-pub fn plan(
+pub(super) fn plan(
     network: &spec::Network,
     picks: &NetworkPicks,
     mark: String,
@@ -145,7 +145,7 @@ pub fn plan(
 }
 
 /// The addresses of a network that no new instance may be given.
-pub fn taken(network: &spec::Network, ports: &[PortPlan]) -> BTreeSet<Ipv4Addr> {
+pub(super) fn taken(network: &spec::Network, ports: &[PortPlan]) -> BTreeSet<Ipv4Addr> {
     let reserved = network
         .ipv4
         .dhcp
@@ -160,7 +160,7 @@ pub fn taken(network: &spec::Network, ports: &[PortPlan]) -> BTreeSet<Ipv4Addr> 
 }
 
 /// Puts what was seen over what was meant.
-pub fn overlay(
+pub(super) fn overlay(
     network: &mut spec::Network,
     plan: &NetworkPlan,
     seen: &NetworkSeen,
@@ -257,7 +257,7 @@ fn addresses(network: &mut spec::Network, plan: &NetworkPlan, seen: &[IpNet]) {
 }
 
 /// Whether the bridge itself is there and ours.
-pub fn is_there(seen: &NetworkSeen) -> bool {
+pub(super) fn is_there(seen: &NetworkSeen) -> bool {
     seen.owner == LinkOwner::Ours
 }
 

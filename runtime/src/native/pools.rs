@@ -6,7 +6,7 @@ use manifests::action::{Action, Verb};
 use manifests::desired::Resource;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::storage_pool::{PoolDriver, StoragePool};
-use manifests::observed::{Holds, Item, ObservedSet, Remembered, Unclear};
+use manifests::observed::{Holds, Item, ObservedSet, Unclear};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use crate::runtime::Effected;
 /// What was picked once for a pool.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct PoolPicks {
+pub(super) struct PoolPicks {
     /// Its folder.
     pub folder: PathBuf,
 }
@@ -199,12 +199,4 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
 /// Where the root of an instance lies: the identity of its volume.
 pub(super) fn root_volume(uid: &manifests::id::Uid) -> VolumeId {
     VolumeId::Root(uid.to_string())
-}
-
-/// What is remembered on an object of which nothing is known.
-pub(super) const fn nothing_remembered(kind: Kind) -> Remembered {
-    Remembered {
-        prune: manifests::lifecycle::Prune::default_of(kind),
-        protect: false,
-    }
 }

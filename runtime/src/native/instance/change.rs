@@ -72,7 +72,7 @@ fn touched(changes: &[FieldChange], before: &Instance, after: &Instance) -> Touc
 /// Changes an instance. Siblings of a field that is refused are changed all the same; the refusal is told.
 pub(super) fn update(
     host: &Host,
-    before: Definition<InstancePicks>,
+    before: &Definition<InstancePicks>,
     action: &Action,
     resource: &Resource,
     changes: &[FieldChange],
@@ -81,7 +81,7 @@ pub(super) fn update(
     let Spec::Instance(after) = &resource.spec else {
         return Err(crate::native::wrong_kind(&action.address));
     };
-    let touched = touched(changes, spec(&before)?, after);
+    let touched = touched(changes, spec(before)?, after);
     let mut definition = Definition {
         address: action.address.clone(),
         mark: Some(action.mark.clone()),
@@ -110,12 +110,12 @@ pub(super) fn update(
         }
         if touched.nics {
             (context.progress)("plugging");
-            keep(unplug(host, &before, &definition));
+            keep(unplug(host, before, &definition));
             keep(network(host, &definition));
             keep(plug(host, &definition, now));
         }
         if touched.disks {
-            keep(disks(&before, &definition, now));
+            keep(disks(before, &definition, now));
         }
         if touched.files {
             keep(files(host, after, now));
@@ -283,7 +283,6 @@ fn files(host: &Host, instance: &Instance, now: &Running) -> Result<(), RuntimeE
 /// Writes a file of a running container, as its own root and in its own root.
 ///
 /// A program of the container does the writing: what it could be tricked into, it could do by itself.
-#[expect(clippy::too_many_arguments, reason = "a file has this many properties")]
 pub(in crate::native) fn write_file(
     host: &Host,
     now: &Running,

@@ -32,7 +32,7 @@ use crate::runtime::{Context, Effected};
 
 pub(super) use self::change::write_file;
 pub(super) use self::observe::{observe, running};
-pub use self::picks::{InstancePicks, NicPicks};
+pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::remove::trashed;
 pub(super) use self::start::network_plan;
 
@@ -316,7 +316,7 @@ pub(super) fn perform(
         (Verb::Create, Some(resource)) => create(host, action, resource, desired, context),
         (Verb::Update { changes }, Some(resource)) => match before().map_err(named)? {
             Some(definition) => {
-                change::update(host, definition, action, resource, changes, context)
+                change::update(host, &definition, action, resource, changes, context)
             }
             None => create(host, action, resource, desired, context),
         },

@@ -173,7 +173,6 @@ fn pending(definition: &Definition<InstancePicks>) -> Vec<String> {
         .collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "one reading of one container")]
 fn live(
     host: &Host,
     definition: &Definition<InstancePicks>,

@@ -16,7 +16,7 @@ use crate::sys::netlink::HardwareAddress;
 /// What was picked once for an instance.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct InstancePicks {
+pub(in crate::native) struct InstancePicks {
     /// The fingerprint of the image that its root was made from.
     pub image: String,
     /// The name of the pool that holds its root.
@@ -36,7 +36,7 @@ pub struct InstancePicks {
 /// What was picked for a network interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct NicPicks {
+pub(in crate::native) struct NicPicks {
     /// Its hardware address.
     pub hwaddr: String,
     /// Its reserved address.
@@ -47,7 +47,7 @@ pub struct NicPicks {
 
 impl NicPicks {
     /// Its hardware address.
-    pub fn hardware_address(&self) -> Option<HardwareAddress> {
+    pub(in crate::native) fn hardware_address(&self) -> Option<HardwareAddress> {
         self.hwaddr
             .parse::<Mac>()
             .ok()

@@ -123,21 +123,13 @@ pub(super) fn trash(
     Ok(Effected::Done)
 }
 
-/// Every pool with its driver.
-fn all_pools(
-    host: &Host,
-) -> Result<Vec<(Definition<PoolPicks>, Box<dyn StorageDriver>)>, RuntimeError> {
+/// The drivers of all pools.
+fn all_pools(host: &Host) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
     let (pools, _) = host
         .definitions
         .all::<PoolPicks>(Kind::StoragePool)
         .map_err(io_failed("list the pools"))?;
-    Ok(pools
-        .into_iter()
-        .map(|pool| {
-            let driver = pools::driver(host, &pool);
-            (pool, driver)
-        })
-        .collect())
+    Ok(pools.iter().map(|pool| pools::driver(host, pool)).collect())
 }
 
 /// Takes an instance out of the trash under its identity, stopped, with a new owner where one is given.
@@ -147,7 +139,7 @@ pub(super) fn restore(
     address: &Address,
     mark: &Mark,
 ) -> Result<Effected, RuntimeError> {
-    for (_, driver) in all_pools(host)? {
+    for driver in all_pools(host)? {
         let entries = driver
             .trashed()
             .map_err(disk_failed("read the trash for"))?;
@@ -186,7 +178,7 @@ pub(super) fn restore(
 
 /// Removes an instance from the trash for good; what is not there is fine.
 pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
-    for (_, driver) in all_pools(host)? {
+    for driver in all_pools(host)? {
         driver
             .purge(&uid.to_string())
             .map_err(disk_failed("empty the trash of"))?;
@@ -204,7 +196,7 @@ const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 /// What lies in the trash of all pools that can be reached.
 pub(in crate::native) fn trashed(host: &Host) -> Result<Vec<Trashed>, RuntimeError> {
     let mut all = Vec::new();
-    for (_, driver) in all_pools(host)? {
+    for driver in all_pools(host)? {
         for entry in driver.trashed().unwrap_or_default() {
             let definition =
                 Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition);

@@ -1,0 +1,147 @@
+//! Merging trees: what a profile gives and what an instance says.
+
+use crate::tree::{Key, Node, Value};
+
+/// Puts `over` over `base`: maps merge by key, lists and scalars replace, `null` removes what was inherited.
+///
+/// A device of the same name replaces the whole inherited device unless it says `inherit: true`; `type: none` removes it.
+pub fn spec(base: &mut Node, over: &Node) {
+    maps(base, over, &["devices"]);
+}
+
+fn maps(base: &mut Node, over: &Node, whole: &[&str]) {
+    let Value::Map(entries) = &over.value else {
+        *base = over.clone();
+        return;
+    };
+    if !matches!(base.value, Value::Map(_)) {
+        *base = Node {
+            place: over.place.clone(),
+            value: Value::Map(Vec::new()),
+        };
+    }
+    for (key, node) in entries {
+        if whole.contains(&key.name.as_str()) {
+            let mut below = base.take(&key.name).unwrap_or_else(|| empty(node));
+            devices(&mut below, node);
+            put(base, key, below);
+        } else if node.value == Value::Null {
+            base.take(&key.name);
+        } else if let (Value::Map(_), Some(below)) = (&node.value, base.get_mut(&key.name)) {
+            maps(below, node, &[]);
+        } else {
+            put(base, key, without_nulls(node));
+        }
+    }
+}
+
+fn devices(base: &mut Node, over: &Node) {
+    let Value::Map(entries) = &over.value else {
+        *base = over.clone();
+        return;
+    };
+    for (key, device) in entries {
+        let is_none = device.get("type").and_then(Node::text) == Some("none");
+        let inherits = device
+            .get("inherit")
+            .is_some_and(|inherit| inherit.value == Value::Bool(true));
+        if is_none || device.value == Value::Null {
+            base.take(&key.name);
+            continue;
+        }
+        let mut device = device.clone();
+        device.take("inherit");
+        match base.get_mut(&key.name).filter(|_| inherits) {
+            Some(below) => maps(below, &device, &[]),
+            None => {
+                base.take(&key.name);
+                put(base, key, without_nulls(&device));
+            }
+        }
+    }
+}
+
+/// A `null` with nothing to remove says nothing.
+fn without_nulls(node: &Node) -> Node {
+    let mut node = node.clone();
+    if let Value::Map(entries) = &mut node.value {
+        entries.retain(|(_, below)| below.value != Value::Null);
+        for (_, below) in entries {
+            *below = without_nulls(below);
+        }
+    }
+    node
+}
+
+fn empty(like: &Node) -> Node {
+    Node {
+        place: like.place.clone(),
+        value: Value::Map(Vec::new()),
+    }
+}
+
+fn put(base: &mut Node, key: &Key, node: Node) {
+    if let Value::Map(entries) = &mut base.value {
+        match entries.iter_mut().find(|(found, _)| found.name == key.name) {
+            Some((found, old)) => {
+                *found = key.clone();
+                *old = node;
+            }
+            None => entries.push((key.clone(), node)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::parse;
+
+    fn merged(base: &str, over: &str) -> Vec<String> {
+        let mut base = parse("base.yaml", base).0.remove(0);
+        spec(&mut base, &parse("over.yaml", over).0.remove(0));
+        let mut lines = Vec::new();
+        base.walk(&crate::pointer::Pointer::root(), &mut |at, node| {
+            if !matches!(node.value, Value::Map(_)) {
+                lines.push(format!(
+                    "{} {}:{}",
+                    at.dotted(),
+                    node.place.file,
+                    node.place.line
+                ));
+            }
+        });
+        lines
+    }
+
+    #[test]
+    fn each_value_keeps_its_place() {
+        assert_eq!(
+            merged(
+                "limits: {memory: 1GiB, cpu: 2}\ncommand: [a]\n",
+                "limits:\n  cpu: 3\n  memory: null\ncommand: [b]\n"
+            ),
+            [
+                "limits.cpu over.yaml:2",
+                "command over.yaml:4",
+                "command.0 over.yaml:4"
+            ]
+        );
+    }
+
+    #[test]
+    fn devices_replace_inherit_or_vanish() {
+        assert_eq!(
+            merged(
+                "devices:\n  a: {type: nic, mtu: 1}\n  b: {type: nic, mtu: 2}\n  c: {type: nic}\n",
+                "devices:\n  a: {type: nic}\n  b: {inherit: true, name: x}\n  c: {type: none}\n"
+            ),
+            [
+                "devices.b.type base.yaml:3",
+                "devices.b.mtu base.yaml:3",
+                "devices.b.name over.yaml:3",
+                "devices.a.type over.yaml:2"
+            ]
+        );
+    }
+}

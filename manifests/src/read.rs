@@ -1,0 +1,120 @@
+//! Folders to texts: the only reading of manifests from disk.
+
+use std::path::{Path, PathBuf};
+
+use crate::path_io::{self, AtPath as _, PathError};
+
+/// The files of a source.
+#[derive(Debug, Clone, Default)]
+pub struct Texts {
+    /// The nearest folder with a `keel.yaml`, else the path that was given. Absolute.
+    pub root: PathBuf,
+    /// Name relative to the root, and content, by name.
+    pub files: Vec<(String, String)>,
+    /// Why this is only a part of the source.
+    pub partial: Option<String>,
+}
+
+/// The name of the file that makes a folder a source.
+pub const SOURCE_FILE: &str = "keel.yaml";
+
+/// Reads a folder or a file of manifests. Hidden folders and what `.keelignore` names are passed over.
+///
+/// # Errors
+/// Something cannot be read.
+pub fn read(path: &Path) -> Result<Texts, PathError> {
+    let path = path.canonicalize().at("find", path)?;
+    let start = if path.is_dir() {
+        path.clone()
+    } else {
+        parent(&path)
+    };
+    let root = start
+        .ancestors()
+        .find(|folder| folder.join(SOURCE_FILE).is_file());
+    let root = root.unwrap_or(&start).to_path_buf();
+    let partial = if !path.is_dir() {
+        Some(format!("only the file {}", name_in(&root, &path)))
+    } else if path == root {
+        None
+    } else {
+        Some(format!("only the folder {}", name_in(&root, &path)))
+    };
+    let mut files = Vec::new();
+    let walk = ignore::WalkBuilder::new(&path)
+        .standard_filters(false)
+        .hidden(true)
+        .parents(true)
+        .add_custom_ignore_filename(".keelignore")
+        .build();
+    for entry in walk {
+        let entry = entry
+            .map_err(std::io::Error::other)
+            .at("walk through", &path)?;
+        let is_manifest = entry.path() == path
+            || entry
+                .path()
+                .extension()
+                .is_some_and(|end| end == "yaml" || end == "yml");
+        if entry.file_type().is_some_and(|kind| kind.is_file()) && is_manifest {
+            let text = path_io::read(entry.path())?;
+            let text = String::from_utf8(text)
+                .map_err(|_| std::io::Error::other("it is not UTF-8"))
+                .at("read", entry.path())?;
+            files.push((name_in(&root, entry.path()), text));
+        }
+    }
+    let source = root.join(SOURCE_FILE);
+    if partial.is_some() && source.is_file() && path != source {
+        files.push((SOURCE_FILE.to_owned(), path_io::read_to_string(&source)?));
+    }
+    files.sort();
+    Ok(Texts {
+        root,
+        files,
+        partial,
+    })
+}
+
+fn parent(path: &Path) -> PathBuf {
+    path.parent()
+        .map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+}
+
+fn name_in(root: &Path, path: &Path) -> String {
+    path.strip_prefix(root)
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_source_is_told_as_such() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            path_io::create_dir_all(parent(&path)).expect("a folder");
+            path_io::write(path, text).expect("written");
+        };
+        write("keel.yaml", "kind: Source\n");
+        write("apps/web.yaml", "a: 1\n");
+        write("apps/notes.txt", "no");
+        write("drafts/x.yaml", "b: 1\n");
+        write(".hidden/y.yaml", "c: 1\n");
+        write(".keelignore", "drafts/\n");
+        let all = read(folder.path()).expect("read");
+        let names: Vec<&str> = all.files.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            (names, all.partial),
+            (vec!["apps/web.yaml", "keel.yaml"], None)
+        );
+        let part = read(&folder.path().join("apps")).expect("read");
+        assert_eq!(part.root, folder.path().canonicalize().expect("there"));
+        assert_eq!(part.partial.as_deref(), Some("only the folder apps"));
+        assert_eq!(part.files.len(), 2);
+    }
+}

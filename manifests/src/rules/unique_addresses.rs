@@ -1,0 +1,155 @@
+//! No two have one address, and every address is one of its network.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use super::Rule;
+use crate::desired::{DesiredSet, Resource};
+use crate::devices::Device;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics, Origin};
+use crate::id::Address;
+use crate::kind::{Kind, Spec};
+use crate::kinds::network::Network;
+use crate::pointer::Pointer;
+
+/// An address or subnet that two have.
+pub const TAKEN: Code = Code("R0203");
+/// An address outside of its network.
+pub const OUTSIDE: Code = Code("R0204");
+
+/// Addresses of NICs, hardware addresses and subnets are claimed once.
+pub struct UniqueAddresses;
+
+impl Rule for UniqueAddresses {
+    fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
+        let mut claims: BTreeMap<String, (Origin, String)> = BTreeMap::new();
+        let mut subnets: Vec<(IpNet, &Resource)> = Vec::new();
+        for resource in desired.resources.values() {
+            match &resource.spec {
+                Spec::Network(network) => subnet(network, resource, &mut subnets, found),
+                Spec::Instance(instance) => {
+                    for (name, device) in &instance.devices {
+                        let Device::Nic(nic) = device else { continue };
+                        let at = Pointer::new("/spec/devices").field(name);
+                        let mut claim = |what: String, field: &str| {
+                            let origin = resource.origin_of(&at.field(field)).clone();
+                            let owner = resource.address.to_string();
+                            if let Some((first, whose)) = claims.get(&what) {
+                                found.push(
+                                    Diagnostic::error(
+                                        TAKEN,
+                                        origin,
+                                        format!("{what} is claimed by {whose} already"),
+                                    )
+                                    .of(&resource.address)
+                                    .at(at.field(field))
+                                    .related(first.clone(), "first claimed here"),
+                                );
+                            } else {
+                                claims.insert(what, (origin, owner));
+                            }
+                        };
+                        let network = nic.network.as_deref().unwrap_or_default();
+                        if let Some(address) = nic.ipv4.address.address() {
+                            claim(format!("address {address} of network {network}"), "ipv4");
+                        }
+                        if let Some(address) = nic.ipv6.address.address() {
+                            claim(format!("address {address} of network {network}"), "ipv6");
+                        }
+                        if let Some(mac) = nic.hwaddr {
+                            claim(format!("hardware address {mac}"), "hwaddr");
+                        }
+                        if let Some(address) = nic.ipv4.address.address() {
+                            inside(
+                                desired,
+                                resource,
+                                network,
+                                address,
+                                &at.field("ipv4"),
+                                found,
+                            );
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn subnet<'a>(
+    network: &Network,
+    resource: &'a Resource,
+    subnets: &mut Vec<(IpNet, &'a Resource)>,
+    found: &mut Diagnostics,
+) {
+    let ipv4 = network
+        .ipv4
+        .address
+        .net()
+        .map(|net| (IpNet::V4(net.trunc()), "/spec/ipv4/address"));
+    let ipv6 = network
+        .ipv6
+        .address
+        .net()
+        .map(|net| (IpNet::V6(net.trunc()), "/spec/ipv6/address"));
+    for (net, at) in ipv4.into_iter().chain(ipv6) {
+        let at = Pointer::new(at);
+        let overlaps =
+            |other: &IpNet| other.contains(&net.network()) || net.contains(&other.network());
+        if let Some((other, first)) = subnets.iter().find(|(other, _)| overlaps(other)) {
+            found.push(
+                Diagnostic::error(
+                    TAKEN,
+                    resource.origin_of(&at).clone(),
+                    format!("subnet {net} overlaps {other} of {}", first.address),
+                )
+                .of(&resource.address)
+                .related(first.origin_of(&at).clone(), "first claimed here")
+                .at(at),
+            );
+        } else {
+            subnets.push((net, resource));
+        }
+    }
+}
+
+fn inside(
+    desired: &DesiredSet,
+    resource: &Resource,
+    network: &str,
+    address: Ipv4Addr,
+    at: &Pointer,
+    found: &mut Diagnostics,
+) {
+    let project = resource.address.project_name();
+    let declared = desired
+        .resources
+        .get(&Address::in_project(Kind::Network, project, network))
+        .or_else(|| desired.resources.get(&Address::new(Kind::Network, network)));
+    let Some(Spec::Network(written)) = declared.map(|declared| &declared.spec) else {
+        return;
+    };
+    let Some(net) = written.ipv4.address.net() else {
+        return;
+    };
+    let wrong = if !net.contains(&address) {
+        format!("{address} is not in {} of network {network}", net.trunc())
+    } else if IpAddr::V4(address) == IpAddr::V4(net.addr()) {
+        format!("{address} is the address of network {network} itself")
+    } else if address == net.network() || address == net.broadcast() {
+        format!(
+            "{address} cannot be an address of a host in {}",
+            net.trunc()
+        )
+    } else {
+        return;
+    };
+    found.push(
+        Diagnostic::error(OUTSIDE, resource.origin_of(at).clone(), wrong)
+            .of(&resource.address)
+            .at(at.clone()),
+    );
+}
