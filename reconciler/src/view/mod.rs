@@ -5,5 +5,6 @@ pub mod diagnostics;
 pub mod drift;
 pub mod objects;
 pub mod plan;
+pub mod progress;
 pub mod style;
 pub mod text;
