@@ -8,6 +8,7 @@ use super::global::Engine;
 use super::invocation::{Invocation, environment};
 use crate::error::{CliError, Exit};
 use crate::state_folder::StateFolder;
+use crate::store::SqliteStore;
 
 /// Where the companion of each instance is installed, if not beside `keel`.
 const SHIM: &str = "/usr/lib/keel/keel-shim";
@@ -28,13 +29,7 @@ pub(super) struct Opened {
 /// This is not root, the folder is not safe, or the host cannot be read.
 pub(super) fn open(invocation: &Invocation) -> Result<Opened, CliError> {
     let Engine::Native = invocation.global.engine;
-    if !rustix::process::geteuid().is_root() {
-        return Err(
-            CliError::new(Exit::Unexpected, "the native engine needs root")
-                .hint("run it with sudo; validate, render, explain and schema need no root"),
-        );
-    }
-    let folder = StateFolder::open(invocation.state_dir()?)?;
+    let folder = folder(invocation)?;
     let runtime = NativeRuntime::open(NativeConfig {
         state: folder.path().to_path_buf(),
         run: folder.run(),
@@ -45,6 +40,28 @@ pub(super) fn open(invocation: &Invocation) -> Result<Opened, CliError> {
         shim: shim()?,
     })?;
     Ok(Opened { folder, runtime })
+}
+
+/// Opens the state folder alone.
+///
+/// # Errors
+/// This is not root, or the folder is not safe.
+pub(super) fn folder(invocation: &Invocation) -> Result<StateFolder, CliError> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(
+            CliError::new(Exit::Unexpected, "the native engine needs root")
+                .hint("run it with sudo; validate, render, explain and schema need no root"),
+        );
+    }
+    Ok(StateFolder::open(invocation.state_dir()?)?)
+}
+
+/// The database of store and journal.
+///
+/// # Errors
+/// It cannot be opened.
+pub(super) fn store(folder: &StateFolder) -> Result<SqliteStore, CliError> {
+    Ok(SqliteStore::open(&folder.database())?)
 }
 
 /// The companion of this very program: a newer or older one may not understand it.

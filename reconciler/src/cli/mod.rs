@@ -9,10 +9,12 @@ mod exec;
 mod file;
 mod get;
 mod global;
+mod history;
 mod invocation;
 mod logs;
 mod man;
 mod top;
+mod unlock;
 mod version;
 mod wait;
 
@@ -50,12 +52,14 @@ struct Cli {
 enum Command {
     Get(get::Get),
     Describe(get::Describe),
+    History(history::History),
     Wait(wait::Wait),
     Exec(exec::Exec),
     Console(console::Console),
     Logs(logs::Logs),
     Top(top::Top),
     File(file::File),
+    Unlock(unlock::Unlock),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
     Man(man::Man),
@@ -67,6 +71,8 @@ impl Command {
         match self {
             Self::Get(command) => command.run(invocation, &engine::open(invocation)?.runtime),
             Self::Describe(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::History(command) => command.run(invocation),
+            Self::Unlock(command) => command.run(invocation),
             Self::Wait(command) => command.run(invocation, &engine::open(invocation)?.runtime),
             Self::Exec(command) => command.run(invocation, &engine::open(invocation)?.runtime),
             Self::Console(command) => command.run(invocation, &engine::open(invocation)?.runtime),

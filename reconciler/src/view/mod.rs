@@ -3,6 +3,7 @@
 
 pub mod diagnostics;
 pub mod drift;
+pub mod history;
 pub mod objects;
 pub mod plan;
 pub mod progress;
