@@ -156,6 +156,30 @@ impl From<runtime::error::RuntimeError> for CliError {
     }
 }
 
+impl From<crate::state_folder::StateFolderError> for CliError {
+    fn from(error: crate::state_folder::StateFolderError) -> Self {
+        use crate::state_folder::StateFolderError as Folder;
+        let busy = match &error {
+            Folder::Busy { owner } => Some(owner.as_ref().map(|owner| owner.id.clone())),
+            Folder::OtherLock { held, .. } => Some(Some(held.clone())),
+            _ => None,
+        };
+        match busy {
+            None => Self::new(Exit::Unexpected, error),
+            Some(None) => Self::new(Exit::Locked, error),
+            Some(Some(id)) => Self::new(Exit::Locked, error).hint(format!(
+                "it ends by itself; where it hangs for ever: keel unlock {id}"
+            )),
+        }
+    }
+}
+
+impl From<crate::store::StoreError> for CliError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::new(Exit::Unexpected, error)
+    }
+}
+
 impl From<manifests::id::NotAnAddress> for CliError {
     fn from(error: manifests::id::NotAnAddress) -> Self {
         let hint = error

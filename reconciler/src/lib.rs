@@ -1,15 +1,21 @@
 //! The mind of Evenkeel: what differs, what to do about it, doing it, and remembering what was done.
 //!
-//! Arrows go down only: [`cli`] and [`view`] speak with people; [`source`] finds manifests; [`plan`] and [`diff`] are
-//! pure decisions over the words of the `manifests` crate.
+//! Arrows go down only: [`cli`] and [`view`] speak with people and use [`session`]; [`apply`], [`journal`], [`store`],
+//! [`source`] and [`state_folder`] touch time, disk and threads; [`plan`] and [`diff`] are pure decisions over the words
+//! of the `manifests` crate.
 //!
-//! Invariants: deciding knows no clock; what bears another source's mark or none is never changed;
+//! Invariants: nothing below [`apply`] knows a clock; what bears another source's mark or none is never changed;
 //! a deed is in the journal, on disk, before it begins.
 
+pub mod apply;
 pub mod cli;
 pub mod clock;
 pub mod diff;
 pub mod error;
+pub mod journal;
 pub mod plan;
+pub mod session;
 pub mod source;
+pub mod state_folder;
+pub mod store;
 pub mod view;

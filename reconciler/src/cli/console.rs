@@ -2,10 +2,10 @@
 
 use std::os::fd::AsFd as _;
 
+use runtime::native::container::relay::Raw;
 use runtime::runtime::Operate;
 
 use super::invocation::Invocation;
-use super::raw_terminal::RawTerminal;
 use crate::error::{CliError, Exit};
 
 /// Connect to the console of an instance; Ctrl-A q leaves it.
@@ -24,7 +24,7 @@ impl Console {
         let instance = invocation.instance(&self.instance)?;
         invocation.note("Ctrl-A q leaves the console\n");
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
-        let raw = RawTerminal::enter(&stdin);
+        let raw = Raw::set(stdin.as_fd());
         let ended = engine.console(&instance, [stdin.as_fd(), stdout.as_fd()]);
         drop(raw);
         invocation.note("\n");

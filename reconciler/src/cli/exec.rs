@@ -5,10 +5,10 @@ use std::io::{ErrorKind, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
 use runtime::error::RuntimeError;
+use runtime::native::container::relay::Raw;
 use runtime::runtime::{ExecRequest, ExitStatus, Operate};
 
 use super::invocation::{Invocation, environment};
-use super::raw_terminal::RawTerminal;
 use crate::error::{CliError, Exit};
 
 /// Run a command in an instance.
@@ -55,7 +55,8 @@ impl Exec {
         let terminal =
             self.terminal || (!self.no_terminal && stdin.is_terminal() && stdout.is_terminal());
         let request = self.request(terminal)?;
-        let raw = terminal.then(|| RawTerminal::enter(&stdin));
+        // Every key goes to the program, until this is dropped. Where stdin is no terminal there is nothing to set.
+        let raw = terminal.then(|| Raw::set(stdin.as_fd()));
         let ended = engine.exec(
             &instance,
             &request,

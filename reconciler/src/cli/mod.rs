@@ -4,15 +4,17 @@
 mod completion;
 mod console;
 mod doctor;
+mod engine;
 mod exec;
 mod file;
 mod get;
 mod global;
+mod history;
 mod invocation;
 mod logs;
 mod man;
-mod raw_terminal;
 mod top;
+mod unlock;
 mod version;
 mod wait;
 
@@ -48,6 +50,17 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Get(get::Get),
+    Describe(get::Describe),
+    History(history::History),
+    Wait(wait::Wait),
+    Exec(exec::Exec),
+    Console(console::Console),
+    Logs(logs::Logs),
+    Top(top::Top),
+    File(file::File),
+    Unlock(unlock::Unlock),
+    Doctor(doctor::Doctor),
     Completion(completion::Completion),
     Man(man::Man),
     Version(version::Version),
@@ -56,6 +69,17 @@ enum Command {
 impl Command {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match self {
+            Self::Get(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Describe(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::History(command) => command.run(invocation),
+            Self::Unlock(command) => command.run(invocation),
+            Self::Wait(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Exec(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Console(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Logs(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Top(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::File(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Doctor(command) => command.run(invocation, &engine::open(invocation)?.runtime),
             Self::Completion(command) => command.run(invocation),
             Self::Man(command) => command.run(invocation),
             Self::Version(command) => command.run(invocation),

@@ -10,6 +10,8 @@ pub mod gates;
 mod order;
 mod steps;
 
+pub(crate) use self::steps::state_of;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -19,7 +21,7 @@ use manifests::desired::{DesiredSet, Readiness};
 use manifests::diagnostic::{Code, Origin};
 use manifests::effect::Effect;
 use manifests::feature::Capabilities;
-use manifests::id::{Address, SourceName};
+use manifests::id::{Address, SourceName, Uid};
 use manifests::kind::Kind;
 use manifests::observed::{Holds, ObservedSet, Unseen};
 use serde::{Deserialize, Serialize};
@@ -275,6 +277,16 @@ pub struct NotSeen {
     pub unseen: Vec<Unseen>,
 }
 
+/// An object that is as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unchanged {
+    /// Its name.
+    pub address: Address,
+    /// Its identity.
+    pub uid: Uid,
+}
+
 /// Where the manifests of a plan came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -324,6 +336,10 @@ pub struct Plan {
     pub unseen: Vec<NotSeen>,
     /// Objects that are as wanted.
     pub unchanged: usize,
+    /// Which ones.
+    pub settled: Vec<Unchanged>,
+    /// Objects that are remembered as ours and neither live nor are wanted: they are forgotten.
+    pub gone: Vec<Uid>,
 }
 
 impl Plan {
@@ -392,6 +408,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         told: found.told,
         notes: found.notes,
         unseen: found.unseen,
-        unchanged: found.unchanged,
+        unchanged: found.unchanged.len(),
+        settled: found.unchanged,
+        gone: steps::gone(input),
     }
 }

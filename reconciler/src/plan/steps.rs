@@ -2,6 +2,8 @@
 //!
 //! The candidates of one object stand next to each other, in the order in which they must be done.
 
+use std::collections::HashSet;
+
 use manifests::action::{Action, Power, Verb};
 use manifests::change::{Cause, FieldChange};
 use manifests::desired::Resource;
@@ -15,7 +17,7 @@ use serde_json::Value;
 
 use super::{
     Expectation, NotSeen, Note, PlanInput, PlannedChange, Purpose, Step, StepId, TRASH_KEPT, Told,
-    Waiting, explain,
+    Unchanged, Waiting, explain,
 };
 use crate::diff::known::Owned;
 use crate::diff::{Difference, Verdict, fingerprint, fingerprint_of_orphan};
@@ -36,12 +38,23 @@ pub(super) struct Found {
     pub(super) told: Vec<Told>,
     pub(super) notes: Vec<Note>,
     pub(super) unseen: Vec<NotSeen>,
-    pub(super) unchanged: usize,
+    pub(super) unchanged: Vec<Unchanged>,
+    /// Names under which this source was applied before.
+    known: HashSet<Address>,
 }
 
 /// Makes the candidates of all objects.
 pub(super) fn candidates(input: &PlanInput<'_>) -> Found {
-    let mut found = Found::default();
+    let mut found = Found {
+        known: input
+            .known
+            .owned
+            .values()
+            .filter(|owned| owned.source == input.desired.source.name)
+            .map(|owned| owned.address.clone())
+            .collect(),
+        ..Found::default()
+    };
     let keeps_trash = !input.no_trash && trash_remains(input);
     for (index, difference) in input.diff.objects.iter().enumerate() {
         let resource = input
@@ -66,8 +79,11 @@ pub(super) fn candidates(input: &PlanInput<'_>) -> Found {
             Some(resource) => wanted(input, resource, difference, &mut found),
             None => unwanted(input, difference, keeps_trash, &mut found),
         };
-        if difference.verdict == Verdict::Same {
-            found.unchanged += 1;
+        if let (Verdict::Same, Some(mark)) = (&difference.verdict, difference.mark()) {
+            found.unchanged.push(Unchanged {
+                address: difference.address.clone(),
+                uid: mark.uid,
+            });
         }
         found.steps.extend(steps.into_iter().map(|step| Candidate {
             step,
@@ -91,6 +107,38 @@ fn trash_remains(input: &PlanInput<'_>) -> bool {
                 && matches!(difference.address.kind, Kind::Instance | Kind::Volume)
                 && prune_of(input, difference) == Prune::Trash
         })
+}
+
+/// Objects that are remembered, that live nowhere and that nobody wants. Nothing is concluded from a partial run, nor
+/// where it could not be told whether an object is there.
+pub(super) fn gone(input: &PlanInput<'_>) -> Vec<Uid> {
+    let source = &input.desired.source;
+    if source.partial.is_some() || input.purpose == Purpose::Asked {
+        return Vec::new();
+    }
+    let alive: HashSet<Uid> = input
+        .observed
+        .items
+        .iter()
+        .filter_map(|item| item.mark.as_ref())
+        .map(|mark| mark.uid)
+        .collect();
+    input
+        .known
+        .owned
+        .values()
+        .filter(|owned| {
+            owned.source == source.name
+                && !alive.contains(&owned.uid)
+                && !input.desired.resources.contains_key(&owned.address)
+                && !input
+                    .observed
+                    .unclear
+                    .iter()
+                    .any(|unclear| unclear.address == owned.address)
+        })
+        .map(|owned| owned.uid)
+        .collect()
 }
 
 /// What was remembered for the time when the manifest is gone: on the object, else in the store.
@@ -155,9 +203,7 @@ fn wanted(
     match &difference.verdict {
         Verdict::Same | Verdict::Orphaned => Vec::new(),
         Verdict::Missing { trashed: None } => {
-            let was_there = input.known.owned.values().any(|owned| {
-                owned.address == *address && owned.source == input.desired.source.name
-            });
+            let was_there = found.known.contains(address);
             let cause = if was_there {
                 Cause::Drifted
             } else {
@@ -282,14 +328,17 @@ fn changes(
         } else {
             input.effects.effect(input.host, resource, item, change)
         };
-        PlannedChange {
+        let mut planned = PlannedChange {
             change: change.clone(),
-            effect: if at_rest && effect.interrupts() {
-                Effect::Live
-            } else {
-                effect
-            },
+            effect,
+        };
+        if at_rest && effect.interrupts() {
+            planned.effect = Effect::Live;
+        } else if pending_since(owned(input, difference), &planned).is_some() {
+            // Whatever the table says: the engine accepted it for the next start.
+            planned.effect = Effect::NextStart;
         }
+        planned
     };
     let make = |verb: Verb, planned: Vec<PlannedChange>| {
         let cause = planned

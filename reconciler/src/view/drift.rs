@@ -183,7 +183,7 @@ mod tests {
     fn report() -> DriftReport {
         let origin = |file: &str, line| {
             Some(Origin {
-                file: file.to_owned(),
+                file: file.into(),
                 line,
                 column: 5,
                 ..Origin::default()

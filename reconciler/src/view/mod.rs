@@ -3,7 +3,9 @@
 
 pub mod diagnostics;
 pub mod drift;
+pub mod history;
 pub mod objects;
 pub mod plan;
+pub mod progress;
 pub mod style;
 pub mod text;

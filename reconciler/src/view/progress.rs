@@ -68,7 +68,10 @@ impl Board {
         let line = if self.terminal {
             String::new()
         } else {
-            format!("{}{word} …\n", text::pad(&format!("  {}", running.object), PHASE_AT))
+            format!(
+                "{}{word} …\n",
+                text::pad(&format!("  {}", running.object), PHASE_AT)
+            )
         };
         self.running.insert(step, running);
         self.with_lines(&line, now)
@@ -108,17 +111,27 @@ impl Board {
             Outcome::Failed { message, .. } => {
                 let why = text::visible(message);
                 let words = format!("{word} FAILED{took}: {why}");
-                self.failed.push(NotDone { object: object.clone(), why });
+                self.failed.push(NotDone {
+                    object: object.clone(),
+                    why,
+                });
                 (BAD, words)
             }
             Outcome::Skipped { message, .. } => {
                 let why = text::visible(message);
                 let words = format!("skipped: {why}");
-                self.skipped.push(NotDone { object: object.clone(), why });
+                self.skipped.push(NotDone {
+                    object: object.clone(),
+                    why,
+                });
                 (CAREFUL, words)
             }
             Outcome::Interrupted { done } => {
-                let how = if *done { "it was done" } else { "it was not done" };
+                let how = if *done {
+                    "it was done"
+                } else {
+                    "it was not done"
+                };
                 (CAREFUL, format!("was interrupted: {how}"))
             }
         };

@@ -15,6 +15,8 @@ mod protected;
 mod unclear;
 mod window;
 
+pub(crate) use self::dependency::because as waits_for;
+
 use std::collections::BTreeMap;
 
 use manifests::diagnostic::Code;

@@ -96,6 +96,8 @@ fn plan(steps: Vec<Step>) -> Plan {
         notes: Vec::new(),
         unseen: Vec::new(),
         unchanged: 118,
+        settled: Vec::new(),
+        gone: Vec::new(),
     }
 }
 

@@ -1,0 +1,195 @@
+//! What is to be remembered of an object after each of its steps: what was last applied, what waits for a restart.
+
+use std::collections::HashMap;
+
+use manifests::action::{Power, Verb};
+use manifests::change::FieldChange;
+use manifests::desired::{DesiredSet, Resource};
+use manifests::id::{Mark, Uid};
+use manifests::observed::Remembered;
+use runtime::runtime::Effected;
+
+use crate::diff::known::{Known, KnownSource, Owned, RestartPending};
+use crate::diff::{Kept, overlay};
+use crate::plan::{Plan, Purpose, Step};
+use crate::store::Write;
+
+/// Follows the objects of one apply.
+pub(super) struct Memory<'a> {
+    desired: &'a DesiredSet,
+    objects: HashMap<Uid, Object>,
+}
+
+/// One object on its way.
+#[derive(Default)]
+struct Object {
+    owned: Option<Owned>,
+    /// Fields that some step or held step is to change, and that are not changed yet.
+    open: Vec<FieldChange>,
+}
+
+impl<'a> Memory<'a> {
+    pub(super) fn new(plan: &Plan, desired: &'a DesiredSet, known: &Known) -> Self {
+        let mut objects: HashMap<Uid, Object> = HashMap::new();
+        let waiting = plan
+            .waiting
+            .iter()
+            .filter(|waiting| waiting.since.is_none())
+            .flat_map(|waiting| {
+                let uid = known
+                    .owned
+                    .values()
+                    .find(|owned| owned.address == waiting.address)
+                    .map(|owned| owned.uid);
+                waiting
+                    .changes
+                    .iter()
+                    .filter_map(move |change| Some((uid?, change)))
+            });
+        let planned = plan
+            .steps
+            .iter()
+            .chain(plan.held.iter().map(|held| &held.step))
+            .flat_map(|step| step.changes.iter().map(|change| (step.action.uid, change)));
+        for (uid, change) in planned.chain(waiting) {
+            objects
+                .entry(uid)
+                .or_default()
+                .open
+                .push(change.change.clone());
+        }
+        for step in &plan.steps {
+            let uid = step.action.uid;
+            objects.entry(uid).or_default().owned = known.owned.get(&uid).cloned();
+        }
+        Self { desired, objects }
+    }
+
+    /// What to remember after a step was done and seen.
+    pub(super) fn done(
+        &mut self,
+        step: &Step,
+        effected: Effected,
+        now: jiff::Timestamp,
+    ) -> Vec<Write> {
+        let uid = step.action.uid;
+        if step.removes() || matches!(step.action.verb, Verb::Forget) {
+            return vec![Write::Disown(uid)];
+        }
+        let Some(resource) = self.desired.resources.get(step.address()) else {
+            return Vec::new();
+        };
+        let object = self.objects.entry(uid).or_default();
+        object.open.retain(|open| {
+            !step
+                .changes
+                .iter()
+                .any(|planned| planned.change.path == open.path)
+        });
+        let unapplied: Vec<Kept> = object
+            .open
+            .iter()
+            .filter(|open| open.path.as_str().starts_with("/spec"))
+            .map(|open| Kept {
+                path: open.path.clone(),
+                live: open.before.clone(),
+            })
+            .collect();
+        let mut owned = owned_of(resource, &step.action.mark);
+        if !unapplied.is_empty() {
+            // What was not applied must look like an edit the next time, not like drift.
+            if let Ok(spec) = overlay(&resource.spec, &unapplied) {
+                owned.spec = Some(spec.to_value().to_string());
+            }
+        }
+        if let Some(before) = object.owned.take() {
+            owned.restart_pending = before.restart_pending;
+            owned.drift = before.drift;
+        }
+        let starts = match &step.action.verb {
+            Verb::Create | Verb::Restore | Verb::Rebuild | Verb::Replace => true,
+            Verb::Power { power } => matches!(power, Power::Start | Power::Stop | Power::Restart),
+            _ => false,
+        };
+        if starts {
+            owned.restart_pending.clear();
+        }
+        for planned in &step.changes {
+            let path = &planned.change.path;
+            owned.drift.retain(|seen| seen.path != *path);
+            owned
+                .restart_pending
+                .retain(|pending| pending.path != *path);
+            if effected == Effected::NextStart && !starts {
+                owned.restart_pending.push(RestartPending {
+                    path: path.clone(),
+                    wanted: planned.change.after.clone(),
+                    since: now,
+                });
+            }
+        }
+        object.owned = Some(owned.clone());
+        vec![Write::Own(Box::new(owned))]
+    }
+}
+
+/// What is remembered of an object that is as wanted.
+fn owned_of(resource: &Resource, mark: &Mark) -> Owned {
+    Owned {
+        uid: mark.uid,
+        source: mark.source.clone(),
+        address: resource.address.clone(),
+        spec: Some(resource.spec.to_value().to_string()),
+        origin: Some(resource.origin.clone()),
+        needs: resource
+            .needs
+            .iter()
+            .map(|(address, _)| address.clone())
+            .collect(),
+        remembered: Some(Remembered {
+            prune: resource.lifecycle.prune,
+            protect: resource.lifecycle.protect,
+        }),
+        restart_pending: Vec::new(),
+        drift: Vec::new(),
+    }
+}
+
+/// What to remember apart from steps: objects that are as wanted without our doing, records of what is gone, and where
+/// the source came from. Empty if all of it is remembered already.
+pub(super) fn aside(
+    plan: &Plan,
+    desired: &DesiredSet,
+    known: &Known,
+    now: jiff::Timestamp,
+) -> Vec<Write> {
+    let mut writes: Vec<Write> = plan.gone.iter().map(|uid| Write::Disown(*uid)).collect();
+    for unchanged in &plan.settled {
+        let Some(resource) = desired.resources.get(&unchanged.address) else {
+            continue;
+        };
+        let mark = Mark {
+            source: plan.source.name.clone(),
+            uid: unchanged.uid,
+        };
+        let owned = owned_of(resource, &mark);
+        if known.owned.get(&unchanged.uid) != Some(&owned) {
+            writes.push(Write::Own(Box::new(owned)));
+        }
+    }
+    let source = KnownSource {
+        name: plan.source.name.clone(),
+        root: plan.source.root.clone(),
+        revision: plan.source.revision.clone(),
+        applied_at: now,
+    };
+    let same = known
+        .sources
+        .get(&source.name)
+        .is_some_and(|before| (&before.root, &before.revision) == (&source.root, &source.revision));
+    let whole = plan.purpose == Purpose::Apply && plan.source.partial.is_none();
+    if whole && (!same || !plan.steps.is_empty()) {
+        writes.push(Write::Source(source));
+    }
+    writes
+}

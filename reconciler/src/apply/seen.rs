@@ -1,0 +1,143 @@
+//! Whether an object looks as its step expects: before the step, after it, and for those that wait for it.
+
+use manifests::action::{Power, Verb};
+use manifests::desired::{DesiredSet, Readiness};
+use manifests::id::Address;
+use manifests::observed::Item;
+use runtime::runtime::Effected;
+use serde_json::Value;
+
+use crate::diff::known::Known;
+use crate::diff::{fingerprint, fingerprint_of_orphan, judge};
+use crate::plan::{Expectation, Step, state_of};
+
+/// The name under which the object lives before the step.
+pub(crate) const fn address_before(step: &Step) -> &Address {
+    match &step.action.verb {
+        Verb::Rename { from } => from,
+        _ => &step.action.address,
+    }
+}
+
+/// How the object differs from what the plan saw, in words; none if it does not. `planned` is the time for which the
+/// plan was made, so that the same ignore rules count.
+pub(crate) fn moved(
+    step: &Step,
+    live: Option<&Item>,
+    desired: &DesiredSet,
+    known: &Known,
+    planned: jiff::Timestamp,
+) -> Option<&'static str> {
+    match (&step.expects, live) {
+        (Expectation::Anything, _) | (Expectation::Absent, None) => None,
+        (Expectation::Absent, Some(_)) => Some("it is there by now"),
+        (Expectation::Managed(_) | Expectation::Whole(_), None) => Some("it is gone"),
+        (Expectation::Whole(digest), Some(item)) => (fingerprint_of_orphan(item) != *digest)
+            .then_some("it was changed since the plan was made"),
+        (Expectation::Managed(digest), Some(item)) => {
+            let changes = match desired.resources.get(step.address()) {
+                Some(resource) if item.complete => {
+                    let owned = item
+                        .mark
+                        .as_ref()
+                        .and_then(|mark| known.owned.get(&mark.uid));
+                    judge(resource, item, owned, planned).changes
+                }
+                _ => Vec::new(),
+            };
+            (fingerprint(item, &changes) != *digest)
+                .then_some("it was changed since the plan was made")
+        }
+    }
+}
+
+/// What is still missing after a step, in words; none if it is seen.
+pub(crate) fn missing(
+    step: &Step,
+    effected: Effected,
+    live: Option<&Item>,
+    desired: &DesiredSet,
+    now: jiff::Timestamp,
+) -> Option<String> {
+    let own = live.filter(|item| {
+        item.mark
+            .as_ref()
+            .is_some_and(|mark| mark.uid == step.action.uid)
+    });
+    let item = match (&step.action.verb, own) {
+        (Verb::Trash { .. } | Verb::Delete, Some(_)) => {
+            return Some("it is still there".to_owned());
+        }
+        (Verb::Forget, Some(_)) => return Some("it still bears our mark".to_owned()),
+        (Verb::Trash { .. } | Verb::Delete | Verb::Forget, None) => return None,
+        (_, None) => return Some("it is not there".to_owned()),
+        (_, Some(item)) if !item.complete => return Some("it is not complete".to_owned()),
+        (_, Some(item)) => item,
+    };
+    if let Verb::Power { power } = &step.action.verb {
+        let state = state_of(item).unwrap_or_default();
+        let wanted: &[&str] = match power {
+            Power::Start | Power::Restart | Power::Unfreeze => &["Running", "Frozen"],
+            Power::Stop | Power::Kill => &["Stopped"],
+            Power::Freeze => &["Frozen"],
+        };
+        return (!wanted.contains(&state.as_str()))
+            .then(|| format!("its state is {state}, not {}", wanted[0]));
+    }
+    if effected == Effected::NextStart || matches!(step.action.verb, Verb::Adopt) {
+        return None;
+    }
+    let resource = desired.resources.get(step.address())?;
+    let judged = judge(resource, item, None, now);
+    let whole = matches!(step.action.verb, Verb::Create | Verb::Restore);
+    let left: Vec<String> = judged
+        .changes
+        .iter()
+        .filter(|change| {
+            whole
+                || step
+                    .changes
+                    .iter()
+                    .any(|planned| planned.change.path == change.path)
+        })
+        .map(|change| {
+            format!(
+                "{} is {}, not {}",
+                change.path.dotted(),
+                change.before,
+                change.after
+            )
+        })
+        .collect();
+    (!left.is_empty()).then(|| left.join("; "))
+}
+
+/// Whether an object is as far as those that need it ask.
+pub(crate) fn is_ready(live: Option<&Item>, readiness: Readiness) -> bool {
+    let Some(item) = live.filter(|item| item.complete) else {
+        return false;
+    };
+    let Some(state) = state_of(item) else {
+        return true;
+    };
+    match (readiness, health_of(item)) {
+        (Readiness::Started, _) => {
+            state == "Running" || item.status.get("startedAt").is_some_and(|at| !at.is_null())
+        }
+        (Readiness::Healthy, Some(healthy)) => state == "Running" && healthy,
+        (Readiness::Running | Readiness::Healthy, _) => state == "Running",
+    }
+}
+
+/// What its health checks say; none where it has none.
+fn health_of(item: &Item) -> Option<bool> {
+    match item.status.get("health")? {
+        Value::Bool(healthy) => Some(*healthy),
+        Value::String(word) => Some(word.eq_ignore_ascii_case("healthy")),
+        Value::Object(fields) => fields
+            .get("status")
+            .and_then(Value::as_str)
+            .map(|word| word.eq_ignore_ascii_case("healthy")),
+        _ => None,
+    }
+}

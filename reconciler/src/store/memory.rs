@@ -1,0 +1,102 @@
+//! [`MemoryStore`]: store and journal that end with the process, for tests and for plans without a host.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use manifests::id::Address;
+
+use super::{Store, StoreError, Write};
+use crate::diff::known::Known;
+use crate::journal::{ApplyStatus, Event, Journal, JournalError};
+use crate::plan::PlanId;
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: Known,
+    events: Vec<Event>,
+}
+
+/// Remembers until the process ends.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
+}
+
+impl MemoryStore {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one write does to what is known.
+fn put(known: &mut Known, write: &Write) {
+    match write {
+        Write::Own(owned) => {
+            known.owned.insert(owned.uid, (**owned).clone());
+        }
+        Write::Disown(uid) => {
+            known.owned.remove(uid);
+        }
+        Write::Source(source) => {
+            known.sources.insert(source.name.clone(), source.clone());
+        }
+        Write::NextGeneration => known.generation += 1,
+        Write::Drift(uid, drift) => {
+            if let Some(owned) = known.owned.get_mut(uid) {
+                owned.drift.clone_from(drift);
+            }
+        }
+        Write::Event(_) => {}
+    }
+}
+
+impl Store for MemoryStore {
+    fn load(&self) -> Result<Known, StoreError> {
+        Ok(self.inner().known.clone())
+    }
+
+    fn commit(&self, writes: &[Write]) -> Result<(), StoreError> {
+        let mut inner = self.inner();
+        for write in writes {
+            put(&mut inner.known, write);
+            if let Write::Event(event) = write {
+                inner.events.push(event.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Journal for MemoryStore {
+    fn unfinished(&self) -> Result<Vec<ApplyStatus>, JournalError> {
+        let mut all = self.applies(usize::MAX)?;
+        all.retain(|apply| apply.finished.is_none());
+        Ok(all)
+    }
+
+    fn applies(&self, limit: usize) -> Result<Vec<ApplyStatus>, JournalError> {
+        let inner = self.inner();
+        let mut plans: Vec<PlanId> = Vec::new();
+        for event in inner.events.iter().rev() {
+            if !plans.contains(&event.plan) {
+                plans.push(event.plan);
+            }
+        }
+        plans
+            .into_iter()
+            .take(limit)
+            .map(|plan| ApplyStatus::replay(inner.events.iter().filter(|e| e.plan == plan)))
+            .collect()
+    }
+
+    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<Event>, JournalError> {
+        Ok(self
+            .inner()
+            .events
+            .iter()
+            .rev()
+            .filter(|event| event.address() == Some(address))
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+}

@@ -1,0 +1,8 @@
+//! The command line as people meet it: `keel` is run, and its output and exit code are compared. Few: what can be tested
+//! below is tested there.
+//!
+//! They live here and not in the folder of end-to-end tests because cargo builds the program for tests of its own crate.
+
+mod environment;
+mod help;
+mod usage;
