@@ -97,6 +97,7 @@ fn obey(keel: &OwnedFd) -> Result<(), Failure> {
 fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Supervisor, Failure> {
     let run_dir = descriptors.get(&start.run_dir)?;
     rustix::process::fchdir(run_dir).named("enter the run folder")?;
+    record::reserve(run_dir)?;
     let listener = listen()?;
     let run_dir = rustix::io::fcntl_dupfd_cloexec(run_dir, 3).named("keep the run folder")?;
     let ring_dir = rustix::io::fcntl_dupfd_cloexec(&run_dir, 3).named("keep the run folder")?;

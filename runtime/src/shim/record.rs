@@ -11,7 +11,10 @@ use super::failure::{Doing as _, Failure};
 pub const FILE: &str = "exit";
 /// The file that names the present init after a restart.
 pub const PRESENT: &str = "init";
-const TEMPORARY: &str = ".new";
+/// A file whose space is taken already.
+const SPARE: &str = ".spare";
+/// More than the longest file here.
+const RESERVED: usize = 512;
 
 /// How a process ended, as `waitid(2)` tells its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,19 +124,38 @@ pub fn forget(run_dir: impl AsFd) {
     let _ = rustix::fs::unlinkat(run_dir, FILE, rustix::fs::AtFlags::empty());
 }
 
-/// There is the whole file or none.
-fn replace(run_dir: impl AsFd, name: &str, text: &str) -> Result<(), Failure> {
+/// Takes the space for one file, so that a disk that is full later (by a guest's console, or by somebody else) does not
+/// keep the end of an instance from being written down.
+///
+/// # Errors
+/// There is no space now.
+pub fn reserve(run_dir: impl AsFd) -> Result<(), Failure> {
     let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o600);
+    let doing = "reserve the space of the exit record";
+    let file = rustix::fs::openat(&run_dir, SPARE, flags, mode).named(doing)?;
+    let length = rustix::io::write(&file, &[b' '; RESERVED]).named(doing)?;
+    if length == RESERVED {
+        Ok(())
+    } else {
+        Err(Failure::new(doing, libc::ENOSPC))
+    }
+}
+
+/// There is the whole file or none. Written over the reserved one, so that it needs no space.
+fn replace(run_dir: impl AsFd, name: &str, text: &str) -> Result<(), Failure> {
+    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
     let doing = || format!("write the file {name} in the run folder");
-    let file = rustix::fs::openat(&run_dir, TEMPORARY, flags, mode).doing(doing)?;
+    let file = rustix::fs::openat(&run_dir, SPARE, flags, mode).doing(doing)?;
     let mut rest = text.as_bytes();
     while !rest.is_empty() {
         let written = rustix::io::write(&file, rest).doing(doing)?;
         rest = &rest[written..];
     }
+    rustix::fs::ftruncate(&file, text.len() as u64).doing(doing)?;
     rustix::fs::fdatasync(&file).doing(doing)?;
-    rustix::fs::renameat(&run_dir, TEMPORARY, &run_dir, name).doing(doing)
+    rustix::fs::renameat(&run_dir, SPARE, &run_dir, name).doing(doing)
 }
 
 fn field<'t>(text: &'t str, key: &str) -> Option<&'t str> {

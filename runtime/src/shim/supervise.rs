@@ -198,6 +198,10 @@ impl Supervisor {
         };
         self.state.init = 0;
         record.write(&self.run_dir)?;
+        if self.again.is_some() {
+            // A full disk is no reason not to start again; the next record is then tried without.
+            let _ = record::reserve(&self.run_dir);
+        }
         Ok(end)
     }
 
@@ -223,7 +227,9 @@ impl Supervisor {
             *links = links.move_to(pid)?;
             record::forget(run_dir);
             let init = pid.as_raw_nonzero().get();
-            record::write_present(run_dir, init, start_time(init).unwrap_or(0))
+            record::write_present(run_dir, init, start_time(init).unwrap_or(0))?;
+            let _ = record::reserve(run_dir);
+            Ok(())
         };
         match launch(&again.start, &again.descriptors, None, &mut plug) {
             Ok(live) => {

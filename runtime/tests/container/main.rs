@@ -5,6 +5,7 @@
 )]
 
 mod companion;
+mod escape;
 mod exec;
 mod life;
 mod mounts;

@@ -1,0 +1,277 @@
+//! Attacks: an image or a container that wants more than it was given.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use runtime::host_test;
+use runtime::native::container::plan::FilePlan;
+use runtime::native::container::seccomp::Seccomp;
+
+use crate::exec::output;
+use crate::mounts::bind;
+use crate::world::{World, chain};
+
+/// Names and contents of a folder of the host, to see that nothing happened to it.
+fn fingerprint(folder: &Path) -> Vec<String> {
+    let mut all: Vec<String> = std::fs::read_dir(folder)
+        .expect("the decoy")
+        .map(|entry| {
+            let path = entry.expect("an entry").path();
+            format!("{} {:?}", path.display(), std::fs::read(&path).ok())
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+fn decoy(world: &World) -> std::path::PathBuf {
+    let decoy = world.path().join("victim");
+    std::fs::create_dir(&decoy).expect("a folder");
+    for name in ["null", "console", "resolv.conf", "sysrq-trigger"] {
+        std::fs::write(decoy.join(name), "untouched").expect("a file");
+    }
+    // As inviting as it can be.
+    crate::world::set_mode(world.path(), 0o777);
+    crate::world::set_mode(&decoy, 0o777);
+    decoy
+}
+
+host_test! {
+    fn links_of_the_image_lead_nowhere() {
+        let mut world = World::new("[ -c /dev/null ] && [ -d /proc/1 ] && [ -d /sys/class ] && cat /etc/resolv.conf /data/mine");
+        let victim = decoy(&world);
+        let before = fingerprint(&victim);
+        let layer = world.layer();
+        for name in ["dev", "proc", "sys"] {
+            std::fs::remove_dir(layer.join(name)).expect("removed");
+            rustix::fs::symlink(&victim, layer.join(name)).expect("a link");
+        }
+        rustix::fs::symlink(victim.join("resolv.conf"), layer.join("etc/resolv.conf")).expect("a link");
+        rustix::fs::symlink(&victim, layer.join("data")).expect("a link");
+        rustix::fs::symlink(&victim, layer.join("deep")).expect("a link");
+        std::fs::create_dir(world.path().join("mine")).expect("a folder");
+        std::fs::write(world.path().join("mine/mine"), "mine\n").expect("a file");
+        world.plan.mounts = vec![bind(&world, "mine", "/data"), bind(&world, "mine", "/deep/under/it")];
+        world.plan.files = vec![FilePlan {
+            target: "/etc/resolv.conf".to_owned(),
+            content: b"nameserver 192.0.2.1\n".to_vec(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            create_parents: true,
+            only_if_absent: true,
+        }];
+        let (console, _) = world.run();
+        assert_eq!(console, "nameserver 192.0.2.1\nmine\n");
+        assert_eq!(fingerprint(&victim), before);
+    }
+}
+
+host_test! {
+    fn links_to_kernel_files_are_replaced_and_not_written_through() {
+        let mut world = World::new("readlink /etc/hosts; cat /etc/hosts");
+        rustix::fs::symlink("/proc/sys/kernel/hostname", world.layer().join("etc/hosts")).expect("a link");
+        world.plan.files = vec![FilePlan {
+            target: "/etc/hosts".to_owned(),
+            content: b"evil\n".to_vec(),
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            create_parents: false,
+            only_if_absent: false,
+        }];
+        let before = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
+        let (console, _) = world.run();
+        assert_eq!(console, "evil\n");
+        assert_eq!(std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name"), before);
+    }
+}
+
+host_test! {
+    fn links_of_the_image_in_dev_and_of_its_terminal_are_not_followed() {
+        let world = World::new(
+            "rm /dev/ptmx; ln -s /etc/decoy /dev/ptmx; umount -l /dev/pts; rm -r /dev/pts; ln -s /etc /dev/pts; echo ready; exec sleep 1000",
+        );
+        std::fs::write(world.layer().join("etc/ptmx"), "untouched").expect("a file");
+        world.start();
+        world.wait_for_console("ready");
+        let error = runtime::native::container::exec::exec(
+            &world.running(),
+            crate::world::shim(),
+            &crate::world::program(&["/bin/true"]),
+            runtime::native::container::exec::StreamsPlan::Terminal { rows: 24, columns: 80 },
+        );
+        let text = chain(&error.expect_err("that is no devpts"));
+        assert!(text.starts_with("open /dev/pts in the container: "), "{text}");
+    }
+}
+
+host_test! {
+    fn nothing_of_the_host_is_mounted_or_named_in_a_container() {
+        let world = World::new("cat /proc/self/mountinfo; ls /; cat /proc/1/cgroup; exit 0");
+        let (console, _) = world.run();
+        let path = world.path().display().to_string();
+        assert!(!console.contains(&path), "the host's path shows:\n{console}");
+        assert!(!console.contains("keel-test-"), "{console}");
+        assert!(!console.contains(" /sys/fs/cgroup/memory "), "{console}");
+        assert!(console.contains("0::/\n"), "{console}");
+    }
+}
+
+host_test! {
+    fn limits_and_other_cgroups_cannot_be_written() {
+        let mut world = World::new(
+            "cd /sys/fs/cgroup; ls; mkdir own && echo 0 > own/cgroup.procs && echo moved; \
+             echo 1 > cgroup.kill; echo 1 > cgroup.freeze; echo max > cgroup.max.depth; echo max > cgroup.max.descendants; \
+             i=0; while [ $i -lt 30 ]; do mkdir child$i 2>/dev/null || break; i=$((i+1)); done; echo made $i; \
+             mkdir /tmp/c; mount -t cgroup -o memory none /tmp/c && echo 1 > /tmp/c/memory.limit_in_bytes; \
+             [ -e /tmp/c/release_agent ] && echo agent; echo end",
+        );
+        world.plan.cgroups.delegate.as_mut().expect("delegated").descendants = 10;
+        let (console, _) = world.run();
+        assert!(console.contains("moved") && console.contains("made 9") && console.ends_with("end\n"), "{console}");
+        assert_eq!(console.matches("ermission denied").count() + console.matches("not permitted").count(), 5, "{console}");
+        assert!(!console.contains("agent"), "{console}");
+    }
+}
+
+host_test! {
+    fn masked_and_read_only_parts_of_proc_and_sys() {
+        let world = World::new(
+            "for f in kcore keys sysrq-trigger timer_list; do [ -e /proc/$f ] && stat -c '%n %t:%T' /proc/$f; done; \
+             echo 1 > /proc/sys/kernel/sysrq; echo x > /proc/sys/kernel/core_pattern; echo b > /proc/sysrq-trigger; \
+             echo 1 > /sys/kernel/mm/ksm/run; echo 1 > /proc/sys/net/ipv4/ip_forward && cat /proc/sys/net/ipv4/ip_forward",
+        );
+        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a pattern");
+        let (console, _) = world.run();
+        for line in console.lines().filter(|line| line.starts_with("/proc/")) {
+            assert!(line.ends_with(" 1:3"), "{line}");
+        }
+        assert!(console.contains("/proc/keys 1:3") && console.ends_with("1\n"), "{console}");
+        assert_eq!(std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a pattern"), pattern);
+    }
+}
+
+host_test! {
+    fn the_attack_surface_is_what_the_policy_says() {
+        // Calls by number through a small C program would need a compiler; python is there where tests are built, and
+        // its root is bound read-only into the container.
+        let probe = r#"
+import ctypes, errno, os, platform
+c = ctypes.CDLL(None, use_errno=True)
+def call(name, *a):
+    ctypes.set_errno(0)
+    r = c.syscall(*a)
+    print(name, 'ok' if r >= 0 else errno.errorcode[ctypes.get_errno()])
+call('bpf', 321, 0, 0, 0)
+call('userfaultfd', 323, 1)
+call('io_uring_setup', 425, 4, ctypes.create_string_buffer(256))
+call('perf_event_open', 298, 0, 0, -1, -1, 0)
+call('kexec_load', 246, 0, 0, 0, 0)
+call('init_module', 175, 0, 0, 0)
+call('finit_module', 313, 0, 0, 0)
+call('open_by_handle_at', 304, 0, 0, 0)
+call('swapon', 167, 0, 0)
+call('tiocsti', 16, 0, 0x5412, ctypes.create_string_buffer(b'x'))
+call('tiocsti with high bits', 16, 0, 0xdead00005412, ctypes.create_string_buffer(b'x'))
+call('tioclinux', 16, 0, 0x541c, ctypes.create_string_buffer(b'\2'))
+call('vsock', 41, 40, 1, 0)
+call('umount2 force', 166, ctypes.create_string_buffer(b'/'), 1)
+call('clone3', 435, 0, 0)
+call('unshare user', 272, 0x10000000)
+call('unshare mount', 272, 0x20000)
+call('keyctl', 250, 0, -3, 0)
+call('add_key', 248, b'user', b'probe', b'x', 1, -3)
+call('mount overlay', 165, b'o', b'/tmp', b'nothing', 0, 0)
+call('reboot', 169, 0, 0, 0, 0)
+"#;
+        let table = [
+            ("bpf", "EPERM"), ("userfaultfd", "EPERM"), ("io_uring_setup", "ENOSYS"), ("perf_event_open", "EPERM"),
+            ("kexec_load", "ENOSYS"), ("init_module", "ENOSYS"), ("finit_module", "ENOSYS"),
+            ("open_by_handle_at", "ENOSYS"), ("swapon", "EPERM"), ("tiocsti", "EPERM"),
+            ("tiocsti with high bits", "EPERM"), ("tioclinux", "EPERM"), ("vsock", "EAFNOSUPPORT"),
+            ("umount2 force", "EACCES"), ("clone3", "ENOSYS"), ("unshare user", "EPERM"), ("unshare mount", "ok"),
+            ("keyctl", "ok"), ("add_key", "ok"), ("mount overlay", "ENODEV"), ("reboot", "EINVAL"),
+        ];
+        let mut world = World::new("exec sleep 1000");
+        world.plan.mounts = ["usr", "lib", "lib64"]
+            .map(|name| {
+                let mut mount = bind(&world, "x", &format!("/{name}"));
+                if let runtime::native::container::plan::MountSource::Bind { path, shift, .. } = &mut mount.what {
+                    *path = Path::new("/").join(name);
+                    *shift = false;
+                }
+                mount.read_only = true;
+                mount
+            })
+            .to_vec();
+        world.start();
+        let (status, text, errors) = output(&world.running(), &["/usr/bin/python3", "-"], probe.as_bytes());
+        assert_eq!(status, 0, "{errors}");
+        let found: Vec<(&str, &str)> = text.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+        assert_eq!(found, table);
+    }
+}
+
+host_test! {
+    fn allow_and_deny_lists_hold_for_init_and_for_what_is_executed() {
+        let mut world = World::new("unshare -U true && echo nested; exec sleep 1000");
+        world.plan.seccomp = Some(Seccomp {
+            nesting: true,
+            deny: vec!["sethostname".to_owned()],
+            ..Seccomp::default()
+        });
+        world.start();
+        world.wait_for_console("nested");
+        let (status, _, errors) = output(&world.running(), &["hostname", "other"], b"");
+        assert_ne!(status, 0);
+        assert!(errors.contains("not permitted"), "{errors}");
+    }
+}
+
+host_test! {
+    fn an_executed_program_gives_nothing_of_the_host_away_while_it_starts() {
+        // Each new process is looked at as fast as the container can, while the host executes again and again.
+        let world = World::new(
+            "echo ready; while true; do for p in /proc/[0-9]*; do \
+               case $p in /proc/1|/proc/$$) continue;; esac; \
+               e=$(readlink $p/exe 2>/dev/null); case $e in ''|/bin/busybox) ;; *) echo \"LEAK exe $e\";; esac; \
+               for f in $p/fd/*; do l=$(readlink $f 2>/dev/null); case $l in ''|pipe:*|/dev/pts/*|/dev/console|/proc/*|/dev/null) ;; *) echo \"LEAK fd $l\";; esac; done; \
+               r=$(readlink $p/root 2>/dev/null); case $r in ''|/) ;; *) echo \"LEAK root $r\";; esac; \
+             done; done",
+        );
+        world.start();
+        world.wait_for_console("ready");
+        let running = world.running();
+        let file = std::fs::read(crate::world::shim()).expect("the companion");
+        let begin = Instant::now();
+        let mut count = 0;
+        while begin.elapsed() < Duration::from_secs(3) {
+            assert_eq!(output(&running, &["true"], b"").0, 0);
+            count += 1;
+        }
+        assert!(count > 50, "only {count} programs were executed");
+        assert!(!world.console().contains("LEAK"), "{}", world.console());
+        assert_eq!(std::fs::read(crate::world::shim()).expect("the companion"), file);
+    }
+}
+
+host_test! {
+    fn a_flood_of_output_stays_bounded_and_harms_nobody() {
+        let world = World::new("exec dd if=/dev/zero bs=64k count=200");
+        world.run();
+        let length = |name: &str| std::fs::metadata(world.plan.run_dir.join(name)).map_or(0, |found| found.len());
+        assert!(length("console.log") <= 1 << 20 && length("console.log.1") <= 1 << 20);
+        assert!(length("console.log.1") > 900_000);
+    }
+}
+
+host_test! {
+    fn a_full_disk_loses_output_and_nothing_else() {
+        let world = World::new("exec dd if=/dev/zero bs=64k count=20");
+        let options = rustix::mount::MountFlags::empty();
+        rustix::mount::mount_remount(&world.plan.run_dir, options, c"size=256k").expect("a small disk");
+        let (_, record) = world.run();
+        assert!(record.lost > 500_000, "{record:?}");
+    }
+}
