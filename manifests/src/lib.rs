@@ -13,6 +13,7 @@ pub mod desired;
 pub mod devices;
 pub mod diagnostic;
 pub mod effect;
+pub mod effect_table;
 pub mod envelope;
 pub mod feature;
 pub mod fields;
