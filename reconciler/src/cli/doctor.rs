@@ -8,6 +8,7 @@ use runtime::runtime::Runtime;
 use serde_json::json;
 
 use super::HumanOrJson;
+use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::view::style::{BAD, CAREFUL, GOOD, STRONG, paint};
@@ -67,12 +68,8 @@ const FOLDERS: &[&str] = &[
 ];
 
 impl Doctor {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Runtime,
-    ) -> Result<Exit, CliError> {
-        let host = engine.capabilities()?;
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let host = engine::open(invocation)?.runtime.capabilities()?;
         let there = |program: &Program| {
             FOLDERS
                 .iter()

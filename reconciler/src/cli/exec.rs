@@ -8,6 +8,7 @@ use runtime::error::RuntimeError;
 use runtime::native::container::relay::Raw;
 use runtime::runtime::{ExecRequest, ExitStatus, Operate};
 
+use super::engine;
 use super::invocation::{Invocation, environment};
 use crate::error::{CliError, Exit};
 
@@ -45,19 +46,16 @@ pub(super) struct Exec {
 }
 
 impl Exec {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Operate,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let instance = invocation.instance(&self.instance)?;
         let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let terminal =
             self.terminal || (!self.no_terminal && stdin.is_terminal() && stdout.is_terminal());
         let request = self.request(terminal)?;
+        let engine = engine::open(invocation)?;
         // Every key goes to the program, until this is dropped. Where stdin is no terminal there is nothing to set.
         let raw = terminal.then(|| Raw::set(stdin.as_fd()));
-        let ended = engine.exec(
+        let ended = engine.runtime.exec(
             &instance,
             &request,
             [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],

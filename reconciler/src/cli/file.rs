@@ -6,6 +6,7 @@ use manifests::id::Address;
 use manifests::path_io;
 use runtime::runtime::{FileInside, Operate};
 
+use super::engine;
 use super::invocation::{Invocation, absolute};
 use crate::error::{CliError, Exit};
 
@@ -53,20 +54,20 @@ enum Deed {
 }
 
 impl File {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Operate,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match &self.deed {
             Deed::Cat { file } => {
                 let (instance, path) = place(invocation, file)?;
-                let file = engine.read_file(&instance, &path)?;
+                let file = engine::open(invocation)?
+                    .runtime
+                    .read_file(&instance, &path)?;
                 invocation.print_bytes(&file.content)?;
             }
             Deed::Pull { file, to } => {
                 let (instance, path) = place(invocation, file)?;
-                let file = engine.read_file(&instance, &path)?;
+                let file = engine::open(invocation)?
+                    .runtime
+                    .read_file(&instance, &path)?;
                 let to = absolute(to)?;
                 let to = if to.is_dir() {
                     to.join(last_step(&path)?)
@@ -98,7 +99,12 @@ impl File {
                     uid: *uid,
                     gid: *gid,
                 };
-                engine.write_file(&instance, &path, &file, *create_dirs)?;
+                engine::open(invocation)?.runtime.write_file(
+                    &instance,
+                    &path,
+                    &file,
+                    *create_dirs,
+                )?;
                 invocation.note(&format!(
                     "{} bytes to {instance} {path}\n",
                     file.content.len()

@@ -7,6 +7,7 @@ use manifests::kind::Kind;
 use manifests::observed::Item;
 use runtime::runtime::Runtime;
 
+use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::view::{objects, style};
@@ -60,15 +61,12 @@ enum Asked {
 }
 
 impl Get {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Runtime,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let asked = asked(invocation, self.what.as_deref(), &self.names)?;
+        let engine = engine::open(invocation)?.runtime;
         let mut printed = String::new();
         loop {
-            let text = self.text(invocation, engine, &asked)?;
+            let text = self.text(invocation, &engine, &asked)?;
             if text != printed {
                 invocation.print(&text)?;
                 printed = text;
@@ -112,14 +110,11 @@ impl Get {
 }
 
 impl Describe {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Runtime,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let names: Vec<String> = self.name.iter().cloned().collect();
         let asked = asked(invocation, Some(&self.what), &names)?;
-        let world = find(invocation, engine, &asked)?;
+        let engine = engine::open(invocation)?.runtime;
+        let world = find(invocation, &engine, &asked)?;
         for (index, item) in world.iter().enumerate() {
             let text = objects::describe(item, invocation.now());
             let (heading, rest) = text.split_once('\n').unwrap_or((&text, ""));

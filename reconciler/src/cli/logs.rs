@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use runtime::runtime::Operate;
 
+use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::view::text;
@@ -31,12 +32,9 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Operate,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let instance = invocation.instance(&self.instance)?;
+        let engine = engine::open(invocation)?.runtime;
         let readable = !self.raw && std::io::stdout().is_terminal();
         let print = |bytes: &[u8]| {
             if readable {

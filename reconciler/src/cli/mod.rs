@@ -13,6 +13,7 @@ mod history;
 mod invocation;
 mod logs;
 mod man;
+mod progress;
 mod top;
 mod unlock;
 mod version;
@@ -69,17 +70,17 @@ enum Command {
 impl Command {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match self {
-            Self::Get(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::Describe(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Get(command) => command.run(invocation),
+            Self::Describe(command) => command.run(invocation),
             Self::History(command) => command.run(invocation),
             Self::Unlock(command) => command.run(invocation),
-            Self::Wait(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::Exec(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::Console(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::Logs(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::Top(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::File(command) => command.run(invocation, &engine::open(invocation)?.runtime),
-            Self::Doctor(command) => command.run(invocation, &engine::open(invocation)?.runtime),
+            Self::Wait(command) => command.run(invocation),
+            Self::Exec(command) => command.run(invocation),
+            Self::Console(command) => command.run(invocation),
+            Self::Logs(command) => command.run(invocation),
+            Self::Top(command) => command.run(invocation),
+            Self::File(command) => command.run(invocation),
+            Self::Doctor(command) => command.run(invocation),
             Self::Completion(command) => command.run(invocation),
             Self::Man(command) => command.run(invocation),
             Self::Version(command) => command.run(invocation),

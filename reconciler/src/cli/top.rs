@@ -7,6 +7,7 @@ use manifests::id::Address;
 use manifests::kind::Kind;
 use runtime::runtime::{Operate, Runtime, Usage};
 
+use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::view::text;
@@ -27,11 +28,8 @@ pub(super) struct Top {
 }
 
 impl Top {
-    pub(super) fn run<E: Runtime + Operate>(
-        &self,
-        invocation: &Invocation,
-        engine: &E,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let engine = &engine::open(invocation)?.runtime;
         let renew = !self.once && std::io::stdout().is_terminal();
         let mut before = self.sample(invocation, engine)?;
         loop {

@@ -6,6 +6,7 @@ use manifests::id::Address;
 use manifests::observed::Item;
 use runtime::runtime::Runtime;
 
+use super::engine;
 use super::global::address;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
@@ -62,11 +63,8 @@ impl Condition {
 }
 
 impl Wait {
-    pub(super) fn run(
-        &self,
-        invocation: &Invocation,
-        engine: &dyn Runtime,
-    ) -> Result<Exit, CliError> {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let engine = engine::open(invocation)?.runtime;
         let clock = invocation.clock();
         let deadline = crate::clock::deadline(clock.instant(), invocation.global.timeout);
         for object in &self.objects {
