@@ -180,6 +180,19 @@ impl From<crate::store::StoreError> for CliError {
     }
 }
 
+impl From<crate::session::SessionError> for CliError {
+    fn from(error: crate::session::SessionError) -> Self {
+        use crate::session::SessionError as Session;
+        match error {
+            Session::Runtime(error) => error.into(),
+            Session::Store(error) => error.into(),
+            Session::Folder(error) => error.into(),
+            Session::Journal(_) => Self::new(Exit::Unexpected, error),
+            Session::Stale { .. } => Self::new(Exit::Stale, error).hint("plan again: keel plan"),
+        }
+    }
+}
+
 impl From<manifests::id::NotAnAddress> for CliError {
     fn from(error: manifests::id::NotAnAddress) -> Self {
         let hint = error

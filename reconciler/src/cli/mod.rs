@@ -1,9 +1,11 @@
 //! The command line: one file a command. To add one: write `cli/<name>.rs` with a `clap::Args` struct and its `run`,
 //! add a variant to [`Command`] and an arm to [`Command::run`]. The doc comments are the help.
 
+mod apply;
 mod completion;
 mod console;
 mod doctor;
+mod drift;
 mod engine;
 mod exec;
 mod file;
@@ -13,15 +15,20 @@ mod history;
 mod invocation;
 mod logs;
 mod man;
+mod manifests;
+mod plan;
+mod power;
 mod progress;
 mod top;
 mod unlock;
+mod validate;
 mod version;
 mod wait;
 
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
+use ::manifests::action::Power;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
@@ -51,6 +58,21 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Validate(validate::Validate),
+    Plan(plan::Plan),
+    Apply(apply::Apply),
+    Destroy(apply::Destroy),
+    Drift(drift::Drift),
+    /// Start instances.
+    Start(power::Switch),
+    /// Stop instances in an orderly way, then by force.
+    Stop(power::Switch),
+    /// Stop and start instances.
+    Restart(power::Switch),
+    /// Freeze the processes of instances.
+    Freeze(power::Switch),
+    /// Let frozen processes go on.
+    Unfreeze(power::Switch),
     Get(get::Get),
     Describe(get::Describe),
     History(history::History),
@@ -70,6 +92,16 @@ enum Command {
 impl Command {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match self {
+            Self::Validate(command) => command.run(invocation),
+            Self::Plan(command) => command.run(invocation),
+            Self::Apply(command) => command.run(invocation),
+            Self::Destroy(command) => command.run(invocation),
+            Self::Drift(command) => command.run(invocation),
+            Self::Start(command) => command.run(invocation, Power::Start),
+            Self::Stop(command) => command.run(invocation, Power::Stop),
+            Self::Restart(command) => command.run(invocation, Power::Restart),
+            Self::Freeze(command) => command.run(invocation, Power::Freeze),
+            Self::Unfreeze(command) => command.run(invocation, Power::Unfreeze),
             Self::Get(command) => command.run(invocation),
             Self::Describe(command) => command.run(invocation),
             Self::History(command) => command.run(invocation),

@@ -75,6 +75,23 @@ pub(super) fn file(running: &Running, path: &str) -> Option<Vec<u8>> {
     Some(content)
 }
 
+/// The cgroup in which a process's memory is counted, as `/proc/PID/cgroup` names it.
+fn memory_cgroup(pid: i32) -> Option<String> {
+    let text = path_io::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let of = |wanted: &str| {
+        text.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let names = parts.next()?;
+            let path = parts.next()?;
+            names
+                .split(',')
+                .any(|name| name == wanted)
+                .then(|| path.to_owned())
+        })
+    };
+    of("memory").or_else(|| of(""))
+}
+
 /// What the ports of an instance are, by device.
 pub(in crate::native) type Ports = BTreeMap<(Uid, String), PortSeen>;
 
@@ -191,7 +208,7 @@ fn live(
     limits::overlay(&mut instance.limits, &BTreeMap::new(), &seen, size, unseen);
     let init = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
     status["pid"] = json!(init);
-    status["cgroup"] = json!(cgroups.home());
+    status["cgroup"] = json!(memory_cgroup(init));
     if let Ok(pid) = u32::try_from(init)
         && let cgroup::Seen::Known(priority) = cgroup::oom::seen_oom_priority(pid)
         && instance.limits.memory_oom_priority != 0
