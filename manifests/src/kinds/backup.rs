@@ -1,13 +1,57 @@
-//! [`Backup`].
+//! [`Backup`]: exports of many, by schedule.
+
+use crate::desired::Reference;
+use crate::kind::ResourceKind;
+use crate::kinds::snapshot_schedule::{Retention, Selector};
+use crate::scalar::path::AbsolutePath;
+use crate::scalar::schedule::Schedule;
 
 crate::fields! {
-    /// Backup.
-    pub struct Backup {
-        /// Free text.
-        description: String = String::new(),
+    /// Where exports go.
+    pub struct Destination {
+        /// A folder of the host.
+        path: Option<AbsolutePath> = None,
     }
 }
 
-impl crate::kind::ResourceKind for Backup {
-    fn references(&self, _out: &mut Vec<crate::desired::Reference>) {}
+crate::words! {
+    /// How exports are packed.
+    pub enum Compression {
+        /// zstd.
+        Zstd "zstd",
+        /// gzip.
+        Gzip "gzip",
+        /// xz.
+        Xz "xz",
+        /// Not.
+        None "none",
+    }
+}
+
+crate::fields! {
+    /// Exports of many, by schedule.
+    pub struct Backup {
+        /// Free text.
+        description: String = String::new(),
+        /// When they are made: five cron fields or `@hourly` to `@yearly`; absent: when somebody asks.
+        schedule: Option<Schedule> = None,
+        /// The IANA name of the time zone of `schedule`; absent: UTC.
+        time_zone: Option<String> = None,
+        /// Of which objects.
+        selector: Selector = Selector::default(),
+        /// Where they go.
+        destination: Destination = Destination::default(),
+        /// How they are packed.
+        compression: Compression = Compression::Zstd,
+        /// Whether they are in the pool driver's own form, which is faster and fits only that driver.
+        optimized: bool = false,
+        /// age recipients that can read them; none: they are not encrypted.
+        encrypt_to: Vec<String> = Vec::new(),
+        /// How many are kept; absent: all.
+        retention: Option<Retention> = None,
+    }
+}
+
+impl ResourceKind for Backup {
+    fn references(&self, _out: &mut Vec<Reference>) {}
 }
