@@ -110,6 +110,7 @@ pub fn key(field: &'static str) -> Cow<'static, str> {
 }
 
 #[cfg(test)]
+#[expect(unreachable_pub, reason = "the macro makes public structs")]
 mod tests {
     use crate::change::{Compare as _, Comparison};
     use crate::pointer::Pointer;

@@ -32,6 +32,7 @@ pub mod resolve;
 pub mod rules;
 pub mod scalar;
 pub mod substitute;
+pub mod support;
 pub mod tagged;
 pub mod tree;
 pub mod words;

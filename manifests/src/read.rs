@@ -11,8 +11,23 @@ pub struct Texts {
     pub root: PathBuf,
     /// Name relative to the root, and content, by name.
     pub files: Vec<(String, String)>,
-    /// Why this is only a part of the source.
+    /// Why this is only a part of the source. The whole tree is read all the same: profiles and references of a part
+    /// stand anywhere in it.
     pub partial: Option<String>,
+    /// The file or folder that is meant, relative to the root; none: all.
+    pub only: Option<String>,
+}
+
+impl Texts {
+    /// Whether a file belongs to what is meant.
+    pub fn means(&self, file: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| {
+            file == only
+                || file
+                    .strip_prefix(only)
+                    .is_some_and(|rest| rest.starts_with('/'))
+        })
+    }
 }
 
 /// The name of the file that makes a folder a source.
@@ -41,7 +56,7 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
         Some(format!("only the folder {}", name_in(&root, &path)))
     };
     let mut files = Vec::new();
-    let walk = ignore::WalkBuilder::new(&path)
+    let walk = ignore::WalkBuilder::new(&root)
         .standard_filters(false)
         .hidden(true)
         .parents(true)
@@ -50,7 +65,7 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
     for entry in walk {
         let entry = entry
             .map_err(std::io::Error::other)
-            .at("walk through", &path)?;
+            .at("walk through", &root)?;
         let is_manifest = entry.path() == path
             || entry
                 .path()
@@ -64,15 +79,13 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
             files.push((name_in(&root, entry.path()), text));
         }
     }
-    let source = root.join(SOURCE_FILE);
-    if partial.is_some() && source.is_file() && path != source {
-        files.push((SOURCE_FILE.to_owned(), path_io::read_to_string(&source)?));
-    }
     files.sort();
+    let only = partial.is_some().then(|| name_in(&root, &path));
     Ok(Texts {
         root,
         files,
         partial,
+        only,
     })
 }
 
@@ -115,6 +128,11 @@ mod tests {
         let part = read(&folder.path().join("apps")).expect("read");
         assert_eq!(part.root, folder.path().canonicalize().expect("there"));
         assert_eq!(part.partial.as_deref(), Some("only the folder apps"));
-        assert_eq!(part.files.len(), 2);
+        assert_eq!(
+            part.files.len(),
+            2,
+            "profiles may stand anywhere in the tree"
+        );
+        assert!(part.means("apps/web.yaml") && !part.means("keel.yaml") && !part.means("apps2"));
     }
 }

@@ -142,6 +142,15 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
             }
         }
     }
+    // The rest of the tree is there to be referred to, and is not touched by this run.
+    let mut external = external;
+    if texts.only.is_some() {
+        let (meant, rest): (Vec<_>, Vec<_>) = resources
+            .into_iter()
+            .partition(|(_, resource): &(Address, Resource)| texts.means(&resource.origin.file));
+        resources = meant.into_iter().collect();
+        external.extend(rest.into_iter().map(|(address, _)| address));
+    }
     let windows = |written: &[WrittenWindow]| {
         written
             .iter()
@@ -202,7 +211,7 @@ fn read_source(
     found: &mut Diagnostics,
 ) -> WrittenSource {
     unknown_keys(node, envelope::SOURCE_KEYS, found);
-    for key in ["bases", "patches"] {
+    for key in ["bases", "patches", "namePrefix"] {
         if let Some((key, _)) = node.entry(key) {
             found.push(Diagnostic::error(
                 NOT_YET,
@@ -290,11 +299,15 @@ fn unknown_keys(node: &Node, known: &[&'static str], found: &mut Diagnostics) {
     }
 }
 
+/// One document stands for at most so many.
+const MOST: usize = 10_000;
+
 /// The documents that one with `forEach` stands for.
 fn each(mut node: Node, found: &mut Diagnostics) -> Vec<Node> {
     let Some(over) = node.take("forEach") else {
         return vec![node];
     };
+    let mut wrong = None;
     let values: Vec<String> = match &over.value {
         Value::List(items) => items
             .iter()
@@ -302,21 +315,41 @@ fn each(mut node: Node, found: &mut Diagnostics) -> Vec<Node> {
                 Value::Text(text) | Value::Integer(text) | Value::Float(text) => {
                     Some(text.to_string())
                 }
-                _ => None,
+                Value::Bool(yes) => Some(yes.to_string()),
+                // A value that is left out would be an object that is deleted.
+                other => {
+                    wrong = Some((
+                        item.place.origin(),
+                        format!("{} in `forEach`", other.noun()),
+                    ));
+                    None
+                }
             })
             .collect(),
-        Value::Map(_) => match over.get("count").map(|count| &count.value) {
-            Some(Value::Integer(count)) => {
-                let count: usize = count.parse().unwrap_or(0);
-                (0..count.min(100_000))
-                    .map(|index| index.to_string())
-                    .collect()
-            }
+        Value::Map(_) => match over.get("count").map(|count| (&count.value, &count.place)) {
+            Some((Value::Integer(count), place)) => match count.parse::<usize>() {
+                Ok(count) if count <= MOST => (0..count).map(|index| index.to_string()).collect(),
+                _ => {
+                    wrong = Some((
+                        place.origin(),
+                        format!("`forEach` makes at most {MOST} objects"),
+                    ));
+                    Vec::new()
+                }
+            },
             _ => Vec::new(),
         },
         _ => Vec::new(),
     };
-    if values.is_empty() && !matches!(&over.value, Value::List(items) if items.is_empty()) {
+    let counts = over.get("count").is_some();
+    if let Some((origin, message)) = wrong {
+        found.push(Diagnostic::error(NOT_IN_THE_LANGUAGE, origin, message));
+        return Vec::new();
+    }
+    if values.is_empty()
+        && !counts
+        && !matches!(&over.value, Value::List(items) if items.is_empty())
+    {
         found.push(
             Diagnostic::error(
                 NOT_IN_THE_LANGUAGE,
@@ -780,6 +813,7 @@ mod tests {
                 root: "/".into(),
                 files,
                 partial: None,
+                only: None,
             },
             None,
         )

@@ -182,7 +182,12 @@ impl StateFolder {
                     });
                 }
                 Err(errno) => {
-                    return Err(Err::<(), _>(errno).at("lock", &path).unwrap_err().into());
+                    return Err(manifests::path_io::PathError {
+                        path,
+                        doing: "lock",
+                        source: errno.into(),
+                    }
+                    .into());
                 }
             }
             // `unlock` may have put another file in its place between open and flock.
@@ -290,7 +295,15 @@ fn identity(path: &Path) -> Result<String, StateFolderError> {
     match linked {
         Ok(()) => Ok(id),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => identity(path),
-        Err(error) => Err(Err::<(), _>(error).at("create", path).unwrap_err().into()),
+        Err(source) => {
+            let path = path.to_path_buf();
+            Err(manifests::path_io::PathError {
+                path,
+                doing: "create",
+                source,
+            }
+            .into())
+        }
     }
 }
 

@@ -8,10 +8,10 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::id::Address;
 
 /// Objects that wait for each other.
-pub const CYCLE: Code = Code("R0202");
+pub(super) const CYCLE: Code = Code("R0202");
 
 /// References and `dependsOn` make no circle.
-pub struct CycleFree;
+pub(super) struct CycleFree;
 
 impl Rule for CycleFree {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {

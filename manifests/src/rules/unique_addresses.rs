@@ -15,12 +15,12 @@ use crate::kinds::network::Network;
 use crate::pointer::Pointer;
 
 /// An address or subnet that two have.
-pub const TAKEN: Code = Code("R0203");
+pub(super) const TAKEN: Code = Code("R0203");
 /// An address outside of its network.
-pub const OUTSIDE: Code = Code("R0204");
+pub(super) const OUTSIDE: Code = Code("R0204");
 
 /// Addresses of NICs, hardware addresses and subnets are claimed once.
-pub struct UniqueAddresses;
+pub(super) struct UniqueAddresses;
 
 impl Rule for UniqueAddresses {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {

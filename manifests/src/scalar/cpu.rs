@@ -39,7 +39,7 @@ impl CpuSet {
         for (first, last) in runs {
             match ranges.last_mut() {
                 Some(before) if first <= before.1.saturating_add(1) => {
-                    before.1 = before.1.max(last)
+                    before.1 = before.1.max(last);
                 }
                 _ => ranges.push((first, last)),
             }

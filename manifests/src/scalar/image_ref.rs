@@ -290,13 +290,10 @@ impl ImageSource {
         given.extend(fields.snapshot.map(Self::Snapshot));
         given.extend(fields.rootfs.map(Self::Rootfs));
         given.extend(fields.builtin.map(Self::Builtin));
-        let source = match (given.pop(), given.is_empty()) {
-            (Some(source), true) => source,
-            _ => {
-                return Err(BadScalar::new(
-                    "a source is one of `alias`, `oci`, `url`, `file`, `instance`, `snapshot`, `rootfs`, `builtin`",
-                ));
-            }
+        let (Some(source), true) = (given.pop(), given.is_empty()) else {
+            return Err(BadScalar::new(
+                "a source is one of `alias`, `oci`, `url`, `file`, `instance`, `snapshot`, `rootfs`, `builtin`",
+            ));
         };
         for (word, there) in [
             ("server", server.is_some()),

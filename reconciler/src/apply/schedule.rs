@@ -94,7 +94,7 @@ impl Schedule {
         }
         while let Some((at, step)) = self.timed.first().copied() {
             let begins = matches!(self.stages[step], Stage::NotYet(_));
-            if at > now && !(leaving && !begins) {
+            if at > now && (!leaving || begins) {
                 break;
             }
             self.timed.pop_first();
@@ -110,12 +110,10 @@ impl Schedule {
                 Task::Look(step)
             };
         }
-        if !leaving {
-            if let Some(step) = self.ready.pop_front() {
-                self.stages[step] = Stage::Busy;
-                self.busy += 1;
-                return Task::Begin(step);
-            }
+        if !leaving && let Some(step) = self.ready.pop_front() {
+            self.stages[step] = Stage::Busy;
+            self.busy += 1;
+            return Task::Begin(step);
         }
         let blocks_others = || {
             self.unsettled

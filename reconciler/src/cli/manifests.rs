@@ -52,6 +52,14 @@ pub(super) fn desired(
     if !text.is_empty() {
         say(&text);
     }
+    let unsupported = loaded.desired.as_ref().map(manifests::support::unsupported);
+    if let Some(unsupported) = unsupported.filter(|found| !found.is_empty()) {
+        say(&diagnostics::page(&unsupported, &loaded.texts.files));
+        return Err(CliError::new(
+            Exit::Invalid,
+            "the manifests ask for what this engine cannot do",
+        ));
+    }
     let Some(mut desired) = loaded.desired else {
         return Err(CliError::said(Exit::Invalid));
     };

@@ -29,7 +29,12 @@ impl Validate {
         };
         let mut exit = Exit::Done;
         for path in paths {
-            let loaded = load(Some(path))?;
+            let mut loaded = load(Some(path))?;
+            if let Some(desired) = &loaded.desired {
+                loaded
+                    .found
+                    .extend(manifests::support::unsupported(desired));
+            }
             let json = format!(
                 "{:#}\n",
                 diagnostics::document(&loaded.found, loaded.documents)

@@ -33,10 +33,10 @@ impl<'a> Pairing<'a> {
         let mut pairs = BTreeMap::new();
         // Renames first: an object that moves away must not be taken for the one that gets its old name.
         for resource in desired.resources.values() {
-            if let Some((item, uid)) = seen.renamed_to(resource, desired) {
-                if taken.insert(uid) {
-                    pairs.insert(resource.address.clone(), Pair::Ours(item));
-                }
+            if let Some((item, uid)) = seen.renamed_to(resource, desired)
+                && taken.insert(uid)
+            {
+                pairs.insert(resource.address.clone(), Pair::Ours(item));
             }
         }
         for resource in desired.resources.values() {

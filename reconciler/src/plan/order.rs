@@ -57,10 +57,10 @@ pub(super) fn edges(input: &PlanInput<'_>, steps: &[Candidate]) -> Edges {
             for (need, _) in needs {
                 before[index].extend(making.get(need).into_iter().flatten());
             }
-            if let Some(first) = freeing.get(step.address()).filter(|first| **first != index) {
-                if steps[*first].difference != candidate.difference {
-                    before[index].insert(*first);
-                }
+            if let Some(first) = freeing.get(step.address()).filter(|first| **first != index)
+                && steps[*first].difference != candidate.difference
+            {
+                before[index].insert(*first);
             }
         }
         // What uses a thing lets go of it before the thing goes.

@@ -105,7 +105,7 @@ fn excerpt(
         .map_or(1, text::width)
         .clamp(1, text::width(line).saturating_sub(at).max(1));
     // Of a long line only the surroundings are shown.
-    let skip = if at > AROUND { at - AROUND } else { 0 };
+    let skip = at.saturating_sub(AROUND);
     let shown: String = line.chars().skip(skip).take(2 * AROUND).collect();
     let bar = paint(FAINT, "│");
     let number = paint(FAINT, &format!("{:>gutter$}", origin.line));

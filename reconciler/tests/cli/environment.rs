@@ -6,33 +6,34 @@ use std::process::{Command, Stdio};
 use manifests::path_io;
 
 /// When everything happens.
-pub const NOW: &str = "2026-11-23T12:00:00Z";
+pub(crate) const NOW: &str = "2026-11-23T12:00:00Z";
 
 /// A folder with a home, a state folder and whatever a test writes.
-pub struct TestEnv {
+pub(crate) struct TestEnv {
     folder: tempfile::TempDir,
 }
 
 /// How a command ended and what it said, with the paths of the test made equal.
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
 impl TestEnv {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         path_io::create_dir_all(folder.path().join("home")).expect("a home");
         Self { folder }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file below the folder.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    #[allow(dead_code, reason = "for the tests of commands that read manifests")]
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         let parent = path.parent().expect("it has a name");
         path_io::create_dir_all(parent).expect("a folder");
@@ -41,7 +42,7 @@ impl TestEnv {
     }
 
     /// A `keel` with these arguments, in the folder.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the program under test")]
         let mut command = Command::new(env!("CARGO_BIN_EXE_keel"));
         command
@@ -61,12 +62,12 @@ impl TestEnv {
     }
 
     /// Runs it to its end.
-    pub fn keel(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn keel(&self, arguments: &[&str]) -> Ended {
         self.ended(&mut self.command(arguments))
     }
 
     /// Runs a command to its end.
-    pub fn ended(&self, command: &mut Command) -> Ended {
+    pub(crate) fn ended(&self, command: &mut Command) -> Ended {
         let output = command.output().expect("keel starts");
         let seen = |bytes: &[u8]| {
             let here = self.path().to_str().expect("UTF-8");

@@ -173,7 +173,6 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
             return;
         }
     };
-    let volumes = driver.volumes().unwrap_or_default();
     out.items.push(Item {
         address: pool.address.clone(),
         mark: pool.mark.clone(),
@@ -181,11 +180,8 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
         spec: pool.spec.clone(),
         unseen: Vec::new(),
         remembered: Some(pool.remembered),
-        // A pool holds data through its volumes.
-        holds: Holds {
-            bytes: if volumes.is_empty() { 0 } else { used },
-            snapshots: 0,
-        },
+        // What lies in a pool belongs to the instances and volumes that are in it.
+        holds: Holds::default(),
         status: json!({
             "uid": pool.uid,
             "driver": "dir",

@@ -116,6 +116,10 @@ pub fn launch(
     })
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "this end of the channel is closed here"
+)]
 fn clone_init(
     start: &Start,
     descriptors: &Descriptors,

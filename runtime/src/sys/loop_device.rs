@@ -151,9 +151,8 @@ pub fn showing(file: &Path) -> Result<Vec<PathBuf>, PathError> {
             continue;
         }
         // The file is there only while the device is in use.
-        let shown = match path_io::read(block.join("loop/backing_file")) {
-            Ok(shown) => shown,
-            Err(_) => continue,
+        let Ok(shown) = path_io::read(block.join("loop/backing_file")) else {
+            continue;
         };
         let shown = shown.strip_suffix(b"\n").unwrap_or(&shown);
         if shown == wanted.as_os_str().as_bytes() {
@@ -184,7 +183,7 @@ mod tests {
                 file.set_len(1 << 20).unwrap();
                 assert_eq!(showing(&path).unwrap(), Vec::<PathBuf>::new());
                 let device = attach(&file).unwrap();
-                assert_eq!(showing(&path).unwrap(), [device.path.clone()]);
+                assert_eq!(showing(&path).unwrap(), std::slice::from_ref(&device.path));
                 let size = || path_io::read_to_string(Path::new("/sys/block").join(device.path.file_name().unwrap()).join("size")).unwrap();
                 assert_eq!(size().trim(), "2048");
                 file.set_len(2 << 20).unwrap();

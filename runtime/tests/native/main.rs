@@ -1,6 +1,12 @@
 //! The native engine as the floor above uses it: what is performed is seen, what is changed by hand is seen, what is
 //! deleted is gone.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::type_complexity,
+    reason = "a test changes the world by hand and waits for it"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -25,7 +31,7 @@ struct World {
     desired: DesiredSet,
 }
 
-const NOW: AtomicBool = AtomicBool::new(false);
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl World {
     fn new() -> Self {
@@ -63,11 +69,11 @@ impl World {
         }
     }
 
-    fn want(&mut self, kind: Kind, name: &str, spec: Value) -> Address {
+    fn want(&mut self, kind: Kind, name: &str, spec: &Value) -> Address {
         let address = Address::new(kind, name);
         let resource = Resource {
             address: address.clone(),
-            spec: Spec::deserialize(kind, &spec).expect("a spec"),
+            spec: Spec::deserialize(kind, spec).expect("a spec"),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             lifecycle: Lifecycle::default_of(kind),
@@ -93,7 +99,7 @@ impl World {
             mark,
         };
         let context = Context {
-            cancel: &NOW,
+            cancel: &NEVER,
             timeout: Duration::from_secs(20),
             now: jiff::Timestamp::UNIX_EPOCH,
             progress: &|_| {},
@@ -215,10 +221,10 @@ runtime::host_test! {
         let mut world = World::new();
         let treasure = tempfile::tempdir().expect("a folder of the host");
         std::fs::write(treasure.path().join("precious"), "gold").expect("written");
-        let pool = world.want(Kind::StoragePool, "fast", json!({}));
-        let network = world.want(Kind::Network, "lan", json!({
+        let pool = world.want(Kind::StoragePool, "fast", &json!({}));
+        let network = world.want(Kind::Network, "lan", &json!({
             "ipv4": {"address": "10.77.0.1/24"}, "ipv6": {"address": "none"}}));
-        let image = world.want(Kind::Image, "busybox", json!({"source": {"builtin": "busybox"}}));
+        let image = world.want(Kind::Image, "busybox", &json!({"source": {"builtin": "busybox"}}));
         let instance = |address: &str| json!({
             "image": "busybox",
             "state": "Running",
@@ -230,8 +236,8 @@ runtime::host_test! {
                 "eth0": {"type": "nic", "network": "lan", "ipv4": address},
             },
         });
-        let one = world.want(Kind::Instance, "one", instance("10.77.0.10"));
-        let two = world.want(Kind::Instance, "two", instance("10.77.0.11"));
+        let one = world.want(Kind::Instance, "one", &instance("10.77.0.10"));
+        let two = world.want(Kind::Instance, "two", &instance("10.77.0.11"));
         for address in [&pool, &network, &image, &one, &two] {
             world.perform(address, Verb::Create);
         }

@@ -1,7 +1,7 @@
 //! Good archives, in every form.
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use manifests::path_io;
 

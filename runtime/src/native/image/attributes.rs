@@ -72,6 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::type_complexity, reason = "a table")]
     fn only_harmless_attributes_are_kept() {
         let v2 = [&[1, 0, 0, 2][..], &[7; 16]].concat();
         let v3 = [&[1, 0, 0, 3][..], &[7; 16], &[1, 2, 3, 4]].concat();

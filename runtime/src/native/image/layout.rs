@@ -10,6 +10,7 @@ use super::error::ImageError;
 use crate::sys::beneath::{self, FileFound, Links};
 
 /// The layouts that are told apart.
+#[expect(clippy::enum_variant_names, reason = "the words of the OCI")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Layout {
     /// The root file system itself.

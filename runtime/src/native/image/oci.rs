@@ -99,6 +99,7 @@ impl OciLayout<'_> {
     }
 
     /// The one manifest, or the one for this host.
+    #[expect(clippy::needless_pass_by_value, reason = "an index is read once")]
     fn manifest(&self, index: Index, depth: usize) -> Result<Manifest, ImageError> {
         // Attestations of buildkit are manifests for the platform unknown/unknown.
         let for_here = |descriptor: &&Descriptor| {

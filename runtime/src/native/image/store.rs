@@ -238,6 +238,10 @@ impl ImageStore {
     }
 
     /// Makes what was unpacked durable and gives it its name.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "what was unpacked is finished once"
+    )]
     fn finish(
         &self,
         staging: Staging,

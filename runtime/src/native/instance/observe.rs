@@ -21,6 +21,7 @@ use crate::native::cgroup;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::network::{GuestPlan, PortSeen};
+use crate::native::pools::root_volume;
 use crate::native::shim::{self, End, Found, Running};
 
 /// The running container of an instance, where it runs.
@@ -166,11 +167,20 @@ pub(in crate::native) fn observe(
         unseen,
         remembered: Some(definition.remembered),
         holds: Holds {
-            bytes: 1,
+            bytes: root_bytes(host, definition),
             snapshots: 0,
         },
         status,
     });
+}
+
+/// Bytes of an instance's own root. An instance always holds something: at least its having been there.
+fn root_bytes(host: &Host, definition: &Definition<InstancePicks>) -> u64 {
+    super::pool_of(host, &definition.picks.pool)
+        .ok()
+        .and_then(|(_, driver)| driver.used(&root_volume(&definition.uid)).ok())
+        .unwrap_or(0)
+        .max(1)
 }
 
 /// Fields that were changed since the start and wait for the next one.

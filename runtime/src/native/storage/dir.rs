@@ -317,6 +317,7 @@ impl StorageDriver for DirPool {
     fn volumes(&self) -> Result<Vec<VolumeSeen>, StorageError> {
         self.check()?;
         let mut found = Vec::new();
+        #[expect(clippy::type_complexity, reason = "a table of two")]
         let kinds: [(&str, fn(String) -> VolumeId); 2] =
             [(INSTANCES, VolumeId::Root), (VOLUMES, VolumeId::Custom)];
         for (kind, id) in kinds {

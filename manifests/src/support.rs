@@ -1,0 +1,298 @@
+//! What the native engine cannot do yet: a static table, so that a continuous-integration machine and a host agree.
+//!
+//! Nothing is dropped in silence: each is a finding with its line, a warning in `validate` and an error in `plan`.
+
+use crate::desired::{DesiredSet, Resource};
+use crate::devices::Device;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::kind::{Kind, Spec};
+use crate::kinds::instance::{Instance, InstanceType};
+use crate::kinds::network::NetworkType;
+use crate::kinds::storage_pool::PoolDriver;
+use crate::pointer::Pointer;
+use serde_json::Value;
+
+/// A kind that this engine does not have yet.
+pub const KIND: Code = Code("U0301");
+/// A field that this engine does not put in force yet.
+pub const FIELD: Code = Code("U0302");
+
+/// Fields of instances that are not put in force yet, unless they are as by default.
+const INSTANCE: &[&str] = &[
+    "ephemeral",
+    "cloudInit",
+    "credentials",
+    "kernelModules",
+    "snapshots",
+    "health",
+    "placement",
+    "config",
+    "limits/hugepages",
+    "security/intercept",
+    "security/apparmor",
+    "security/selinux",
+    "security/iommu",
+    "security/idmap/extra",
+    "security/idmap/isolated",
+    "timeNamespace",
+    "boot/hostShutdownAction",
+    "boot/stopPriority",
+];
+/// The same of networks.
+const NETWORK: &[&str] = &[
+    "tunnels",
+    "acls",
+    "aclDefaults",
+    "parent",
+    "vlan",
+    "uplink",
+    "members",
+    "config",
+];
+/// The same of pools.
+const POOL: &[&str] = &[
+    "size",
+    "wipe",
+    "volumeDefaults",
+    "btrfs",
+    "zfs",
+    "lvm",
+    "members",
+    "config",
+];
+/// The same of images.
+const IMAGE: &[&str] = &["autoUpdate", "kernel", "initrd", "cmdline", "config"];
+
+/// Everything that the native engine would not do as it is written.
+pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    for resource in desired.resources.values() {
+        let mut say = |at: &str, what: String| {
+            let at = Pointer::new(at);
+            let origin = resource.origin_of(&at).clone();
+            found.push(
+                Diagnostic::warning(FIELD, origin, what)
+                    .of(&resource.address)
+                    .at(at),
+            );
+        };
+        match &resource.spec {
+            Spec::Instance(instance) => {
+                defaults(resource, INSTANCE, &mut say);
+                one_instance(instance, &mut say);
+            }
+            Spec::Network(network) => {
+                if network.r#type != NetworkType::Bridge {
+                    say(
+                        "/spec/type",
+                        "this engine makes networks of type bridge only".to_owned(),
+                    );
+                }
+                if network.bridge.driver != crate::kinds::network::BridgeDriver::Native {
+                    say(
+                        "/spec/bridge/driver",
+                        "this engine makes native bridges only".to_owned(),
+                    );
+                }
+                defaults(resource, NETWORK, &mut say);
+            }
+            Spec::StoragePool(pool) => {
+                if pool.driver != PoolDriver::Dir {
+                    say(
+                        "/spec/driver",
+                        format!("this engine has no driver {} yet", pool.driver),
+                    );
+                }
+                defaults(resource, POOL, &mut say);
+            }
+            Spec::Image(image) => {
+                use crate::scalar::image_ref::ImageSource as Source;
+                if matches!(
+                    image.source,
+                    Some(
+                        Source::Alias { .. }
+                            | Source::Oci(_)
+                            | Source::Instance(_)
+                            | Source::Snapshot(_)
+                    )
+                ) {
+                    say(
+                        "/spec/source",
+                        "images of servers and of instances are not fetched yet".to_owned(),
+                    );
+                }
+                defaults(resource, IMAGE, &mut say);
+            }
+            _ => {
+                let kind: Kind = resource.address.kind;
+                found.push(
+                    Diagnostic::warning(
+                        KIND,
+                        resource.origin.clone(),
+                        format!("this engine has no {} yet", kind.name()),
+                    )
+                    .of(&resource.address),
+                );
+            }
+        }
+        secrets(resource, &mut found);
+    }
+    found
+}
+
+/// Says which of these fields are not as by default.
+fn defaults(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, String)) {
+    let written = resource.spec.to_value();
+    let plain = Spec::default_of(resource.address.kind).to_value();
+    for field in fields {
+        let at = format!("/{field}");
+        if written.pointer(&at) != plain.pointer(&at) {
+            let words = field.replace('/', ".");
+            say(
+                &format!("/spec/{field}"),
+                format!("{words} is not put in force by this engine yet"),
+            );
+        }
+    }
+}
+
+fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
+    if instance.r#type == InstanceType::VirtualMachine {
+        say(
+            "/spec/type",
+            "virtual machines are not run by this engine yet".to_owned(),
+        );
+    }
+    for (name, device) in &instance.devices {
+        let at = format!("/spec/devices/{name}");
+        match device {
+            Device::Disk(disk) => {
+                if let crate::devices::disk::DiskSource::Volume { .. }
+                | crate::devices::disk::DiskSource::Other(_) = disk.made_of()
+                {
+                    say(
+                        &at,
+                        "volumes are not attached by this engine yet".to_owned(),
+                    );
+                }
+                if disk.limits != crate::devices::disk::DiskLimits::default() {
+                    say(
+                        &format!("{at}/limits"),
+                        "limits of disks are not put in force yet".to_owned(),
+                    );
+                }
+            }
+            Device::Nic(nic) => {
+                use crate::devices::nic::NicType;
+                if !matches!(nic.nic_type, None | Some(NicType::Bridged | NicType::P2p)) {
+                    say(
+                        &format!("{at}/nicType"),
+                        "this engine makes bridged and p2p interfaces only".to_owned(),
+                    );
+                }
+                if nic.network.is_none() && nic.nic_type != Some(NicType::P2p) {
+                    say(
+                        &at,
+                        "an interface of this engine joins a network".to_owned(),
+                    );
+                }
+                if nic.vlan.is_some() || !nic.acls.is_empty() {
+                    say(&at, "vlan and acls are not put in force yet".to_owned());
+                }
+            }
+            Device::UnixChar(_) | Device::UnixBlock(_) | Device::None(_) => {}
+            other => say(
+                &at,
+                format!(
+                    "devices of type {} are not plugged by this engine yet",
+                    other.word()
+                ),
+            ),
+        }
+    }
+}
+
+/// Texts that come from a secret, a template or a file are not filled in yet: they would be empty.
+fn secrets(resource: &Resource, found: &mut Diagnostics) {
+    fn walk(value: &Value, at: &Pointer, out: &mut Vec<Pointer>) {
+        match value {
+            Value::Object(map) => {
+                let is_text = map.len() == 1
+                    && ["secretRef", "template"]
+                        .iter()
+                        .any(|key| map.contains_key(*key));
+                if is_text {
+                    out.push(at.clone());
+                }
+                for (key, below) in map {
+                    walk(below, &at.field(key), out);
+                }
+            }
+            Value::Array(items) => {
+                for (index, below) in items.iter().enumerate() {
+                    walk(below, &at.index(index), out);
+                }
+            }
+            _ => {}
+        }
+    }
+    let mut places = Vec::new();
+    walk(
+        &resource.spec.to_value(),
+        &Pointer::new("/spec"),
+        &mut places,
+    );
+    for at in places {
+        let origin = resource.origin_of(&at).clone();
+        found.push(
+            Diagnostic::warning(FIELD, origin, "secrets and templates are not filled in yet")
+                .of(&resource.address)
+                .at(at),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::read::Texts;
+    use crate::resolve::resolve;
+
+    fn found(spec: &str) -> Vec<String> {
+        let text = format!(
+            "apiVersion: evenkeel/v1\nkind: StoragePool\nmetadata: {{name: fast}}\n---\n\
+             apiVersion: evenkeel/v1\nkind: Instance\nmetadata: {{name: one}}\nspec:\n  image: busybox\n{spec}"
+        );
+        let files = vec![("a.yaml".to_owned(), text)];
+        let texts = Texts {
+            root: "/".into(),
+            files,
+            partial: None,
+            only: None,
+        };
+        let resolved = resolve(&texts, None);
+        let desired = resolved
+            .desired
+            .unwrap_or_else(|| panic!("{:?}", resolved.found));
+        let found = super::unsupported(&desired);
+        found
+            .sorted()
+            .iter()
+            .map(|d| format!("{} {} {}", d.origin, d.code, d.path))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_put_in_force_is_told_with_its_line() {
+        assert_eq!(found("  limits: {memory: 1GiB}\n"), Vec::<String>::new());
+        assert_eq!(
+            found(
+                "  type: virtual-machine\n  cloudInit: {userData: x}\n  environment:\n    A: {secretRef: {name: s, key: k}}\n"
+            ),
+            [
+                "a.yaml:10 U0302 /spec/type",
+                "a.yaml:11 U0302 /spec/cloudInit",
+                "a.yaml:13 U0302 /spec/environment/A",
+            ]
+        );
+    }
+}
