@@ -188,7 +188,16 @@ impl From<crate::session::SessionError> for CliError {
             Session::Store(error) => error.into(),
             Session::Folder(error) => error.into(),
             Session::Journal(_) => Self::new(Exit::Unexpected, error),
-            Session::Stale { .. } => Self::new(Exit::Stale, error).hint("plan again: keel plan"),
+            Session::Stale(_) => Self::new(Exit::Stale, error).hint("plan again: keel plan"),
+            Session::Stopped { .. } => Self::new(Exit::Refused, error),
+            Session::NotPossible { ref hint, .. } => {
+                let hint = hint.clone();
+                let failed = Self::new(Exit::Refused, error);
+                match hint {
+                    Some(hint) => failed.hint(hint),
+                    None => failed,
+                }
+            }
         }
     }
 }

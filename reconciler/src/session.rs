@@ -1,4 +1,9 @@
 //! What commands use: [`Session`] brings engine, store and state folder together for one run.
+//!
+//! Looking takes no lock. Changing takes it for the batch, ends what a dead process began, and refuses a stale plan.
+
+mod asked;
+mod drift;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -7,19 +12,21 @@ use manifests::change::{Cause, FieldChange};
 use manifests::desired::{Budget, DesiredSet, Resource, SourceInfo, Windows};
 use manifests::effect::Effect;
 use manifests::feature::Capabilities;
-use manifests::id::{SourceName, Uid};
+use manifests::id::{Address, SourceName, Uid};
 use manifests::observed::{Item, ObservedSet};
 use runtime::error::RuntimeError;
 use runtime::runtime::Runtime;
 
-use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Tools, apply, recover};
+pub use self::asked::Asked;
+pub use self::drift::{Drift, DriftedField};
+use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Tools, apply, recover, seen};
 use crate::clock::Clock;
 use crate::diff::diff;
 use crate::diff::known::Known;
-use crate::journal::{Journal as _, JournalError};
-use crate::plan::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
+use crate::journal::{ApplyStatus, Event, Journal as _, JournalError};
+use crate::plan::{Allow, Because, Plan, PlanId, PlanInput, Purpose, plan};
 use crate::state_folder::{StateFolder, StateFolderError};
-use crate::store::{SqliteStore, Store as _, StoreError, rebuild};
+use crate::store::{SqliteStore, Store as _, StoreError, Write, rebuild};
 
 /// A run could not be carried out.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +43,66 @@ pub enum SessionError {
     /// The state folder or its lock.
     #[error(transparent)]
     Folder(#[from] StateFolderError),
-    /// Something was applied since the plan was made.
-    #[error("the plan is stale: it was made for generation {made}, the state is at {now}")]
-    Stale {
+    /// Guards stop the plan.
+    #[error("{}", words_of(because))]
+    Stopped {
+        /// Which ones.
+        because: Vec<Because>,
+    },
+    /// The world is not what the plan was made for.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// What was asked for cannot be done to this object.
+    #[error("{object} {why}")]
+    NotPossible {
+        /// The object.
+        object: Address,
+        /// Why: `is not there`.
+        why: String,
+        /// What would help.
+        hint: Option<String>,
+    },
+}
+
+fn words_of(because: &[Because]) -> String {
+    let words: Vec<String> = because
+        .iter()
+        .map(|because| format!("{}: {}", because.code, because.message))
+        .collect();
+    words.join("; ")
+}
+
+/// Why a plan is stale.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stale {
+    /// Something was applied since.
+    #[error("the plan is stale: it was made for generation {planned}, the state is at {now}")]
+    Generation {
         /// The generation of the plan.
-        made: u64,
+        planned: u64,
         /// That of the store.
         now: u64,
+    },
+    /// It was made for another state folder.
+    #[error("the plan was made for the state folder {planned}, and this is {here}")]
+    OtherState {
+        /// The state folder for which it was made.
+        planned: String,
+        /// This one.
+        here: String,
+    },
+    /// The object of a step was changed since.
+    #[error("the plan is stale: {object}: {how}")]
+    Moved {
+        /// Which one.
+        object: Address,
+        /// How.
+        how: String,
     },
 }
 
 /// What a person said about a plan.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PlanOptions {
     /// Guards that they answer for.
     pub approve: BTreeSet<String>,
@@ -57,6 +112,17 @@ pub struct PlanOptions {
     pub no_trash: bool,
     /// What it is for.
     pub purpose: Purpose,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            approve: BTreeSet::new(),
+            allow: Allow::ALL.into_iter().collect(),
+            no_trash: false,
+            purpose: Purpose::Apply,
+        }
+    }
 }
 
 /// One run on one state folder.
@@ -81,13 +147,15 @@ impl Session<'_> {
         SqliteStore::open(&self.folder.database())
     }
 
-    /// What is remembered. A database that was lost is made again from the marks on what lives.
+    /// What is remembered; what the database lost is filled up from the marks on what lives.
     fn known(&self, store: &SqliteStore, observed: &ObservedSet) -> Result<Known, StoreError> {
-        let known = store.load()?;
-        let marked = observed.items.iter().any(|item| item.mark.is_some());
-        if known.owned.is_empty() && known.generation == 0 && marked {
-            store.commit(&rebuild(observed))?;
-            return store.load();
+        let mut known = store.load()?;
+        for write in rebuild(observed) {
+            let Write::Own(owned) = write else { continue };
+            // Of a source that was applied here, what is missing was given up.
+            if !known.sources.contains_key(&owned.source) {
+                known.owned.entry(owned.uid).or_insert(*owned);
+            }
         }
         Ok(known)
     }
@@ -100,7 +168,8 @@ impl Session<'_> {
         let store = self.store()?;
         let observed = self.runtime.observe()?;
         let known = self.known(&store, &observed)?;
-        let host = self.runtime.capabilities()?;
+        let mut host = self.runtime.capabilities()?;
+        self.folder.id().clone_into(&mut host.state_id);
         let now = self.clock.now();
         let diff = diff(desired, &observed, &known, now);
         Ok(plan(&PlanInput {
@@ -136,17 +205,46 @@ impl Session<'_> {
         if !first.stopping.is_empty() || !agree(&first) {
             return Ok((first, None));
         }
-        let lock = self.folder.lock(&how.command, self.clock.now())?;
-        let store = self.store()?;
-        let ended = recover(&store.unfinished()?, self.runtime, self.clock.now())?;
-        store.commit(&ended)?;
-        let known = store.load()?;
-        if known.generation != first.generation {
-            return Err(SessionError::Stale {
-                made: first.generation,
-                now: known.generation,
+        let report = self.carry_out(&first, desired, how, observer)?;
+        Ok((first, Some(report)))
+    }
+
+    /// Applies a plan that was made before, with the set for which it was made: every object is looked at first.
+    ///
+    /// # Errors
+    /// A guard stops it, it is stale, somebody else holds the lock, or nothing can be read or remembered. What failed
+    /// of it is in the report and no error.
+    pub fn apply_saved(
+        &self,
+        plan: &Plan,
+        desired: &DesiredSet,
+        how: &ApplyOptions,
+        observer: &dyn ApplyObserver,
+    ) -> Result<ApplyReport, SessionError> {
+        if !plan.stopping.is_empty() {
+            return Err(SessionError::Stopped {
+                because: plan.stopping.clone(),
             });
         }
+        self.check(plan, desired)?;
+        self.carry_out(plan, desired, how, observer)
+    }
+
+    fn carry_out(
+        &self,
+        plan: &Plan,
+        desired: &DesiredSet,
+        how: &ApplyOptions,
+        observer: &dyn ApplyObserver,
+    ) -> Result<ApplyReport, SessionError> {
+        let lock = self.folder.lock(&how.command, self.clock.now())?;
+        let store = self.store()?;
+        let unfinished = store.unfinished()?;
+        if !unfinished.is_empty() {
+            store.commit(&recover(&unfinished, self.runtime, self.clock.now())?)?;
+        }
+        let known = store.load()?;
+        self.check_generation(plan, &known)?;
         let still_held = || lock.still_held();
         let when_full = || self.folder.free_reserve();
         let tools = Tools {
@@ -157,8 +255,70 @@ impl Session<'_> {
             still_held: &still_held,
             when_full: &when_full,
         };
-        let report = apply(&first, desired, &known, tools, how, observer)?;
-        Ok((first, Some(report)))
+        Ok(apply(plan, desired, &known, tools, how, observer)?)
+    }
+
+    /// Whether a saved plan is still true, object by object.
+    ///
+    /// # Errors
+    /// [`SessionError::Stale`] with the first object that moved.
+    pub fn check(&self, plan: &Plan, desired: &DesiredSet) -> Result<(), SessionError> {
+        let observed = self.runtime.observe()?;
+        let known = self.known(&self.store()?, &observed)?;
+        self.check_generation(plan, &known)?;
+        let live: BTreeMap<&Address, &Item> = observed
+            .items
+            .iter()
+            .map(|item| (&item.address, item))
+            .collect();
+        let mut met = BTreeSet::new();
+        for step in &plan.steps {
+            if !met.insert(step.action.uid) {
+                continue;
+            }
+            let item = live.get(seen::address_before(step)).copied();
+            if let Some(how) = seen::moved(step, item, desired, &known, plan.made_at) {
+                return Err(Stale::Moved {
+                    object: step.address().clone(),
+                    how: how.to_owned(),
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+
+    fn check_generation(&self, plan: &Plan, known: &Known) -> Result<(), Stale> {
+        let here = self.folder.id();
+        if here != plan.state_id {
+            return Err(Stale::OtherState {
+                planned: plan.state_id.clone(),
+                here: here.to_owned(),
+            });
+        }
+        if plan.generation != known.generation {
+            return Err(Stale::Generation {
+                planned: plan.generation,
+                now: known.generation,
+            });
+        }
+        Ok(())
+    }
+
+    /// The newest applies, newest first.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn history(&self, limit: usize) -> Result<Vec<ApplyStatus>, SessionError> {
+        Ok(self.store()?.applies(limit)?)
+    }
+
+    /// The newest events about one object, newest first.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn history_of(&self, address: &Address, limit: usize) -> Result<Vec<Event>, SessionError> {
+        Ok(self.store()?.events_of(address, limit)?)
     }
 
     /// The set that wants nothing of a source: what a destroy is planned from.

@@ -77,7 +77,12 @@ impl<'a> Memory<'a> {
             return vec![Write::Disown(uid)];
         }
         let Some(resource) = self.desired.resources.get(step.address()) else {
-            return Vec::new();
+            // What a person adopts or takes out of the trash is ours; what it should be is said by the next apply.
+            let ours = matches!(step.action.verb, Verb::Adopt | Verb::Restore);
+            return ours
+                .then(|| Write::Own(Box::new(bare(step))))
+                .into_iter()
+                .collect();
         };
         let object = self.objects.entry(uid).or_default();
         object.open.retain(|open| {
@@ -130,6 +135,21 @@ impl<'a> Memory<'a> {
         }
         object.owned = Some(owned.clone());
         vec![Write::Own(Box::new(owned))]
+    }
+}
+
+/// What is remembered of an object of which only the mark is known.
+fn bare(step: &Step) -> Owned {
+    Owned {
+        uid: step.action.uid,
+        source: step.action.mark.source.clone(),
+        address: step.address().clone(),
+        spec: None,
+        origin: None,
+        needs: Vec::new(),
+        remembered: None,
+        restart_pending: Vec::new(),
+        drift: Vec::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use manifests::action::{Action, Power, Verb};
 use manifests::change::{Cause, FieldChange};
-use manifests::desired::Resource;
+use manifests::desired::{Readiness, Resource};
 use manifests::effect::Effect;
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::Kind;
@@ -76,7 +76,13 @@ pub(super) fn candidates(input: &PlanInput<'_>) -> Found {
             });
         }
         let steps = match resource {
-            Some(resource) => wanted(input, resource, difference, &mut found),
+            Some(resource) => {
+                let mut steps = wanted(input, resource, difference, &mut found);
+                for step in &mut steps {
+                    step.waits = waits(resource);
+                }
+                steps
+            }
             None => unwanted(input, difference, keeps_trash, &mut found),
         };
         if let (Verdict::Same, Some(mark)) = (&difference.verdict, difference.mark()) {
@@ -91,6 +97,16 @@ pub(super) fn candidates(input: &PlanInput<'_>) -> Found {
         }));
     }
     found
+}
+
+/// The instances that must be as far as `dependsOn` says before a step of this object begins.
+fn waits(resource: &Resource) -> Vec<(Address, Readiness)> {
+    resource
+        .needs
+        .iter()
+        .filter(|(address, _)| address.kind == Kind::Instance)
+        .cloned()
+        .collect()
 }
 
 /// Whether something of this source lies in the trash once the plan is done.

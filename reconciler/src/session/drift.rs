@@ -1,0 +1,190 @@
+//! What the world changed behind git's back, and since when.
+
+use manifests::change::{Cause, FieldChange};
+use manifests::desired::{DesiredSet, Resource};
+use manifests::diagnostic::Origin;
+use manifests::id::{Address, Uid};
+use manifests::lifecycle::DriftMode;
+use manifests::pointer::Pointer;
+use serde_json::Value;
+
+use super::{Session, SessionError};
+use crate::diff::known::{DriftSeen, Known};
+use crate::diff::{Difference, Verdict, diff};
+use crate::plan::NotSeen;
+use crate::store::{Store as _, Write};
+
+/// One field that the world changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DriftedField {
+    /// The object.
+    pub address: Address,
+    /// Which field; `/metadata/name` for an object that lives under another name, the root for one that is gone.
+    pub path: Pointer,
+    /// What git says.
+    pub desired: Value,
+    /// What is there; null: nothing.
+    pub live: Value,
+    /// What is done about it.
+    pub mode: DriftMode,
+    /// When it was seen first.
+    pub first_seen: jiff::Timestamp,
+    /// How many looks have found it, this one among them.
+    pub times: u32,
+    /// Whether the whole object is gone.
+    pub gone: bool,
+    /// The line that declares it.
+    pub origin: Origin,
+}
+
+/// All that the world changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drift {
+    /// By object, then in the order of the fields.
+    pub fields: Vec<DriftedField>,
+    /// How many objects were compared.
+    pub objects: usize,
+    /// Objects of which the manifest was edited and not yet applied: no drift.
+    pub edited: usize,
+    /// What could not be read.
+    pub unseen: Vec<NotSeen>,
+}
+
+impl Session<'_> {
+    /// What drifted. Each look is counted with the object, so that the next one can say since when.
+    ///
+    /// # Errors
+    /// The engine is out of reach, or the store cannot be read. That it cannot be written is worth a word in the log.
+    pub fn drift(&self, desired: &DesiredSet) -> Result<Drift, SessionError> {
+        let observed = self.runtime.observe()?;
+        let store = self.store()?;
+        let known = self.known(&store, &observed)?;
+        let now = self.clock.now();
+        let diff = diff(desired, &observed, &known, now);
+        let mut drift = Drift {
+            objects: desired.resources.len(),
+            ..Drift::default()
+        };
+        let mut writes = Vec::new();
+        for difference in &diff.objects {
+            let Some(resource) = desired.resources.get(&difference.address) else {
+                continue;
+            };
+            if !difference.unseen.is_empty() {
+                drift.unseen.push(NotSeen {
+                    address: difference.address.clone(),
+                    unseen: difference.unseen.clone(),
+                });
+            }
+            let found = drifted(difference, &known);
+            let edited = difference
+                .changes
+                .iter()
+                .any(|change| change.cause == Cause::Edited);
+            drift.edited += usize::from(edited);
+            let uid = uid_of(difference, &known);
+            let before = uid
+                .and_then(|uid| known.owned.get(&uid))
+                .map_or(&[][..], |owned| &owned.drift[..]);
+            let mut seen: Vec<DriftSeen> = Vec::new();
+            for change in found {
+                let entry = before
+                    .iter()
+                    .find(|entry| entry.path == change.path)
+                    .map_or_else(
+                        || DriftSeen {
+                            path: change.path.clone(),
+                            first: now,
+                            last: now,
+                            times: 1,
+                        },
+                        |entry| DriftSeen {
+                            last: now,
+                            times: entry.times.saturating_add(1),
+                            ..entry.clone()
+                        },
+                    );
+                drift.fields.push(field(resource, change, &entry));
+                seen.push(entry);
+            }
+            if let Some(uid) = uid.filter(|_| !(seen.is_empty() && before.is_empty())) {
+                writes.push(Write::Drift(uid, seen));
+            }
+        }
+        if let Err(error) = store.commit(&writes) {
+            tracing::warn!(%error, "it cannot be remembered since when things drift");
+        }
+        Ok(drift)
+    }
+}
+
+fn uid_of(difference: &Difference<'_>, known: &Known) -> Option<Uid> {
+    difference.mark().map(|mark| mark.uid).or_else(|| {
+        known
+            .owned
+            .values()
+            .find(|owned| owned.address == difference.address)
+            .map(|owned| owned.uid)
+    })
+}
+
+/// The fields of one object that the world changed.
+fn drifted(difference: &Difference<'_>, known: &Known) -> Vec<FieldChange> {
+    let mut found: Vec<FieldChange> = Vec::new();
+    match &difference.verdict {
+        Verdict::Missing { .. } | Verdict::Incomplete => {
+            if uid_of(difference, known).is_some_and(|uid| known.owned.contains_key(&uid)) {
+                found.push(FieldChange {
+                    path: Pointer::root(),
+                    before: Value::Null,
+                    after: Value::String("there".to_owned()),
+                    cause: Cause::Drifted,
+                });
+            }
+        }
+        Verdict::Same | Verdict::Different => {
+            if let Some(live) = difference.renamed_from().filter(|live| {
+                difference
+                    .mark()
+                    .and_then(|mark| known.owned.get(&mark.uid))
+                    .is_some_and(|owned| owned.address != **live)
+            }) {
+                found.push(FieldChange {
+                    path: Pointer::new("/metadata/name"),
+                    before: Value::String(live.name.clone()),
+                    after: Value::String(difference.address.name.clone()),
+                    cause: Cause::Drifted,
+                });
+            }
+            found.extend(
+                difference
+                    .changes
+                    .iter()
+                    .chain(&difference.told)
+                    .filter(|change| change.cause == Cause::Drifted)
+                    .cloned(),
+            );
+        }
+        Verdict::Orphaned | Verdict::Foreign | Verdict::OtherSource(_) | Verdict::Unclear(_) => {}
+    }
+    found
+}
+
+fn field(resource: &Resource, change: FieldChange, seen: &DriftSeen) -> DriftedField {
+    let extra = change.after.is_null();
+    let mode = match resource.lifecycle.extras {
+        manifests::lifecycle::Extras::Warn if extra => DriftMode::Warn,
+        _ => resource.lifecycle.drift_of(&change.path),
+    };
+    DriftedField {
+        address: resource.address.clone(),
+        gone: change.path == Pointer::root(),
+        origin: resource.origin_of(&change.path).clone(),
+        path: change.path,
+        desired: change.after,
+        live: change.before,
+        mode,
+        first_seen: seen.first,
+        times: seen.times,
+    }
+}
