@@ -188,7 +188,9 @@ impl From<crate::session::SessionError> for CliError {
             Session::Store(error) => error.into(),
             Session::Folder(error) => error.into(),
             Session::Journal(_) => Self::new(Exit::Unexpected, error),
-            Session::Stale { .. } => Self::new(Exit::Stale, error).hint("plan again: keel plan"),
+            Session::Stale { .. } => {
+                Self::new(Exit::Stale, error).hint("make it again: keel plan --save FILE")
+            }
         }
     }
 }
