@@ -48,8 +48,8 @@ step "Somebody changes a limit behind keel's back"
 # Where the limit of the container's memory lives, on cgroup 2 or on the older hierarchy.
 limit() {
   local cgroup file
-  cgroup=$(as_root "$keel" get instance/web -o json | sed -n 's/^ *"cgroup": "\(\/.*\)".*/\1/p' | head -n 1)
-  for file in /sys/fs/cgroup"$cgroup"/memory.max /sys/fs/cgroup/memory"$cgroup"/memory.limit_in_bytes; do
+  cgroup=$(as_root "$keel" get instance/web -o json | sed -n 's/^ *"cgroup": "\(.*\)".*/\1/p' | head -n 1)
+  for file in "$cgroup/memory.max" "/sys/fs/cgroup/memory/${cgroup#/sys/fs/cgroup/unified/}/memory.limit_in_bytes"; do
     if [ -e "$file" ]; then
       echo "$file"
       return
@@ -82,5 +82,5 @@ It is all running. Look around:
 
 Remove it:
 
-  sudo $keel destroy --yes --no-trash --approve G102 examples/quickstart && sudo rm -r /srv/keel-quickstart
+  sudo $keel destroy --yes --no-trash examples/quickstart && sudo rm -r /srv/keel-quickstart
 TEXT

@@ -22,7 +22,7 @@ use reconciler::diff::diff;
 use reconciler::diff::known::Known;
 use reconciler::journal::{Journal as _, Outcome};
 use reconciler::plan::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
-use reconciler::session::{PlanOptions, Session, SessionError};
+use reconciler::session::{PlanOptions, Session, SessionError, Stale};
 use reconciler::state_folder::{StateFolder, StateFolderError};
 use reconciler::store::{MemoryStore, SqliteStore, Store, StoreError, Write, rebuild};
 use runtime::fake::{FakeRuntime, Fault, World};
@@ -465,7 +465,13 @@ fn an_apply_between_plan_and_consent_makes_the_plan_stale() {
             true
         });
         assert!(
-            matches!(result, Err(SessionError::Stale { made: 0, now: 1 })),
+            matches!(
+                result,
+                Err(SessionError::Stale(Stale::Generation {
+                    planned: 0,
+                    now: 1
+                }))
+            ),
             "{result:?}"
         );
         assert!(session.runtime.observe().unwrap().items.is_empty());

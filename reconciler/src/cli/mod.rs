@@ -4,6 +4,8 @@
 mod apply;
 mod completion;
 mod console;
+mod decide;
+mod destroy;
 mod doctor;
 mod drift;
 mod engine;
@@ -15,10 +17,13 @@ mod history;
 mod invocation;
 mod logs;
 mod man;
-mod manifests;
+mod narrow;
 mod plan;
 mod power;
 mod progress;
+mod read;
+mod render;
+mod status;
 mod top;
 mod unlock;
 mod validate;
@@ -28,9 +33,9 @@ mod wait;
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 
-use ::manifests::action::Power;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
+use manifests::action::Power;
 
 use crate::error::{CliError, Exit};
 use invocation::{Invocation, say};
@@ -59,10 +64,16 @@ struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Validate(validate::Validate),
+    Render(render::Render),
     Plan(plan::Plan),
     Apply(apply::Apply),
-    Destroy(apply::Destroy),
+    Destroy(destroy::Destroy),
     Drift(drift::Drift),
+    Status(status::Status),
+    Get(get::Get),
+    Describe(get::Describe),
+    History(history::History),
+    Wait(wait::Wait),
     /// Start instances.
     Start(power::Switch),
     /// Stop instances in an orderly way, then by force.
@@ -73,10 +84,6 @@ enum Command {
     Freeze(power::Switch),
     /// Let frozen processes go on.
     Unfreeze(power::Switch),
-    Get(get::Get),
-    Describe(get::Describe),
-    History(history::History),
-    Wait(wait::Wait),
     Exec(exec::Exec),
     Console(console::Console),
     Logs(logs::Logs),
@@ -93,20 +100,22 @@ impl Command {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match self {
             Self::Validate(command) => command.run(invocation),
+            Self::Render(command) => command.run(invocation),
             Self::Plan(command) => command.run(invocation),
             Self::Apply(command) => command.run(invocation),
             Self::Destroy(command) => command.run(invocation),
             Self::Drift(command) => command.run(invocation),
-            Self::Start(command) => command.run(invocation, Power::Start),
-            Self::Stop(command) => command.run(invocation, Power::Stop),
-            Self::Restart(command) => command.run(invocation, Power::Restart),
-            Self::Freeze(command) => command.run(invocation, Power::Freeze),
-            Self::Unfreeze(command) => command.run(invocation, Power::Unfreeze),
+            Self::Status(command) => command.run(invocation),
             Self::Get(command) => command.run(invocation),
             Self::Describe(command) => command.run(invocation),
             Self::History(command) => command.run(invocation),
             Self::Unlock(command) => command.run(invocation),
             Self::Wait(command) => command.run(invocation),
+            Self::Start(command) => command.run(invocation, Power::Start),
+            Self::Stop(command) => command.run(invocation, Power::Stop),
+            Self::Restart(command) => command.run(invocation, Power::Restart),
+            Self::Freeze(command) => command.run(invocation, Power::Freeze),
+            Self::Unfreeze(command) => command.run(invocation, Power::Unfreeze),
             Self::Exec(command) => command.run(invocation),
             Self::Console(command) => command.run(invocation),
             Self::Logs(command) => command.run(invocation),

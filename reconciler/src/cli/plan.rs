@@ -1,112 +1,108 @@
 //! `keel plan`.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use super::HumanOrJson;
+use super::decide::{Decisions, apply_command, right_host, session, wanted};
 use super::engine;
-use super::invocation::Invocation;
-use super::manifests::desired;
+use super::invocation::{Invocation, absolute};
+use super::read::Wanted;
 use crate::error::{CliError, Exit};
-use crate::plan::{Allow, Plan as Decided, Purpose};
-use crate::session::{PlanOptions, Session};
+use crate::plan::{Plan as Planned, Purpose};
 use crate::view::plan::{Around, page};
-
-/// What a person says about guards and classes of changes; the same for plan, apply and destroy.
-#[derive(Debug, Clone, clap::Args)]
-pub(super) struct Answers {
-    /// Answer for a guard, for this plan only: `G102`.
-    #[arg(long, value_name = "CODE", value_delimiter = ',')]
-    approve: Vec<String>,
-    /// Only changes of these classes: create, live, interrupting, destructive.
-    #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
-    allow: Vec<Allow>,
-    /// Delete for good instead of keeping for some days.
-    #[arg(long)]
-    no_trash: bool,
-}
-
-impl Answers {
-    pub(super) fn options(&self, purpose: Purpose) -> PlanOptions {
-        let allow: BTreeSet<Allow> = if self.allow.is_empty() {
-            Allow::ALL.into_iter().collect()
-        } else {
-            self.allow.iter().copied().collect()
-        };
-        PlanOptions {
-            approve: self
-                .approve
-                .iter()
-                .map(|code| code.to_uppercase())
-                .collect(),
-            allow,
-            no_trash: self.no_trash,
-            purpose,
-        }
-    }
-}
+use crate::view::plan_document::{MadeFrom, document};
 
 /// Show what apply would do, in order, with reason, effect and source line of each step.
 #[derive(Debug, clap::Args)]
 pub(super) struct Plan {
-    /// A folder or file; the working folder where none is given.
-    #[arg(value_name = "PATH")]
+    /// The source; absent: this folder.
     path: Option<PathBuf>,
-    /// Exit with 2 where anything differs.
+    /// Save the plan, so that apply does exactly this.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// End with the exit code 2 where there are differences.
     #[arg(long)]
     detailed_exitcode: bool,
-    /// All fields, also of what is new.
+    /// Show the fields of new objects too.
     #[arg(long)]
-    detail: bool,
-    #[command(flatten)]
-    answers: Answers,
-}
-
-/// The page of a plan.
-pub(super) fn show(
-    invocation: &Invocation,
-    plan: &Decided,
-    next: Option<&str>,
     all_fields: bool,
-    milliseconds: u64,
-) -> String {
-    page(
-        plan,
-        &Around {
-            milliseconds,
-            columns: invocation.columns(),
-            next,
-            all_fields,
-        },
-    )
+    /// How it is written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+    output: HumanOrJson,
+    #[command(flatten)]
+    decisions: Decisions,
 }
 
 impl Plan {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
-        let desired = desired(invocation, self.path.as_ref())?;
+        let wanted = wanted(invocation, self.path.as_deref())?;
         let opened = engine::open(invocation)?;
-        let session = Session {
-            folder: &opened.folder,
-            runtime: &opened.runtime,
-            clock: invocation.clock(),
-            cancel: invocation.cancel,
-        };
-        let plan = session.plan(&desired, &self.answers.options(Purpose::Apply))?;
-        let path = self
-            .path
-            .as_ref()
-            .map(|path| format!(" {}", path.display()));
-        let next = format!("keel apply{}", path.unwrap_or_default());
-        let next = (!plan.is_empty()).then_some(next.as_str());
-        let took = invocation.milliseconds_since(began);
-        invocation.print(&show(invocation, &plan, next, self.detail, took))?;
-        if !plan.stopping.is_empty() {
-            return Ok(Exit::Refused);
+        right_host(&wanted.desired, &opened)?;
+        let options = self.decisions.options(Purpose::Apply);
+        let plan = session(invocation, &opened).plan(&wanted.desired, &options)?;
+        let from = made_from(invocation, &wanted, &self.decisions);
+        let json = || format!("{:#}\n", document(&plan, &wanted.found, Some(&from)));
+        if let Some(file) = &self.save {
+            manifests::path_io::write_durably(absolute(file)?, json())?;
         }
-        Ok(if self.detailed_exitcode && !plan.is_empty() {
-            Exit::Differences
-        } else {
-            Exit::Done
-        })
+        invocation.json_into(json)?;
+        match self.output {
+            HumanOrJson::Json => invocation.print(&json())?,
+            HumanOrJson::Human => {
+                let next = match &self.save {
+                    Some(file) if plan.stopping.is_empty() => {
+                        format!("keel apply {}", file.display())
+                    }
+                    _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
+                };
+                invocation.print(&page(
+                    &plan,
+                    &Around {
+                        milliseconds: invocation.milliseconds_since(began),
+                        columns: invocation.columns(),
+                        next: Some(&next),
+                        all_fields: self.all_fields,
+                    },
+                ))?;
+            }
+        }
+        Ok(exit(&plan, self.detailed_exitcode))
+    }
+}
+
+/// 4 where a guard stops it, 2 where somebody wants to know of differences and there are some.
+fn exit(plan: &Planned, detailed: bool) -> Exit {
+    if !plan.stopping.is_empty() {
+        Exit::Refused
+    } else if detailed && !plan.is_empty() {
+        Exit::Differences
+    } else {
+        Exit::Done
+    }
+}
+
+/// What is saved with a plan so that it can be made again.
+pub(super) fn made_from(
+    invocation: &Invocation,
+    wanted: &Wanted,
+    decisions: &Decisions,
+) -> MadeFrom {
+    MadeFrom {
+        root: wanted.texts.root.clone(),
+        revision: wanted.desired.source.revision.clone(),
+        partial: wanted.texts.partial.clone(),
+        part: wanted.texts.only.clone(),
+        files: wanted.texts.files.clone(),
+        only: invocation.global.only.clone(),
+        exclude: invocation.global.exclude.clone(),
+        selector: invocation.global.selector.clone(),
+        approve: decisions.approve.clone(),
+        allow: decisions
+            .allow
+            .iter()
+            .map(|class| class.word().to_owned())
+            .collect(),
+        no_trash: decisions.no_trash,
     }
 }

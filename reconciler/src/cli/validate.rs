@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::HumanOrJson;
-use super::invocation::Invocation;
-use super::manifests::load;
-use crate::error::{CliError, Exit};
-use crate::view::diagnostics;
+use manifests::diagnostic::Diagnostics;
 
-/// Read, check and resolve manifests; needs no host, no root and no network.
+use super::HumanOrJson;
+use super::invocation::{Invocation, say};
+use super::read::Source;
+use crate::error::{CliError, Exit};
+use crate::view::{diagnostics, text};
+
+/// Read, check and resolve manifests: no host, no root, no network.
 #[derive(Debug, clap::Args)]
 pub(super) struct Validate {
-    /// Folders or files; the working folder where none is given.
-    #[arg(value_name = "PATH")]
+    /// Sources: folders or files; absent: this folder.
     paths: Vec<PathBuf>,
     /// How it is written.
     #[arg(short, long, value_name = "FORMAT", default_value = "human")]
@@ -21,44 +22,41 @@ pub(super) struct Validate {
 
 impl Validate {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let here = vec![PathBuf::from(".")];
+        let began = invocation.now();
+        let mut found = Diagnostics::default();
+        let (mut objects, mut files) = (0, 0);
+        let mut findings = String::new();
+        let default = [PathBuf::from(".")];
         let paths = if self.paths.is_empty() {
-            &here
+            &default[..]
         } else {
             &self.paths
         };
-        let mut exit = Exit::Done;
         for path in paths {
-            let mut loaded = load(Some(path))?;
-            if let Some(desired) = &loaded.desired {
-                loaded
-                    .found
-                    .extend(manifests::support::unsupported(desired));
-            }
-            let json = format!(
-                "{:#}\n",
-                diagnostics::document(&loaded.found, loaded.documents)
-            );
-            invocation.json_into(|| json.clone())?;
-            match self.output {
-                HumanOrJson::Json => invocation.print(&json)?,
-                HumanOrJson::Human => {
-                    let files = &loaded.texts.files;
-                    let page = diagnostics::page(&loaded.found, files);
-                    invocation.print(&page)?;
-                    let summary = diagnostics::summary(&loaded.found);
-                    let words = summary.unwrap_or_else(|| "nothing to complain about".to_owned());
-                    let documents = loaded.documents;
-                    invocation.note(&format!(
-                        "{}: {documents} documents, {words}\n",
-                        path.display()
-                    ));
-                }
-            }
-            if loaded.found.has_errors() {
-                exit = Exit::Invalid;
+            let source = Source::read(Some(path))?;
+            findings.push_str(&source.findings());
+            objects += source.resolved.documents;
+            files += source.texts.files.len();
+            found.extend(source.resolved.found);
+        }
+        let json = || format!("{:#}\n", diagnostics::document(&found, objects));
+        invocation.json_into(json)?;
+        match self.output {
+            HumanOrJson::Json => invocation.print(&json())?,
+            HumanOrJson::Human => {
+                say(&findings);
+                let took = text::span(invocation.milliseconds_since(began));
+                let objects = text::counted(objects, "document");
+                let files = text::counted(files, "file");
+                let summary =
+                    diagnostics::summary(&found).unwrap_or_else(|| "nothing wrong".to_owned());
+                invocation.print(&format!("{objects} in {files}: {summary} · {took}\n"))?;
             }
         }
-        Ok(exit)
+        Ok(if found.has_errors() {
+            Exit::Invalid
+        } else {
+            Exit::Done
+        })
     }
 }

@@ -1,4 +1,3 @@
 //! Where manifests come from. To add one: write `source/<name>.rs` and give it an arm where the command line opens it.
 
-pub mod folder;
 pub mod git;

@@ -41,10 +41,10 @@ pub struct DriftedField {
 
 /// A place as plans and reports have it: `{path, line, column}`.
 fn place<S: serde::Serializer>(origin: &Option<Origin>, to: S) -> Result<S::Ok, S::Error> {
-    let place = origin
+    origin
         .as_ref()
-        .map(|at| json!({"path": at.file, "line": at.line, "column": at.column}));
-    place.serialize(to)
+        .map(super::plan_document::place)
+        .serialize(to)
 }
 
 /// All that the world changed.

@@ -6,6 +6,7 @@ pub mod drift;
 pub mod history;
 pub mod objects;
 pub mod plan;
+pub mod plan_document;
 pub mod progress;
 pub mod style;
 pub mod text;

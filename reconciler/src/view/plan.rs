@@ -129,24 +129,35 @@ fn replugged(step: &Step) -> Vec<String> {
     devices
 }
 
-/// The counts: `1 delete, 2 live, 1 held · 118 unchanged`.
-pub fn summary(plan: &Plan) -> String {
+/// How many objects have each word, the worst first.
+pub fn summary_counts(plan: &Plan) -> Vec<(String, usize)> {
     let mut counts: BTreeMap<(u8, &str), usize> = BTreeMap::new();
     for step in &plan.steps {
         let kind = kind_of(step);
         *counts.entry((kind.rank, kind.word)).or_default() += 1;
     }
-    let mut words: Vec<String> = counts
-        .iter()
-        .map(|((_, word), count)| format!("{count} {word}"))
+    let mut all: Vec<(String, usize)> = counts
+        .into_iter()
+        .map(|((_, word), count)| (word.to_owned(), count))
         .collect();
     if !plan.held.is_empty() {
-        words.push(format!("{} held", plan.held.len()));
+        all.push(("held".to_owned(), plan.held.len()));
     }
+    all.push(("unchanged".to_owned(), plan.unchanged));
+    all
+}
+
+/// The counts: `1 delete, 2 live, 1 held · 118 unchanged`.
+pub fn summary(plan: &Plan) -> String {
+    let mut words: Vec<String> = summary_counts(plan)
+        .into_iter()
+        .map(|(word, count)| format!("{count} {word}"))
+        .collect();
+    let unchanged = words.pop().unwrap_or_default();
     if words.is_empty() {
         words.push("nothing to do".to_owned());
     }
-    format!("{} · {} unchanged", words.join(", "), plan.unchanged)
+    format!("{} · {unchanged}", words.join(", "))
 }
 
 /// Where a plan comes from: `source edge at 3f1c9ad`.
@@ -264,8 +275,7 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
             ),
             _ => "lost for good".to_owned(),
         };
-        let snapshots = text::counted(holds.snapshots as usize, "snapshot");
-        let words = format!("{}, {snapshots}: {fate}", text::bytes(holds.bytes));
+        let words = format!("{}: {fate}", held_words(holds));
         out.push_str(&detail("data", &words));
     } else if matches!(step.action.verb, Verb::Trash { .. }) {
         out.push_str(&detail("trash", "kept, see keel trash list"));
@@ -274,6 +284,20 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
         out.push_str(&planned_fields(step, around.columns));
     }
     out
+}
+
+/// What an object holds. One byte stands for data of a size that nobody measured.
+fn held_words(holds: Holds) -> String {
+    let mut words = Vec::new();
+    match holds.bytes {
+        0 => {}
+        1 => words.push("data of its own".to_owned()),
+        bytes => words.push(text::bytes(bytes)),
+    }
+    if holds.snapshots > 0 {
+        words.push(text::counted(holds.snapshots as usize, "snapshot"));
+    }
+    words.join(", ")
 }
 
 /// Whether the reason says more than the word of the effect.

@@ -166,13 +166,12 @@ impl World {
     pub(super) fn begin(&mut self, action: &Action, desired: &DesiredSet) {
         if let (Verb::Create, Some(resource)) =
             (&action.verb, desired.resources.get(&action.address))
+            && !self.items.contains_key(&action.address)
         {
-            if !self.items.contains_key(&action.address) {
-                let mut item = made(action, resource);
-                item.complete = false;
-                item.spec = Spec::default_of(action.address.kind);
-                self.items.insert(action.address.clone(), item);
-            }
+            let mut item = made(action, resource);
+            item.complete = false;
+            item.spec = Spec::default_of(action.address.kind);
+            self.items.insert(action.address.clone(), item);
         }
     }
 

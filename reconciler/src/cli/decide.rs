@@ -1,0 +1,133 @@
+//! What a person may say about a plan: `--approve`, `--allow`, `--no-trash`; and the session that makes it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use manifests::desired::DesiredSet;
+
+use super::engine::Opened;
+use super::invocation::Invocation;
+use super::narrow::narrow;
+use super::read::{Source, Wanted};
+use crate::error::{CliError, Exit};
+use crate::plan::{Allow, Plan, Purpose};
+use crate::session::{PlanOptions, Session};
+
+/// What a person may say about a plan.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct Decisions {
+    /// Answer for a guard, for this plan only: `G102`.
+    #[arg(long, value_name = "CODE", value_delimiter = ',', value_parser = guard)]
+    pub(super) approve: Vec<String>,
+    /// Do only steps of these classes: create, live, interrupting, destructive.
+    #[arg(long, value_name = "CLASS", value_delimiter = ',')]
+    pub(super) allow: Vec<Allow>,
+    /// What is deleted is gone at once.
+    #[arg(long)]
+    pub(super) no_trash: bool,
+}
+
+/// Reads the code of a guard.
+fn guard(text: &str) -> Result<String, String> {
+    let code = text.to_uppercase();
+    let digits = code.strip_prefix('G').unwrap_or_default();
+    if digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        Ok(code)
+    } else {
+        Err(format!("`{text}` is no guard, such as G102"))
+    }
+}
+
+impl Decisions {
+    pub(super) fn options(&self, purpose: Purpose) -> PlanOptions {
+        PlanOptions {
+            approve: self.approve.iter().cloned().collect(),
+            allow: if self.allow.is_empty() {
+                Allow::ALL.into()
+            } else {
+                self.allow.iter().copied().collect::<BTreeSet<_>>()
+            },
+            no_trash: self.no_trash,
+            purpose,
+        }
+    }
+
+    /// The flags again, for the command that goes on.
+    pub(super) fn words(&self) -> String {
+        let mut words = String::new();
+        for code in &self.approve {
+            words.push_str(&format!(" --approve {code}"));
+        }
+        if !self.allow.is_empty() {
+            let classes: Vec<&str> = self.allow.iter().map(|class| class.word()).collect();
+            words.push_str(&format!(" --allow {}", classes.join(",")));
+        }
+        if self.no_trash {
+            words.push_str(" --no-trash");
+        }
+        words
+    }
+}
+
+/// Reads what a source wants and leaves in it what the flags select.
+///
+/// # Errors
+/// It cannot be read, or something is wrong with it.
+pub(super) fn wanted(invocation: &Invocation, path: Option<&Path>) -> Result<Wanted, CliError> {
+    let mut wanted = Source::read(path)?.desired(invocation)?;
+    narrow(&mut wanted.desired, &invocation.global)?;
+    Ok(wanted)
+}
+
+/// The session of an open engine.
+pub(super) fn session<'a>(invocation: &'a Invocation, opened: &'a Opened) -> Session<'a> {
+    Session {
+        folder: &opened.folder,
+        runtime: &opened.runtime,
+        clock: invocation.clock(),
+        cancel: invocation.cancel,
+    }
+}
+
+/// Refuses a source that says that it is for another host.
+///
+/// # Errors
+/// It is for another host.
+pub(super) fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), CliError> {
+    use runtime::runtime::Runtime as _;
+    let Some((name, machine_id)) = &desired.host else {
+        return Ok(());
+    };
+    let host = opened.runtime.capabilities()?;
+    let refuse = |what: &str, wanted: &str, is: &str| {
+        let source = &desired.source.name;
+        let message =
+            format!("source {source} is for the host with {what} {wanted}, this one has {is}");
+        Err(CliError::new(Exit::Refused, message))
+    };
+    match (name, machine_id) {
+        (Some(name), _) if *name != host.host => refuse("the name", name, &host.host),
+        (_, Some(id)) if host.machine_id.as_deref() != Some(id.as_str()) => refuse(
+            "the machine id",
+            id,
+            host.machine_id.as_deref().unwrap_or("none"),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The command that applies what was planned.
+pub(super) fn apply_command(plan: &Plan, path: Option<&Path>, decisions: &Decisions) -> String {
+    let mut words = match plan.purpose {
+        Purpose::Destroy => "keel destroy".to_owned(),
+        Purpose::Apply | Purpose::Asked => "keel apply".to_owned(),
+    };
+    if let Some(path) = path {
+        words.push_str(&format!(" {}", path.display()));
+    }
+    words.push_str(&decisions.words());
+    for because in &plan.stopping {
+        words.push_str(&format!(" --approve {}", because.code));
+    }
+    words
+}

@@ -1,0 +1,94 @@
+//! Reads manifests for the commands that need them: texts, revision, meaning; says what is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use manifests::desired::DesiredSet;
+use manifests::diagnostic::{Diagnostics, Severity};
+use manifests::read::{self, Texts};
+use manifests::resolve::{Resolved, resolve};
+use manifests::support::unsupported;
+
+use super::invocation::{Invocation, environment, say};
+use crate::error::{CliError, Exit};
+use crate::source::git;
+use crate::view::diagnostics;
+
+/// What a path holds, and what it means.
+pub(super) struct Source {
+    pub(super) texts: Texts,
+    pub(super) resolved: Resolved,
+}
+
+impl Source {
+    /// Reads and resolves; findings are in the answer.
+    ///
+    /// # Errors
+    /// There is no such path, or it cannot be read.
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, CliError> {
+        let path = path.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+        let texts = read::read(&path).map_err(|error| {
+            CliError::new(Exit::Invalid, error).hint("name a folder or a file of manifests")
+        })?;
+        let revision = git::revision(&texts.root, environment("SUDO_UID").as_deref());
+        let mut resolved = resolve(&texts, revision);
+        if let Some(desired) = &resolved.desired {
+            resolved.found.extend(unsupported(desired));
+        }
+        Ok(Self { texts, resolved })
+    }
+
+    /// The findings for people; empty where nothing was found.
+    pub(super) fn findings(&self) -> String {
+        diagnostics::page(&self.resolved.found, &self.texts.files)
+    }
+
+    /// What is wanted, also what this engine cannot do. What was found is told on stderr.
+    ///
+    /// # Errors
+    /// Something is wrong with the manifests; it was said.
+    pub(super) fn meaning(self, invocation: &Invocation) -> Result<Wanted, CliError> {
+        let findings = self.findings();
+        let Some(desired) = self.resolved.desired else {
+            say(&findings);
+            let summary = diagnostics::summary(&self.resolved.found).unwrap_or_default();
+            say(&format!("{summary}: nothing is done\n"));
+            return Err(CliError::said(Exit::Invalid));
+        };
+        invocation.note(&findings);
+        Ok(Wanted {
+            desired,
+            found: self.resolved.found,
+            texts: self.texts,
+        })
+    }
+
+    /// What is wanted and can be done: what this engine cannot do is an error.
+    ///
+    /// # Errors
+    /// Something is wrong with the manifests, or they ask for what the engine cannot do; it was said.
+    pub(super) fn desired(mut self, invocation: &Invocation) -> Result<Wanted, CliError> {
+        let mut found = Diagnostics::default();
+        let mut wrong = false;
+        for diagnostic in self.resolved.found.sorted() {
+            let mut diagnostic = diagnostic.clone();
+            if diagnostic.code.0.starts_with('U') {
+                diagnostic.severity = Severity::Error;
+                wrong = true;
+            }
+            found.push(diagnostic);
+        }
+        self.resolved.found = found;
+        if wrong {
+            self.resolved.desired = None;
+        }
+        self.meaning(invocation)
+    }
+}
+
+/// Manifests with nothing wrong.
+pub(super) struct Wanted {
+    pub(super) desired: DesiredSet,
+    /// Warnings.
+    pub(super) found: Diagnostics,
+    pub(super) texts: Texts,
+}

@@ -1,0 +1,122 @@
+//! `keel render`.
+
+use std::path::PathBuf;
+
+use manifests::desired::Resource;
+use serde_json::{Map, Value, json};
+
+use super::get::yaml;
+use super::invocation::Invocation;
+use super::read::Source;
+use crate::error::{CliError, Exit};
+use crate::view::text;
+
+/// Print the resolved documents: profiles merged, defaults filled, variables replaced.
+#[derive(Debug, clap::Args)]
+pub(super) struct Render {
+    /// The source; absent: this folder.
+    path: Option<PathBuf>,
+    /// Say where each value came from; what is not named is a default.
+    #[arg(long)]
+    provenance: bool,
+    /// How it is written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "yaml")]
+    output: Format,
+}
+
+/// How documents are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// A stream of YAML documents.
+    Yaml,
+    /// One JSON list.
+    Json,
+}
+
+impl Render {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let wanted = Source::read(self.path.as_deref())?.meaning(invocation)?;
+        let narrow = &invocation.global;
+        let resources: Vec<&Resource> = wanted
+            .desired
+            .resources
+            .values()
+            .filter(|one| narrow.only.is_empty() || narrow.only.contains(&one.address))
+            .filter(|one| !narrow.exclude.contains(&one.address))
+            .collect();
+        let json = || {
+            let items: Vec<Value> = resources
+                .iter()
+                .map(|resource| document(resource, self.provenance))
+                .collect();
+            let list = json!({"apiVersion": "evenkeel/v1", "kind": "List", "items": items});
+            format!("{list:#}\n")
+        };
+        invocation.json_into(json)?;
+        match self.output {
+            Format::Json => invocation.print(&json())?,
+            Format::Yaml => {
+                let mut out = String::new();
+                for (index, resource) in resources.iter().enumerate() {
+                    if index > 0 {
+                        out.push_str("---\n");
+                    }
+                    if self.provenance {
+                        out.push_str(&provenance(resource));
+                    }
+                    out.push_str(&yaml(&document(resource, false))?);
+                }
+                invocation.print(&out)?;
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// The envelope of a wanted object.
+fn document(resource: &Resource, provenance: bool) -> Value {
+    let mut metadata = Map::new();
+    metadata.insert("name".to_owned(), json!(resource.address.name));
+    if let Some(project) = &resource.address.project {
+        metadata.insert("project".to_owned(), json!(project));
+    }
+    if !resource.labels.is_empty() {
+        metadata.insert("labels".to_owned(), json!(resource.labels));
+    }
+    if !resource.annotations.is_empty() {
+        metadata.insert("annotations".to_owned(), json!(resource.annotations));
+    }
+    let mut document = json!({
+        "apiVersion": "evenkeel/v1",
+        "kind": resource.address.kind.name(),
+        "metadata": metadata,
+        "spec": resource.spec.to_value(),
+        "lifecycle": resource.lifecycle,
+    });
+    if provenance {
+        let places: Map<String, Value> = resource
+            .provenance
+            .iter()
+            .map(|(path, origin)| (path.to_string(), json!(origin.to_string())))
+            .collect();
+        document["provenance"] = Value::Object(places);
+    }
+    document
+}
+
+/// A comment line for each written value.
+fn provenance(resource: &Resource) -> String {
+    let rows: Vec<(String, String)> = resource
+        .provenance
+        .iter()
+        .map(|(path, origin)| (path.dotted(), origin.to_string()))
+        .collect();
+    let widest = rows.iter().map(|(path, _)| text::width(path)).max();
+    let column = widest.unwrap_or(0).min(48) + 2;
+    rows.iter()
+        .map(|(path, origin)| {
+            let path = text::pad(&text::visible(path), column);
+            format!("# {path}{}\n", text::visible(origin))
+        })
+        .collect()
+}

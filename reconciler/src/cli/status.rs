@@ -1,0 +1,167 @@
+//! `keel status`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use manifests::observed::ObservedSet;
+use runtime::runtime::Runtime as _;
+use serde_json::{Value, json};
+
+use super::HumanOrJson;
+use super::engine;
+use super::invocation::Invocation;
+use crate::diff::known::Known;
+use crate::error::{CliError, Exit};
+use crate::journal::{ApplyStatus, Journal as _, JournalError};
+use crate::state_folder::LockOwner;
+use crate::store::Store as _;
+use crate::view::history::{self, when};
+use crate::view::style::{CAREFUL, STRONG, paint};
+use crate::view::text;
+
+/// Tell what is known: sources, objects, what waits, what was done last, who is at work.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// How it is written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+    output: HumanOrJson,
+}
+
+/// All that the page tells.
+struct Facts {
+    known: Known,
+    observed: ObservedSet,
+    last: Vec<ApplyStatus>,
+    unfinished: usize,
+    lock: Option<LockOwner>,
+}
+
+impl Status {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let opened = engine::open(invocation)?;
+        let store = engine::store(&opened.folder)?;
+        let unreadable = |error: JournalError| CliError::new(Exit::Unexpected, error);
+        let facts = Facts {
+            known: store.load()?,
+            observed: opened.runtime.observe()?,
+            last: store.applies(1).map_err(unreadable)?,
+            unfinished: store.unfinished().map_err(unreadable)?.len(),
+            lock: opened.folder.lock_owner()?,
+        };
+        let json = || format!("{:#}\n", facts.json());
+        invocation.json_into(json)?;
+        invocation.print(&match self.output {
+            HumanOrJson::Human => facts.page(),
+            HumanOrJson::Json => json(),
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Facts {
+    /// How many objects of each source there are, by kind and state.
+    fn counts(&self) -> BTreeMap<(String, &'static str, String), usize> {
+        let mut counts = BTreeMap::new();
+        for item in &self.observed.items {
+            let Some(mark) = &item.mark else { continue };
+            let state = item.status.get("state").and_then(Value::as_str);
+            let state = state.unwrap_or_default().to_owned();
+            let key = (mark.source.to_string(), item.address.kind.word(), state);
+            *counts.entry(key).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    fn json(&self) -> Value {
+        let objects: Vec<Value> = self
+            .counts()
+            .into_iter()
+            .map(|((source, kind, state), count)| {
+                json!({"source": source, "kind": kind, "state": state, "count": count})
+            })
+            .collect();
+        let waiting: Vec<Value> = self
+            .known
+            .owned
+            .values()
+            .filter(|owned| !owned.restart_pending.is_empty())
+            .map(|owned| json!({"id": owned.address, "restartPending": owned.restart_pending}))
+            .collect();
+        json!({
+            "generation": self.known.generation,
+            "sources": self.known.sources.values().collect::<Vec<_>>(),
+            "objects": objects,
+            "restartPending": waiting,
+            "unclear": self.observed.unclear,
+            "trash": self.observed.trash,
+            "lastApply": self.last.first(),
+            "unfinishedApplies": self.unfinished,
+            "lock": self.lock,
+        })
+    }
+
+    fn page(&self) -> String {
+        let mut out = String::new();
+        if self.known.sources.is_empty() {
+            let _ = writeln!(out, "No source was applied here.");
+        }
+        for source in self.known.sources.values() {
+            let name = format!("Source {}", text::visible(source.name.as_str()));
+            let _ = writeln!(out, "{}", paint(STRONG, &name));
+            let revision = source.revision.as_deref().unwrap_or("-");
+            let root = text::visible(&source.root.display().to_string());
+            let _ = writeln!(out, "  from      {root}");
+            let _ = writeln!(out, "  revision  {}", text::visible(revision));
+            let _ = writeln!(out, "  applied   {}", when(source.applied_at));
+            for ((owner, kind, state), count) in self.counts() {
+                if owner == source.name.as_str() {
+                    let state = if state.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" {}", text::visible(&state))
+                    };
+                    let _ = writeln!(out, "  {}{state}", text::counted(count, kind));
+                }
+            }
+        }
+        let mut heading = |words: &str| {
+            let _ = writeln!(out, "\n{}", paint(CAREFUL, words));
+        };
+        if let Some(owner) = &self.lock {
+            heading(&format!(
+                "`{}` (process {}) is at work since {}",
+                text::visible(&owner.command),
+                owner.pid,
+                when(owner.since)
+            ));
+        } else if self.unfinished > 0 {
+            heading("An apply was cut short: the next one goes on");
+        }
+        if self
+            .known
+            .owned
+            .values()
+            .any(|one| !one.restart_pending.is_empty())
+        {
+            heading("In force after a restart:");
+        }
+        for owned in self.known.owned.values() {
+            for pending in &owned.restart_pending {
+                let name = text::pad(&format!("  {}", owned.address), 30);
+                let _ = writeln!(out, "{name}{}", text::visible(&pending.path.dotted()));
+            }
+        }
+        for unclear in &self.observed.unclear {
+            let why = text::visible(&unclear.why);
+            let _ = writeln!(out, "\nunclear: {}: {why}", unclear.address);
+        }
+        if !self.observed.trash.is_empty() {
+            let count = text::counted(self.observed.trash.len(), "object");
+            let _ = writeln!(out, "\n{count} in the trash: keel trash list");
+        }
+        if !self.last.is_empty() {
+            let _ = write!(out, "\n{}", history::applies(&self.last));
+        }
+        out
+    }
+}
