@@ -49,7 +49,7 @@ step "Somebody changes a limit behind keel's back"
 limit() {
   local cgroup file
   cgroup=$(as_root "$keel" get instance/web -o json | sed -n 's/^ *"cgroup": "\(.*\)".*/\1/p' | head -n 1)
-  for file in "$cgroup/memory.max" "/sys/fs/cgroup/memory/${cgroup#/sys/fs/cgroup/unified/}/memory.limit_in_bytes"; do
+  for file in "/sys/fs/cgroup$cgroup/memory.max" "/sys/fs/cgroup/memory$cgroup/memory.limit_in_bytes"; do
     if [ -e "$file" ]; then
       echo "$file"
       return
