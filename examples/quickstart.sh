@@ -48,7 +48,7 @@ step "Somebody changes a limit behind keel's back"
 # Where the limit of the container's memory lives, on cgroup 2 or on the older hierarchy.
 limit() {
   local cgroup file
-  cgroup=$(as_root "$keel" get instance/web -o json | sed -n 's/^ *"cgroup": "\(.*\)".*/\1/p' | head -n 1)
+  cgroup=$(as_root "$keel" get instance/web -o json | sed -n 's|^ *"cgroup": "\(/[^"]*\)".*|\1|p' | head -n 1)
   for file in "/sys/fs/cgroup$cgroup/memory.max" "/sys/fs/cgroup/memory$cgroup/memory.limit_in_bytes"; do
     if [ -e "$file" ]; then
       echo "$file"
