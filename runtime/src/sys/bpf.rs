@@ -24,6 +24,9 @@ const BPF_F_REPLACE: u32 = 1 << 2;
 /// Bytes of a program's name, the closing NUL included (`BPF_OBJ_NAME_LEN`).
 const NAME: usize = 16;
 
+/// How often loading is tried while the verifier is interrupted; more than libbpf's five, since many may load at once.
+const LOAD_ATTEMPTS: usize = 20;
+
 /// One instruction of a program (`struct bpf_insn`).
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,8 +169,18 @@ pub fn load_device_program(instructions: &[Instruction], name: &str) -> io::Resu
     for (to, from) in attributes.name[..NAME - 1].iter_mut().zip(name.bytes()) {
         *to = from;
     }
-    // SAFETY: the instructions and the licence outlive the call, and their lengths are those given.
-    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attributes) }?;
+    let mut attempt = 1;
+    let fd = loop {
+        // SAFETY: the instructions and the licence outlive the call, and their lengths are those given.
+        match unsafe { bpf(BPF_PROG_LOAD, &mut attributes) } {
+            // The verifier leaves at once when anything is pending for the thread, be it only work of the kernel's
+            // own (kernel/bpf/verifier.c, `do_check`).
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && attempt < LOAD_ATTEMPTS => {
+                attempt += 1;
+            }
+            other => break other?,
+        }
+    };
     // SAFETY: the kernel has just made this descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
