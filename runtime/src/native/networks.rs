@@ -27,7 +27,7 @@ use super::network::{
 };
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Effected;
-use crate::sys::netlink::{Connection, HardwareAddress, Namespace};
+use crate::sys::netlink::{Connection, HardwareAddress};
 
 /// What was picked once for a network and is kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -310,7 +310,7 @@ pub(super) fn perform(
                 address: action.address.clone(),
                 mark: Some(action.mark.clone()),
                 uid: action.uid,
-                complete: before.is_some_and(|before| before.complete),
+                complete: before.as_ref().is_some_and(|before| before.complete),
                 spec: resource.spec.clone(),
                 remembered: super::remember(resource),
                 picks,
@@ -325,7 +325,7 @@ pub(super) fn perform(
             }
             definition.complete = true;
             host.definitions.write(&definition).map_err(stored)?;
-            plug_again(host, &definition)?;
+            super::instance::plug_again(host, before.as_ref(), &definition)?;
             Ok(Effected::Done)
         }
         (Verb::Rename { .. }, Some(resource), Some(mut before)) => {
@@ -356,27 +356,6 @@ pub(super) fn perform(
         (Verb::Delete | Verb::Trash { .. } | Verb::Forget, _, None) => Ok(Effected::NotNeeded),
         (verb, ..) => Err(super::cannot(verb, &action.address)),
     }
-}
-
-/// Puts the ports of running instances back into a bridge that was made anew.
-fn plug_again(host: &Host, network: &Definition<NetworkPicks>) -> Result<(), RuntimeError> {
-    let plan = super::instance::network_plan(host, network)?;
-    for (uid, _, port) in super::instance::ports(host, network)? {
-        let Some(running) = super::instance::running(host, &uid)? else {
-            continue;
-        };
-        let Some(pid) = running
-            .init()
-            .and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
-        else {
-            continue;
-        };
-        let attached = Namespace::of_process(pid)
-            .map_err(NetworkError::from)
-            .and_then(|guest| host.network.attach(&plan, &port, &guest));
-        attached.map_err(|error| super::network_failed("plug the instances of", error))?;
-    }
-    Ok(())
 }
 
 /// What a network is; its ports go to `ports`.

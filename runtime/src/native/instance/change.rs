@@ -18,6 +18,8 @@ use crate::native::container::exec::{StreamsPlan, exec};
 use crate::native::container::plan::ProgramPlan;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
+use crate::native::network::port;
+use crate::native::networks::NetworkPicks;
 use crate::native::pools::{self, root_volume};
 use crate::native::shim::Running;
 use crate::runtime::{Context, Effected};
@@ -112,7 +114,7 @@ pub(super) fn update(
             (context.progress)("plugging");
             keep(unplug(host, before, &definition));
             keep(network(host, &definition));
-            keep(plug(host, &definition, now));
+            keep(plug(host, before, &definition, now));
         }
         if touched.disks {
             keep(disks(before, &definition, now));
@@ -215,12 +217,56 @@ fn unplug(
 
 fn plug(
     host: &Host,
-    definition: &Definition<InstancePicks>,
+    before: &Definition<InstancePicks>,
+    after: &Definition<InstancePicks>,
     now: &Running,
 ) -> Result<(), RuntimeError> {
     let guest = start::namespace(now)?;
-    for one in start::plugs(host, definition)? {
+    let set_before = start::plugs(host, before).unwrap_or_default();
+    for one in start::plugs(host, after)? {
+        let interface = &one.port.guest_interface;
+        if let Some(old) = set_before
+            .iter()
+            .find(|old| old.port.guest_interface == *interface)
+        {
+            port::clear_guest(&guest, interface, &old.guest, &one.guest)
+                .map_err(|error| RuntimeError::new("readdress", Class::Retry, error))?;
+        }
         start::plug(host, &one, &guest)?;
+    }
+    Ok(())
+}
+
+/// Puts the ports of running instances back into a bridge that was made anew or changed, with the addresses and
+/// routers that the network has now at the guests' ends. `before` is the network as it was.
+pub(in crate::native) fn plug_again(
+    host: &Host,
+    before: Option<&Definition<NetworkPicks>>,
+    network: &Definition<NetworkPicks>,
+) -> Result<(), RuntimeError> {
+    let plan = super::network_plan(host, network)?;
+    let failed = |error| crate::native::network_failed("plug the instances of", error);
+    let addresses = |network: &Definition<NetworkPicks>| match &network.spec {
+        Spec::Network(written) => (network.picks.ipv4(written), network.picks.ipv6(written)),
+        _ => (None, None),
+    };
+    let (ipv4, ipv6) = addresses(network);
+    for (definition, device, port) in super::ports_of_instances(host, network)? {
+        let Some(now) = running(host, &definition.uid)? else {
+            continue;
+        };
+        let guest = start::namespace(&now)?;
+        host.network.attach(&plan, &port, &guest).map_err(failed)?;
+        let Some(Device::Nic(nic)) = spec(&definition)?.devices.get(&device) else {
+            continue;
+        };
+        let wanted = super::nics::guest(nic, ipv4, ipv6);
+        if let Some((ipv4, ipv6)) = before.map(addresses) {
+            let set_before = super::nics::guest(nic, ipv4, ipv6);
+            port::clear_guest(&guest, &port.guest_interface, &set_before, &wanted)
+                .map_err(failed)?;
+        }
+        port::configure_guest(&guest, &port.guest_interface, &wanted).map_err(failed)?;
     }
     Ok(())
 }

@@ -30,7 +30,7 @@ use super::{image_documents, shim};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
-pub(super) use self::change::write_file;
+pub(super) use self::change::{plug_again, write_file};
 pub(super) use self::observe::{observe, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::remove::trashed;
@@ -103,6 +103,18 @@ pub(super) fn ports(
     host: &Host,
     network: &Definition<NetworkPicks>,
 ) -> Result<Vec<(Uid, String, PortPlan)>, RuntimeError> {
+    let all = ports_of_instances(host, network)?;
+    Ok(all
+        .into_iter()
+        .map(|(definition, device, port)| (definition.uid, device, port))
+        .collect())
+}
+
+/// The ports of all instances in a network, with the instances.
+fn ports_of_instances(
+    host: &Host,
+    network: &Definition<NetworkPicks>,
+) -> Result<Vec<(Definition<InstancePicks>, String, PortPlan)>, RuntimeError> {
     let mut all = Vec::new();
     for definition in host.instances().map_err(io_failed("list the instances"))? {
         let Spec::Instance(instance) = &definition.spec else {
@@ -120,7 +132,7 @@ pub(super) fn ports(
             let mark = own_mark(host, &definition);
             let name = &definition.address.name;
             if let Some(port) = nics::port(name, &mark, device, nic, &definition.picks) {
-                all.push((definition.uid, device.to_owned(), port));
+                all.push((definition.clone(), device.to_owned(), port));
             }
         }
     }

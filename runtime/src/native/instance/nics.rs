@@ -62,10 +62,11 @@ pub(super) fn port(
 }
 
 /// What is set at the guest's end: written addresses, with the routers of their networks. A guest without a written
-/// address asks DHCP itself.
+/// address asks DHCP itself. An address outside its network (one of the two was changed first) reaches no router.
 pub(super) fn guest(nic: &Nic, ipv4: Option<Ipv4Net>, ipv6: Option<Ipv6Net>) -> GuestPlan {
     let mut plan = GuestPlan::default();
     if let NicAddress4::Static(address) = nic.ipv4.address {
+        let ipv4 = ipv4.filter(|net| net.contains(&address));
         let length = ipv4.map_or(32, |net| net.prefix_len());
         plan.addresses
             .extend(Ipv4Net::new(address, length).ok().map(IpNet::V4));
@@ -77,6 +78,7 @@ pub(super) fn guest(nic: &Nic, ipv4: Option<Ipv4Net>, ipv6: Option<Ipv6Net>) -> 
         plan.gateways.extend(gateway.map(IpAddr::V4));
     }
     if let NicAddress6::Static(address) = nic.ipv6.address {
+        let ipv6 = ipv6.filter(|net| net.contains(&address));
         let length = ipv6.map_or(128, |net| net.prefix_len());
         plan.addresses
             .extend(Ipv6Net::new(address, length).ok().map(IpNet::V6));

@@ -206,3 +206,15 @@ pub struct GuestPlan {
     /// More routes: destination, and the router if it is not on the link.
     pub routes: Vec<(IpNet, Option<std::net::IpAddr>)>,
 }
+
+impl GuestPlan {
+    /// All routes, those on the link first: a router must be reachable when the route through it is set.
+    pub fn all_routes(&self) -> impl Iterator<Item = (IpNet, Option<std::net::IpAddr>)> + '_ {
+        let default = |gateway: &std::net::IpAddr| match gateway {
+            std::net::IpAddr::V4(_) => IpNet::new_assert([0; 4].into(), 0),
+            std::net::IpAddr::V6(_) => IpNet::new_assert([0; 16].into(), 0),
+        };
+        let gateways = self.gateways.iter().map(move |g| (default(g), Some(*g)));
+        self.routes.iter().copied().chain(gateways)
+    }
+}

@@ -1,7 +1,5 @@
 //! Ports: the pair of links of one NIC, from the host into the guest, with or without a bridge.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
 
 use super::NetworkError;
@@ -381,17 +379,62 @@ pub fn configure_guest(
     for address in &plan.addresses {
         inside.add_address(link.index, *address)?;
     }
-    let default = |gateway: &IpAddr| match gateway {
-        IpAddr::V4(_) => IpNet::new_assert([0; 4].into(), 0),
-        IpAddr::V6(_) => IpNet::new_assert([0; 16].into(), 0),
-    };
-    let gateways = plan.gateways.iter().map(|g| (default(g), Some(*g)));
-    for (destination, gateway) in plan.routes.iter().copied().chain(gateways) {
+    for (destination, gateway) in plan.all_routes() {
         inside.set_route(RouteTarget {
             destination,
             gateway,
             link: link.index,
         })?;
+    }
+    Ok(())
+}
+
+/// Takes off what was set at the guest's end before and is not wanted any more. What the guest set by itself stays.
+///
+/// # Errors
+/// The kernel refused.
+pub fn clear_guest(
+    guest: &Namespace,
+    interface: &str,
+    before: &GuestPlan,
+    wanted: &GuestPlan,
+) -> Result<(), NetworkError> {
+    let stale = |address: &&IpNet| !wanted.addresses.contains(address);
+    if before == wanted {
+        return Ok(());
+    }
+    let mut inside = Connection::open_in(guest)?;
+    let Some(link) = inside.link(interface)? else {
+        return Ok(());
+    };
+    let there: Vec<IpNet> = inside
+        .addresses()?
+        .into_iter()
+        .filter(|address| address.link == link.index)
+        .map(|address| address.address)
+        .collect();
+    // Routes first: those through an address vanish with it, and a second try would find them missing.
+    for (destination, gateway) in before.all_routes() {
+        if wanted
+            .all_routes()
+            .any(|route| route == (destination, gateway))
+        {
+            continue;
+        }
+        let gone = inside.delete_route(RouteTarget {
+            destination,
+            gateway,
+            link: link.index,
+        });
+        match gone {
+            Err(error) if !error.is_missing() => return Err(error.into()),
+            _ => {}
+        }
+    }
+    for address in before.addresses.iter().filter(stale) {
+        if there.contains(address) {
+            inside.delete_address(link.index, *address)?;
+        }
     }
     Ok(())
 }
