@@ -1,4 +1,5 @@
-//! Host tests: a test that needs root runs again in mount, network and UTS namespaces of its own.
+//! Host tests: a test that needs root runs again in mount, network and UTS namespaces of its own, and on request with
+//! processes of its own.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test harness starts itself again and reads its own marker"
@@ -23,8 +24,16 @@ umount "$keep"
 rmdir "$keep"
 mount -t tmpfs tmpfs /run
 ip link set lo up
-exec "$@"
 "#;
+
+/// How the test begins where it sees all processes of the host.
+const BEGIN: &str = r#"exec "$@""#;
+
+/// How the test begins in a process namespace of its own: the shell stays its init, which collects what is orphaned.
+const BEGIN_AS_CHILD: &str = r#"mount -t proc proc /proc
+"$@" &
+wait $!
+exit $?"#;
 
 /// Whether the caller is the inner run; the outer one runs itself again and answers `false` when that has passed.
 ///
@@ -33,6 +42,21 @@ exec "$@"
 /// # Panics
 /// The inner run failed, or this is not root (host tests are never skipped in silence).
 pub fn inside(module: &str, test: &str) -> bool {
+    enter(module, test, &[], BEGIN)
+}
+
+/// [`inside`] in a process namespace of its own as well.
+///
+/// Use it through [`own_processes_test!`](crate::own_processes_test).
+///
+/// # Panics
+/// As [`inside`].
+pub fn inside_with_own_processes(module: &str, test: &str) -> bool {
+    let flags = ["--pid", "--fork", "--kill-child"];
+    enter(module, test, &flags, BEGIN_AS_CHILD)
+}
+
+fn enter(module: &str, test: &str, flags: &[&str], begin: &str) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
@@ -45,17 +69,9 @@ pub fn inside(module: &str, test: &str) -> bool {
         .map_or(test.to_owned(), |(_, inner)| format!("{inner}::{test}"));
     let program = std::env::current_exe().expect("the path of the test binary");
     let status = Command::new("unshare")
-        .args([
-            "--mount",
-            "--net",
-            "--uts",
-            "--propagation",
-            "private",
-            "sh",
-            "-c",
-            PREPARE,
-            "sh",
-        ])
+        .args(["--mount", "--net", "--uts", "--propagation", "private"])
+        .args(flags)
+        .args(["sh", "-c", &format!("{PREPARE}{begin}"), "sh"])
         .arg(program)
         .args(["--exact", &path, "--nocapture", "--test-threads=1"])
         .env(INSIDE, "1")
@@ -80,12 +96,34 @@ macro_rules! host_test {
     };
 }
 
+/// A [`host_test!`](crate::host_test) with processes of its own: it sees no others, whatever it starts becomes a child
+/// of its init, and nothing outlives it. Process ids are not unique on the host: name nothing outside by them.
+#[macro_export]
+macro_rules! own_processes_test {
+    ($(#[$attribute:meta])* fn $name:ident() $body:block) => {
+        $(#[$attribute])*
+        #[test]
+        fn $name() {
+            if $crate::testing::host::inside_with_own_processes(module_path!(), stringify!($name)) $body
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     crate::host_test! {
         fn a_host_test_has_a_network_of_its_own() {
             let links = manifests::path_io::list("/sys/class/net").expect("sysfs of the new namespace");
             assert_eq!(links, [std::path::PathBuf::from("/sys/class/net/lo")]);
+        }
+    }
+    crate::own_processes_test! {
+        fn a_test_with_processes_of_its_own_sees_no_others() {
+            let processes = manifests::path_io::list("/proc").expect("its own view of processes");
+            let numbers = processes.iter().filter(|path| {
+                path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.parse::<u32>().is_ok())
+            });
+            assert_eq!(numbers.count(), 2, "the shell and this test");
         }
     }
 }
