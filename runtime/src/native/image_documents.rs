@@ -16,6 +16,7 @@ use serde_json::json;
 use super::definition::Definition;
 use super::host::Host;
 use super::image::{ImageError, ImageRecord, ImageSource};
+use super::storage::StorageError;
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
@@ -233,7 +234,7 @@ pub(super) fn perform(
 
 /// The fingerprints that instances, the trash and other documents need.
 pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
-    let failed = |error| RuntimeError::new("find out which images are used", Class::Retry, error);
+    let failed = |error| RuntimeError::new("find out who uses", Class::Retry, error);
     let mut used: BTreeSet<String> = host
         .instances()
         .map_err(failed)?
@@ -252,9 +253,14 @@ pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
     for pool in pools {
         let driver = super::pools::driver(host, &pool);
         // An image that lies in the trash of a pool out of reach cannot be told: nothing is thrown away then.
-        let trashed = driver.trashed().map_err(|error| {
-            RuntimeError::new("find out which images are used", Class::Retry, error)
-        })?;
+        let trashed = match driver.trashed() {
+            Ok(trashed) => trashed,
+            // Another step is removing that pool, which it does only when nothing is in its trash.
+            Err(StorageError::PoolMissing { .. }) if being_removed(host, &pool.uid)? => continue,
+            Err(error) => {
+                return Err(RuntimeError::new("find out who uses", Class::Retry, error));
+            }
+        };
         used.extend(trashed.iter().filter_map(|entry| {
             Some(
                 entry
@@ -267,6 +273,15 @@ pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
         }));
     }
     Ok(used)
+}
+
+/// Whether a pool is on its way out, or gone already.
+fn being_removed(host: &Host, pool: &manifests::id::Uid) -> Result<bool, RuntimeError> {
+    let pool = host
+        .definitions
+        .read::<super::pools::PoolPicks>(Kind::StoragePool, pool)
+        .map_err(|error| RuntimeError::new("find out who uses", Class::Retry, error))?;
+    Ok(pool.is_none_or(|pool| !pool.complete))
 }
 
 /// Deletes content that nobody needs any more.

@@ -129,10 +129,15 @@ pub(super) fn perform(
             host.definitions.write(&before).map_err(stored)?;
             Ok(Effected::Done)
         }
-        (Verb::Delete | Verb::Trash { .. }, _, Some(before)) => {
-            driver(host, &before)
-                .remove_pool()
-                .map_err(|error| fail("delete", error))?;
+        (Verb::Delete | Verb::Trash { .. }, _, Some(mut before)) => {
+            // Said first: a folder that is gone is then a removal that was cut short and not a disk that is away.
+            let complete = std::mem::replace(&mut before.complete, false);
+            host.definitions.write(&before).map_err(stored)?;
+            if let Err(error) = driver(host, &before).remove_pool() {
+                before.complete = complete;
+                host.definitions.write(&before).map_err(stored)?;
+                return Err(fail("delete", error));
+            }
             host.definitions
                 .remove(Kind::StoragePool, &action.uid)
                 .map_err(|error| {
