@@ -1,0 +1,14 @@
+//! The real `keel` on the real kernel, end to end: what is made, changed by hand, killed and taken down.
+//!
+//! They live here and not in the folder of end-to-end tests because cargo builds the program for tests of its own crate.
+//! Its companion belongs to another one: `cargo nextest run -p runtime -p reconciler` builds both.
+
+#![allow(
+    dead_code,
+    clippy::disallowed_methods,
+    reason = "tests change the world by hand, run programs and wait for them; the harness offers more than is used yet"
+)]
+
+mod footprint;
+mod life;
+mod world;
