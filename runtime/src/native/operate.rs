@@ -6,15 +6,14 @@ use std::os::unix::fs::MetadataExt as _;
 
 use manifests::id::Address;
 use manifests::path_io::AtPath as _;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+use super::NativeRuntime;
 use super::container::exec::{StreamsPlan, exec};
-use super::container::plan::ProgramPlan;
+use super::container::plan::{FilePlan, ProgramPlan};
 use super::container::relay::{relay, size};
 use super::definition::Definition;
-use super::instance::{InstancePicks, running, write_file};
+use super::instance::{InstancePicks, files, running};
 use super::shim::Running;
-use super::{NativeRuntime, chain};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{ExecRequest, ExitStatus, FileInside, Operate, Usage};
 
@@ -149,38 +148,8 @@ impl Operate for NativeRuntime {
 
     fn read_file(&self, instance: &Address, path: &str) -> Result<FileInside, RuntimeError> {
         let now = self.running(instance)?;
-        let doing = format!("read {path} in");
-        let failed = |error: std::io::Error| {
-            RuntimeError::new(doing.clone(), Class::NeedsOperator, error).of(instance)
-        };
-        let pid = now.init().map_or(0, |pid| pid.as_raw_nonzero().get());
-        let root = rustix::fs::open(
-            format!("/proc/{pid}/root"),
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(|error| failed(error.into()))?;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let open = |flags| {
-            rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-        };
-        let found = open(OFlags::PATH).map_err(|error| failed(error.into()))?;
-        let stat = rustix::fs::fstat(&found).map_err(|error| failed(error.into()))?;
-        // A FIFO or a device would hold us up or be read for its effects.
-        if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(failed(std::io::Error::other("it is no regular file")));
-        }
-        let file = open(OFlags::RDONLY | OFlags::NONBLOCK).map_err(|error| failed(error.into()))?;
-        let mut content = Vec::new();
-        std::fs::File::from(file)
-            .read_to_end(&mut content)
-            .map_err(failed)?;
-        let base = now.state().root_id;
-        Ok(FileInside {
-            content,
-            mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid.saturating_sub(base),
-            gid: stat.st_gid.saturating_sub(base),
+        files::read(&now, path, u64::MAX).map_err(|error| {
+            RuntimeError::new(format!("read {path} in"), Class::NeedsOperator, error).of(instance)
         })
     }
 
@@ -192,19 +161,15 @@ impl Operate for NativeRuntime {
         create_folders: bool,
     ) -> Result<(), RuntimeError> {
         let now = self.running(instance)?;
-        let owner = (file.uid, file.gid);
-        write_file(
-            &self.host,
-            &now,
-            path,
-            &file.content,
-            file.mode,
-            owner,
-            create_folders,
-        )
-        .map_err(|error| {
-            tracing::debug!(why = chain(&error), "write a file");
-            error.of(instance)
-        })
+        let file = FilePlan {
+            target: path.to_owned(),
+            content: file.content.clone(),
+            mode: file.mode,
+            uid: file.uid,
+            gid: file.gid,
+            create_parents: create_folders,
+            only_if_absent: false,
+        };
+        files::write(&self.host, &now, &[file]).map_err(|error| error.of(instance))
     }
 }

@@ -159,18 +159,7 @@ fn confined(
             redirect(*pipes)?;
         }
     }
-    match process::join_new_session_keyring() {
-        // No keyrings in this kernel; or the container's user has used its quota up: then it has none to leak.
-        Err(error)
-            if error.raw_os_error() == Some(libc::ENOSYS)
-                || error.raw_os_error() == Some(libc::EDQUOT) => {}
-        other => other.named("join a new session keyring")?,
-    }
-    drop_capabilities(confinement.capabilities)?;
-    if !confinement.seccomp.is_empty() {
-        process::install_seccomp_filter(&confinement.seccomp)
-            .named("install the seccomp filter")?;
-    }
+    hold(confinement)?;
     set_ids(program)?;
     let directory = std::ffi::OsStr::from_bytes(&program.directory);
     rustix::process::chdir(directory)
@@ -188,6 +177,26 @@ fn confined(
     rustix::process::set_parent_process_death_signal(None).named("outlive the companion")?;
     process::close_on_exec_from(3).named("close the companion's descriptors")?;
     command(program)
+}
+
+/// Gives the caller a session keyring, the bounding set and the seccomp filter of the container.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn hold(confinement: &Confinement) -> Result<(), Failure> {
+    match process::join_new_session_keyring() {
+        // No keyrings in this kernel; or the container's user has used its quota up: then it has none to leak.
+        Err(error)
+            if error.raw_os_error() == Some(libc::ENOSYS)
+                || error.raw_os_error() == Some(libc::EDQUOT) => {}
+        other => other.named("join a new session keyring")?,
+    }
+    drop_capabilities(confinement.capabilities)?;
+    if !confinement.seccomp.is_empty() {
+        process::install_seccomp_filter(&confinement.seccomp)
+            .named("install the seccomp filter")?;
+    }
+    Ok(())
 }
 
 fn redirect(streams: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {

@@ -1,4 +1,5 @@
-//! Executing a program in a running container: into its cgroups first, then its namespaces, then as confined as init.
+//! Executing a program in a running container, or writing files there: into its cgroups first, then its namespaces,
+//! then as confined as init.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -12,7 +13,8 @@ use super::failure::{Doing as _, Failure};
 use super::init::{report, wait};
 use super::interior;
 use super::launch::{await_execution, await_ready, join};
-use super::messages::{Enter, Event, Progress, Step, Streams, VERSION};
+use super::messages::{Enter, Event, File, Program, Progress, Step, Streams, VERSION, Work};
+use super::place;
 use super::record::End;
 use super::supervise::reap;
 use crate::sys::clone3::{Cloned, Namespaces, clone3};
@@ -21,7 +23,11 @@ use crate::sys::process;
 /// `DEVPTS_SUPER_MAGIC`, `<linux/magic.h>`.
 const DEVPTS_MAGIC: i64 = 0x1cd1;
 
-/// Runs the program, tells keel its pidfd (and terminal), waits for its end and tells keel that.
+/// So many seconds may the writing of files take: a file system that the container serves itself (FUSE) may never
+/// answer.
+const WRITING_SECONDS: u32 = 20;
+
+/// Does the work of an order, tells keel the new process's pidfd (and terminal), waits for its end and tells keel that.
 ///
 /// # Errors
 /// The failing call; the program has then not run.
@@ -94,26 +100,43 @@ fn undumpable() -> Result<(), Failure> {
 fn become_program(order: &Enter, descriptors: &Descriptors, socket: &OwnedFd) -> ! {
     let failure = match prepare(order, descriptors, socket) {
         Err(failure) => failure,
-        Ok(Ready::Terminal(terminal)) => confine::run(
+        Ok(Ready::Terminal(program, terminal)) => confine::run(
             &order.confinement,
-            &order.program,
+            program,
             &Standard::Terminal(terminal.as_fd()),
         ),
-        Ok(Ready::Pipes(pipes)) => {
-            confine::run(&order.confinement, &order.program, &Standard::Pipes(pipes))
+        Ok(Ready::Pipes(program, pipes)) => {
+            confine::run(&order.confinement, program, &Standard::Pipes(pipes))
         }
+        Ok(Ready::Files(files)) => match write_files(order, files) {
+            Ok(()) => process::exit_now(0),
+            Err(failure) => failure,
+        },
     };
     report(socket, failure);
     process::exit_now(125)
 }
 
 enum Ready<'fd> {
-    Terminal(OwnedFd),
-    Pipes([BorrowedFd<'fd>; 3]),
+    Terminal(&'fd Program, OwnedFd),
+    Pipes(&'fd Program, [BorrowedFd<'fd>; 3]),
+    Files(&'fd [File]),
+}
+
+/// Writes files with what the container's root may do and no more: a path can lead only to where a program of the
+/// container could have written by itself.
+fn write_files(order: &Enter, files: &[File]) -> Result<(), Failure> {
+    confine::hold(&order.confinement)?;
+    process::end_after(WRITING_SECONDS);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open("/", flags, Mode::empty()).named("open the container's root")?;
+    files
+        .iter()
+        .try_for_each(|file| place::write_file(&root, file))
 }
 
 fn prepare<'fd>(
-    order: &Enter,
+    order: &'fd Enter,
     descriptors: &'fd Descriptors,
     socket: &OwnedFd,
 ) -> Result<Ready<'fd>, Failure> {
@@ -141,20 +164,32 @@ fn prepare<'fd>(
     let ready = Progress::Ready {
         warnings: Vec::new(),
     };
-    let streams = match &order.streams {
-        Streams::Pipes {
-            input,
-            output,
-            errors,
+    let streams = match &order.work {
+        Work::Files { files } => {
+            send(socket, VERSION, &ready, &[]).named("report to the companion")?;
+            Ready::Files(files)
+        }
+        Work::Program {
+            program,
+            streams:
+                Streams::Pipes {
+                    input,
+                    output,
+                    errors,
+                },
         } => {
             send(socket, VERSION, &ready, &[]).named("report to the companion")?;
-            Ready::Pipes([
+            let pipes = [
                 descriptors.get(input)?,
                 descriptors.get(output)?,
                 descriptors.get(errors)?,
-            ])
+            ];
+            Ready::Pipes(program, pipes)
         }
-        Streams::Terminal { rows, columns } => {
+        Work::Program {
+            program,
+            streams: Streams::Terminal { rows, columns },
+        } => {
             let console = interior::open_terminal(devpts()?)?;
             let size = rustix::termios::Winsize {
                 ws_row: *rows,
@@ -163,10 +198,10 @@ fn prepare<'fd>(
                 ws_ypixel: 0,
             };
             rustix::termios::tcsetwinsize(&console.master, size).named("size the terminal")?;
-            interior::own_terminal(&console.slave, order.program.uid)?;
+            interior::own_terminal(&console.slave, program.uid)?;
             send(socket, VERSION, &ready, &[console.master.as_fd()])
                 .named("report to the companion")?;
-            Ready::Terminal(console.slave)
+            Ready::Terminal(program, console.slave)
         }
     };
     let (step, _) = receive::<Step>(socket, VERSION).named("wait for the companion")?;

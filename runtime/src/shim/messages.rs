@@ -6,7 +6,7 @@
 use super::wire::{choice, message};
 
 /// Rises with every change to this file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 message! {
     /// The place of a descriptor among those that came with the message.
@@ -191,7 +191,7 @@ message! {
         pub restart: Option<Restart>,
     }
 
-    /// Execute a program in a running instance.
+    /// Do something in a running instance.
     pub struct Enter {
         /// pidfd of the instance's init.
         pub init: Fd,
@@ -205,10 +205,26 @@ message! {
         pub joins: Vec<Opened>,
         /// Capabilities, seccomp, limits: as init has them.
         pub confinement: Confinement,
-        /// What to run.
-        pub program: Program,
-        /// Where it reads and writes.
-        pub streams: Streams,
+        /// What is done there.
+        pub work: Work,
+    }
+}
+
+choice! {
+    /// What a new process in a running instance does.
+    pub enum Work {
+        /// It becomes a program.
+        0 => Program {
+            /// What to run.
+            program: Program,
+            /// Where it reads and writes.
+            streams: Streams,
+        },
+        /// It writes files as the container's root and ends; nothing of the image is executed.
+        1 => Files {
+            /// In this order.
+            files: Vec<File>,
+        },
     }
 }
 

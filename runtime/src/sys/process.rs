@@ -92,6 +92,12 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets the kernel end this process by SIGALRM after so many seconds, whatever it then waits for.
+pub fn end_after(seconds: u32) {
+    // SAFETY: sets a timer of this process; no memory is touched.
+    unsafe { libc::alarm(seconds) };
+}
+
 /// A cgroup namespace of its own: `/proc/self/cgroup` then shows the present cgroups as roots.
 ///
 /// # Errors

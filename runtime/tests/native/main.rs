@@ -7,214 +7,18 @@
     reason = "a test changes the world by hand and waits for it"
 )]
 
-use std::collections::BTreeMap;
+mod files;
+mod world;
+
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use manifests::action::{Action, Power, Verb};
-use manifests::change::FieldChange;
-use manifests::desired::{Budget, DesiredSet, Resource, SourceInfo, Windows};
-use manifests::diagnostic::Origin;
-use manifests::id::{Address, Mark, SourceName, Uid};
-use manifests::kind::{Kind, Spec};
-use manifests::lifecycle::Lifecycle;
-use manifests::observed::Item;
-use runtime::native::{NativeConfig, NativeRuntime};
-use runtime::runtime::{Context, ExecRequest, ExitStatus, Operate as _, Runtime as _};
-use serde_json::{Value, json};
+use manifests::action::{Power, Verb};
+use manifests::kind::Kind;
+use runtime::runtime::{ExitStatus, Runtime as _};
+use serde_json::json;
 
-/// A state folder with an engine and what is wanted of it.
-struct World {
-    _folder: tempfile::TempDir,
-    engine: NativeRuntime,
-    desired: DesiredSet,
-}
-
-static NEVER: AtomicBool = AtomicBool::new(false);
-
-impl World {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let state = folder.path().join("state");
-        std::fs::create_dir_all("/run/keel").expect("the run folder");
-        std::fs::create_dir(&state).expect("the state folder");
-        let state_id = format!("{:08x}", std::process::id());
-        let engine = NativeRuntime::open(NativeConfig {
-            run: Path::new("/run/keel").join(&state_id),
-            shared_run: "/run/keel/shared".into(),
-            claims: folder.path().join("claims"),
-            shim: env!("CARGO_BIN_EXE_keel-shim").into(),
-            state,
-            state_id,
-        })
-        .expect("the engine");
-        let desired = DesiredSet {
-            source: SourceInfo {
-                name: SourceName::new("test"),
-                root: folder.path().to_path_buf(),
-                revision: None,
-                partial: None,
-            },
-            resources: BTreeMap::new(),
-            external: Vec::new(),
-            budget: Budget::default(),
-            windows: Windows::default(),
-            host: None,
-        };
-        Self {
-            _folder: folder,
-            engine,
-            desired,
-        }
-    }
-
-    fn want(&mut self, kind: Kind, name: &str, spec: &Value) -> Address {
-        let address = Address::new(kind, name);
-        let resource = Resource {
-            address: address.clone(),
-            spec: Spec::deserialize(kind, spec).expect("a spec"),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            lifecycle: Lifecycle::default_of(kind),
-            previous: Vec::new(),
-            needs: Vec::new(),
-            origin: Origin::default(),
-            provenance: BTreeMap::new(),
-        };
-        self.desired.resources.insert(address.clone(), resource);
-        address
-    }
-
-    fn perform(&self, address: &Address, verb: Verb) {
-        let uid = Uid::derive(&uuid::Uuid::nil(), address);
-        let mark = Mark {
-            source: SourceName::new("test"),
-            uid,
-        };
-        let action = Action {
-            verb,
-            address: address.clone(),
-            uid,
-            mark,
-        };
-        let context = Context {
-            cancel: &NEVER,
-            timeout: Duration::from_secs(20),
-            now: jiff::Timestamp::UNIX_EPOCH,
-            progress: &|_| {},
-        };
-        if let Err(error) = self.engine.perform(&action, &self.desired, &context) {
-            let mut text = error.to_string();
-            let mut source = std::error::Error::source(&error);
-            while let Some(error) = source {
-                text = format!("{text}: {error}");
-                source = error.source();
-            }
-            panic!("{text}");
-        }
-    }
-
-    fn look(&self, address: &Address) -> Item {
-        self.engine
-            .look(address)
-            .expect("seen")
-            .unwrap_or_else(|| panic!("{address} is there"))
-    }
-
-    /// The fields in which the world differs from what is wanted.
-    fn differences(&self) -> Vec<String> {
-        let seen = self.engine.observe().expect("observed");
-        assert!(seen.unclear.is_empty(), "{:?}", seen.unclear);
-        let mut found = Vec::new();
-        for resource in self.desired.resources.values() {
-            match seen
-                .items
-                .iter()
-                .find(|item| item.address == resource.address)
-            {
-                None => found.push(format!("{} is missing", resource.address)),
-                Some(item) => {
-                    assert_eq!(item.unseen, []);
-                    if !item.complete {
-                        found.push(format!("{} is not complete", resource.address));
-                    }
-                    found.extend(resource.spec.compare(&item.spec).iter().map(|change| {
-                        format!(
-                            "{} {} {} → {}",
-                            resource.address,
-                            change.path.dotted(),
-                            change.before,
-                            change.after
-                        )
-                    }));
-                }
-            }
-        }
-        found
-    }
-
-    fn mend(&self) {
-        let seen = self.engine.observe().expect("observed");
-        for resource in self.desired.resources.values() {
-            let item = seen
-                .items
-                .iter()
-                .find(|item| item.address == resource.address);
-            let changes: Vec<FieldChange> = item
-                .map(|item| resource.spec.compare(&item.spec))
-                .unwrap_or_default();
-            if item.is_none_or(|item| !item.complete) {
-                self.perform(&resource.address, Verb::Create);
-            } else if changes
-                .iter()
-                .any(|change| change.path.as_str() == "/spec/state")
-            {
-                self.perform(
-                    &resource.address,
-                    Verb::Power {
-                        power: Power::Start,
-                    },
-                );
-            } else if !changes.is_empty() {
-                self.perform(&resource.address, Verb::Update { changes });
-            }
-        }
-    }
-
-    fn run(&self, address: &Address, script: &str) -> ExitStatus {
-        use std::os::fd::AsFd as _;
-        let request = ExecRequest {
-            command: vec!["/bin/sh".into(), "-c".into(), script.into()],
-            environment: Vec::new(),
-            directory: None,
-            uid: 0,
-            gid: 0,
-            terminal: false,
-        };
-        let null = std::fs::File::open("/dev/null").expect("null");
-        let (output, errors) = (std::io::stdout(), std::io::stderr());
-        self.engine
-            .exec(
-                address,
-                &request,
-                [null.as_fd(), output.as_fd(), errors.as_fd()],
-            )
-            .expect("executed")
-    }
-}
-
-fn pid(item: &Item) -> i64 {
-    item.status["pid"].as_i64().expect("a pid")
-}
-
-fn shell(command: &str) {
-    let status = std::process::Command::new("sh")
-        .args(["-c", command])
-        .status()
-        .expect("sh");
-    assert!(status.success(), "{command}");
-}
+use self::world::{World, host_link, pid, shell};
 
 runtime::host_test! {
     fn what_is_wanted_is_made_seen_mended_and_removed() {
@@ -265,7 +69,7 @@ runtime::host_test! {
             }
             false
         };
-        let link = manifests_link(&world, &one);
+        let link = host_link(&world, &one);
         let cases: Vec<(&str, Box<dyn Fn() + '_>)> = vec![
             ("limits.memory", Box::new(|| assert!(by_hand("memory.limit_in_bytes", "128M") || by_hand("memory.max", "128M")))),
             ("limits.processes", Box::new(|| assert!(by_hand("pids.max", "50")))),
@@ -324,40 +128,4 @@ runtime::host_test! {
         assert_eq!(links, [Path::new("/sys/class/net/lo")]);
         shell(&format!("! find /sys/fs/cgroup -maxdepth 2 -name 'keel-{state_id}' | grep ."));
     }
-}
-
-/// The host's end of an instance's first link.
-fn manifests_link(world: &World, address: &Address) -> String {
-    let network = world.look(&Address::new(Kind::Network, "lan"));
-    let ports = network.status["ports"].as_array().expect("ports").clone();
-    let init = pid(&world.look(address));
-    let inner = std::process::Command::new("nsenter")
-        .args([
-            "-t",
-            &init.to_string(),
-            "-n",
-            "ip",
-            "-o",
-            "link",
-            "show",
-            "eth0",
-        ])
-        .output()
-        .expect("ip");
-    let inner = String::from_utf8(inner.stdout).expect("text");
-    let index = inner
-        .split("eth0@if")
-        .nth(1)
-        .and_then(|rest| rest.split(':').next())
-        .expect("a peer")
-        .to_owned();
-    ports
-        .iter()
-        .filter_map(|port| port.as_str())
-        .find(|port| {
-            manifests::path_io::read_to_string(format!("/sys/class/net/{port}/ifindex"))
-                .is_ok_and(|text| text.trim() == index)
-        })
-        .expect("the host's end")
-        .to_owned()
 }

@@ -1,4 +1,4 @@
-//! Running a program in a running container.
+//! Running a program in a running container, and writing files there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,11 +9,11 @@ use rustix::pipe::PipeFlags;
 use rustix::termios::Winsize;
 
 use super::order;
-use super::plan::ProgramPlan;
+use super::plan::{FilePlan, ProgramPlan};
 use super::start::ContainerError;
 use super::talk::Talk;
 use crate::native::shim::{Running, state};
-use crate::shim::messages::{Enter, Event, Fd, Opened, Order, Streams};
+use crate::shim::messages::{Enter, Event, Fd, Opened, Order, Streams, Work};
 use crate::sys::process;
 
 /// What the program reads from and writes to.
@@ -55,6 +55,97 @@ pub enum SessionStreams {
     },
 }
 
+/// Descriptors that go with an order.
+#[derive(Default)]
+struct Descriptors(Vec<OwnedFd>);
+
+impl Descriptors {
+    fn add(&mut self, fd: OwnedFd) -> Fd {
+        let index = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        self.0.push(fd);
+        Fd { index }
+    }
+}
+
+/// Sends a companion into a container, and waits until the work there has begun: the handles are those of
+/// [`Event::Entered`].
+fn enter(
+    running: &Running,
+    shim: &Path,
+    mut descriptors: Descriptors,
+    work: Work,
+) -> Result<(Talk, Vec<OwnedFd>), ContainerError> {
+    if running.frozen().map_err(ContainerError::Shim)? {
+        // A process that joins a frozen cgroup stops there, and its caller would wait for ever.
+        return Err(ContainerError::Frozen);
+    }
+    let state = running.state();
+    let pidfd = running.pidfd().try_clone_to_owned();
+    let init = descriptors.add(pidfd.at("duplicate the pidfd of", "init")?);
+    let cgroup2 = match &state.payload {
+        None => None,
+        Some(payload) => {
+            let (fd, path) = open_cgroup(payload, state.init)?;
+            Some(Opened {
+                fd: descriptors.add(fd),
+                path: path.display().to_string(),
+            })
+        }
+    };
+    let mut joins = Vec::new();
+    for folder in &state.joins {
+        let path = folder.join("cgroup.procs");
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(&path, flags, Mode::empty()).at("open", &path)?;
+        joins.push(Opened {
+            fd: descriptors.add(fd),
+            path: path.display().to_string(),
+        });
+    }
+    let order = Order::Enter {
+        enter: Box::new(Enter {
+            init,
+            privileged: state.privileged,
+            time: state.time_namespace,
+            cgroup2,
+            joins,
+            confinement: state::confinement(running.run_dir())?,
+            work,
+        }),
+    };
+    let borrowed: Vec<BorrowedFd<'_>> = descriptors.0.iter().map(|fd| fd.as_fd()).collect();
+    let talk = Talk::begin(shim, &state.name, &order, &borrowed)?;
+    drop(borrowed);
+    // Held longer, these would keep a pipe open whose other users have left.
+    drop(descriptors);
+    let (event, handles) = talk.hear()?;
+    if !matches!(event, Event::Entered { .. }) {
+        return Err(talk.out_of_turn(event));
+    }
+    Ok((talk, handles))
+}
+
+/// Writes files into a container as its own root, in all its cgroups and namespaces: the companion's own code does it,
+/// nothing of the image is executed.
+///
+/// # Errors
+/// The container is frozen or gone, a path is none, or a file cannot be written.
+pub fn write_files(
+    running: &Running,
+    shim: &Path,
+    files: &[FilePlan],
+) -> Result<(), ContainerError> {
+    let files = files.iter().map(order::file).collect::<Result<_, _>>()?;
+    let (talk, _) = enter(running, shim, Descriptors::default(), Work::Files { files })?;
+    match talk.hear()? {
+        (Event::Ended { status: 0 }, _) => Ok(()),
+        (Event::Ended { status }, _) if status == 128 + libc::SIGALRM => {
+            Err(ContainerError::TooSlow)
+        }
+        (event, _) => Err(talk.out_of_turn(event)),
+    }
+}
+
 /// Runs a program in a container, in all its cgroups and namespaces and as confined as its init. `shim` is the path of
 /// `keel-shim`.
 ///
@@ -66,41 +157,7 @@ pub fn exec(
     program: &ProgramPlan,
     streams: StreamsPlan,
 ) -> Result<Session, ContainerError> {
-    if running.frozen().map_err(ContainerError::Shim)? {
-        // A process that joins a frozen cgroup stops there, and its caller would wait for ever.
-        return Err(ContainerError::Frozen);
-    }
-    let state = running.state();
-    let mut descriptors: Vec<OwnedFd> = Vec::new();
-    let mut add = |fd: OwnedFd| {
-        let index = u32::try_from(descriptors.len()).unwrap_or(u32::MAX);
-        descriptors.push(fd);
-        Fd { index }
-    };
-    let init = add(running
-        .pidfd()
-        .try_clone_to_owned()
-        .at("duplicate the pidfd of", "init")?);
-    let cgroup2 = match &state.payload {
-        None => None,
-        Some(payload) => {
-            let (fd, path) = open_cgroup(payload, state.init)?;
-            Some(Opened {
-                fd: add(fd),
-                path: path.display().to_string(),
-            })
-        }
-    };
-    let mut joins = Vec::new();
-    for folder in &state.joins {
-        let path = folder.join("cgroup.procs");
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let fd = rustix::fs::open(&path, flags, Mode::empty()).at("open", &path)?;
-        joins.push(Opened {
-            fd: add(fd),
-            path: path.display().to_string(),
-        });
-    }
+    let mut descriptors = Descriptors::default();
     let mut ours = None;
     let streams = match streams {
         StreamsPlan::Terminal { rows, columns } => Streams::Terminal { rows, columns },
@@ -110,7 +167,7 @@ pub fn exec(
                 (pipe()?, pipe()?, pipe()?);
             // The container's user must be able to open /dev/stdout again by its name in /proc.
             for end in [&input, &output, &errors] {
-                let owner = Some(rustix::fs::Uid::from_raw(state.root_id));
+                let owner = Some(rustix::fs::Uid::from_raw(running.state().root_id));
                 rustix::fs::fchown(end, owner, None).at("give the program", "its pipes")?;
             }
             ours = Some(SessionStreams::Pipes {
@@ -119,32 +176,15 @@ pub fn exec(
                 errors: read_errors,
             });
             Streams::Pipes {
-                input: add(input),
-                output: add(output),
-                errors: add(errors),
+                input: descriptors.add(input),
+                output: descriptors.add(output),
+                errors: descriptors.add(errors),
             }
         }
     };
-    let order = Order::Enter {
-        enter: Box::new(Enter {
-            init,
-            privileged: state.privileged,
-            time: state.time_namespace,
-            cgroup2,
-            joins,
-            confinement: state::confinement(running.run_dir())?,
-            program: order::program(program)?,
-            streams,
-        }),
-    };
-    let borrowed: Vec<BorrowedFd<'_>> = descriptors.iter().map(|fd| fd.as_fd()).collect();
-    let talk = Talk::begin(shim, &state.name, &order, &borrowed)?;
-    drop(borrowed);
-    drop(descriptors);
-    let (event, handles) = talk.hear()?;
-    if !matches!(event, Event::Entered { .. }) {
-        return Err(talk.out_of_turn(event));
-    }
+    let program = order::program(program)?;
+    let work = Work::Program { program, streams };
+    let (talk, handles) = enter(running, shim, descriptors, work)?;
     let mut handles = handles.into_iter();
     let pidfd = handles.next().ok_or(ContainerError::Protocol)?;
     let streams = match ours {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::capabilities::bounding_set;
 use super::plan::{
-    ContainerPlan, IdSpan, LimitPlan, MountSource, ProgramPlan, Propagation, RootPlan,
+    ContainerPlan, FilePlan, IdSpan, LimitPlan, MountSource, ProgramPlan, Propagation, RootPlan,
 };
 use super::start::ContainerError;
 use crate::shim::messages::{
@@ -145,22 +145,7 @@ pub(super) fn order(
             })
         })
         .collect::<Result<_, ContainerError>>()?;
-    let files = plan
-        .files
-        .iter()
-        .map(|file| {
-            check_target(&file.target)?;
-            Ok(File {
-                target: file.target.clone(),
-                content: file.content.clone(),
-                mode: file.mode & 0o7777,
-                uid: file.uid,
-                gid: file.gid,
-                create_parents: file.create_parents,
-                only_if_absent: file.only_if_absent,
-            })
-        })
-        .collect::<Result<_, ContainerError>>()?;
+    let files = plan.files.iter().map(file).collect::<Result<_, _>>()?;
     let spans = |spans: Option<&Vec<IdSpan>>| -> Vec<IdRange> {
         spans
             .into_iter()
@@ -210,6 +195,23 @@ pub(super) fn order(
     Ok(Ordered {
         start,
         open: opening.0,
+    })
+}
+
+/// A file as the companion wants it.
+///
+/// # Errors
+/// Its path is none in the container.
+pub(super) fn file(file: &FilePlan) -> Result<File, ContainerError> {
+    check_target(&file.target)?;
+    Ok(File {
+        target: file.target.clone(),
+        content: file.content.clone(),
+        mode: file.mode & 0o7777,
+        uid: file.uid,
+        gid: file.gid,
+        create_parents: file.create_parents,
+        only_if_absent: file.only_if_absent,
     })
 }
 

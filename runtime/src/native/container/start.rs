@@ -61,6 +61,9 @@ pub enum ContainerError {
     /// It is frozen.
     #[error("the container is frozen")]
     Frozen,
+    /// Files could not be written within their time.
+    #[error("the container's file system did not answer in time")]
+    TooSlow,
     /// The caller could not plug the network in.
     #[error("plug the network in")]
     Plug(#[source] Box<dyn std::error::Error + Send + Sync>),

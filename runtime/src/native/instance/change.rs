@@ -1,6 +1,6 @@
 //! Changing an instance: everything that can be live is put in force at once, the rest waits for its next start.
 
-use std::io::Write as _;
+use std::collections::BTreeMap;
 
 use manifests::action::Action;
 use manifests::change::FieldChange;
@@ -11,11 +11,11 @@ use manifests::kinds::instance::Instance;
 use manifests::pointer::Pointer;
 
 use super::picks::InstancePicks;
-use super::{live_mount, networks_of, own_mark, pick, pool_of, running, spec, start, stored};
+use super::{
+    files, live_mount, networks_of, own_mark, pick, pool_of, running, spec, start, stored,
+};
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup;
-use crate::native::container::exec::{StreamsPlan, exec};
-use crate::native::container::plan::ProgramPlan;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::network::port;
@@ -120,7 +120,20 @@ pub(super) fn update(
             keep(disks(before, &definition, now));
         }
         if touched.files {
-            keep(files(host, after, now));
+            let (old, new) = (&spec(before)?.files.0, &after.files.0);
+            let none = BTreeMap::new();
+            let put = files::to_put(
+                old.as_ref().unwrap_or(&none),
+                new.as_ref().unwrap_or(&none),
+                now,
+            );
+            let written = files::write(host, now, &put);
+            if let (Ok(()), Some(mut started)) = (&written, definition.picks.started_with()) {
+                // The next start leaves alone what was put by now.
+                started.files = after.files.clone();
+                definition.picks.started_with = Some(Spec::Instance(Box::new(started)).to_value());
+            }
+            keep(written);
         }
     } else if touched.nics {
         keep(network(host, &definition));
@@ -301,86 +314,6 @@ fn disks(
         live_mount::mount(now, &mount)?;
     }
     Ok(())
-}
-
-/// Puts back the files that are enforced, and writes those that are new.
-fn files(host: &Host, instance: &Instance, now: &Running) -> Result<(), RuntimeError> {
-    for (path, file) in instance.files.0.iter().flatten() {
-        let content = file.content.as_plain().unwrap_or_default().as_bytes();
-        if !file.enforce && super::observe::file(now, path).is_some() {
-            continue;
-        }
-        if super::observe::file(now, path).as_deref() == Some(content) {
-            continue;
-        }
-        write_file(
-            host,
-            now,
-            path,
-            content,
-            file.mode.0,
-            (file.uid, file.gid),
-            file.create_dirs,
-        )?;
-    }
-    Ok(())
-}
-
-/// Writes a file of a running container, as its own root and in its own root.
-///
-/// A program of the container does the writing: what it could be tricked into, it could do by itself.
-pub(in crate::native) fn write_file(
-    host: &Host,
-    now: &Running,
-    path: &str,
-    content: &[u8],
-    mode: u32,
-    (uid, gid): (u32, u32),
-    create_folders: bool,
-) -> Result<(), RuntimeError> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
-        RuntimeError::new(format!("write {path} in"), Class::Retry, error)
-    };
-    let folders = if create_folders {
-        "mkdir -p \"$(dirname \"$1\")\" && "
-    } else {
-        ""
-    };
-    let script = format!(
-        "umask 077; {folders}cat >\"$1.keel-new\" && chown {uid}:{gid} \"$1.keel-new\" && chmod {mode:o} \"$1.keel-new\" && mv -f \"$1.keel-new\" \"$1\""
-    );
-    let program = ProgramPlan {
-        arguments: vec![
-            "/bin/sh".to_owned(),
-            "-c".to_owned(),
-            script,
-            "sh".to_owned(),
-            path.to_owned(),
-        ],
-        environment: vec![(
-            "PATH".to_owned(),
-            "/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
-        )],
-        directory: "/".to_owned(),
-        uid: 0,
-        gid: 0,
-        groups: Vec::new(),
-    };
-    let mut session = exec(now, &host.config.shim, &program, StreamsPlan::Pipes)
-        .map_err(|error| failed(error.into()))?;
-    if let crate::native::container::exec::SessionStreams::Pipes { input, .. } =
-        &mut session.streams
-        && let Some(input) = input.take()
-    {
-        let mut input = std::fs::File::from(input);
-        input
-            .write_all(content)
-            .map_err(|error| failed(error.into()))?;
-    }
-    match session.wait().map_err(|error| failed(error.into()))? {
-        0 => Ok(()),
-        code => Err(failed(format!("the writing ended with code {code}").into())),
-    }
 }
 
 /// Whether a change of this field waits for the next start of a running instance.

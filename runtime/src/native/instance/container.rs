@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use manifests::devices::disk::{DiskSource, Propagation as Written};
 use manifests::devices::{Device, Disk, UnixDevice};
+use manifests::instance::files::File;
 use manifests::instance::limits::KernelLimits;
 use manifests::instance::security::{KernelMount, SeccompProfile};
 use manifests::kinds::instance::Instance;
@@ -39,6 +40,8 @@ pub(super) struct Surroundings<'a> {
     pub image: &'a ImageProperties,
     /// `/etc/hosts` and such, made by the engine.
     pub own_files: Vec<FilePlan>,
+    /// The files of the manifest as they were put last.
+    pub put: BTreeMap<String, File>,
     /// Numbers of the host's device nodes by path: major, minor.
     pub nodes: &'a BTreeMap<String, (u32, u32)>,
 }
@@ -51,22 +54,10 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
     let security = &instance.security;
     let mut files = around.own_files;
     if let Some(written) = &instance.files.0 {
-        files.extend(written.iter().map(|(path, file)| {
-            FilePlan {
-                target: path.clone(),
-                content: file
-                    .content
-                    .as_plain()
-                    .unwrap_or_default()
-                    .as_bytes()
-                    .to_vec(),
-                mode: file.mode.0,
-                uid: file.uid,
-                gid: file.gid,
-                create_parents: file.create_dirs,
-                // Without `enforce` the guest's changes stay; with it they are put back.
-                only_if_absent: !file.enforce && around.generation > 1,
-            }
+        files.extend(written.iter().map(|(path, file)| FilePlan {
+            // Without `enforce` the guest's changes stay until the manifest changes; with it they are put back.
+            only_if_absent: !file.enforce && around.put.get(path) == Some(file),
+            ..super::files::plan(path, file)
         }));
     }
     ContainerPlan {

@@ -4,6 +4,7 @@
 
 mod change;
 mod container;
+pub(super) mod files;
 mod limits;
 mod live_mount;
 mod nics;
@@ -30,7 +31,7 @@ use super::{image_documents, shim};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
-pub(super) use self::change::{plug_again, write_file};
+pub(super) use self::change::plug_again;
 pub(super) use self::observe::{observe, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::remove::trashed;
@@ -264,6 +265,7 @@ fn create(
         })?;
         picks.pool = root.pool.clone().unwrap_or_default();
         picks.running = true;
+        picks.started_with = None;
     }
     let mut definition = Definition {
         address: action.address.clone(),

@@ -1,7 +1,7 @@
 //! What an instance is: its definition, overlaid with what cgroups, links, mounts and files say.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::time::Duration;
 
 use manifests::devices::Device;
 use manifests::id::Uid;
@@ -10,12 +10,12 @@ use manifests::kinds::instance::{Instance, PowerState};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
 use manifests::path_io;
 use manifests::pointer::Pointer;
+use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Value, json};
 
 use super::picks::InstancePicks;
-use super::{change, limits, nics, shim_failed, start};
+use super::{change, files, limits, nics, shim_failed, start};
 use crate::error::RuntimeError;
 use crate::native::cgroup;
 use crate::native::definition::Definition;
@@ -47,35 +47,6 @@ pub(super) fn mount_points(running: &Running) -> Result<BTreeSet<String>, Runtim
         .collect())
 }
 
-/// A larger file is not compared.
-const FILE_BYTES: u64 = 1 << 20;
-
-/// The content of a file of a running container; none where there is no regular file of at most 1 MiB.
-///
-/// The path is resolved within the container's root, so its links cannot lead to the host; what is no regular file is
-/// not opened for reading, so a FIFO cannot hold us up.
-pub(super) fn file(running: &Running, path: &str) -> Option<Vec<u8>> {
-    let pid = running.init()?.as_raw_nonzero().get();
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty()).ok()?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let handle = OFlags::PATH | OFlags::CLOEXEC;
-    let found = rustix::fs::openat2(&root, path, handle, Mode::empty(), resolve).ok()?;
-    let stat = rustix::fs::fstat(&found).ok()?;
-    let size = u64::try_from(stat.st_size).ok()?;
-    if !rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() || size > FILE_BYTES {
-        return None;
-    }
-    let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat2(&root, path, read, Mode::empty(), resolve).ok()?;
-    let mut content = Vec::new();
-    std::fs::File::from(opened)
-        .take(FILE_BYTES + 1)
-        .read_to_end(&mut content)
-        .ok()?;
-    Some(content)
-}
-
 /// The cgroup in which a process's memory is counted, as `/proc/PID/cgroup` names it.
 fn memory_cgroup(pid: i32) -> Option<String> {
     let text = path_io::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
@@ -93,6 +64,23 @@ fn memory_cgroup(pid: i32) -> Option<String> {
     of("memory").or_else(|| of(""))
 }
 
+/// What is there of an instance, and what is mounted in it.
+fn adopt(host: &Host, uid: &Uid) -> Result<(Found, Mounted), shim::ShimError> {
+    let folder = host.run_folder(uid);
+    let found = shim::adopt(&folder)?;
+    let Found::Running(running) = &found else {
+        return Ok((found, Ok(BTreeSet::new())));
+    };
+    let mounted = mount_points(running);
+    // A process that was killed has lost its mounts a moment before it has ended.
+    if mounted.is_err() && running.ends_within(Duration::from_secs(2)) {
+        return Ok((shim::adopt(&folder)?, Ok(BTreeSet::new())));
+    }
+    Ok((found, mounted))
+}
+
+type Mounted = Result<BTreeSet<String>, RuntimeError>;
+
 /// What the ports of an instance are, by device.
 pub(in crate::native) type Ports = BTreeMap<(Uid, String), PortSeen>;
 
@@ -108,7 +96,7 @@ pub(in crate::native) fn observe(
     };
     let mut instance = meant.clone();
     let mut unseen = Vec::new();
-    let found = match shim::adopt(&host.run_folder(&definition.uid)) {
+    let (found, mounted) = match adopt(host, &definition.uid) {
         Ok(found) => found,
         Err(error) => {
             out.unclear.push(Unclear {
@@ -130,7 +118,7 @@ pub(in crate::native) fn observe(
                 host,
                 definition,
                 &mut instance,
-                running,
+                (running, mounted),
                 ports,
                 &mut unseen,
                 &mut status,
@@ -204,7 +192,7 @@ fn live(
     host: &Host,
     definition: &Definition<InstancePicks>,
     instance: &mut Instance,
-    running: &Running,
+    (running, mounted): (&Running, Mounted),
     ports: &Ports,
     unseen: &mut Vec<Unseen>,
     status: &mut Value,
@@ -225,7 +213,7 @@ fn live(
     {
         instance.limits.memory_oom_priority = priority;
     }
-    match mount_points(running) {
+    match mounted {
         Ok(mounted) => {
             let gone: Vec<String> = start::mount_devices(instance)
                 .filter(|(name, path)| {
@@ -280,11 +268,13 @@ fn live(
     status["addresses"] = json!(addresses);
     if let Some(files) = &mut instance.files.0 {
         for (path, written) in files.iter_mut().filter(|(_, written)| written.enforce) {
-            let content = written.content.as_plain().unwrap_or_default().as_bytes();
-            let there = file(running, path);
-            if there.as_deref() != Some(content) {
-                let text = there.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-                written.content = Text::Plain(text.unwrap_or_default());
+            match files::overlay(running, path, written) {
+                Some(seen) => *written = seen,
+                // Also an empty file differs from one that is not there.
+                None => {
+                    written.content = Text::default();
+                    written.mode = FileMode(0);
+                }
             }
         }
     }

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 use manifests::devices::Nic;
 use manifests::id::Uid;
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::instance::Instance;
 use manifests::scalar::address::NicAddress4;
 use manifests::scalar::mac::Mac;
 use serde::{Deserialize, Serialize};
@@ -43,6 +45,16 @@ pub(in crate::native) struct NicPicks {
     pub ipv4: Option<Ipv4Addr>,
     /// The name of the link on the host's side.
     pub host_interface: String,
+}
+
+impl InstancePicks {
+    /// The spec with which it was last started.
+    pub(super) fn started_with(&self) -> Option<Instance> {
+        match Spec::deserialize(Kind::Instance, self.started_with.as_ref()?) {
+            Ok(Spec::Instance(instance)) => Some(*instance),
+            _ => None,
+        }
+    }
 }
 
 impl NicPicks {

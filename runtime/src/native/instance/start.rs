@@ -322,6 +322,11 @@ pub(super) fn start(
         .picks
         .id_base
         .map(|base| (base, instance.security.idmap.size));
+    let put = definition
+        .picks
+        .started_with()
+        .and_then(|before| before.files.0.clone())
+        .unwrap_or_default();
     definition.picks.generation += 1;
     definition.picks.started_with = Some(definition.spec.to_value());
     definition.picks.running = true;
@@ -353,6 +358,7 @@ pub(super) fn start(
                 }),
             },
             image: &image.properties,
+            put,
             own_files: own_files(
                 &definition.address.name,
                 &instance,

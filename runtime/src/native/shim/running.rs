@@ -288,6 +288,11 @@ impl Running {
         Pid::from_raw(self.state.init)
     }
 
+    /// Whether init ends within this time.
+    pub fn ends_within(&self, patience: Duration) -> bool {
+        wait(&self.pidfd, Some(patience)).unwrap_or(false)
+    }
+
     /// Asks the companion.
     ///
     /// # Errors

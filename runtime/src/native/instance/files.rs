@@ -1,0 +1,167 @@
+//! Files of an instance: read by the host within the container's root, written by the container's root itself.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+
+use manifests::instance::files::File;
+use manifests::path_io;
+use manifests::scalar::file_mode::FileMode;
+use manifests::scalar::text::Text;
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+
+use crate::error::{Class, RuntimeError};
+use crate::native::container::ContainerError;
+use crate::native::container::exec::write_files;
+use crate::native::container::plan::FilePlan;
+use crate::native::host::Host;
+use crate::native::shim::Running;
+use crate::runtime::FileInside;
+
+/// A larger file is not compared.
+const COMPARED_BYTES: u64 = 1 << 20;
+
+/// A regular file of a running container of at most `limit` bytes.
+///
+/// The path is resolved within the container's root, so its links cannot lead to the host; what is no regular file is
+/// not opened for reading, so a FIFO cannot hold us up.
+pub(in crate::native) fn read(running: &Running, path: &str, limit: u64) -> io::Result<FileInside> {
+    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let open =
+        |flags| rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+    let regular = |file: &std::os::fd::OwnedFd| {
+        let stat = rustix::fs::fstat(file)?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > limit {
+            return Err(io::Error::other("it is too big"));
+        }
+        Ok(stat)
+    };
+    regular(&open(OFlags::PATH)?)?;
+    let file = open(OFlags::RDONLY | OFlags::NONBLOCK)?;
+    // Another file may have come to this path since.
+    let stat = regular(&file)?;
+    let mut content = Vec::new();
+    std::fs::File::from(file)
+        .take(limit)
+        .read_to_end(&mut content)?;
+    Ok(FileInside {
+        content,
+        mode: stat.st_mode & 0o7777,
+        uid: inside(pid, "uid_map", stat.st_uid),
+        gid: inside(pid, "gid_map", stat.st_gid),
+    })
+}
+
+/// An id of the host as a container shows it; nobody's (65534) where it has none for it.
+fn inside(pid: i32, map: &str, id: u32) -> u32 {
+    let text = path_io::read_to_string(format!("/proc/{pid}/{map}")).unwrap_or_default();
+    unmap(&text, id).unwrap_or(65_534)
+}
+
+/// The id of a container for one of the host, by the lines of its `uid_map` or `gid_map` (user_namespaces(7)).
+fn unmap(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        let (first, outside, count) = (
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        );
+        let offset = id.checked_sub(outside).filter(|offset| *offset < count)?;
+        first.checked_add(offset)
+    })
+}
+
+/// Writes files of a running container, as its own root and in its own root.
+pub(in crate::native) fn write(
+    host: &Host,
+    running: &Running,
+    files: &[FilePlan],
+) -> Result<(), RuntimeError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    write_files(running, &host.config.shim, files).map_err(|error| {
+        let class = match &error {
+            ContainerError::Plan(_) | ContainerError::Failed { .. } => Class::NeedsOperator,
+            ContainerError::Frozen => Class::Conflict,
+            _ => Class::Retry,
+        };
+        RuntimeError::new("write the files of", class, error)
+    })
+}
+
+/// A written file as it is put.
+pub(super) fn plan(path: &str, file: &File) -> FilePlan {
+    FilePlan {
+        target: path.to_owned(),
+        content: content(file).to_vec(),
+        mode: file.mode.0,
+        uid: file.uid,
+        gid: file.gid,
+        create_parents: file.create_dirs,
+        only_if_absent: false,
+    }
+}
+
+fn content(file: &File) -> &[u8] {
+    file.content.as_plain().unwrap_or_default().as_bytes()
+}
+
+/// The files that are put while the instance runs: those whose words in the manifest changed, and enforced ones that
+/// are not as they say.
+pub(super) fn to_put(
+    before: &BTreeMap<String, File>,
+    after: &BTreeMap<String, File>,
+    running: &Running,
+) -> Vec<FilePlan> {
+    after
+        .iter()
+        .filter(|(path, file)| {
+            before.get(*path) != Some(*file)
+                || (file.enforce && overlay(running, path, file).as_ref() != Some(*file))
+        })
+        .map(|(path, file)| plan(path, file))
+        .collect()
+}
+
+/// What an enforced file is, in the words of its manifest; none: there is no regular file that could be compared.
+pub(super) fn overlay(running: &Running, path: &str, file: &File) -> Option<File> {
+    let there = read(running, path, COMPARED_BYTES).ok()?;
+    let mut seen = File {
+        mode: FileMode(there.mode),
+        uid: there.uid,
+        gid: there.gid,
+        ..file.clone()
+    };
+    if there.content != content(file) {
+        seen.content = Text::Plain(String::from_utf8_lossy(&there.content).into_owned());
+    }
+    Some(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unmap;
+
+    #[test]
+    fn ids_of_the_host_are_shown_as_the_container_has_them() {
+        let map = "         0    1000000       1000\n      1000       1000          1\n      1001    1001001      64535\n";
+        for (host, inside) in [
+            (1_000_000, Some(0)),
+            (1_000_999, Some(999)),
+            (1000, Some(1000)),
+            (1_001_001, Some(1001)),
+            (0, None),
+            (1_001_000, None),
+        ] {
+            assert_eq!(unmap(map, host), inside, "{host}");
+        }
+        assert_eq!(unmap("0 0 4294967295\n", 7), Some(7));
+    }
+}
