@@ -19,7 +19,7 @@ use serde_json::json;
 use super::definition::Definition;
 use super::host::Host;
 use super::instance::InstancePicks;
-use super::network::dnsmasq::DnsmasqSeen;
+use super::network::dnsmasq::{DnsmasqSeen, Lease};
 use super::network::nft::FirewallSeen;
 use super::network::{
     Dhcp4Plan, Dhcp6Plan, DnsMode, DnsPlan, Guests, Ipv4Plan, Ipv6Plan, LinkOwner, NetworkError,
@@ -411,9 +411,23 @@ pub(super) fn observe(
             "uid": network.uid,
             "interface": network.picks.interface,
             "addresses": addresses,
+            "leases": seen.leases.iter().map(lease).collect::<Vec<_>>(),
             "ports": plan.ports.iter().map(|port| &port.host_interface).collect::<Vec<_>>(),
         }),
     });
+}
+
+fn lease(lease: &Lease) -> serde_json::Value {
+    let expires = i64::try_from(lease.expires)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    json!({
+        "hwaddr": lease.client,
+        "address": lease.address,
+        "name": lease.name,
+        "expires": expires,
+    })
 }
 
 /// What the NICs that join no network of ours are.

@@ -12,6 +12,7 @@ mod observe;
 mod picks;
 mod remove;
 mod start;
+mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 

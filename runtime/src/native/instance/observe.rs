@@ -12,10 +12,10 @@ use manifests::path_io;
 use manifests::pointer::Pointer;
 use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::picks::InstancePicks;
-use super::{change, files, limits, nics, shim_failed, start};
+use super::{change, files, limits, nics, shim_failed, start, status};
 use crate::error::RuntimeError;
 use crate::native::cgroup;
 use crate::native::definition::Definition;
@@ -45,23 +45,6 @@ pub(super) fn mount_points(running: &Running) -> Result<BTreeSet<String>, Runtim
         .filter_map(|line| line.split(' ').nth(4))
         .map(|path| path.replace("\\040", " ").replace("\\134", "\\"))
         .collect())
-}
-
-/// The cgroup in which a process's memory is counted, as `/proc/PID/cgroup` names it.
-fn memory_cgroup(pid: i32) -> Option<String> {
-    let text = path_io::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-    let of = |wanted: &str| {
-        text.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let names = parts.next()?;
-            let path = parts.next()?;
-            names
-                .split(',')
-                .any(|name| name == wanted)
-                .then(|| path.to_owned())
-        })
-    };
-    of("memory").or_else(|| of(""))
 }
 
 /// What is there of an instance, and what is mounted in it.
@@ -195,7 +178,7 @@ fn live(
     (running, mounted): (&Running, Mounted),
     ports: &Ports,
     unseen: &mut Vec<Unseen>,
-    status: &mut Value,
+    told: &mut Value,
 ) {
     let size = limits::HostSize {
         memory: host.memory,
@@ -205,14 +188,20 @@ fn live(
     let seen = cgroup::seen(&cgroups, &snapshot, &host.cgroup);
     limits::overlay(&mut instance.limits, &BTreeMap::new(), &seen, size, unseen);
     let init = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
-    status["pid"] = json!(init);
-    status["cgroup"] = json!(memory_cgroup(init));
+    told["pid"] = json!(init);
+    told["startedAt"] = json!(status::started_at(running));
+    told["cgroup"] = json!(status::memory_cgroup(init));
     if let Ok(pid) = u32::try_from(init)
         && let cgroup::Seen::Known(priority) = cgroup::oom::seen_oom_priority(pid)
         && instance.limits.memory_oom_priority != 0
     {
         instance.limits.memory_oom_priority = priority;
     }
+    let mut devices: Map<String, Value> = instance
+        .devices
+        .iter()
+        .map(|(name, device)| (name.clone(), status::device(device, true)))
+        .collect();
     match mounted {
         Ok(mounted) => {
             let gone: Vec<String> = start::mount_devices(instance)
@@ -227,7 +216,9 @@ fn live(
                 .map(|(name, _)| name.to_owned())
                 .collect();
             for name in gone {
-                instance.devices.remove(&name);
+                if let Some(device) = instance.devices.remove(&name) {
+                    devices.insert(name, status::device(&device, false));
+                }
             }
         }
         Err(error) => unseen.push(Unseen {
@@ -240,18 +231,21 @@ fn live(
         .into_iter()
         .map(|plug| (plug.port.host_interface, plug.guest))
         .collect();
-    let devices: Vec<String> = nics::nics(instance)
+    let interfaces: Vec<String> = nics::nics(instance)
         .map(|(name, _)| name.to_owned())
         .collect();
     let mut addresses = Vec::new();
-    for device in devices {
+    for device in interfaces {
         let Some(picked) = definition.picks.nics.get(&device) else {
             continue;
         };
         let Some(seen) = ports.get(&(definition.uid, device.clone())) else {
-            instance.devices.remove(&device);
+            if let Some(gone) = instance.devices.remove(&device) {
+                devices.insert(device, status::device(&gone, false));
+            }
             continue;
         };
+        devices.insert(device.clone(), status::nic(&picked.host_interface, seen));
         if let Some(guest) = &seen.guest {
             addresses.extend(guest.addresses.iter().map(|net| net.addr().to_string()));
         }
@@ -265,7 +259,8 @@ fn live(
             instance.devices.remove(&device);
         }
     }
-    status["addresses"] = json!(addresses);
+    told["addresses"] = json!(addresses);
+    told["devices"] = Value::Object(devices);
     if let Some(files) = &mut instance.files.0 {
         for (path, written) in files.iter_mut().filter(|(_, written)| written.enforce) {
             match files::overlay(running, path, written) {
