@@ -1,6 +1,7 @@
 //! Image documents: what a manifest calls an image, tied to a fingerprint of the content store by aliases.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use manifests::action::{Action, Verb};
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use super::definition::Definition;
 use super::host::Host;
-use super::image::{ImageError, ImageRecord, ImageSource};
+use super::image::{AllowedAddresses, ImageError, ImageRecord, ImageSource};
 use super::storage::StorageError;
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
@@ -28,55 +29,98 @@ pub(super) struct ImagePicks {
     pub fingerprint: String,
 }
 
-/// The class of a failure of the store.
+/// The class of a failure of the store. What only another manifest, image or host can mend is not tried again.
 pub(super) fn class(error: &ImageError) -> Class {
     match error {
-        ImageError::Refused { .. } => Class::Refused,
-        ImageError::NotFound(_) => Class::NeedsOperator,
-        _ => Class::Retry,
+        ImageError::Refused { .. }
+        | ImageError::TooBig { .. }
+        | ImageError::Forbidden { .. }
+        | ImageError::InUse(_) => Class::Refused,
+        ImageError::ForeignAlias { .. } => Class::Conflict,
+        ImageError::Unsupported { .. } => Class::Unsupported,
+        ImageError::Broken { .. }
+        | ImageError::WrongFingerprint { .. }
+        | ImageError::NotFound(_)
+        | ImageError::Ambiguous { .. }
+        | ImageError::BadAlias(_)
+        | ImageError::NoBusybox
+        | ImageError::NoProgram(_)
+        | ImageError::NoDigest => Class::NeedsOperator,
+        ImageError::Path(error) => match error.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::PermissionDenied
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded => Class::NeedsOperator,
+            _ => Class::Retry,
+        },
+        ImageError::Download { .. }
+        | ImageError::Remove(_)
+        | ImageError::Command(_)
+        | ImageError::Interrupted => Class::Retry,
     }
 }
 
 /// A source as the store takes it. Paths are relative to the root of the manifests.
-fn source(written: &Written, root: &Path) -> Result<(ImageSource, Option<String>), String> {
+///
+/// # Errors
+/// What this engine cannot do, with its class.
+fn source(
+    written: &Written,
+    root: &Path,
+) -> Result<(ImageSource, Option<String>), (Class, String)> {
     let path = |text: &str| -> PathBuf { root.join(text) };
+    let unsupported = |what: &str| Err((Class::Unsupported, what.to_owned()));
     match written {
         Written::Builtin(name) if name == "busybox" => Ok((ImageSource::Busybox, None)),
-        Written::Builtin(name) => Err(format!(
-            "there is no builtin image {name}; there is busybox"
+        Written::Builtin(name) => Err((
+            Class::NeedsOperator,
+            format!("there is no builtin image {name}; there is busybox"),
         )),
         Written::Rootfs(folder) => Ok((ImageSource::Folder(path(folder)), None)),
+        // Of a split image the store wants the metadata first.
         Written::File {
             file,
             sha256,
-            metadata: None,
-        } => Ok((
-            ImageSource::Archive {
-                path: path(file),
-                rootfs: None,
-            },
-            sha256.clone(),
-        )),
-        Written::File {
-            file,
+            metadata,
+        } => {
+            let (first, rootfs) = split(file, metadata.as_ref());
+            let source = ImageSource::Archive {
+                path: path(first),
+                rootfs: rootfs.map(|file| path(file)),
+            };
+            Ok((source, sha256.clone()))
+        }
+        Written::Url {
+            url,
             sha256,
-            metadata: Some(metadata),
-        } => Ok((
-            ImageSource::Archive {
-                path: path(metadata),
-                rootfs: Some(path(file)),
-            },
-            sha256.clone(),
-        )),
-        Written::Url { .. } => {
-            Err("images from URLs are not fetched by this engine yet".to_owned())
+            metadata,
+        } => {
+            let (first, rootfs) = split(url, metadata.as_ref());
+            let source = ImageSource::Url {
+                url: first.clone(),
+                rootfs: rootfs.cloned(),
+                // Addresses that only this host reaches are for nobody who writes manifests to name.
+                allowed: AllowedAddresses::default(),
+            };
+            Ok((source, sha256.clone()))
         }
         Written::Alias { .. } | Written::Oci(_) => {
-            Err("images from servers are not fetched by this engine yet".to_owned())
+            unsupported("images from servers are not fetched by this engine yet")
         }
         Written::Instance(_) | Written::Snapshot(_) => {
-            Err("publishing is not done by this engine yet".to_owned())
+            unsupported("publishing is not done by this engine yet")
         }
+    }
+}
+
+/// The file with the metadata, and the one with the root file system where that is another.
+fn split<'a>(file: &'a String, metadata: Option<&'a String>) -> (&'a String, Option<&'a String>) {
+    match metadata {
+        Some(metadata) => (metadata, Some(file)),
+        None => (file, None),
     }
 }
 
@@ -88,8 +132,11 @@ pub(super) fn import(
     context: &Context<'_>,
 ) -> Result<ImageRecord, RuntimeError> {
     let (source, wanted) = source(written, root)
-        .map_err(|why| RuntimeError::new("fetch the image", Class::Unsupported, why))?;
-    (context.progress)("unpacking");
+        .map_err(|(class, why)| RuntimeError::new("fetch the image", class, why))?;
+    (context.progress)(match &source {
+        ImageSource::Url { .. } => "downloading",
+        _ => "unpacking",
+    });
     let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
     host.images
         .import(&source, wanted.as_deref(), &mut go_on)
@@ -326,6 +373,13 @@ pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut 
             image.source = None;
         }
     }
+    let used_by: Vec<String> = host
+        .instances()
+        .unwrap_or_default()
+        .iter()
+        .filter(|one| one.picks.image == document.picks.fingerprint)
+        .map(|one| one.address.to_string())
+        .collect();
     let complete = document.complete && points_here(&document.address.name);
     out.items.push(Item {
         address: document.address.clone(),
@@ -339,6 +393,7 @@ pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut 
             "uid": document.uid,
             "fingerprint": document.picks.fingerprint,
             "size": record.as_ref().map(|record| record.unpacked_bytes),
+            "usedBy": used_by,
         }),
     });
 }

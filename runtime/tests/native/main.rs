@@ -8,6 +8,7 @@
 )]
 
 mod files;
+mod images;
 mod world;
 
 use std::path::Path;

@@ -151,7 +151,10 @@ pub(super) fn fetch(
         problem,
     };
     let parsed = Url::parse(url).map_err(|error| failed(error.to_string()))?;
-    check(&parsed, allowed).map_err(failed)?;
+    check(&parsed, allowed).map_err(|problem| ImageError::Forbidden {
+        url: shown(url),
+        problem,
+    })?;
     let client = client(allowed).map_err(|error| failed(causes(&error)))?;
     let mut answer = client
         .get(parsed)
@@ -374,7 +377,7 @@ mod tests {
             "unix:/run/x".to_owned(),
         ] {
             assert!(
-                matches!(get(&url, &[], &limits), Err(ImageError::Download { .. })),
+                matches!(get(&url, &[], &limits), Err(ImageError::Forbidden { .. })),
                 "{url}"
             );
         }

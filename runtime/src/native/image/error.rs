@@ -92,7 +92,15 @@ pub enum ImageError {
     /// What the host needs to unpack it is missing.
     #[error("{0} is needed to unpack this image and is not installed")]
     NoProgram(&'static str),
-    /// Downloading failed or was refused.
+    /// The address is one that no manifest may make this host ask.
+    #[error("download {url}: {problem}")]
+    Forbidden {
+        /// The address without user and password.
+        url: String,
+        /// Why not.
+        problem: String,
+    },
+    /// Downloading failed.
     #[error("download {url}: {problem}")]
     Download {
         /// The address without user and password.
