@@ -1,0 +1,197 @@
+"""The rows of the table. Started by tests/bench.sh, in namespaces of its own."""
+
+import argparse
+import os
+import sys
+import tempfile
+
+from measure import Row, Sample, run, table
+from peer import Crun
+from world import HOST, NETWORK, World, instance
+
+WARM = 3
+
+
+def each(rounds):
+    """Numbers of rounds; the first ones warm up and are not kept."""
+    return [(number, number >= WARM) for number in range(rounds + WARM)]
+
+
+class Bench:
+    def __init__(self, options, scratch):
+        self.options, self.scratch = options, scratch
+        self.rounds = options.rounds
+        self.rows = []
+
+    def world(self, name):
+        return World(self.options.programs, self.scratch, name)
+
+    def crun(self, world):
+        images = os.path.join(world.state, "images")
+        found = [at for at, folders, _ in os.walk(images) if "bin" in folders and "sbin" in folders]
+        return Crun(self.scratch, found[0])
+
+    def wanted(self, name):
+        return not self.options.row or any(word in name for word in self.options.row)
+
+    def add(self, *args, **words):
+        self.rows.append(Row(*args, **words))
+        print("  " + "  ".join(self.rows[-1].cells()), file=sys.stderr, flush=True)
+
+    def start_and_delete(self):
+        """One container comes and goes, in turns with crun's."""
+        world = self.world("single")
+        world.want(HOST + NETWORK)
+        world.apply()
+        crun = self.crun(world)
+        step, whole, step_nic, whole_nic, peer = (Sample() for _ in range(5))
+        gone, gone_whole, gone_nic, gone_nic_whole, peer_gone = (Sample() for _ in range(5))
+        for number, kept in each(self.rounds):
+            name = f"c{number}"
+
+            def keel(address, started, started_whole, deleted, deleted_whole):
+                world.want(HOST + NETWORK + instance(name, address))
+                took = world.apply()
+                journal = world.step("create", name)
+                world.want(HOST + NETWORK)
+                gone_took = world.apply()
+                if kept:
+                    started_whole.add(took)
+                    started.add(journal)
+                    deleted_whole.add(gone_took)
+                    deleted.add(world.step("delete", name))
+
+            def other():
+                bundle = crun.bundle(name)
+                took = crun.start(name, bundle)
+                gone_took = crun.delete(name, bundle)
+                if kept:
+                    peer.add(took)
+                    peer_gone.add(gone_took)
+
+            turns = [
+                other,
+                lambda: keel(None, step, whole, gone, gone_whole),
+                lambda: keel("10.99.0.7", step_nic, whole_nic, gone_nic, gone_nic_whole),
+            ]
+            for turn in turns[number % 3 :] + turns[: number % 3]:
+                turn()
+        crun.end()
+        world.end()
+        run_d, delete_f = "crun run -d", "crun delete -f"
+        self.add("create and start, no NIC: step", "8 ms, 1.2 x", step, run_d, peer, most=8, ratio=1.2)
+        self.add("create and start, no NIC: whole apply", "1.3 x", whole, run_d, peer, ratio=1.3)
+        self.add("create and start, NIC and reservation: step", "14 ms", step_nic, run_d, peer, most=14)
+        self.add("create and start, NIC and reservation: whole apply", "", whole_nic, run_d, peer)
+        self.add("forced stop and delete, no NIC: step", "15 ms", gone, delete_f, peer_gone, most=15)
+        self.add("forced stop and delete, no NIC: whole apply", "", gone_whole, delete_f, peer_gone)
+        self.add("forced stop and delete, NIC: step", "15 ms", gone_nic, delete_f, peer_gone, most=15)
+        self.add("forced stop and delete, NIC: whole apply", "", gone_nic_whole, delete_f, peer_gone)
+
+    def fifty(self):
+        """Fifty containers with NICs by one apply, from nothing at all and on a host with the image; then at rest."""
+        everything = HOST + NETWORK + "".join(instance(f"c{n}", f"10.99.0.{n + 10}") for n in range(50))
+        nothing, present, peer = Sample(), Sample(), Sample()
+        plan, pss = Sample(), Sample("KiB")
+        destroyed = Sample()
+        rounds = max(3, self.rounds // 6)
+        for number in range(rounds + 1):
+            kept = number > 0
+            world = self.world("fifty")
+            world.want(everything)
+            took = world.apply()
+            if kept:
+                nothing.add(took)
+            if number == rounds:
+                for index in range(self.rounds + WARM):
+                    took, _, said = world.call("plan", world.source)
+                    if "nothing to do" not in said:
+                        raise SystemExit(f"the plan is not empty:\n{said}")
+                    if index >= WARM:
+                        plan.add(took)
+                for pid in world.pids():
+                    pss.add(pss_of(pid))
+            crun = self.crun(world)
+            took = world.call("destroy", "--yes", "--no-trash", world.source)[0]
+            if kept:
+                destroyed.add(took)
+            world.want(HOST + NETWORK)
+            world.apply()
+            world.want(everything)
+            took = world.apply()
+            if kept:
+                present.add(took)
+            world.end()
+            bundles = [(f"p{n}", crun.bundle(f"p{n}")) for n in range(50)]
+            took = crun.start_all(bundles)
+            if kept:
+                peer.add(took)
+            crun.delete_all(bundles)
+            crun.end()
+        crun_50 = "50 x crun run -d, four at once, no NICs"
+        self.add("50 containers with NICs from nothing, image too", "1000 ms", nothing, crun_50, peer, most=1000)
+        self.add("50 containers with NICs, image and bridge there", "1000 ms", present, crun_50, peer, most=1000)
+        self.add("destroy of those 50, network and image", "", destroyed)
+        self.add("companion's memory (PSS) of 50 instances", "300 KiB", pss, most=300)
+        self.add("plan with nothing to do, 50 running", "25 ms", plan, most=25)
+
+    def version(self):
+        took = Sample()
+        keel = os.path.join(self.options.programs, "keel")
+        true = Sample()
+        for _, kept in each(self.rounds * 3):
+            a, b = run([keel, "version"])[0], run(["/bin/busybox", "true"])[0]
+            if kept:
+                took.add(a)
+                true.add(b)
+        self.add("keel version", "5 ms", took, "busybox true", true, most=5)
+
+    def language(self):
+        for count, most, rounds in ((1000, 60, self.rounds), (10000, 500, max(5, self.rounds // 3))):
+            world = self.world(f"n{count}")
+            for first in range(0, count, 100):
+                text = "".join(
+                    instance(f"c{n}", f"10.{64 + n // 60000}.{n // 250 % 250}.{n % 250 + 2}")
+                    for n in range(first, first + 100)
+                )
+                world.write(f"m{first:05}.yaml", text.removeprefix("---\n"))
+            world.want(HOST + NETWORK.replace("10.99.0.1/24", "10.64.0.1/16"))
+            took, memory = Sample(), Sample("MiB")
+            for _, kept in each(rounds):
+                spent, peak, _ = world.call("validate", world.source)
+                if kept:
+                    took.add(spent)
+                    memory.add(peak / 1024)
+            self.add(f"validate {count} instances", f"{most} ms", took, most=most)
+            if count == 10000:
+                self.add(f"validate {count} instances: peak memory", "150 MiB", memory, most=150)
+
+
+def pss_of(pid):
+    """KiB of a process, shared pages divided among those that share them."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as rollup:
+        return next(int(line.split()[1]) for line in rollup if line.startswith("Pss:"))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/bench.sh")
+    parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
+        bench = Bench(options, scratch)
+        for word, measure in (
+            ("version", bench.version),
+            ("language", bench.language),
+            ("start", bench.start_and_delete),
+            ("fifty", bench.fifty),
+        ):
+            if bench.wanted(word):
+                measure()
+    print(table(bench.rows))
+
+
+if __name__ == "__main__":
+    main()
