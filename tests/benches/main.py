@@ -105,7 +105,7 @@ class Bench:
             if number == rounds:
                 for index in range(self.rounds + WARM):
                     took, _, said = world.call("plan", world.source)
-                    if "nothing to do" not in said:
+                    if "Nothing to do" not in said:
                         raise SystemExit(f"the plan is not empty:\n{said}")
                     if index >= WARM:
                         plan.add(took)
