@@ -1,30 +1,25 @@
 //! The container's network interfaces across a restart: taken from the old network namespace, put into the new one.
 //!
 //! Only for instances that are started again by the companion itself. keel plugged the interfaces once; their host ends,
-//! addresses of the hardware and queues stay as they are, while everything configured on the guest's side goes, as it
-//! would with a machine that reboots.
+//! addresses of the hardware and queues stay as they are. What keel configured on the guest's side is configured again,
+//! what the guest itself configured goes, as it would with a machine that reboots.
 
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::process::Pid;
-use rustix::thread::LinkNameSpaceType;
 
+use super::addresses::Addresses;
 use super::failure::{Doing as _, Failure};
+use super::route_netlink::{attributes, dump, number, perform, socket_in};
 
-// <linux/rtnetlink.h>, <linux/netlink.h>, <linux/if_link.h>
+// <linux/rtnetlink.h>, <linux/if_link.h>
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const REQUEST: u16 = 0x1;
-const ACKNOWLEDGE: u16 = 0x4;
-const DUMP: u16 = 0x300;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
-const HEADER: usize = 16;
-const BODY: usize = 16;
+/// Length of `struct ifinfomsg`.
+const FIXED: usize = 16;
 const LOOPBACK: u32 = libc::IFF_LOOPBACK as u32;
 const UP: u32 = libc::IFF_UP as u32;
 
@@ -41,6 +36,7 @@ struct Link {
 pub struct Links {
     namespace: OwnedFd,
     links: Vec<Link>,
+    addresses: Addresses,
 }
 
 impl Links {
@@ -53,11 +49,25 @@ impl Links {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let namespace = rustix::fs::open(path.as_str(), flags, Mode::empty())
             .doing(|| format!("open {path}"))?;
-        let links = dump(&socket_in(&namespace)?)?;
-        Ok(Self { namespace, links })
+        let socket = socket_in(&namespace)?;
+        let links = list(&socket)?;
+        let names = |index| {
+            let link = links.iter().find(|link| link.index == index)?;
+            Some(link.name.clone())
+        };
+        let addresses = match links.is_empty() {
+            true => Addresses::default(),
+            false => Addresses::read(&socket, &names)?,
+        };
+        Ok(Self {
+            namespace,
+            links,
+            addresses,
+        })
     }
 
-    /// Moves them to a new container under their first names, and up where they were up.
+    /// Moves them to a new container under their first names, up where they were up, with their first addresses and
+    /// routes.
     ///
     /// # Errors
     /// The kernel's answer; an interface that is gone is no error.
@@ -82,59 +92,27 @@ impl Links {
             }
         }
         let socket = socket_in(&new.namespace)?;
-        new.links = dump(&socket)?;
+        new.links = list(&socket)?;
         for link in &mut new.links {
             if up.contains(&link.name) {
                 link.up = change(&socket, link.index, (UP, UP), &[]).is_ok();
             }
         }
+        let index = |name: &[u8]| {
+            let link = new.links.iter().find(|link| link.name == name)?;
+            Some(link.index)
+        };
+        self.addresses.write(&socket, &index);
+        new.addresses = self.addresses.clone();
         Ok(new)
     }
 }
 
-/// A netlink socket of another network namespace; it stays there when this process goes back.
-fn socket_in(namespace: &OwnedFd) -> Result<OwnedFd, Failure> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let own = rustix::fs::open("/proc/self/ns/net", flags, Mode::empty())
-        .named("open the network namespace")?;
-    let enter = |namespace: &OwnedFd| {
-        let kind = Some(LinkNameSpaceType::Network);
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), kind)
-    };
-    enter(namespace).named("enter the container's network")?;
-    let socket = rustix::net::socket_with(
-        AddressFamily::NETLINK,
-        SocketType::RAW,
-        SocketFlags::CLOEXEC,
-        // NETLINK_ROUTE is the protocol of number 0, which is what None asks for.
-        None,
-    );
-    enter(&own).named("leave the container's network")?;
-    socket.named("open a netlink socket")
-}
-
-fn message(
-    kind: u16,
-    flags: u16,
-    index: u32,
-    change: (u32, u32),
-    attributes: &[(u16, &[u8])],
-) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER + BODY];
-    bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
-    bytes[20..24].copy_from_slice(&index.to_ne_bytes());
-    bytes[24..28].copy_from_slice(&change.0.to_ne_bytes());
-    bytes[28..32].copy_from_slice(&change.1.to_ne_bytes());
-    for (kind, value) in attributes {
-        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-        bytes.extend_from_slice(&length.to_ne_bytes());
-        bytes.extend_from_slice(&kind.to_ne_bytes());
-        bytes.extend_from_slice(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-    }
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
+fn fixed(index: u32, flags: (u32, u32)) -> [u8; FIXED] {
+    let mut bytes = [0; FIXED];
+    bytes[4..8].copy_from_slice(&index.to_ne_bytes());
+    bytes[8..12].copy_from_slice(&flags.0.to_ne_bytes());
+    bytes[12..].copy_from_slice(&flags.1.to_ne_bytes());
     bytes
 }
 
@@ -145,46 +123,13 @@ fn change(
     flags: (u32, u32),
     attributes: &[(u16, &[u8])],
 ) -> Result<(), i32> {
-    let bytes = message(RTM_NEWLINK, REQUEST | ACKNOWLEDGE, index, flags, attributes);
-    let errno = |errno: rustix::io::Errno| errno.raw_os_error();
-    rustix::net::send(&socket, &bytes, SendFlags::empty()).map_err(errno)?;
-    let mut answer = [0; 1024];
-    let (length, _) =
-        rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty()).map_err(errno)?;
-    for (kind, body) in messages(answer.get(..length).unwrap_or_default()) {
-        if kind == NLMSG_ERROR {
-            return match number(body, 0).map(u32::cast_signed) {
-                Some(0) => Ok(()),
-                Some(negative) => Err(-negative),
-                None => Err(libc::EBADMSG),
-            };
-        }
-    }
-    Err(libc::EBADMSG)
+    perform(socket, RTM_NEWLINK, 0, &fixed(index, flags), attributes)
 }
 
 /// All interfaces but the loopback.
-fn dump(socket: impl AsFd) -> Result<Vec<Link>, Failure> {
-    let bytes = message(RTM_GETLINK, REQUEST | DUMP, 0, (0, 0), &[]);
-    rustix::net::send(&socket, &bytes, SendFlags::empty()).named("ask for the interfaces")?;
-    let mut links = Vec::new();
-    // Interfaces come in pieces of at most 32 KiB (net/netlink/af_netlink.c).
-    let mut answer = vec![0; 32 << 10];
-    loop {
-        let (length, _) = rustix::net::recv(&socket, &mut answer[..], RecvFlags::empty())
-            .named("read the interfaces")?;
-        for (kind, body) in messages(answer.get(..length).unwrap_or_default()) {
-            match kind {
-                NLMSG_DONE => return Ok(links),
-                NLMSG_ERROR => {
-                    let errno = number(body, 0).map_or(libc::EBADMSG, |errno| -errno.cast_signed());
-                    return Err(Failure::new("read the interfaces", errno));
-                }
-                RTM_NEWLINK => links.extend(link(body)),
-                _ => {}
-            }
-        }
-    }
+fn list(socket: impl AsFd) -> Result<Vec<Link>, Failure> {
+    let kinds = (RTM_GETLINK, RTM_NEWLINK);
+    dump(socket, kinds, &[0; FIXED], "the interfaces", link)
 }
 
 fn link(body: &[u8]) -> Option<Link> {
@@ -192,51 +137,23 @@ fn link(body: &[u8]) -> Option<Link> {
     if flags & LOOPBACK != 0 {
         return None;
     }
-    let mut rest = body.get(BODY..)?;
-    while let Some(length) = rest.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes)) {
-        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
-        let value = rest.get(4..length.into())?;
-        if kind == IFLA_IFNAME {
-            let name = value.strip_suffix(&[0]).unwrap_or(value).to_vec();
-            let up = flags & UP != 0;
-            return Some(Link { index, name, up });
-        }
-        rest = rest.get(usize::from(length).next_multiple_of(4)..)?;
-    }
-    None
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes
-        .get(at..)?
-        .first_chunk()
-        .map(|bytes| u32::from_ne_bytes(*bytes))
-}
-
-/// Kind and body of each message of an answer.
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = number(bytes, 0)? as usize;
-        let kind = u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?);
-        let body = bytes.get(HEADER..length)?;
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, body))
+    let (_, name) = attributes(body, FIXED).find(|(kind, _)| *kind == IFLA_IFNAME)?;
+    Some(Link {
+        index,
+        name: name.strip_suffix(&[0]).unwrap_or(name).to_vec(),
+        up: flags & UP != 0,
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::route_netlink::{message, messages};
     use super::*;
 
     #[test]
     fn an_interface_is_read_from_what_asks_for_one() {
-        let bytes = message(
-            RTM_NEWLINK,
-            0,
-            7,
-            (UP, UP),
-            &[(99, b"x"), (IFLA_IFNAME, b"eth0\0")],
-        );
+        let attributes: &[(u16, &[u8])] = &[(99, b"x"), (IFLA_IFNAME, b"eth0\0")];
+        let bytes = message(RTM_NEWLINK, 0, &fixed(7, (UP, UP)), attributes);
         let all: Vec<_> = messages(&bytes).collect();
         assert_eq!(all.len(), 1);
         let expected = Link {
@@ -248,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_answers_have_an_end() {
+    fn broken_answers_hold_no_interface() {
         for bytes in [&[][..], &[0; 15], &[0; 64], &[255; 64]] {
             for (_, body) in messages(bytes).take(100) {
                 assert_eq!(link(body), None);

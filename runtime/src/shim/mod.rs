@@ -3,6 +3,7 @@
 //! It has a small memory of its own: everything here uses libc and rustix only. keel's side is
 //! [`crate::native::shim`] and [`crate::native::container`].
 
+pub mod addresses;
 pub mod channel;
 pub mod confine;
 pub mod control;
@@ -21,6 +22,7 @@ pub mod record;
 pub mod restart;
 pub mod ring;
 pub mod rootfs;
+pub mod route_netlink;
 pub mod supervise;
 pub mod wire;
 

@@ -29,17 +29,39 @@ fn ip(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// `ip` of the host in the network namespace of a process.
+fn nsenter_ip(pid: &str, arguments: &[&str]) -> String {
+    let output = std::process::Command::new("nsenter")
+        .args(["-t", pid, "-n", "ip"])
+        .args(arguments)
+        .output()
+        .expect("nsenter runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 host_test! {
     fn a_reboot_keeps_disk_and_network_and_is_a_new_container() {
         let mut world = World::new(
             "ip link show eth0 | head -n 1; [ -e /again ] && exec sleep 1000; touch /again; \
-             ip link set eth0 down; ip link set eth0 name other; reboot -f",
+             ip address add 192.0.2.9/32 dev eth0; ip link set eth0 down; ip link set eth0 name other; reboot -f",
         );
         world.plan.restart = Some(quick(false));
         let started = container::start(&world.plan, program(), &mut |pid| {
             let pid = pid.as_raw_nonzero().to_string();
             ip(&["link", "add", "keelt0", "type", "veth", "peer", "name", "eth0", "netns", &pid]);
             ip(&["link", "set", "keelt0", "up"]);
+            for line in [
+                "address add 10.9.9.2/24 dev eth0",
+                "address add fd09::2/64 dev eth0",
+                "link set eth0 up",
+                "route add default via 10.9.9.1",
+                "route add default via fd09::1",
+            ] {
+                let inside: Vec<&str> = line.split(' ').collect();
+                nsenter_ip(&pid, &inside);
+            }
             Ok(())
         });
         let started = started.expect("started");
@@ -51,6 +73,15 @@ host_test! {
         assert_eq!(running.ask().expect("answered").restarts, 1);
         let (status, text, errors) = output(&running, &["ip", "link", "show", "eth0"], b"");
         assert_eq!(status, 0, "{text}{errors}; console {}", world.console());
+        // What was configured when it was plugged is there again; what the guest added is not.
+        let pid = running.init().expect("an init").as_raw_nonzero().to_string();
+        let addresses = nsenter_ip(&pid, &["address", "show", "dev", "eth0", "scope", "global"]);
+        assert!(addresses.contains("10.9.9.2/24") && addresses.contains("fd09::2/64"), "{addresses}");
+        assert!(!addresses.contains("192.0.2.9"), "{addresses}");
+        for (family, route) in [("-4", "default via 10.9.9.1 dev eth0"), ("-6", "default via fd09::1 dev eth0")] {
+            let routes = nsenter_ip(&pid, &[family, "route", "show"]);
+            assert!(routes.contains(route), "{routes}");
+        }
         let index = |text: &str| text.split(':').next().map(str::to_owned);
         assert_eq!(index(&ip(&["link", "show", "keelt0"])), index(&before));
         running.stop(libc::SIGKILL, PATIENCE).expect("stopped");
