@@ -4,8 +4,10 @@
 #
 #   tests/guest.sh ARCHIVE [NEXTEST-ARGUMENT …]
 #
-# ARCHIVE is what `cargo nextest archive` wrote. The guest's disk is built once (about two minutes) into .cache/guest,
-# never mounted on the host, and thrown away changes after each run. Prints the guest's output; exits with its code.
+# ARCHIVE is what `cargo nextest archive` wrote. Without arguments everything runs that meets the kernel; what is only
+# computed (the manifests, decisions, words of commands, the architecture) is the same everywhere and is left out.
+# The guest's disk is built once (about two minutes) into .cache/guest, never mounted on the host, and changes are thrown
+# away after each run. Prints the guest's output; exits with its code.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 archive=$(readlink -f "$1")
@@ -18,11 +20,12 @@ need qemu-system-x86_64 qemu-system-x86
 need mmdebstrap mmdebstrap
 need cpio cpio
 need busybox busybox-static
+tests/debian.sh >/dev/null
 
 build() {
   local tree=$cache/tree
   rm -rf "$tree" "$cache/disk.tar"
-  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,squashfs-tools,procps,kmod,util-linux,libseccomp2,attr,netbase,git,conntrack,initramfs-tools- \
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,squashfs-tools,procps,kmod,util-linux,libseccomp2,attr,netbase,git,conntrack,python3-minimal,initramfs-tools- \
     bookworm "$cache/disk.tar"
   mkdir "$tree"
   tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner
@@ -78,27 +81,36 @@ EARLY
   chmod 755 "$early/init"
   (cd "$early" && find . | cpio --quiet -o -H newc | gzip -1) >"$cache/early.gz"
   cp "$tree"/boot/vmlinuz-* "$cache/kernel"
-  mke2fs -q -t ext4 -d "$tree" "$cache/disk.part" 3G >/dev/null
+  mke2fs -q -t ext4 -d "$tree" "$cache/disk.part" 6G >/dev/null
   rm -rf "$tree" "$early"
   mv "$cache/disk.part" "$cache/disk"
 }
+# The disk is built again when what it is built from changes.
+recipe=$(sed -n '/^build() {/,/^}/p' tests/guest.sh | sha256sum)
+[ "$(cat "$cache/recipe" 2>/dev/null)" = "$recipe" ] || rm -f "$cache/disk"
 [ -e "$cache/disk" ] || build
+echo "$recipe" >"$cache/recipe"
 
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 cp "$archive" "$share/archive.tar.zst"
 cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
+cp .cache/debian.tar "$share/debian.tar"
+kernel_tests='package(runtime) | (package(reconciler) & binary(/host|kill|crash|system/)) | (package(keel-tests) & kind(test) - binary(architecture))'
 # The workspace's own files that tests read (examples, goldens); never the target folder.
 git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
 {
   echo 'mkdir -p /var/tmp/workspace && cd /var/tmp/workspace && tar -xf /mnt/share/workspace.tar'
-  echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1'
+  echo 'mkdir -p .cache && ln -s /mnt/share/debian.tar .cache/debian.tar'
+  # This kernel cannot shift the owners of a tmpfs (6.3), so the folders of tests are on the disk.
+  echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/var/tmp'
   printf '/mnt/share/cargo-nextest nextest run --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
+  case " $* " in *' -E '*) ;; *) set -- "$@" -E "$kernel_tests" ;; esac
   printf ' %q' "$@"
   echo
 } >"$share/run"
 
-timeout "${KEEL_GUEST_TIMEOUT:-1200}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35,accel="${KEEL_GUEST_ACCEL:-tcg}" -cpu max \
+timeout "${KEEL_GUEST_TIMEOUT:-3600}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35,accel="${KEEL_GUEST_ACCEL:-tcg}" -cpu max \
   -m 3072 -smp 2 -kernel "$cache/kernel" -initrd "$cache/early.gz" \
   -append 'console=ttyS0 quiet no_timer_check panic=-1' \
   -drive if=none,id=disk,file="$cache/disk",format=raw,cache=unsafe,snapshot=on -device virtio-blk-pci,drive=disk \
