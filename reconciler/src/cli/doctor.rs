@@ -1,9 +1,9 @@
 //! `keel doctor`.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use manifests::feature::Capabilities;
+use runtime::native::probe::{Check, Facts, Verdict, checks};
 use runtime::runtime::Runtime;
 use serde_json::json;
 
@@ -24,81 +24,26 @@ pub(super) struct Doctor {
     output: HumanOrJson,
 }
 
-/// A program of the host that keel runs.
-struct Program {
-    name: &'static str,
-    package: &'static str,
-    needed_for: &'static str,
-}
-
-const PROGRAMS: &[Program] = &[
-    program("nft", "nftables", "networks: filters and NAT"),
-    program("dnsmasq", "dnsmasq-base", "networks: DHCP and DNS"),
-    program("busybox", "busybox-static", "the image `builtin: busybox`"),
-    program(
-        "mke2fs",
-        "e2fsprogs",
-        "root file systems and volumes with a size",
-    ),
-    program(
-        "resize2fs",
-        "e2fsprogs",
-        "root file systems and volumes with a size",
-    ),
-    program("unsquashfs", "squashfs-tools", "images as squashfs"),
-    program("git", "git", "the revision of manifests"),
-];
-
-const fn program(name: &'static str, package: &'static str, needed_for: &'static str) -> Program {
-    Program {
-        name,
-        package,
-        needed_for,
-    }
-}
-
-/// Where programs are looked for, as they are run.
-const FOLDERS: &[&str] = &[
-    "/usr/local/sbin",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/bin",
-    "/sbin",
-    "/bin",
-];
-
 impl Doctor {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let host = engine::open(invocation)?.runtime.capabilities()?;
-        let there = |program: &Program| {
-            FOLDERS
-                .iter()
-                .any(|folder| Path::new(folder).join(program.name).exists())
-        };
-        let programs: Vec<(&Program, bool)> = PROGRAMS
-            .iter()
-            .map(|program| (program, there(program)))
-            .collect();
-        let json = || {
-            let programs: Vec<_> = programs
-                .iter()
-                .map(|(program, found)| {
-                    json!({"name": program.name, "package": program.package,
-                           "neededFor": program.needed_for, "found": found})
-                })
-                .collect();
-            format!("{:#}\n", json!({"host": host, "programs": programs}))
-        };
+        let checks = checks(&Facts::read(&invocation.state_dir()?));
+        let json = || format!("{:#}\n", json!({"host": host, "checks": checks}));
         invocation.json_into(json)?;
         invocation.print(&match self.output {
-            HumanOrJson::Human => page(&host, &programs),
+            HumanOrJson::Human => page(&host, &checks),
             HumanOrJson::Json => json(),
         })?;
-        Ok(Exit::Done)
+        let missing = checks.iter().any(|check| check.verdict == Verdict::Missing);
+        Ok(if missing {
+            Exit::Unexpected
+        } else {
+            Exit::Done
+        })
     }
 }
 
-fn page(host: &Capabilities, programs: &[(&Program, bool)]) -> String {
+fn page(host: &Capabilities, checks: &[Check]) -> String {
     let mut out = String::new();
     let heading = format!("Host {} ({})", text::visible(&host.host), host.engine);
     let _ = writeln!(out, "{}", paint(STRONG, &heading));
@@ -110,25 +55,29 @@ fn page(host: &Capabilities, programs: &[(&Program, bool)]) -> String {
     line("memory", &text::bytes(host.memory));
     line("state folder", &host.state_id);
     line("machine id", host.machine_id.as_deref().unwrap_or("none"));
-    let _ = writeln!(out, "\n{}", paint(STRONG, "Programs"));
-    for (program, found) in programs {
-        let word = if *found {
-            paint(GOOD, "ok      ")
-        } else {
-            paint(BAD, "missing ")
-        };
-        let name = text::pad(program.name, 14);
-        let mend = if *found {
-            String::new()
-        } else {
-            format!("; apt-get install {}", program.package)
-        };
-        let _ = writeln!(out, "  {word}{name}{}{mend}", program.needed_for);
+    let parts = [
+        (Verdict::Ok, "In order"),
+        (Verdict::Warning, "Works, but know this"),
+        (Verdict::Missing, "Missing"),
+    ];
+    for (verdict, heading) in parts {
+        let mut of_this = checks
+            .iter()
+            .filter(|check| check.verdict == verdict)
+            .peekable();
+        if of_this.peek().is_some() {
+            let _ = writeln!(out, "\n{}", paint(STRONG, heading));
+        }
+        for check in of_this {
+            answer(&mut out, check);
+        }
     }
-    if host.missing.is_empty() {
-        let _ = writeln!(out, "\nNothing else is missing.");
-    } else {
-        let _ = writeln!(out, "\n{}", paint(STRONG, "What this host cannot do"));
+    if !host.missing.is_empty() {
+        let _ = writeln!(
+            out,
+            "\n{}",
+            paint(STRONG, "What manifests cannot ask of this host")
+        );
         for missing in &host.missing {
             let feature = text::visible(&missing.feature);
             let _ = writeln!(out, "  {}", paint(CAREFUL, &feature));
@@ -136,6 +85,28 @@ fn page(host: &Capabilities, programs: &[(&Program, bool)]) -> String {
         }
     }
     out
+}
+
+/// One check: what was found, and where it is not in order also why that matters and what mends it.
+fn answer(out: &mut String, check: &Check) {
+    let style = match check.verdict {
+        Verdict::Ok => GOOD,
+        Verdict::Warning => CAREFUL,
+        Verdict::Missing => BAD,
+    };
+    let name = text::pad(check.name, 30);
+    let _ = writeln!(
+        out,
+        "  {}{}",
+        paint(style, &name),
+        text::visible(&check.found)
+    );
+    if check.verdict != Verdict::Ok {
+        let _ = writeln!(out, "    {}", check.why);
+        if let Some(mend) = &check.mend {
+            let _ = writeln!(out, "    mend: {}", text::visible(mend));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -159,8 +130,29 @@ mod tests {
                 why: "CAP_SYS_RESOURCE is missing: at most 20000".to_owned(),
             }],
         };
-        let programs = [(&PROGRAMS[0], true), (&PROGRAMS[1], false)];
-        let page = page(&host, &programs);
+        let check = |name, verdict, found: &str, mend: Option<&str>| Check {
+            name,
+            verdict,
+            found: found.to_owned(),
+            why: "the reason why it matters",
+            mend: mend.map(str::to_owned),
+        };
+        let checks = [
+            check("kernel", Verdict::Ok, "6.1.0-18-amd64", None),
+            check(
+                "dnsmasq",
+                Verdict::Missing,
+                "not installed",
+                Some("apt-get install dnsmasq-base"),
+            ),
+            check(
+                "inotify instances",
+                Verdict::Warning,
+                "128",
+                Some("sysctl -w fs.inotify.max_user_instances=8192"),
+            ),
+        ];
+        let page = page(&host, &checks);
         insta::assert_snapshot!(anstream::adapter::strip_str(&page).to_string());
     }
 }

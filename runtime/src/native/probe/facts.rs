@@ -53,6 +53,12 @@ pub struct Facts {
     pub inotify: Option<u64>,
     /// `kernel.keys.maxkeys`.
     pub keys: Option<u64>,
+    /// `kernel.keys.maxbytes`.
+    pub key_bytes: Option<u64>,
+    /// `net.netfilter.nf_conntrack_max`; absent also where the module is not loaded yet.
+    pub connections: Option<u64>,
+    /// `net.ipv4.neigh.default.gc_thresh3`.
+    pub neighbours: Option<u64>,
     /// `kernel.pty.max`.
     pub terminals: Option<u64>,
     /// `kernel.core_pattern`.
@@ -123,6 +129,9 @@ impl Facts {
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
             inotify: sysctl("fs/inotify/max_user_instances"),
             keys: sysctl("kernel/keys/maxkeys"),
+            key_bytes: sysctl("kernel/keys/maxbytes"),
+            connections: sysctl("net/netfilter/nf_conntrack_max"),
+            neighbours: sysctl("net/ipv4/neigh/default/gc_thresh3"),
             terminals: sysctl("kernel/pty/max"),
             core_pattern: text("/proc/sys/kernel/core_pattern"),
             tiocsti: sysctl("dev/tty/legacy_tiocsti"),
