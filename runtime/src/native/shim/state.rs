@@ -100,15 +100,33 @@ impl SavedState {
         let Some(text) = path_io::read_if_exists(&path)? else {
             return Ok(None);
         };
-        let state: Self = serde_json::from_str(&text)
+        // Of a format that is too new nothing else may be understood.
+        let header: Header = serde_json::from_str(&text)
             .map_err(std::io::Error::from)
             .at("decode", &path)?;
-        if state.format_version > FORMAT {
-            let newer = format!("format {} is newer than this keel", state.format_version);
-            return Err(std::io::Error::other(newer)).at("decode", &path);
-        }
+        understood(header.format_version, FORMAT).at("decode", &path)?;
+        let state = serde_json::from_str(&text)
+            .map_err(std::io::Error::from)
+            .at("decode", &path)?;
         Ok(Some(state))
     }
+}
+
+/// The part of a state file that every format has.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Header {
+    format_version: u32,
+}
+
+/// Refuses what a later keel wrote.
+fn understood(found: u32, known: u32) -> std::io::Result<()> {
+    if found <= known {
+        return Ok(());
+    }
+    Err(std::io::Error::other(format!(
+        "format {found} is newer than this keel, which reads up to {known}"
+    )))
 }
 
 /// How the processes of an instance are confined.
@@ -119,15 +137,12 @@ pub fn confinement(run_dir: &Path) -> Result<Confinement, PathError> {
     let path = run_dir.join(CONFINEMENT);
     let bytes = path_io::read(&path)?;
     let mut rest = &bytes[..];
-    let decode = |rest: &mut &[u8]| {
-        if u32::take(rest)? != CONFINEMENT_VERSION {
-            return Err(crate::shim::wire::WireError::Unknown(CONFINEMENT_VERSION));
-        }
-        Confinement::take(rest)
+    let mut decode = || -> std::io::Result<Confinement> {
+        let format = u32::take(&mut rest).map_err(std::io::Error::other)?;
+        understood(format, CONFINEMENT_VERSION)?;
+        Confinement::take(&mut rest).map_err(std::io::Error::other)
     };
-    decode(&mut rest)
-        .map_err(std::io::Error::other)
-        .at("decode", path)
+    decode().at("decode", path)
 }
 
 /// Removes what an earlier start left; the console log stays.
