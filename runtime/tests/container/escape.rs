@@ -1,7 +1,6 @@
 //! Attacks: an image or a container that wants more than it was given.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use runtime::host_test;
 use runtime::native::container::plan::FilePlan;
@@ -194,17 +193,7 @@ call('reboot', 169, 0, 0, 0, 0)
             ("keyctl", "ok"), ("add_key", "ok"), ("mount overlay", "ENODEV"), ("reboot", "EINVAL"),
         ];
         let mut world = World::new("exec sleep 1000");
-        world.plan.mounts = ["usr", "lib", "lib64"]
-            .map(|name| {
-                let mut mount = bind(&world, "x", &format!("/{name}"));
-                if let runtime::native::container::plan::MountSource::Bind { path, shift, .. } = &mut mount.what {
-                    *path = Path::new("/").join(name);
-                    *shift = false;
-                }
-                mount.read_only = true;
-                mount
-            })
-            .to_vec();
+        world.bind_programs_of_the_host();
         world.start();
         let (status, text, errors) = output(&world.running(), &["/usr/bin/python3", "-"], probe.as_bytes());
         assert_eq!(status, 0, "{errors}");
@@ -244,13 +233,9 @@ host_test! {
         world.wait_for_console("ready");
         let running = world.running();
         let file = std::fs::read(crate::world::shim()).expect("the companion");
-        let begin = Instant::now();
-        let mut count = 0;
-        while begin.elapsed() < Duration::from_secs(3) {
+        for _ in 0..100 {
             assert_eq!(output(&running, &["true"], b"").0, 0);
-            count += 1;
         }
-        assert!(count > 50, "only {count} programs were executed");
         assert!(!world.console().contains("LEAK"), "{}", world.console());
         assert_eq!(std::fs::read(crate::world::shim()).expect("the companion"), file);
     }

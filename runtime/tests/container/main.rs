@@ -4,11 +4,14 @@
     reason = "tests measure time and read the world as it is"
 )]
 
+mod bombs;
 mod companion;
 mod escape;
 mod exec;
+mod joiner;
 mod life;
 mod mounts;
+mod races;
 mod restart;
 mod speed;
 mod world;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use manifests::path_io;
 use runtime::native::container::plan::{
-    CgroupPlan, ContainerPlan, Delegation, IdMap, ProgramPlan, RootPlan,
+    CgroupPlan, ContainerPlan, Delegation, IdMap, MountPlan, MountSource, ProgramPlan, Propagation,
+    RootPlan,
 };
 use runtime::native::container::seccomp::Seccomp;
 use runtime::native::container::{self, Access, Started};
@@ -101,6 +102,23 @@ impl World {
             cgroups,
             plan,
         }
+    }
+
+    /// Python and what it needs, of the host, read-only.
+    pub(crate) fn bind_programs_of_the_host(&mut self) {
+        self.plan.mounts = ["usr", "lib", "lib64"]
+            .map(|name| MountPlan {
+                target: format!("/{name}"),
+                what: MountSource::Bind {
+                    path: Path::new("/").join(name),
+                    shift: false,
+                    recursive: false,
+                    propagation: Propagation::Private,
+                },
+                read_only: true,
+                nosuid_nodev: true,
+            })
+            .to_vec();
     }
 
     pub(crate) fn layer(&self) -> PathBuf {

@@ -33,10 +33,10 @@ fn done(line: &str) -> String {
 }
 
 /// A process in a network namespace of its own, killed at the end.
-struct Guest(Child);
+pub(super) struct Guest(Child);
 
 impl Guest {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         // `unshare` execs, so the number stays; the shell's answer says that the namespace is there.
         let mut child = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo ready; exec sleep 300"])
@@ -50,7 +50,11 @@ impl Guest {
         Self(child)
     }
 
-    fn namespace(&self) -> Namespace {
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(super) fn namespace(&self) -> Namespace {
         Namespace::of_process(self.0.id()).unwrap()
     }
 
@@ -86,14 +90,14 @@ impl Drop for Kill {
 }
 
 /// A driver with its folders; removes its networks at the end, also of a failed test.
-struct World {
+pub(super) struct World {
     driver: Bridge,
     _state: tempfile::TempDir,
     networks: Vec<(String, String)>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let state = tempfile::tempdir().unwrap();
         Self {
             driver: Bridge::new(NetworkHost {
@@ -107,7 +111,7 @@ impl World {
         }
     }
 
-    fn ensure(&mut self, plan: &NetworkPlan) -> bool {
+    pub(super) fn ensure(&mut self, plan: &NetworkPlan) -> bool {
         self.networks
             .push((plan.interface.clone(), plan.mark.clone()));
         self.driver.ensure(plan).map_err(chain).unwrap()
@@ -117,7 +121,7 @@ impl World {
         self.driver.seen(plan, guests).map_err(chain).unwrap()
     }
 
-    fn attach(&self, plan: &NetworkPlan, number: usize, guest: &Guest) -> Attached {
+    pub(super) fn attach(&self, plan: &NetworkPlan, number: usize, guest: &Guest) -> Attached {
         let port = &plan.ports[number];
         self.driver
             .attach(plan, port, &guest.namespace())
@@ -145,7 +149,7 @@ fn chain(error: impl std::error::Error) -> String {
     text
 }
 
-fn port(name: &str, address: [u8; 4]) -> PortPlan {
+pub(super) fn port(name: &str, address: [u8; 4]) -> PortPlan {
     PortPlan {
         mark: format!("keel:main:{name}:eth0"),
         instance: name.to_owned(),
@@ -167,7 +171,7 @@ fn port(name: &str, address: [u8; 4]) -> PortPlan {
     }
 }
 
-fn network(interface: &str, ports: Vec<PortPlan>) -> NetworkPlan {
+pub(super) fn network(interface: &str, ports: Vec<PortPlan>) -> NetworkPlan {
     NetworkPlan {
         mark: format!("keel:main:0192:{interface}"),
         interface: interface.to_owned(),
@@ -201,7 +205,7 @@ fn network(interface: &str, ports: Vec<PortPlan>) -> NetworkPlan {
     }
 }
 
-fn fixed(address: &str, gateway: &str) -> GuestPlan {
+pub(super) fn fixed(address: &str, gateway: &str) -> GuestPlan {
     GuestPlan {
         addresses: vec![address.parse().unwrap()],
         gateways: vec![gateway.parse().unwrap()],

@@ -18,6 +18,8 @@ mod seen;
 
 #[cfg(test)]
 mod host_tests;
+#[cfg(test)]
+mod spoof_tests;
 
 use std::collections::BTreeMap;
 
