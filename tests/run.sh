@@ -36,7 +36,7 @@ step() {
 
 . tests/needs.sh
 needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 iputils-ping \
-  util-linux squashfs-tools e2fsprogs xz-utils git
+  util-linux squashfs-tools e2fsprogs xz-utils git procps python3-minimal mmdebstrap
 needs_cargo
 if ! command -v cargo-nextest >/dev/null; then
   echo "installing cargo-nextest (this takes some minutes)"
@@ -46,7 +46,6 @@ fi
 step formatting cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if [ -n "$all" ]; then
-  needs_packages mmdebstrap
   step tests cargo nextest run --workspace --locked --no-fail-fast --ignore-default-filter
 else
   step tests cargo nextest run --workspace --locked --no-fail-fast
