@@ -9,6 +9,8 @@
     reason = "tests change the world by hand, run programs and wait for them; the harness offers more than is used yet"
 )]
 
+mod debian;
 mod footprint;
 mod life;
+mod systemd;
 mod world;
