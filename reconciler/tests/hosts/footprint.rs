@@ -77,11 +77,21 @@ impl Footprint {
             .0
             .difference(&before.0)
             .filter(|line| !of_the_house(line));
-        let gone = before.0.difference(&self.0);
+        let gone = before
+            .0
+            .difference(&self.0)
+            .filter(|line| !of_somebody_else(line));
         new.map(|line| format!("+ {line}"))
             .chain(gone.map(|line| format!("- {line}")))
             .collect()
     }
+}
+
+/// Whether a line is about a mount that went with its folder: the host has others who make and remove such, and a folder
+/// that is removed takes the mounts on it in all namespaces along.
+fn of_somebody_else(line: &str) -> bool {
+    let mut words = line.split(' ');
+    words.next() == Some("mount:") && words.nth(1).is_some_and(|point| !Path::new(point).exists())
 }
 
 /// Whether a line is about what a state folder has for its whole life. Of its folders only themselves: what is in them
