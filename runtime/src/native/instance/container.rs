@@ -90,11 +90,7 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
             nesting: security.nesting.unwrap_or(false),
         }),
         limits: resource_limits(&instance.limits.kernel),
-        sysctls: instance
-            .sysctl
-            .iter()
-            .filter_map(|(name, value)| Some((name.clone(), value.as_plain()?.to_owned())))
-            .collect(),
+        sysctls: sysctls(instance, around.ids.is_some()),
         time: instance.time_namespace.as_ref().map(|time| TimePlan {
             monotonic: 0,
             boottime: i64::try_from(time.boot_offset.seconds()).unwrap_or(i64::MAX),
@@ -102,6 +98,22 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
         // A reboot from inside is a restart always.
         restart: Some(Restart::usual(instance.boot.autorestart)),
     }
+}
+
+/// Kernel parameters of the container. Where nesting is off, it makes no user namespaces, also without the filter.
+fn sysctls(instance: &Instance, own_users: bool) -> Vec<(String, String)> {
+    // Without a user namespace of its own this would be the host's.
+    let nested = instance.security.nesting.unwrap_or(false) || !own_users;
+    let none = ("user.max_user_namespaces".to_owned(), "0".to_owned());
+    let written = instance
+        .sysctl
+        .iter()
+        .filter_map(|(name, value)| Some((name.clone(), value.as_plain()?.to_owned())));
+    (!nested)
+        .then_some(none)
+        .into_iter()
+        .chain(written)
+        .collect()
 }
 
 fn access(written: KernelMount) -> Access {
