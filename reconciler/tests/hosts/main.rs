@@ -11,6 +11,7 @@
 
 mod debian;
 mod footprint;
+mod hostile;
 mod life;
 mod systemd;
 mod world;

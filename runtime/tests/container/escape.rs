@@ -106,6 +106,57 @@ host_test! {
 }
 
 host_test! {
+    fn links_in_the_devices_of_an_image_lead_nowhere() {
+        // CVE-2025-31133 and CVE-2025-52565: what is bound over, and what the console is, is never looked up by name.
+        let world = World::new(
+            "for f in console null ptmx pts/ptmx tty; do [ -c /dev/$f ] && [ ! -L /dev/${f#ptmx} ] || echo BAD $f; done; \
+             echo out > /dev/console; echo null > /dev/null; echo ready; exec sleep 1000",
+        );
+        let victim = decoy(&world);
+        let before = fingerprint(&victim);
+        for (name, target) in [
+            ("console", victim.join("console")),
+            ("null", victim.join("null")),
+            ("ptmx", victim.join("null")),
+            ("tty", victim.join("null")),
+            ("pts", victim.clone()),
+            ("shm", victim.clone()),
+            ("mqueue", victim.clone()),
+        ] {
+            rustix::fs::symlink(&target, world.layer().join("dev").join(name)).expect("a link");
+        }
+        world.start();
+        world.wait_for_console("ready");
+        assert_eq!(output(&world.running(), &["sh", "-c", "[ -c /dev/pts/0 ]"], b"").0, 0);
+        assert!(!world.console().contains("BAD"), "{}", world.console());
+        assert_eq!(fingerprint(&victim), before);
+    }
+}
+
+host_test! {
+    fn a_volume_over_proc_does_not_get_what_is_written_to_proc() {
+        // CVE-2025-52881: the engine writes sysctls through a proc of its own.
+        let mut world = World::new("cat /proc/sys/net/ipv4/ip_forward; echo ready; exec sleep 1000");
+        let decoy = world.path().join("decoy");
+        std::fs::create_dir_all(decoy.join("net/ipv4")).expect("a folder");
+        std::fs::write(decoy.join("net/ipv4/ip_forward"), "untouched\n").expect("a file");
+        world.plan.mounts = vec![bind(&world, "decoy", "/proc/sys")];
+        world.plan.sysctls = vec![("net.ipv4.ip_forward".to_owned(), "1".to_owned())];
+        let started = world.start();
+        world.wait_for_console("ready");
+        assert!(world.console().contains("untouched"), "{}", world.console());
+        let text = std::fs::read_to_string(decoy.join("net/ipv4/ip_forward")).expect("still there");
+        assert_eq!(text, "untouched\n");
+        let init = started.init.as_raw_nonzero().to_string();
+        let real = std::process::Command::new("nsenter")
+            .args(["-t", &init, "-n", "cat", "/proc/sys/net/ipv4/ip_forward"])
+            .output()
+            .expect("nsenter starts");
+        assert_eq!(String::from_utf8_lossy(&real.stdout), "1\n");
+    }
+}
+
+host_test! {
     fn nothing_of_the_host_is_mounted_or_named_in_a_container() {
         let world = World::new("cat /proc/self/mountinfo; ls /; cat /proc/1/cgroup; exit 0");
         let (console, _) = world.run();
@@ -139,10 +190,19 @@ host_test! {
         let world = World::new(
             "for f in kcore keys sysrq-trigger timer_list; do [ -e /proc/$f ] && stat -c '%n %t:%T' /proc/$f; done; \
              echo 1 > /proc/sys/kernel/sysrq; echo x > /proc/sys/kernel/core_pattern; echo b > /proc/sysrq-trigger; \
-             echo 1 > /sys/kernel/mm/ksm/run; echo 1 > /proc/sys/net/ipv4/ip_forward && cat /proc/sys/net/ipv4/ip_forward",
+             echo 1 > /sys/kernel/mm/ksm/run; for f in /proc/sys/kernel/core_pattern /proc/sys/vm/drop_caches /proc/sys/fs/binfmt_misc/register \
+               /sys/kernel/uevent_helper /sys/kernel/kexec_loaded /sys/firmware/efi/efivars/x /sys/power/state \
+               /sys/class/thermal/thermal_zone0/mode /sys/module/kernel/parameters/panic /proc/mtrr /proc/scsi/scsi \
+               /proc/acpi/wakeup /sys/fs/cgroup/release_agent; do [ -e $f ] && echo 1 > $f && echo WROTE $f; done; \
+             cat /proc/kmsg && echo READ kmsg; [ -e /dev/kmsg ] && echo FOUND kmsg; [ -e /dev/mem ] && echo FOUND mem; \
+             grep -m 1 -v '^0*  *\\|^0000000000000000 ' /proc/kallsyms && echo READ kallsyms; \
+             echo 1 > /proc/sys/net/ipv4/ip_forward && cat /proc/sys/net/ipv4/ip_forward",
         );
         let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").expect("a pattern");
         let (console, _) = world.run();
+        for word in ["WROTE", "READ", "FOUND"] {
+            assert!(!console.contains(word), "{console}");
+        }
         for line in console.lines().filter(|line| line.starts_with("/proc/")) {
             assert!(line.ends_with(" 1:3"), "{line}");
         }
@@ -183,6 +243,24 @@ call('keyctl', 250, 0, -3, 0)
 call('add_key', 248, b'user', b'probe', b'x', 1, -3)
 call('mount overlay', 165, b'o', b'/tmp', b'nothing', 0, 0)
 call('reboot', 169, 0, 0, 0, 0)
+call('userfaultfd of the kernel', 323, 0)
+call('io_uring_enter', 426, 0, 0, 0, 0, 0)
+call('io_uring_register', 427, 0, 0, 0, 0)
+call('kexec_file_load', 320, 0, 0, 0, 0, 0)
+call('delete_module', 176, b'x', 0)
+call('iopl', 172, 3)
+call('ioperm', 173, 0, 1, 1)
+call('swapoff', 168, b'/x')
+call('acct', 163, b'/x')
+call('lookup_dcookie', 212, 0, 0, 0)
+call('syslog', 103, 3, ctypes.create_string_buffer(100), 100)
+call('settimeofday', 164, ctypes.create_string_buffer(16), 0)
+call('clone user', 56, 0x10000000 | 17, 0, 0, 0, 0)
+call('fanotify of contents', 300, 4, 0)
+call('mount debugfs', 165, b'd', b'/tmp', b'debugfs', 0, 0)
+call('mknod of a device', 133, b'/tmp/node', 0o20666, 0x103)
+call('setns of init\'s user namespace', 308, os.open('/proc/1/ns/user', os.O_RDONLY), 0x10000000)
+call('oom_score_adj', 1, os.open('/proc/self/oom_score_adj', os.O_WRONLY), b'-500', 4)
 "#;
         let table = [
             ("bpf", "EPERM"), ("userfaultfd", "EPERM"), ("io_uring_setup", "ENOSYS"), ("perf_event_open", "EPERM"),
@@ -191,6 +269,12 @@ call('reboot', 169, 0, 0, 0, 0)
             ("tiocsti with high bits", "EPERM"), ("tioclinux", "EPERM"), ("vsock", "EAFNOSUPPORT"),
             ("umount2 force", "EACCES"), ("clone3", "ENOSYS"), ("unshare user", "EPERM"), ("unshare mount", "ok"),
             ("keyctl", "ok"), ("add_key", "ok"), ("mount overlay", "ENODEV"), ("reboot", "EINVAL"),
+            ("userfaultfd of the kernel", "EPERM"), ("io_uring_enter", "ENOSYS"), ("io_uring_register", "ENOSYS"),
+            ("kexec_file_load", "ENOSYS"), ("delete_module", "ENOSYS"), ("iopl", "EPERM"), ("ioperm", "EPERM"),
+            ("swapoff", "EPERM"), ("acct", "EPERM"), ("lookup_dcookie", "EPERM"), ("syslog", "EPERM"),
+            ("settimeofday", "EPERM"), ("clone user", "EPERM"), ("fanotify of contents", "EPERM"),
+            ("mount debugfs", "EPERM"), ("mknod of a device", "EPERM"),
+            ("setns of init's user namespace", "EINVAL"), ("oom_score_adj", "EACCES"),
         ];
         let mut world = World::new("exec sleep 1000");
         world.bind_programs_of_the_host();
