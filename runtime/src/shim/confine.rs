@@ -1,14 +1,14 @@
 //! The last steps of a process before it becomes the container's program: sysctls, keyring, capabilities, seccomp, ids.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::failure::{Doing as _, Failure};
+use super::failure::{Doing as _, Failure, fail};
 use super::messages::{Confinement, Program, ResourceLimit, Sysctl};
 use crate::sys::process;
 
@@ -115,11 +115,40 @@ pub fn become_root() -> Result<(), Failure> {
     set_thread_res_uid(uid, uid, uid).named("become user 0 of the container")
 }
 
-/// Confines the caller and becomes the program. Returns only a failure.
+/// Confines the caller and becomes the program, or tells `report` what failed and ends.
 ///
-/// `terminal` becomes the controlling terminal and, like three pipes, standard input, output and error.
-pub fn run(confinement: &Confinement, program: &Program, streams: &Standard<'_>) -> Failure {
-    match confined(confinement, program, streams) {
+/// A terminal becomes the controlling terminal and, like three pipes, standard input, output and error. All other
+/// descriptors are closed, also those that the caller owns.
+pub fn run(
+    confinement: &Confinement,
+    program: &Program,
+    streams: &Standard<'_>,
+    report: &OwnedFd,
+) -> ! {
+    let failure = match alone(streams, report) {
+        Err(failure) => failure,
+        Ok(report) => fail(&report, execute(confinement, program)),
+    };
+    fail(report, failure)
+}
+
+/// Has the program's three descriptors and the returned one for failures, and no other.
+fn alone(streams: &Standard<'_>, report: &OwnedFd) -> Result<OwnedFd, Failure> {
+    rustix::process::setsid().named("begin a session")?;
+    match streams {
+        Standard::Terminal(terminal) => {
+            rustix::process::ioctl_tiocsctty(terminal).named("take the terminal")?;
+            redirect([*terminal; 3])?;
+        }
+        Standard::Pipes(pipes) => redirect(*pipes)?,
+    }
+    // Closed now and not by execve, which looks its path up first: /proc/self/fd/N/.. of a folder that the order
+    // brought leads to the host (CVE-2024-21626).
+    process::keep_only(report).named("close the companion's descriptors")
+}
+
+fn execute(confinement: &Confinement, program: &Program) -> Failure {
+    match confined(confinement, program) {
         Err(failure) => failure,
         Ok((path, arguments, environment)) => {
             let error = process::execute(&path, &arguments, &environment);
@@ -143,22 +172,7 @@ pub enum Standard<'fd> {
 
 type Command = (CString, Vec<CString>, Vec<CString>);
 
-fn confined(
-    confinement: &Confinement,
-    program: &Program,
-    streams: &Standard<'_>,
-) -> Result<Command, Failure> {
-    match streams {
-        Standard::Terminal(terminal) => {
-            rustix::process::setsid().named("begin a session")?;
-            rustix::process::ioctl_tiocsctty(terminal).named("take the terminal")?;
-            redirect([*terminal; 3])?;
-        }
-        Standard::Pipes(pipes) => {
-            rustix::process::setsid().named("begin a session")?;
-            redirect(*pipes)?;
-        }
-    }
+fn confined(confinement: &Confinement, program: &Program) -> Result<Command, Failure> {
     hold(confinement)?;
     set_ids(program)?;
     let directory = std::ffi::OsStr::from_bytes(&program.directory);
@@ -175,7 +189,6 @@ fn confined(
     process::reset_signals();
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::set_parent_process_death_signal(None).named("outlive the companion")?;
-    process::close_on_exec_from(3).named("close the companion's descriptors")?;
     command(program)
 }
 

@@ -9,8 +9,8 @@ use rustix::thread::ThreadNameSpaceType;
 use super::channel::{receive, send};
 use super::confine::{self, Standard};
 use super::descriptors::Descriptors;
-use super::failure::{Doing as _, Failure};
-use super::init::{report, wait};
+use super::failure::{Doing as _, Failure, fail};
+use super::init::wait;
 use super::interior;
 use super::launch::{await_execution, await_ready, join};
 use super::messages::{Enter, Event, File, Program, Progress, Step, Streams, VERSION, Work};
@@ -98,23 +98,16 @@ fn undumpable() -> Result<(), Failure> {
 }
 
 fn become_program(order: &Enter, descriptors: &Descriptors, socket: &OwnedFd) -> ! {
-    let failure = match prepare(order, descriptors, socket) {
-        Err(failure) => failure,
-        Ok(Ready::Terminal(program, terminal)) => confine::run(
-            &order.confinement,
-            program,
-            &Standard::Terminal(terminal.as_fd()),
-        ),
-        Ok(Ready::Pipes(program, pipes)) => {
-            confine::run(&order.confinement, program, &Standard::Pipes(pipes))
-        }
-        Ok(Ready::Files(files)) => match write_files(order, files) {
+    let ready = prepare(order, descriptors, socket).unwrap_or_else(|failure| fail(socket, failure));
+    let (program, streams) = match &ready {
+        Ready::Terminal(program, terminal) => (*program, Standard::Terminal(terminal.as_fd())),
+        Ready::Pipes(program, pipes) => (*program, Standard::Pipes(*pipes)),
+        Ready::Files(files) => match write_files(order, files) {
             Ok(()) => process::exit_now(0),
-            Err(failure) => failure,
+            Err(failure) => fail(socket, failure),
         },
     };
-    report(socket, failure);
-    process::exit_now(125)
+    confine::run(&order.confinement, program, &streams, socket)
 }
 
 enum Ready<'fd> {

@@ -1,6 +1,11 @@
 //! What went wrong in the companion: the call with its path, and errno, small enough to be sent to keel.
 
 use std::io;
+use std::os::fd::OwnedFd;
+
+use super::channel::send;
+use super::messages::{Progress, VERSION};
+use crate::sys::process;
 
 /// A failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +24,16 @@ impl Failure {
             errno,
         }
     }
+}
+
+/// Tells what failed and ends this process; when even that is impossible, the closed socket does.
+pub fn fail(socket: &OwnedFd, failure: Failure) -> ! {
+    let progress = Progress::Failed {
+        doing: failure.doing,
+        errno: failure.errno,
+    };
+    let _ = send(socket, VERSION, &progress, &[]);
+    process::exit_now(125)
 }
 
 /// Adds to an error what was being done.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::channel::{receive, send};
 use super::confine::{self, Standard};
-use super::failure::{Doing as _, Failure};
+use super::failure::{Doing as _, Failure, fail};
 use super::filesystems::{attach, detached};
 use super::interior::{self, attach_device};
 use super::locked;
@@ -15,24 +15,13 @@ use crate::sys::process;
 
 /// Runs in the cloned process and never returns: it becomes the first program, or says what failed and ends.
 pub fn become_init(start: &Start, socket: &OwnedFd) -> ! {
-    let failure = match prepare(start, socket) {
-        Err(failure) => failure,
+    match prepare(start, socket) {
+        Err(failure) => fail(socket, failure),
         Ok(terminal) => {
             let streams = Standard::Terminal(terminal.as_fd());
-            confine::run(&start.confinement, &start.init, &streams)
+            confine::run(&start.confinement, &start.init, &streams, socket)
         }
-    };
-    report(socket, failure);
-    process::exit_now(125)
-}
-
-/// Says what failed; when even that is impossible, the closed socket does.
-pub fn report(socket: &OwnedFd, failure: Failure) {
-    let progress = Progress::Failed {
-        doing: failure.doing,
-        errno: failure.errno,
-    };
-    let _ = send(socket, VERSION, &progress, &[]);
+    }
 }
 
 /// Waits for one step of the companion, and takes the descriptors that came with it.

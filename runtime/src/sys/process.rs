@@ -29,22 +29,22 @@ pub fn execute(program: &CStr, arguments: &[CString], environment: &[CString]) -
     io::Error::last_os_error()
 }
 
-/// Makes every descriptor from `first` on close at exec (kernel 5.11).
+/// Moves a descriptor to number 3, close-on-exec, and closes all above it, whoever in this process owns them (kernel
+/// 5.9). Only for a process that is about to become another program or to end by [`exit_now`]: no owner of a closed
+/// descriptor may use or drop it any more, the given one included.
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    let first = libc::c_uint::try_from(first).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: no memory is passed. Descriptors stay open, so no owner is invalidated.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    })?;
-    Ok(())
+pub fn keep_only(kept: &OwnedFd) -> io::Result<OwnedFd> {
+    const AT: RawFd = 3;
+    let held = kept.as_raw_fd();
+    if held != AT {
+        // SAFETY: numbers only. What had number 3 is closed, which this function's contract tells its owner.
+        check(unsafe { libc::dup3(held, AT, libc::O_CLOEXEC) }.into())?;
+    }
+    close_from(AT + 1)?;
+    // SAFETY: it is open, and by this function's contract its owner under another type never drops it.
+    Ok(unsafe { OwnedFd::from_raw_fd(AT) })
 }
 
 /// Closes every descriptor from `first` on. Only for a process that has just started and owns none of them.

@@ -157,6 +157,35 @@ host_test! {
 }
 
 host_test! {
+    fn descriptors_of_the_companion_lead_to_no_program_of_the_host() {
+        // The layer has no /usr: what runs from there is the host's.
+        assert!(Path::new("/usr/bin/busybox").exists(), "busybox-static is installed");
+        let program = |number: i32| {
+            let up = format!("/proc/self/fd/{number}/../../../../../../../../usr/bin/busybox");
+            crate::world::program(&[&up, "true"])
+        };
+        let mut world = World::new("exec sleep 1000");
+        let init = world.plan.command.clone();
+        for number in 3..32 {
+            world.plan.command = program(number);
+            let Err(error) = world.try_start() else {
+                panic!("init ran a program of the host by descriptor {number}");
+            };
+            assert!(chain(&error).starts_with("execute /proc/self/fd/"), "{}", chain(&error));
+        }
+        world.plan.command = init;
+        world.start();
+        let running = world.running();
+        for number in 3..32 {
+            let streams = runtime::native::container::exec::StreamsPlan::Pipes;
+            let ran = runtime::native::container::exec::exec(&running, crate::world::shim(), &program(number), streams);
+            let error = ran.err().unwrap_or_else(|| panic!("a program of the host ran by descriptor {number}"));
+            assert!(chain(&error).starts_with("execute /proc/self/fd/"), "{}", chain(&error));
+        }
+    }
+}
+
+host_test! {
     fn nothing_of_the_host_is_mounted_or_named_in_a_container() {
         let world = World::new("cat /proc/self/mountinfo; ls /; cat /proc/1/cgroup; exit 0");
         let (console, _) = world.run();
