@@ -418,7 +418,7 @@ impl StorageDriver for DirPool {
         let folder = self.folder_of(id)?;
         let disk = folder.join(DISK);
         if marker.size.is_some() {
-            sized::mount(&folder.join(DISK_FILE), &disk)?;
+            sized::mount(&folder.join(DISK_FILE), &disk, id)?;
             // A new file system has none of these yet.
             prepare(&disk, id, marker.initial())?;
         }

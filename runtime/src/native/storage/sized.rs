@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::Path;
+use std::time::Duration;
 
 use manifests::path_io::{AtPath as _, PathError};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -9,11 +10,14 @@ use rustix::thread::CapabilitySet;
 
 use super::driver::VolumeId;
 use super::error::StorageError;
+use crate::native::cgroup::Patience;
 use crate::sys::command::{self, CommandError};
 use crate::sys::{loop_device, mount_table};
 
 /// Below this an ext4 with a journal makes no sense.
 const LEAST: u64 = 16 << 20;
+/// How long a device that nobody uses may take to let go of its file.
+const LETTING_GO: Duration = Duration::from_millis(500);
 /// Sizes are rounded up to whole blocks.
 const BLOCK: u64 = 4096;
 
@@ -91,7 +95,11 @@ pub(super) fn mounted_device(
 /// Mounts the file's file system at a folder of ours; one that is mounted already stays.
 ///
 /// `nosuid` and `nodev` here do not reach the container: its overlay has flags of its own.
-pub(super) fn mount(file: &Path, at: &Path) -> Result<(), StorageError> {
+///
+/// # Errors
+/// [`StorageError::InUse`] also where an earlier mount was cut off and somebody still is in it: a second device over
+/// the same file would give the file system two lives.
+pub(super) fn mount(file: &Path, at: &Path, id: &VolumeId) -> Result<(), StorageError> {
     if mounted_device(file, at)?.is_some() {
         return Ok(());
     }
@@ -106,9 +114,15 @@ pub(super) fn mount(file: &Path, at: &Path) -> Result<(), StorageError> {
         .write(true)
         .open(file)
         .at("open", file)?;
-    // A device left by somebody who attached it by hand would give the file system two lives.
+    // One attached by hand goes; one in use only hears that it shall go with its last user.
     for device in loop_device::showing(file)? {
         loop_device::detach(&device)?;
+    }
+    let mut patience = Patience::new(LETTING_GO);
+    while !loop_device::showing(file)?.is_empty() {
+        if !patience.wait() {
+            return Err(StorageError::InUse(id.clone()));
+        }
     }
     let device = loop_device::attach(&open)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
@@ -225,6 +239,25 @@ mod tests {
             rounded(LEAST - 1),
             Err(StorageError::TooSmall { .. })
         ));
+    }
+
+    crate::host_test! {
+        fn a_file_system_that_was_cut_off_has_no_second_life() {
+            let folder = tempfile::tempdir().unwrap();
+            let (file, at) = (folder.path().join("disk.img"), folder.path().join("disk"));
+            manifests::path_io::ensure_dir(&at).unwrap();
+            let id = VolumeId::Root("one".to_owned());
+            make(&file, LEAST).unwrap();
+            mount(&file, &at, &id).unwrap();
+            let shell_inside = File::open(&at).unwrap();
+            assert!(unmount(&file, &at, Users::CutOff, &id).unwrap());
+            let again = mount(&file, &at, &id);
+            assert!(matches!(&again, Err(StorageError::InUse(_))), "{again:?}");
+            assert_eq!(loop_device::showing(&file).unwrap().len(), 1);
+            drop(shell_inside);
+            mount(&file, &at, &id).unwrap();
+            assert!(unmount(&file, &at, Users::Respect, &id).unwrap());
+        }
     }
 
     #[test]
