@@ -13,6 +13,7 @@ use super::failure::{Doing as _, Failure};
 use super::init;
 use super::locked::{self, tree, user_namespace};
 use super::messages::{Answer, Event, IdRange, Opened, Progress, Root, Start, Step, VERSION};
+use super::payload;
 use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
 use crate::sys::mount::{Attributes, NODEV};
 use crate::sys::process;
@@ -135,11 +136,15 @@ fn clone_init(
         write("/proc/self/timens_offsets", &text)?;
     }
     let user = if start.privileged { 0 } else { NEW_USER };
-    let locked = locked::prepare(start, descriptors)?;
     let cgroup = match &start.cgroup2 {
-        Some(opened) => Some(descriptors.get(&opened.fd)?),
+        Some(opened) => {
+            let folder = descriptors.get(&opened.fd)?;
+            payload::clear(folder, &opened.path)?;
+            Some(folder)
+        }
         None => None,
     };
+    let locked = locked::prepare(start, descriptors)?;
     match clone3(Namespaces(NEW_SYSTEM | user), cgroup).doing(|| match &start.cgroup2 {
         Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
         None => "clone into new namespaces".to_owned(),

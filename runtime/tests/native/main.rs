@@ -9,6 +9,7 @@
 
 mod files;
 mod images;
+mod restart;
 mod world;
 
 use std::path::Path;
