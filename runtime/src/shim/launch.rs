@@ -150,7 +150,7 @@ fn clone_init(
         None => "clone into new namespaces".to_owned(),
     })? {
         Cloned::Parent { pid, pidfd } => {
-            if let Err(failure) = locked::leave(locked, start, descriptors) {
+            if let Some(Err(failure)) = locked.map(|locked| locked.leave()) {
                 drop(Newborn {
                     pid,
                     pidfd: Some(pidfd),

@@ -5,7 +5,7 @@
 //! namespace (`lock_mnt_tree`, fs/namespace.c; mount_namespaces(7)). So these mounts are attached in a mount namespace
 //! of the companion, init gets it as a copy, and takes its own copies of the locked mounts from there.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
@@ -23,10 +23,41 @@ use crate::sys::clone3::{Cloned, NEW_USER, Namespaces, clone3};
 use crate::sys::mount::{Attributes, NODEV, NOSUID};
 use crate::sys::process;
 
-/// The companion's way back from the namespace of the locked mounts.
+/// The companion's stay in the namespace of the locked mounts. It goes back when this is dropped.
 #[derive(Debug)]
-pub struct Locked {
+pub struct Locked<'fd> {
     before: OwnedFd,
+    run_dir: BorrowedFd<'fd>,
+    away: bool,
+}
+
+impl Locked<'_> {
+    /// Goes back to the host's mounts and into the run folder.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn leave(mut self) -> Result<(), Failure> {
+        self.go_back()
+    }
+
+    fn go_back(&mut self) -> Result<(), Failure> {
+        self.away = false;
+        rustix::thread::move_into_link_name_space(
+            self.before.as_fd(),
+            Some(LinkNameSpaceType::Mount),
+        )
+        .named("go back to the host's mounts")?;
+        rustix::process::fchdir(self.run_dir).named("enter the run folder")
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if self.away {
+            // What made this necessary is told; a companion that is stuck here finds its control socket gone.
+            let _ = self.go_back();
+        }
+    }
 }
 
 /// A bind of a start.
@@ -84,12 +115,15 @@ fn binds(start: &Start) -> Vec<Bind<'_>> {
     binds
 }
 
-/// Attaches what must be locked, in a mount namespace of its own that this process is in until [`leave`]. `None`: there
-/// is nothing to lock.
+/// Attaches what must be locked, in a mount namespace of its own that this process is in until the answer is
+/// dropped. `None`: there is nothing to lock.
 ///
 /// # Errors
 /// The kernel's answer, with the path.
-pub fn prepare(start: &Start, descriptors: &Descriptors) -> Result<Option<Locked>, Failure> {
+pub fn prepare<'fd>(
+    start: &Start,
+    descriptors: &'fd Descriptors,
+) -> Result<Option<Locked<'fd>>, Failure> {
     let binds = binds(start);
     if binds.is_empty() {
         return Ok(None);
@@ -107,7 +141,13 @@ pub fn prepare(start: &Start, descriptors: &Descriptors) -> Result<Option<Locked
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let before = rustix::fs::open("/proc/self/ns/mnt", flags, Mode::empty())
         .named("open the mount namespace")?;
+    let run_dir = descriptors.get(&start.run_dir)?;
     process::unshare_mounts().named("make a mount namespace")?;
+    let locked = Locked {
+        before,
+        run_dir,
+        away: true,
+    };
     rustix::mount::mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -124,27 +164,7 @@ pub fn prepare(start: &Start, descriptors: &Descriptors) -> Result<Option<Locked
         attach(tree, entry(&staging, &index.to_string(), path, kind)?, path)?;
     }
     rustix::process::fchdir(&staging).named("enter the staging tmpfs of binds")?;
-    Ok(Some(Locked { before }))
-}
-
-/// Goes back to the host's mounts and into the run folder.
-///
-/// # Errors
-/// The kernel's answer.
-pub fn leave(
-    locked: Option<Locked>,
-    start: &Start,
-    descriptors: &Descriptors,
-) -> Result<(), Failure> {
-    let Some(locked) = locked else {
-        return Ok(());
-    };
-    rustix::thread::move_into_link_name_space(
-        locked.before.as_fd(),
-        Some(LinkNameSpaceType::Mount),
-    )
-    .named("go back to the host's mounts")?;
-    rustix::process::fchdir(descriptors.get(&start.run_dir)?).named("enter the run folder")
+    Ok(Some(locked))
 }
 
 /// In the new init: detached copies of the locked mounts, which keep their locks.

@@ -144,3 +144,21 @@ host_test! {
         assert_eq!(again, "the container runs already");
     }
 }
+
+host_test! {
+    fn a_restart_that_fails_leaves_the_companion_among_the_mounts_of_the_host() {
+        let mut world = World::new("while [ ! -e /data/go ]; do sleep 0.01; done; exit 1");
+        std::fs::create_dir(world.path().join("data")).expect("a folder");
+        world.plan.mounts = vec![crate::mounts::bind(&world, "data", "/data")];
+        world.plan.restart = Some(Restart { first_pause_ms: 300, longest_pause_ms: 300, ..quick(true) });
+        let started = world.start();
+        std::fs::write(world.path().join("data/go"), "").expect("written");
+        wait_for("the end", || matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Ended(_))));
+        // Nothing can be cloned into a folder that is gone.
+        std::fs::remove_dir(world.plan.cgroups.payload.as_ref().expect("a payload")).expect("removed");
+        world.wait_for_console("start again: ");
+        let mounts = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).expect("a namespace");
+        let companion = started.shim.as_raw_nonzero().to_string();
+        assert_eq!(mounts(&companion), mounts("self"));
+    }
+}
