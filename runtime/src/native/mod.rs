@@ -32,7 +32,6 @@ use manifests::observed::{Item, ObservedSet, Remembered, Unclear};
 
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Runtime};
-use crate::sys::netlink::Namespace;
 
 use self::host::Host;
 pub use self::host::NativeConfig;
@@ -109,12 +108,9 @@ fn guests(host: &Host, instances: &[definition::Definition<instance::InstancePic
         let Ok(Some(running)) = instance::running(host, &one.uid) else {
             continue;
         };
-        let pid = running
-            .init()
-            .and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok());
         for nic in one.picks.nics.values() {
-            if let Some(Ok(namespace)) = pid.map(Namespace::of_process) {
-                guests.insert(nic.host_interface.clone(), namespace);
+            if let Ok(namespace) = running.open("ns/net", rustix::fs::OFlags::RDONLY) {
+                guests.insert(nic.host_interface.clone(), namespace.into());
             }
         }
     }

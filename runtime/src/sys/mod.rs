@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod clone3;
 pub mod command;
 pub mod companion;
+pub mod held_process;
 pub mod inside;
 pub mod interrupt;
 pub mod loop_device;

@@ -71,8 +71,8 @@ host_test! {
     fn a_plug_that_fails_ends_the_start() {
         let world = World::new("echo never");
         let mut seen = None;
-        let error = runtime::native::container::start(&world.plan, crate::world::shim(), &mut |pid| {
-            seen = Some(pid);
+        let error = runtime::native::container::start(&world.plan, crate::world::shim(), &mut |init| {
+            seen = Some(init.pid);
             Err("no bridge".into())
         });
         assert_eq!(crate::world::chain(&error.expect_err("it failed")), "plug the network in: no bridge");

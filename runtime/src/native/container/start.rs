@@ -17,6 +17,7 @@ use crate::native::shim::state::{self, SavedState};
 use crate::native::shim::{self as client, Found, ShimError};
 use crate::shim::channel::ChannelError;
 use crate::shim::messages::{Event, Order};
+use crate::sys::held_process::HeldProcess;
 
 /// Why a container was not started; nothing of it is left then but the folders that were there before.
 #[derive(Debug, thiserror::Error)]
@@ -88,8 +89,8 @@ pub struct Started {
     pub warnings: Vec<String>,
 }
 
-/// Starts a container. `shim` is the path of `keel-shim`. `plug` is called with init's pid while init waits: move
-/// interfaces into its network namespace there.
+/// Starts a container. `shim` is the path of `keel-shim`. `plug` is called with init while it waits: move interfaces
+/// into its network namespace there.
 ///
 /// The state file is in the run folder before the first program runs, so a caller that dies at any moment leaves either
 /// no process or one that `adopt` finds.
@@ -99,7 +100,7 @@ pub struct Started {
 pub fn start(
     plan: &ContainerPlan,
     shim: &Path,
-    plug: &mut dyn FnMut(Pid) -> Result<(), PlugError>,
+    plug: &mut dyn FnMut(HeldProcess<'_>) -> Result<(), PlugError>,
 ) -> Result<Started, ContainerError> {
     let filter = match &plan.seccomp {
         Some(policy) => seccomp::compile(policy)?,
@@ -125,7 +126,7 @@ pub fn start(
         return Err(talk.out_of_turn(event));
     };
     let pidfd = descriptors.into_iter().next();
-    let (Some(init), Some(shim), Some(_pidfd)) = (Pid::from_raw(init), Pid::from_raw(shim), pidfd)
+    let (Some(init), Some(shim), Some(pidfd)) = (Pid::from_raw(init), Pid::from_raw(shim), pidfd)
     else {
         return Err(ContainerError::Protocol);
     };
@@ -136,9 +137,14 @@ pub fn start(
     });
     let ready = written
         .map_err(ContainerError::Path)
-        .and_then(|start_time| match plug(init) {
-            Ok(()) => Ok(start_time),
-            Err(error) => Err(ContainerError::Plug(error)),
+        .and_then(|start_time| {
+            match plug(HeldProcess {
+                pid: init,
+                pidfd: pidfd.as_fd(),
+            }) {
+                Ok(()) => Ok(start_time),
+                Err(error) => Err(ContainerError::Plug(error)),
+            }
         });
     let result = match ready {
         Ok(start_time) => talk.go().map(|warnings| Started {

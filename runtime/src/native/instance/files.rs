@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 
 use manifests::instance::files::File;
-use manifests::path_io;
 use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
@@ -25,9 +24,7 @@ const COMPARED_BYTES: u64 = 1 << 20;
 /// The path is resolved within the container's root, so its links cannot lead to the host; what is no regular file is
 /// not opened for reading, so a FIFO cannot hold us up.
 pub(in crate::native) fn read(running: &Running, path: &str, limit: u64) -> io::Result<FileInside> {
-    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())?;
+    let root = running.open("root", OFlags::PATH | OFlags::DIRECTORY)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let open =
         |flags| rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
@@ -52,14 +49,14 @@ pub(in crate::native) fn read(running: &Running, path: &str, limit: u64) -> io::
     Ok(FileInside {
         content,
         mode: stat.st_mode & 0o7777,
-        uid: inside(pid, "uid_map", stat.st_uid),
-        gid: inside(pid, "gid_map", stat.st_gid),
+        uid: inside(running, "uid_map", stat.st_uid),
+        gid: inside(running, "gid_map", stat.st_gid),
     })
 }
 
 /// An id of the host as a container shows it; nobody's (65534) where it has none for it.
-fn inside(pid: i32, map: &str, id: u32) -> u32 {
-    let text = path_io::read_to_string(format!("/proc/{pid}/{map}")).unwrap_or_default();
+fn inside(running: &Running, map: &str, id: u32) -> u32 {
+    let text = running.read(map).unwrap_or_default();
     unmap(&text, id).unwrap_or(65_534)
 }
 

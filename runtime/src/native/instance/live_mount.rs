@@ -22,13 +22,7 @@ fn failed(what: &str, path: &str) -> impl FnOnce(io::Error) -> RuntimeError {
 }
 
 fn namespace(running: &Running, which: &str) -> io::Result<OwnedFd> {
-    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(
-        format!("/proc/{pid}/ns/{which}"),
-        flags,
-        Mode::empty(),
-    )?)
+    running.open(&format!("ns/{which}"), OFlags::RDONLY)
 }
 
 /// The host's ids of the container's root.

@@ -8,7 +8,6 @@ use manifests::id::Uid;
 use manifests::kind::Spec;
 use manifests::kinds::instance::{Instance, PowerState};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
-use manifests::path_io;
 use manifests::pointer::Pointer;
 use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
@@ -37,8 +36,8 @@ pub(in crate::native) fn running(
 
 /// The paths at which something is mounted in a running container.
 pub(super) fn mount_points(running: &Running) -> Result<BTreeSet<String>, RuntimeError> {
-    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
-    let text = path_io::read_to_string(format!("/proc/{pid}/mountinfo"))
+    let text = running
+        .read("mountinfo")
         .map_err(super::io_failed("read the mounts of"))?;
     Ok(text
         .lines()

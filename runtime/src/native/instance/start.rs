@@ -1,13 +1,12 @@
 //! Starting and stopping a container.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
 
 use manifests::devices::Device;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::path_io::{self, AtPath as _};
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 
 use super::picks::InstancePicks;
 use super::{io_failed, limits, networks_of, nics, own_mark, pool_of, ports, shim_failed, spec};
@@ -388,8 +387,7 @@ pub(super) fn start(
             if plugs.is_empty() {
                 return Ok(());
             }
-            let pid = u32::try_from(init.as_raw_nonzero().get())?;
-            let guest = Namespace::of_process(pid)?;
+            let guest = Namespace::from(init.open("ns/net", OFlags::RDONLY)?);
             for one in &plugs {
                 plug(host, one, &guest)?;
             }
@@ -527,10 +525,10 @@ pub(super) fn mount_devices(instance: &Instance) -> impl Iterator<Item = (&str, 
         })
 }
 
-/// A namespace of a running container.
+/// The network namespace of a running container.
 pub(super) fn namespace(running: &Running) -> Result<Namespace, RuntimeError> {
-    let _held = running.pidfd().as_fd();
-    let pid = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
-    Namespace::of_process(u32::try_from(pid).unwrap_or(0))
+    let opened = running.open("ns/net", OFlags::RDONLY);
+    opened
+        .map(Namespace::from)
         .map_err(|error| RuntimeError::new("reach the network of", Class::Retry, error))
 }

@@ -5,16 +5,18 @@
 //! went away are forgotten on SIGHUP only (`man 8 dnsmasq`). Nothing starts it again when it dies: that is drift.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, PathError};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::addresses::{eui64, ranges4, ranges6};
 use super::plan::{DnsMode, NetworkPlan};
 use crate::sys::command::{self, CommandError};
+use crate::sys::held_process::HeldProcess;
 use crate::sys::netlink::Namespace;
 
 /// The log is emptied at the next start when it is larger, in bytes; dnsmasq logs only what it could not do.
@@ -420,6 +422,10 @@ struct Found {
 fn look_at(process: u32, folders: &Folders) -> Option<Found> {
     let pid = Pid::from_raw(i32::try_from(process).ok()?)?;
     let descriptor = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    let held = HeldProcess {
+        pid,
+        pidfd: descriptor.as_fd(),
+    };
     let line = path_io::read(format!("/proc/{process}/cmdline")).ok()?;
     if !line
         .windows(b"dnsmasq".len())
@@ -427,7 +433,8 @@ fn look_at(process: u32, folders: &Folders) -> Option<Found> {
     {
         return None;
     }
-    let network = Namespace::of_process(process).ok()?.identity().ok()?;
+    let network = Namespace::from(held.open("ns/net", OFlags::RDONLY).ok()?);
+    let network = network.identity().ok()?;
     if network != Namespace::current().ok()?.identity().ok()? {
         return None;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, PidfdFlags};
 
 use super::console::Console;
@@ -15,6 +16,7 @@ use super::state::{self, SavedState};
 use crate::shim::channel::{self, ChannelError};
 use crate::shim::control::{self, Reply, Request, State};
 use crate::shim::record::{self, ExitRecord};
+use crate::sys::held_process::HeldProcess;
 use crate::sys::process;
 
 /// Why a running container could not be asked or changed.
@@ -291,6 +293,30 @@ impl Running {
     /// Whether init ends within this time.
     pub fn ends_within(&self, patience: Duration) -> bool {
         wait(&self.pidfd, Some(patience)).unwrap_or(false)
+    }
+
+    /// Opens a file of init's folder in `/proc`, for instance `ns/net`; it is surely init's own.
+    ///
+    /// # Errors
+    /// `ESRCH`: init has ended. Else the kernel's answer.
+    pub fn open(&self, name: &str, flags: OFlags) -> io::Result<OwnedFd> {
+        self.held()?.open(name, flags)
+    }
+
+    /// The text of a file of init's folder in `/proc`.
+    ///
+    /// # Errors
+    /// As [`Running::open`].
+    pub fn read(&self, name: &str) -> io::Result<String> {
+        self.held()?.read(name)
+    }
+
+    fn held(&self) -> io::Result<HeldProcess<'_>> {
+        let pid = self.init().ok_or(rustix::io::Errno::SRCH)?;
+        Ok(HeldProcess {
+            pid,
+            pidfd: self.pidfd(),
+        })
     }
 
     /// Asks the companion.
