@@ -24,6 +24,7 @@ pub mod kinds;
 pub mod lifecycle;
 pub mod merge;
 pub mod observed;
+pub mod overlay;
 pub mod parse;
 pub mod path_io;
 pub mod pointer;

@@ -64,10 +64,7 @@ pub fn judge(
             continue;
         }
         change.cause = last.cause(&change);
-        let kept = Kept {
-            path: change.path.clone(),
-            live: change.before.clone(),
-        };
+        let kept = Kept::of(&change);
         if lifecycle.ignores(&change.path, today) {
             judged.kept.push(kept);
         } else if is_extra(&change, &last) {
@@ -201,45 +198,5 @@ fn begin(item: &Item) -> Sha256 {
 /// # Errors
 /// A live value does not fit the type of its field.
 pub fn overlay(spec: &Spec, kept: &[Kept]) -> Result<Spec, serde_json::Error> {
-    if kept.is_empty() {
-        return Ok(spec.clone());
-    }
-    let mut value = spec.to_value();
-    for field in kept {
-        put(&mut value, field);
-    }
-    Spec::deserialize(spec.kind(), value)
-}
-
-/// Puts one value at its place below `/spec`; null takes a field out. Steps that are not there are made.
-fn put(spec: &mut Value, field: &Kept) {
-    let steps: Vec<String> = field.path.steps().skip(1).collect();
-    let Some((last, above)) = steps.split_last() else {
-        return;
-    };
-    let mut at = spec;
-    for step in above {
-        if at.is_null() {
-            *at = Value::Object(serde_json::Map::new());
-        }
-        let next = match at {
-            Value::Object(map) => map.entry(step.clone()).or_insert(Value::Null),
-            Value::Array(list) => match step.parse::<usize>().ok().and_then(|n| list.get_mut(n)) {
-                Some(element) => element,
-                None => return,
-            },
-            _ => return,
-        };
-        at = next;
-    }
-    if at.is_null() {
-        *at = Value::Object(serde_json::Map::new());
-    }
-    if let Value::Object(map) = at {
-        if field.live.is_null() {
-            map.shift_remove(last);
-        } else {
-            map.insert(last.clone(), field.live.clone());
-        }
-    }
+    manifests::overlay::overlay(spec, kept.iter().map(|field| (&field.path, &field.live)))
 }

@@ -53,6 +53,16 @@ pub struct Kept {
     pub live: Value,
 }
 
+impl Kept {
+    /// The field of a change, left as it was found.
+    pub fn of(change: &manifests::change::FieldChange) -> Self {
+        Self {
+            path: change.path.clone(),
+            live: change.before.clone(),
+        }
+    }
+}
+
 /// One object, wanted or ours, and how it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference<'a> {
