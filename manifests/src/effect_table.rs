@@ -41,6 +41,8 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::Instance, "/spec", Effect::NextStart),
     (Kind::Network, "/spec/type", Effect::Replace),
     (Kind::Network, "/spec/interface", Effect::Replace),
+    // Instances know the pool of their root by its name.
+    (Kind::StoragePool, "/metadata/name", Effect::Forbidden),
     (Kind::StoragePool, "/spec/driver", Effect::Replace),
     (Kind::StoragePool, "/spec/source", Effect::Replace),
     (Kind::Volume, "/spec/contentType", Effect::Replace),

@@ -65,6 +65,25 @@ impl<'a> Memory<'a> {
         Self { desired, objects }
     }
 
+    /// The fields of a step's object that other steps are to change, or that are held, as they are now. Whoever does
+    /// this step must leave them: what is told to the engine is taken for done.
+    pub(super) fn not_yet(&self, step: &Step) -> Vec<Kept> {
+        let open = self
+            .objects
+            .get(&step.action.uid)
+            .map(|object| &object.open);
+        open.into_iter()
+            .flatten()
+            .filter(|open| !changes(step, open) && open.path.as_str().starts_with("/spec"))
+            .map(Kept::of)
+            .collect()
+    }
+
+    /// Says that these fields of an object are not changed by this apply.
+    pub(super) fn left(&mut self, uid: Uid, changes: Vec<FieldChange>) {
+        self.objects.entry(uid).or_default().open.extend(changes);
+    }
+
     /// What to remember after a step was done and seen.
     pub(super) fn done(
         &mut self,
@@ -84,22 +103,9 @@ impl<'a> Memory<'a> {
                 .into_iter()
                 .collect();
         };
+        let unapplied = self.not_yet(step);
         let object = self.objects.entry(uid).or_default();
-        object.open.retain(|open| {
-            !step
-                .changes
-                .iter()
-                .any(|planned| planned.change.path == open.path)
-        });
-        let unapplied: Vec<Kept> = object
-            .open
-            .iter()
-            .filter(|open| open.path.as_str().starts_with("/spec"))
-            .map(|open| Kept {
-                path: open.path.clone(),
-                live: open.before.clone(),
-            })
-            .collect();
+        object.open.retain(|open| !changes(step, open));
         let mut owned = owned_of(resource, &step.action.mark);
         if !unapplied.is_empty() {
             // What was not applied must look like an edit the next time, not like drift.
@@ -136,6 +142,13 @@ impl<'a> Memory<'a> {
         object.owned = Some(owned.clone());
         vec![Write::Own(Box::new(owned))]
     }
+}
+
+/// Whether a step changes this field.
+fn changes(step: &Step, field: &FieldChange) -> bool {
+    step.changes
+        .iter()
+        .any(|planned| planned.change.path == field.path)
 }
 
 /// What is remembered of an object of which only the mark is known.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use manifests::action::{Action, Power, Verb};
 use manifests::desired::DesiredSet;
 use manifests::effect::Effect;
+use manifests::effect_table;
 use manifests::id::{Address, Uid};
 use manifests::kind::Kind;
 use manifests::observed::Item;
@@ -22,7 +23,7 @@ use super::schedule::{Schedule, Task};
 use super::{ApplyObserver, ApplyOptions, StepResult, Tools, seen};
 use crate::clock::{deadline, micros_since};
 use crate::diff::known::Known;
-use crate::diff::{judge, overlay};
+use crate::diff::{Kept, judge, overlay};
 use crate::journal::{Event, Outcome, What};
 use crate::plan::{Plan, Step, state_of};
 use crate::store::Write;
@@ -304,11 +305,16 @@ impl<'a> Workers<'a> {
                 return Err(RuntimeError::new(step.word(), Class::Conflict, how).of(step.address()));
             }
         }
+        let mut kept = step.kept.clone();
+        // A step that makes the object anew makes all of it, whatever else was planned for it.
+        if !matches!(step.action.verb, Verb::Create | Verb::Replace) {
+            kept.extend(self.shared().memory.not_yet(step));
+        }
         let own;
-        let desired = if step.kept.is_empty() {
+        let desired = if kept.is_empty() {
             self.desired
         } else {
-            own = self.leaving_alone(step)?;
+            own = self.leaving_alone(step, &kept)?;
             &own
         };
         let progress = |phase: &str| self.observer.phase(step, phase);
@@ -355,13 +361,27 @@ impl<'a> Workers<'a> {
             .changes
             .into_iter()
             .partition(|change| change.path.as_str() == "/spec/state");
-        if !changes.is_empty() {
+        // Nobody was shown, and no guard was asked about, what wipes what has just been saved: the next plan tells it.
+        let (later, now): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| {
+            let effect = effect_table::effect(address.kind, &change.path);
+            effect.destroys() || effect == Effect::Forbidden
+        });
+        if !now.is_empty() {
+            let own;
+            let desired = if later.is_empty() {
+                desired
+            } else {
+                let kept: Vec<Kept> = later.iter().map(Kept::of).collect();
+                own = self.leaving_alone(step, &kept)?;
+                &own
+            };
             let update = Action {
-                verb: Verb::Update { changes },
+                verb: Verb::Update { changes: now },
                 ..step.action.clone()
             };
             self.tools.runtime.perform(&update, desired, context)?;
         }
+        self.shared().memory.left(step.action.uid, later);
         for change in power {
             let powers: &[Power] = match change.after.as_str() {
                 Some("Running") => &[Power::Start],
@@ -380,7 +400,7 @@ impl<'a> Workers<'a> {
     }
 
     /// The object and all that it needs, with the fields that are left alone as they live.
-    fn leaving_alone(&self, step: &Step) -> Result<DesiredSet, RuntimeError> {
+    fn leaving_alone(&self, step: &Step, kept: &[Kept]) -> Result<DesiredSet, RuntimeError> {
         let mut set = DesiredSet {
             source: self.desired.source.clone(),
             resources: std::collections::BTreeMap::new(),
@@ -400,7 +420,7 @@ impl<'a> Workers<'a> {
             open.extend(resource.needs.iter().map(|(need, _)| need.clone()));
             let mut resource = resource.clone();
             if address == *step.address() {
-                resource.spec = overlay(&resource.spec, &step.kept).map_err(|error| {
+                resource.spec = overlay(&resource.spec, kept).map_err(|error| {
                     RuntimeError::new("leave fields alone", Class::Bug, error).of(&address)
                 })?;
             }
