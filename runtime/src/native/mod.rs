@@ -163,11 +163,13 @@ impl Runtime for NativeRuntime {
         for image in &images {
             image_documents::observe(host, image, &mut out);
         }
-        let (instances, bad) = host
+        let (mut instances, bad) = host
             .definitions
             .all::<instance::InstancePicks>(Kind::Instance)
             .map_err(failed)?;
         out.unclear.extend(unclear(Kind::Instance, bad));
+        out.trash = instance::trashed(host, &instances)?;
+        instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
         let guests = guests(host, &instances);
         let (networks, bad) = host
             .definitions
@@ -183,7 +185,6 @@ impl Runtime for NativeRuntime {
         for one in &instances {
             instance::observe(host, one, &ports, &mut out);
         }
-        out.trash = instance::trashed(host)?;
         Ok(out)
     }
 
@@ -195,7 +196,13 @@ impl Runtime for NativeRuntime {
                 let all = host
                     .instances()
                     .map_err(|error| RuntimeError::new("look at", Class::Retry, error))?;
-                if let Some(one) = all.iter().find(|one| one.address == *address) {
+                let found = all.iter().find(|one| one.address == *address);
+                // What is not complete may be on its way out of the trash.
+                let trash = match found {
+                    Some(one) if !one.complete => instance::trashed(host, &all)?,
+                    _ => Vec::new(),
+                };
+                if let Some(one) = found.filter(|one| !instance::is_on_its_way(one, &trash)) {
                     let guests = guests(host, std::slice::from_ref(one));
                     let mut ports = BTreeMap::new();
                     networks::observe_unattached(

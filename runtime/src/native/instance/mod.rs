@@ -30,12 +30,13 @@ use super::pools::{self, PoolPicks};
 use super::storage::{Initial, StorageDriver, VolumePlan};
 use super::{image_documents, shim};
 use crate::error::{Class, RuntimeError};
+use crate::native::id_ranges::IdRangeError;
 use crate::runtime::{Context, Effected};
 
 pub(super) use self::change::plug_again;
 pub(super) use self::observe::{observe, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
-pub(super) use self::remove::trashed;
+pub(super) use self::remove::{is_on_its_way, trashed};
 pub(super) use self::start::network_plan;
 
 /// The class of a failure of the shim's client.
@@ -181,6 +182,13 @@ fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), R
                     wanted.size,
                     wanted.base.or(definition.picks.id_base),
                 )
+                .or_else(|error| match error {
+                    // What it had before was given to another meanwhile. Nothing on its disk knows the difference.
+                    IdRangeError::Taken { .. } if wanted.base.is_none() => {
+                        host.ranges.claim(&owner, wanted.size, None)
+                    }
+                    other => Err(other),
+                })
                 .map_err(|error| RuntimeError::new("claim ids for", Class::NeedsOperator, error))?,
         )
     };
@@ -233,6 +241,13 @@ fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), R
     definition.picks.nics = picked;
     // Still alone: the next one to pick must see these.
     host.write_instance(definition).map_err(io_failed("record"))
+}
+
+const fn spec_of(resource: &Resource) -> Option<&Instance> {
+    match &resource.spec {
+        Spec::Instance(instance) => Some(instance),
+        _ => None,
+    }
 }
 
 fn stored(error: DefinitionError) -> RuntimeError {
@@ -353,6 +368,9 @@ pub(super) fn perform(
         },
         (Verb::Rebuild | Verb::Replace, Some(resource)) => {
             if let Some(definition) = before().map_err(named)? {
+                // Nothing is removed for the sake of an image that is not to be had.
+                let image = spec_of(resource).and_then(|instance| instance.image.as_ref());
+                image_documents::resolve(host, image, desired, context).map_err(named)?;
                 remove::unmake(host, &definition, context).map_err(named)?;
             }
             create(host, action, resource, desired, context)
@@ -378,7 +396,14 @@ pub(super) fn perform(
         },
         (Verb::Restore, _) => remove::restore(host, &action.uid, &action.address, &action.mark),
         (Verb::Delete, _) => match before().map_err(named)? {
-            Some(definition) => remove::delete(host, &definition, context),
+            Some(definition) => {
+                let done = remove::delete(host, &definition, context);
+                // What was on its way out of the trash may still lie there.
+                if !definition.complete {
+                    remove::purge(host, &action.uid).map_err(named)?;
+                }
+                done
+            }
             None => remove::purge(host, &action.uid),
         },
         (verb, None) => Err(super::cannot(verb, &action.address)),

@@ -133,6 +133,9 @@ fn all_pools(host: &Host) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
 }
 
 /// Takes an instance out of the trash under its identity, stopped, with a new owner where one is given.
+///
+/// Until its definition is complete it counts as lying in the trash, wherever its root is: a restore that was cut
+/// short is seen as such and goes on.
 pub(super) fn restore(
     host: &Host,
     uid: &Uid,
@@ -152,14 +155,21 @@ pub(super) fn restore(
         let mut definition =
             Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition)
                 .map_err(stored)?;
+        definition.address = address.clone();
+        definition.mark = Some(mark.clone());
+        definition.complete = false;
+        definition.picks.running = false;
+        definition.picks.started_with = None;
+        // Ids and addresses first: whatever is not to be had leaves it in the trash.
+        super::pick(host, &mut definition)?;
         driver
             .untrash(&entry.uid)
             .map_err(disk_failed("take out of the trash"))?;
-        definition.address = address.clone();
-        definition.mark = Some(mark.clone());
-        definition.picks.running = false;
-        super::pick(host, &mut definition)?;
+        definition.complete = true;
         host.write_instance(&definition).map_err(stored)?;
+        driver
+            .end_untrash(&entry.uid)
+            .map_err(disk_failed("take out of the trash"))?;
         return Ok(Effected::Done);
     }
     match host
@@ -193,8 +203,16 @@ pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
 /// For how long something stays in the trash.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
-/// What lies in the trash of all pools that can be reached.
-pub(in crate::native) fn trashed(host: &Host) -> Result<Vec<Trashed>, RuntimeError> {
+/// What lies in the trash of all pools that can be reached, but for what is wholly back.
+pub(in crate::native) fn trashed(
+    host: &Host,
+    instances: &[Definition<InstancePicks>],
+) -> Result<Vec<Trashed>, RuntimeError> {
+    let back = |uid: &str| {
+        instances
+            .iter()
+            .any(|instance| instance.complete && instance.uid.to_string() == uid)
+    };
     let mut all = Vec::new();
     for driver in all_pools(host)? {
         for entry in driver.trashed().unwrap_or_default() {
@@ -207,6 +225,9 @@ pub(in crate::native) fn trashed(host: &Host) -> Result<Vec<Trashed>, RuntimeErr
             ) else {
                 continue;
             };
+            if back(&entry.uid) {
+                continue;
+            }
             all.push(Trashed {
                 address: definition.address,
                 mark,
@@ -217,4 +238,12 @@ pub(in crate::native) fn trashed(host: &Host) -> Result<Vec<Trashed>, RuntimeErr
         }
     }
     Ok(all)
+}
+
+/// Whether an instance is on its way out of the trash: it is listed there and not here.
+pub(in crate::native) fn is_on_its_way(
+    instance: &Definition<InstancePicks>,
+    trash: &[Trashed],
+) -> bool {
+    !instance.complete && trash.iter().any(|trashed| trashed.mark.uid == instance.uid)
 }

@@ -347,7 +347,10 @@ crate::host_test! {
                 assert!(matches!(driver.untrash("uid-7"), Err(StorageError::VolumeExists(_))));
                 driver.remove_volume(&plan.id).unwrap();
                 assert_eq!(driver.untrash("uid-7").unwrap(), entry);
+                assert_eq!(driver.trashed().unwrap(), std::slice::from_ref(&entry), "not settled");
                 assert_eq!(driver.untrash("uid-7").unwrap(), entry, "asked again after a crash");
+                driver.end_untrash("uid-7").unwrap();
+                driver.end_untrash("uid-7").unwrap();
                 assert_eq!(driver.trashed().unwrap(), []);
                 let placed = driver.place(&plan.id).unwrap();
                 assert_eq!(path_io::read_to_string(upper_of(&placed).join("file")).unwrap(), "mine");

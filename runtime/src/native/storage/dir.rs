@@ -178,16 +178,17 @@ impl DirPool {
 
     /// What was told about something that has been moved back. It stays beside the volume, so that a caller who was killed
     /// before keeping it can ask again.
-    fn untrashed(&self, uid: &str) -> Result<Option<TrashEntry>, StorageError> {
+    /// What was taken out of the trash and is not settled: the folders in which what was told still lies.
+    fn untrashed(&self) -> Result<Vec<(PathBuf, TrashEntry)>, StorageError> {
+        let mut found = Vec::new();
         for kind in [INSTANCES, VOLUMES] {
             for path in list_or_nothing(&self.pool().join(kind))? {
-                let entry = marker::read::<TrashEntry>(&path.join(TRASH_MARKER))?;
-                if entry.as_ref().is_some_and(|entry| entry.uid == uid) {
-                    return Ok(entry);
+                if let Some(entry) = marker::read::<TrashEntry>(&path.join(TRASH_MARKER))? {
+                    found.push((path, entry));
                 }
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     fn seen_volume(&self, path: &Path, id: VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
@@ -336,9 +337,12 @@ impl StorageDriver for DirPool {
     fn ensure_volume(&self, plan: &VolumePlan) -> Result<Ensured, StorageError> {
         self.check()?;
         let folder = self.folder_of(&plan.id)?;
-        let marker_path = folder.join(VOLUME_MARKER);
-        if marker::read::<VolumeMarker>(&marker_path)?.is_some() {
-            return Ok(Ensured::Already);
+        if let Some(marker) = marker::read::<VolumeMarker>(&folder.join(VOLUME_MARKER))? {
+            if marker.image == plan.image {
+                return Ok(Ensured::Already);
+            }
+            // A rebuild that was cut short: what is there was made from the image before.
+            self.remove_volume(&plan.id)?;
         }
         let above = folder.parent().unwrap_or(self.pool());
         let new = above.join(format!("{NEW}{}", name_of(&folder)));
@@ -480,6 +484,7 @@ impl StorageDriver for DirPool {
                 found.push(entry);
             }
         }
+        found.extend(self.untrashed()?.into_iter().map(|(_, entry)| entry));
         Ok(found)
     }
 
@@ -488,7 +493,9 @@ impl StorageDriver for DirPool {
         let place = self.trash_of(uid)?;
         let Some(entry) = marker::read::<TrashEntry>(&place.join(TRASH_MARKER))? else {
             return self
-                .untrashed(uid)?
+                .untrashed()?
+                .into_iter()
+                .find_map(|(_, entry)| (entry.uid == uid).then_some(entry))
                 .ok_or_else(|| StorageError::NotInTrash(uid.to_owned()));
         };
         let folder = self.folder_of(&entry.volume)?;
@@ -498,6 +505,15 @@ impl StorageDriver for DirPool {
         path_io::rename(&place, &folder)?;
         sync_folder(folder.parent().unwrap_or(self.pool()))?;
         Ok(entry)
+    }
+
+    fn end_untrash(&self, uid: &str) -> Result<(), StorageError> {
+        for (folder, entry) in self.untrashed()? {
+            if entry.uid == uid {
+                path_io::remove_file(folder.join(TRASH_MARKER))?;
+            }
+        }
+        Ok(())
     }
 
     fn purge(&self, uid: &str) -> Result<Ensured, StorageError> {

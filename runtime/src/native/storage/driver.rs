@@ -236,7 +236,7 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// As [`Self::remove_volume`].
     fn trash(&self, entry: &TrashEntry) -> Result<Ensured, StorageError>;
-    /// What is in the trash.
+    /// What is in the trash, and what was taken out of it and not settled with [`Self::end_untrash`].
     ///
     /// # Errors
     /// As [`Self::volumes`].
@@ -246,6 +246,11 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::NotInTrash`], [`StorageError::VolumeExists`].
     fn untrash(&self, uid: &str) -> Result<TrashEntry, StorageError>;
+    /// Says that whoever took something out of the trash knows it now: it is listed there no longer.
+    ///
+    /// # Errors
+    /// What was told about it could not be removed.
+    fn end_untrash(&self, uid: &str) -> Result<(), StorageError>;
     /// Removes something from the trash for good; what is not there is fine.
     ///
     /// # Errors
