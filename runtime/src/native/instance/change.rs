@@ -99,8 +99,14 @@ pub(super) fn update(
     };
     pick(host, &mut definition)?;
     let now = running(host, &definition.uid)?;
+    let old_spec = spec(before)?;
     if touched.root_size {
-        keep(resize_root(host, &definition, after));
+        let resized = resize_root(host, &definition, after);
+        if resized.is_err() {
+            // The definition says what is: the disk is as big as it was.
+            leave_root_size(&mut definition, old_spec);
+        }
+        keep(resized);
     }
     if let Some(now) = &now {
         if touched.limits {
@@ -108,7 +114,13 @@ pub(super) fn update(
             keep(oom_priority(host, &definition, after, now));
         }
         if touched.device_rules {
-            keep(device_rules(host, &definition, after));
+            let set = device_rules(host, &definition, after);
+            if set.is_err()
+                && let Spec::Instance(meant) = &mut definition.spec
+            {
+                meant.security.device_access = old_spec.security.device_access.clone();
+            }
+            keep(set);
         }
         if touched.nics {
             (context.progress)("plugging");
@@ -128,7 +140,11 @@ pub(super) fn update(
                 now,
             );
             let written = files::write(host, now, &put);
-            if let (Ok(()), Some(mut started)) = (&written, definition.picks.started_with()) {
+            if written.is_err() {
+                if let Spec::Instance(meant) = &mut definition.spec {
+                    meant.files.clone_from(&old_spec.files);
+                }
+            } else if let Some(mut started) = definition.picks.started_with() {
                 // The next start leaves alone what was put by now.
                 started.files = after.files.clone();
                 definition.picks.started_with = Some(Spec::Instance(Box::new(started)).to_value());
@@ -314,6 +330,19 @@ fn disks(
         live_mount::mount(now, &mount)?;
     }
     Ok(())
+}
+
+/// Gives the root disk of the definition the size that it had.
+fn leave_root_size(definition: &mut Definition<InstancePicks>, before: &Instance) {
+    let size = before.root().and_then(|(_, root)| root.size.clone());
+    if let Spec::Instance(meant) = &mut definition.spec {
+        for device in meant.devices.values_mut() {
+            match device {
+                Device::Disk(disk) if disk.is_root() => disk.size.clone_from(&size),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// Whether a change of this field waits for the next start of a running instance.

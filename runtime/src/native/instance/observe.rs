@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use manifests::change::FieldChange;
 use manifests::devices::Device;
 use manifests::id::Uid;
 use manifests::kind::Spec;
 use manifests::kinds::instance::{Instance, PowerState};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
+use manifests::overlay::overlay;
 use manifests::pointer::Pointer;
 use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
@@ -76,7 +78,6 @@ pub(in crate::native) fn observe(
     let Spec::Instance(meant) = &definition.spec else {
         return;
     };
-    let mut instance = meant.clone();
     let mut unseen = Vec::new();
     let (found, mounted) = match adopt(host, &definition.uid) {
         Ok(found) => found,
@@ -88,11 +89,23 @@ pub(in crate::native) fn observe(
             return;
         }
     };
+    // What was accepted for the next start is not in force yet: a running one has what it was started with.
+    let pending = match &found {
+        Found::Running(_) => pending(definition),
+        _ => Vec::new(),
+    };
+    let mut instance = match overlay(
+        &definition.spec,
+        pending.iter().map(|c| (&c.path, &c.before)),
+    ) {
+        Ok(Spec::Instance(instance)) => instance,
+        _ => meant.clone(),
+    };
     let mut status = json!({
         "uid": definition.uid,
         "image": definition.picks.image,
         "restarts": definition.picks.generation.saturating_sub(1),
-        "restartPending": pending(definition),
+        "restartPending": pending.iter().map(|change| change.path.dotted()).collect::<Vec<_>>(),
     });
     let state = match &found {
         Found::Running(running) => {
@@ -153,8 +166,8 @@ fn root_bytes(host: &Host, definition: &Definition<InstancePicks>) -> u64 {
         .max(1)
 }
 
-/// Fields that were changed since the start and wait for the next one.
-fn pending(definition: &Definition<InstancePicks>) -> Vec<String> {
+/// Fields that were changed since the start and wait for the next one, with what is in force now.
+fn pending(definition: &Definition<InstancePicks>) -> Vec<FieldChange> {
     let Some(started) = &definition.picks.started_with else {
         return Vec::new();
     };
@@ -166,7 +179,6 @@ fn pending(definition: &Definition<InstancePicks>) -> Vec<String> {
         .compare(&started)
         .into_iter()
         .filter(|change| change::waits_for_start(&change.path))
-        .map(|change| change.path.dotted())
         .collect()
 }
 
