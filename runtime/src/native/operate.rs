@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
 
 use manifests::id::Address;
+use manifests::kind::Spec;
 use manifests::path_io::AtPath as _;
 
 use super::NativeRuntime;
@@ -31,15 +32,25 @@ impl NativeRuntime {
     }
 
     fn running(&self, address: &Address) -> Result<Box<Running>, RuntimeError> {
-        let definition = self.definition(address)?;
+        self.running_of(&self.definition(address)?)
+    }
+
+    fn running_of(
+        &self,
+        definition: &Definition<InstancePicks>,
+    ) -> Result<Box<Running>, RuntimeError> {
+        let address = &definition.address;
         running(&self.host, &definition.uid)?.ok_or_else(|| {
             RuntimeError::new("reach", Class::Conflict, "it does not run").of(address)
         })
     }
 }
 
-/// The environment of a program that a person runs.
-fn environment(request: &ExecRequest) -> Vec<(String, String)> {
+/// The environment of a program that a person runs: the manifest's over ours, what they ask for over both.
+fn environment(
+    definition: &Definition<InstancePicks>,
+    request: &ExecRequest,
+) -> Vec<(String, String)> {
     let mut all = vec![
         (
             "PATH".to_owned(),
@@ -55,9 +66,17 @@ fn environment(request: &ExecRequest) -> Vec<(String, String)> {
     if request.terminal {
         all.push(("TERM".to_owned(), "xterm-256color".to_owned()));
     }
-    for (name, value) in &request.environment {
-        all.retain(|(known, _)| known != name);
-        all.push((name.clone(), value.clone()));
+    let written = match &definition.spec {
+        Spec::Instance(instance) => Some(&instance.environment),
+        _ => None,
+    };
+    let written = written.into_iter().flatten().filter_map(|(name, value)| {
+        let value = value.as_plain()?;
+        Some((name.clone(), value.to_owned()))
+    });
+    for (name, value) in written.chain(request.environment.iter().cloned()) {
+        all.retain(|(known, _)| *known != name);
+        all.push((name, value));
     }
     all
 }
@@ -69,10 +88,11 @@ impl Operate for NativeRuntime {
         request: &ExecRequest,
         streams: [BorrowedFd<'_>; 3],
     ) -> Result<ExitStatus, RuntimeError> {
-        let now = self.running(instance)?;
+        let definition = self.definition(instance)?;
+        let now = self.running_of(&definition)?;
         let program = ProgramPlan {
             arguments: request.command.clone(),
-            environment: environment(request),
+            environment: environment(&definition, request),
             directory: request.directory.clone().unwrap_or_else(|| "/".to_owned()),
             uid: request.uid,
             gid: request.gid,
@@ -169,6 +189,7 @@ impl Operate for NativeRuntime {
             gid: file.gid,
             create_parents: create_folders,
             only_if_absent: false,
+            ours: Vec::new(),
         };
         files::write(&self.host, &now, &[file]).map_err(|error| error.of(instance))
     }

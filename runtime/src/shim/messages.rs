@@ -71,8 +71,10 @@ message! {
         pub gid: u32,
         /// Make missing parent folders (0755, root).
         pub create_parents: bool,
-        /// Leave an existing regular file alone.
+        /// Leave an existing file alone, unless it begins with `ours`.
         pub only_if_absent: bool,
+        /// How a file begins that may be replaced in any case; empty: none.
+        pub ours: Vec<u8>,
     }
 
     /// A kernel parameter.

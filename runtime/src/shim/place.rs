@@ -152,6 +152,21 @@ pub fn entry(folder: impl AsFd, name: &str, path: &str, kind: Kind) -> Result<Ow
     }
 }
 
+/// Whether a regular file begins with these bytes; nothing begins with none.
+fn begins_with(folder: impl AsFd, name: &str, beginning: &[u8]) -> bool {
+    if beginning.is_empty() {
+        return false;
+    }
+    // Not blocking: the image may have put a pipe there.
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let Ok(handle) = rustix::fs::openat(folder, name, flags, Mode::empty()) else {
+        return false;
+    };
+    let mut found = vec![0; beginning.len()];
+    rustix::io::read(&handle, &mut found[..]).is_ok_and(|count| found[..count] == *beginning)
+}
+
 /// Writes a file under a name of its own and renames it over the target, which is never opened: a link there is
 /// replaced, a kernel file system behind a link of the image refuses.
 ///
@@ -162,7 +177,11 @@ pub fn write_file(root: impl AsFd, file: &File) -> Result<(), Failure> {
     let (folder, name) = parent(root, path, file.create_parents)?;
     if file.only_if_absent {
         let found = rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW);
-        if found.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Symlink) {
+        let kept = found.is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) != FileType::Symlink
+                && !begins_with(&folder, name, &file.ours)
+        });
+        if kept {
             return Ok(());
         }
     }

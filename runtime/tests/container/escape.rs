@@ -59,6 +59,7 @@ host_test! {
             gid: 0,
             create_parents: true,
             only_if_absent: true,
+            ours: Vec::new(),
         }];
         let (console, _) = world.run();
         assert_eq!(console, "nameserver 192.0.2.1\nmine\n");
@@ -78,6 +79,7 @@ host_test! {
             gid: 0,
             create_parents: false,
             only_if_absent: false,
+            ours: Vec::new(),
         }];
         let before = std::fs::read_to_string("/proc/sys/kernel/hostname").expect("a name");
         let (console, _) = world.run();

@@ -84,6 +84,7 @@ host_test! {
             gid: 8,
             create_parents,
             only_if_absent: false,
+            ours: Vec::new(),
         };
         world.plan.files = vec![file("/etc/motd", false), file("/new/deep", true)];
         let (console, _) = world.run();

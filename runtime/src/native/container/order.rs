@@ -212,6 +212,7 @@ pub(super) fn file(file: &FilePlan) -> Result<File, ContainerError> {
         gid: file.gid,
         create_parents: file.create_parents,
         only_if_absent: file.only_if_absent,
+        ours: file.ours.clone(),
     })
 }
 

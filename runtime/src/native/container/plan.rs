@@ -228,8 +228,10 @@ pub struct FilePlan {
     pub gid: u32,
     /// Make missing folders (0755, root).
     pub create_parents: bool,
-    /// Leave what is there alone, unless it is a link.
+    /// Leave what is there alone, unless it is a link or begins with `ours`.
     pub only_if_absent: bool,
+    /// How a file begins that may be replaced in any case; empty: none.
+    pub ours: Vec<u8>,
 }
 
 /// A program in the container.

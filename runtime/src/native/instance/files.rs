@@ -103,6 +103,7 @@ pub(super) fn plan(path: &str, file: &File) -> FilePlan {
         gid: file.gid,
         create_parents: file.create_dirs,
         only_if_absent: false,
+        ours: Vec::new(),
     }
 }
 

@@ -133,6 +133,9 @@ pub(super) fn set_limits(
     }
 }
 
+/// The first line of a file that is written anew at each start, for as long as it has this line.
+const OURS: &str = "# Written by keel at each start; without this line it is left alone.\n";
+
 /// `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf` of a start.
 fn own_files(
     name: &str,
@@ -160,7 +163,7 @@ fn own_files(
         .map(|address| format!("{address} {full}{name}\n"))
         .unwrap_or_else(|| format!("127.0.1.1 {full}{name}\n"));
     let hosts = format!(
-        "127.0.0.1 localhost\n{own}::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
+        "{OURS}127.0.0.1 localhost\n{own}::1 localhost ip6-localhost ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
     );
     let file = |target: &str, content: String, only_if_absent| FilePlan {
         target: target.to_owned(),
@@ -170,6 +173,7 @@ fn own_files(
         gid: 0,
         create_parents: true,
         only_if_absent,
+        ours: OURS.as_bytes().to_vec(),
     };
     let mut files = vec![
         file("/etc/hostname", format!("{name}\n"), false),
@@ -181,7 +185,7 @@ fn own_files(
         let mut search = vec![written.dns.domain.clone()];
         search.extend(written.dns.search.iter().cloned());
         let text = format!(
-            "nameserver {}\nsearch {}\n",
+            "{OURS}nameserver {}\nsearch {}\n",
             server.addr(),
             search.join(" ")
         );
