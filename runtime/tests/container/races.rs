@@ -98,6 +98,7 @@ fn race(least: usize, patience: Duration) {
         gid: 0,
         create_parents: true,
         only_if_absent: false,
+        ours: Vec::new(),
     }];
     let exchange = Exchange::begin(shared.join("place"), shared.join("other"));
     let begin = Instant::now();
