@@ -5,27 +5,34 @@
 #   ./examples/quickstart.sh                 as root, or as somebody who may sudo
 #   ./examples/quickstart.sh --build-only    only installs and builds
 #
-# KEEL_STATE_DIR chooses another state folder than /var/lib/keel.
+# KEEL_STATE_DIR chooses another state folder than /var/lib/keel; KEEL_PROGRAMS is a folder with keel and keel-shim that
+# are built already.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 run() {
-  printf '$ %s\n' "$*"
+  local shown=("$@")
+  [ "$1" != as_root ] || shown=("${shown[@]:1}")
+  printf '$ %s\n' "${shown[*]}"
   "$@"
 }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo --preserve-env=KEEL_STATE_DIR "$@"; fi; }
 
-. tests/needs.sh
+if [ -n "${KEEL_PROGRAMS:-}" ]; then
+  keel=$(readlink -f "$KEEL_PROGRAMS/keel")
+else
+  . tests/needs.sh
 
-step "What is needed"
-needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 e2fsprogs
-needs_cargo
+  step "What is needed"
+  needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 e2fsprogs
+  needs_cargo
 
-step "Build"
-cargo build --release --locked --bin keel --bin keel-shim
-target=${CARGO_TARGET_DIR:-target}
-keel=$(readlink -f "$target/release/keel")
+  step "Build"
+  cargo build --release --locked --bin keel --bin keel-shim
+  target=${CARGO_TARGET_DIR:-target}
+  keel=$(readlink -f "$target/release/keel")
+fi
 "$keel" version
 [ "${1:-}" = --build-only ] && exit 0
 

@@ -13,5 +13,6 @@ mod debian;
 mod footprint;
 mod hostile;
 mod life;
+mod quickstart;
 mod systemd;
 mod world;

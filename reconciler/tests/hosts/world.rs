@@ -14,7 +14,7 @@ use crate::footprint::{self, Footprint};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program under test; where nextest runs it from an archive, that says where it is.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let keel = std::env::var_os("NEXTEST_BIN_EXE_keel")
         .map_or_else(|| env!("CARGO_BIN_EXE_keel").into(), PathBuf::from);
     let shim = keel.with_file_name("keel-shim");
