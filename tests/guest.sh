@@ -102,9 +102,11 @@ git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
 {
   echo 'mkdir -p /var/tmp/workspace && cd /var/tmp/workspace && tar -xf /mnt/share/workspace.tar'
   echo 'mkdir -p .cache && ln -s /mnt/share/debian.tar .cache/debian.tar'
+  # What systemd and udev make on a whole host; nft reads /dev/stdin.
+  echo 'for n in 0:stdin 1:stdout 2:stderr; do ln -sfn /proc/self/fd/${n%:*} /dev/${n#*:}; done'
   # This kernel cannot shift the owners of a tmpfs (6.3), so the folders of tests are on the disk.
   echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/var/tmp'
-  printf '/mnt/share/cargo-nextest nextest run --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
+  printf '/mnt/share/cargo-nextest nextest run --profile guest --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
   case " $* " in *' -E '*) ;; *) set -- "$@" -E "$kernel_tests" ;; esac
   printf ' %q' "$@"
   echo
