@@ -19,3 +19,34 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+runtime::own_processes_test! {
+    fn what_ends_by_accident_is_started_again_and_what_was_stopped_is_not() {
+        let world = TestWorld::furnished();
+        world.write("two.yaml", "");
+        // Ends by itself, with the code of an accident, in every run after the first.
+        let script = "if [ -e /again ]; then echo accident; exit 3; fi; touch /again; exec sleep 1000";
+        let fields = format!("  state: Running\n  command: [/bin/sh, -c, '{script}']\n  boot: {{ autorestart: true }}\n");
+        world.write("one.yaml", &world.one().replace("  state: Running\n", &fields));
+        world.keel(&["apply", "--yes"]).with(0);
+        let first = world.init("one");
+        shell(&format!("kill -9 {first}"));
+        let accidents = |count: usize| {
+            let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+            while world.keel(&["logs", "one"]).stdout.matches("accident").count() < count {
+                assert!(std::time::Instant::now() < deadline, "{count} accidents");
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        };
+        accidents(2);
+        // The companion waits longer from time to time: a loop of accidents costs nobody anything.
+        let seen = world.get("instance/one");
+        assert_eq!(seen["status"]["lastExit"]["code"], serde_json::json!(3), "{seen:#}");
+        world.keel(&["stop", "one"]).with(0);
+        let before = world.keel(&["logs", "one"]).stdout;
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        assert_eq!(world.keel(&["logs", "one"]).stdout, before);
+        assert_eq!(world.get("instance/one")["status"]["state"], serde_json::json!("Stopped"));
+        world.destroy();
+    }
+}

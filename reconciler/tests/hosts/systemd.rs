@@ -166,6 +166,7 @@ debian_test! {
             status(&world, "db")["pid"].as_u64().is_some_and(|pid| pid != u64::from(before))
         });
         booted(&world, "db");
+        assert_eq!(status(&world, "db")["restarts"], json!(1));
         world.keel(&["exec", "db", "--", "test", "-e", "/var/kept"]).with(0);
         assert!(addresses(&world, "db").contains(" 10.66.0.20/24 "));
         world.keel(&["exec", "db", "--", "ping", "-c1", "-W5", "10.66.0.1"]).with(0);

@@ -101,10 +101,16 @@ pub(in crate::native) fn observe(
         Ok(Spec::Instance(instance)) => instance,
         _ => meant.clone(),
     };
+    // Those by keel, and those by the companion since: reboots from inside and accidents.
+    let again = match &found {
+        Found::Running(running) => running.restarts(),
+        Found::Ended(record) => record.restarts,
+        Found::Lost(_) | Found::Absent => 0,
+    };
     let mut status = json!({
         "uid": definition.uid,
         "image": definition.picks.image,
-        "restarts": definition.picks.generation.saturating_sub(1),
+        "restarts": definition.picks.generation.saturating_sub(1) + u64::from(again),
         "restartPending": pending.iter().map(|change| change.path.dotted()).collect::<Vec<_>>(),
     });
     let state = match &found {

@@ -105,6 +105,7 @@ pub fn stop_signal(init: &str) -> i32 {
 pub struct Running {
     run_dir: PathBuf,
     state: SavedState,
+    restarts: u32,
     pidfd: OwnedFd,
 }
 
@@ -132,6 +133,7 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
         .map(|(state, _)| state)
         .filter(|present| present.generation == state.generation);
     let written = path_io::read_if_exists(run_dir.join(record::PRESENT))?;
+    let restarts = present.as_ref().map_or(0, |present| present.restarts);
     let (pid, start_time) = present
         .map(|present| (present.init, present.start_time))
         .or_else(|| record::parse_present(written.as_deref()?))
@@ -145,6 +147,7 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
         return Ok(Found::Running(Box::new(Running {
             run_dir: run_dir.to_path_buf(),
             state,
+            restarts,
             pidfd,
         })));
     }
@@ -273,6 +276,11 @@ impl Running {
     /// What was written down at its start.
     pub fn state(&self) -> &SavedState {
         &self.state
+    }
+
+    /// How often its companion had started it again when it was found; 0 where the companion is gone.
+    pub fn restarts(&self) -> u32 {
+        self.restarts
     }
 
     /// The instance's run folder.
