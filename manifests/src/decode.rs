@@ -108,12 +108,26 @@ impl DecodeError {
                 origin,
                 format!("field `{field}` is missing in {}", self.pointer.dotted()),
             ),
-            Wrong::Type(found, expected) => Diagnostic::error(
-                WRONG_TYPE,
-                origin,
-                format!("{} is {found}, expected {expected}", self.pointer.dotted()),
-            )
-            .hint(format!("expected {expected}")),
+            Wrong::Type(found, expected) => {
+                let one = Diagnostic::error(
+                    WRONG_TYPE,
+                    origin,
+                    format!("{} is {found}, expected {expected}", self.pointer.dotted()),
+                );
+                let word = found
+                    .strip_prefix("the text `")
+                    .and_then(|rest| rest.strip_suffix('`'));
+                match (word, expected.as_str()) {
+                    (Some(word), "a list") => one.hint(format!("write `[{word}]`")),
+                    (Some("yes" | "on" | "True"), "true or false") => {
+                        one.hint("did you mean `true`?")
+                    }
+                    (Some("no" | "off" | "False"), "true or false") => {
+                        one.hint("did you mean `false`?")
+                    }
+                    _ => one,
+                }
+            }
             Wrong::Value(message) => match message.split_once("; ") {
                 Some((message, hint)) => {
                     Diagnostic::error(BAD_VALUE, origin, message.to_owned()).hint(hint.to_owned())
@@ -128,6 +142,18 @@ impl DecodeError {
 /// The known word nearest to a wrong one, where one is near enough to be meant.
 pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_lowercase();
+    // `vm` is short for `virtual-machine`.
+    let initials = |candidate: &str| -> String {
+        candidate
+            .split('-')
+            .filter_map(|part| part.chars().next())
+            .collect()
+    };
+    if lower.len() > 1
+        && let Some(short) = known.iter().find(|known| initials(known) == lower)
+    {
+        return Some(short);
+    }
     // A slip of two neighbours (`lna`) is one edit; a long word may have more of them.
     let bearable = (lower.len() / 3).max(1);
     let score = |candidate: &str| {
@@ -199,7 +225,9 @@ fn plain(expected: &str) -> String {
         "a string" | "string" | "a borrowed string" => "a text".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "a list".to_owned(),
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "u8" => "a whole number, 0 to 255".to_owned(),
+        "u16" => "a whole number, 0 to 65535".to_owned(),
+        "u32" | "u64" | "usize" => "a whole number, 0 or more".to_owned(),
         "i8" | "i16" | "i32" | "i64" => "a whole number".to_owned(),
         "f64" => "a number".to_owned(),
         "unit" => "nothing".to_owned(),
@@ -231,14 +259,24 @@ pub fn decode<T>(
     let mut found = Diagnostics::default();
     let mut rest = node.clone();
     let mut pruned = Vec::new();
+    let mut with_unknown: Vec<Pointer> = Vec::new();
     // Each round takes one value out, so this ends; a page of errors is enough for one document.
     for _ in 0..100 {
         let inner = error.pointer.clone();
         error.pointer = Pointer::new(&format!("{at}{inner}"));
-        // A field that was taken out for its value is missing by our doing.
-        let ours = matches!(&error.wrong, Wrong::MissingField(field) if pruned.contains(&inner.field(field)));
+        // A field that was taken out for its value is missing by our doing, and so is what an unknown one was meant for.
+        let ours = match &error.wrong {
+            Wrong::MissingField(field) => {
+                pruned.contains(&inner.field(field)) || with_unknown.contains(&inner)
+            }
+            Wrong::Value(_) => with_unknown.contains(&inner),
+            _ => false,
+        };
         if !ours {
             found.push(error.diagnostic());
+        }
+        if matches!(error.wrong, Wrong::UnknownField(..)) {
+            with_unknown.extend(inner.parent());
         }
         if !rest.prune(&inner) {
             break;
@@ -599,11 +637,11 @@ mod tests {
             run(text).expect_err("many mistakes"),
             [
                 "1:1 E0104 /spec/cuont | unknown field `cuont` in spec | did you mean `count`?",
-                "2:8 E0105 /spec/count | count is the text `two`, expected a whole number, 0 or more | expected a whole number, 0 or more",
+                "2:8 E0105 /spec/count | count is the text `two`, expected a whole number, 0 to 255 | -",
                 "3:16 E0106 /spec/words/1 | `trsh` is not possible as words.1 | did you mean `trash`?",
                 "3:23 E0106 /spec/words/1 | `x` is not possible as words.1 | not known here",
-                "4:18 E0105 /spec/environment/A | environment.A is `true`, expected a text | expected a text",
-                "4:27 E0105 /spec/environment/B | environment.B is a list, expected a text | expected a text",
+                "4:18 E0105 /spec/environment/A | environment.A is `true`, expected a text | -",
+                "4:27 E0105 /spec/environment/B | environment.B is a list, expected a text | -",
             ]
         );
     }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::diagnostic::Origin;
 use crate::id::{Address, SourceName};
 use crate::kind::{Kind, Spec};
 use crate::lifecycle::Lifecycle;
 use crate::pointer::Pointer;
+use crate::tree::Node;
 
 /// Another object that one names in its spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,21 +57,55 @@ pub struct Resource {
     pub needs: Vec<(Address, Readiness)>,
     /// Where its document begins.
     pub origin: Origin,
-    /// Where each written value came from; a value that is missing here is a default.
-    pub provenance: BTreeMap<Pointer, Origin>,
+    /// Where each written value came from.
+    pub provenance: Provenance,
 }
 
 impl Resource {
     /// Where a field was written: the nearest written value at or above it, else the document.
-    pub fn origin_of(&self, path: &Pointer) -> &Origin {
-        let mut at = Some(path.clone());
-        while let Some(pointer) = at {
-            if let Some(origin) = self.provenance.get(&pointer) {
-                return origin;
+    pub fn origin_of(&self, path: &Pointer) -> Origin {
+        self.provenance
+            .nearest(path)
+            .unwrap_or_else(|| self.origin.clone())
+    }
+}
+
+/// Where each value of a spec was written; a value that is missing here is a default. Shared, since copies of a resource
+/// were written in the same places.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Provenance(Option<Arc<Node>>);
+
+impl Provenance {
+    /// Of a spec after profiles and defaults.
+    pub const fn new(spec: Arc<Node>) -> Self {
+        Self(Some(spec))
+    }
+
+    /// Where exactly this value was written: `/spec/limits/memory`.
+    pub fn at(&self, path: &Pointer) -> Option<Origin> {
+        let below = Pointer::new(path.as_str().strip_prefix("/spec")?);
+        self.0.as_ref()?.at(&below).map(|node| node.place.origin())
+    }
+
+    /// Where this value or the nearest written one above it was written.
+    fn nearest(&self, path: &Pointer) -> Option<Origin> {
+        let mut node: &Node = self.0.as_ref()?;
+        for step in path.steps().skip(1) {
+            match node.child(&step) {
+                Some(below) => node = below,
+                None => break,
             }
-            at = pointer.parent();
         }
-        &self.origin
+        Some(node.place.origin())
+    }
+
+    /// Every written value with its place, parents first.
+    pub fn each(&self, visit: &mut dyn FnMut(&Pointer, Origin)) {
+        if let Some(spec) = &self.0 {
+            spec.walk(&Pointer::new("/spec"), &mut |at, node| {
+                visit(at, node.place.origin());
+            });
+        }
     }
 }
 

@@ -211,6 +211,13 @@ impl Diagnostics {
         self.found.extend(other.found);
     }
 
+    /// Tells each finding once: a mistake in a profile shows in each of its instances.
+    pub fn tell_once(&mut self) {
+        let mut seen = std::collections::BTreeSet::new();
+        self.found
+            .retain(|one| seen.insert((one.code, one.origin.clone(), one.message.clone())));
+    }
+
     /// Whether anything forbids going on.
     pub fn has_errors(&self) -> bool {
         self.found.iter().any(|d| d.severity == Severity::Error)

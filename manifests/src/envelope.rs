@@ -1,23 +1,28 @@
 //! The envelope of a document: `apiVersion`, `kind`, `metadata`, `lifecycle`, `dependsOn`; and `keel.yaml`.
 
+mod depends_on;
+mod name;
+mod written_lifecycle;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::desired::Readiness;
 use crate::fields;
-use crate::kind::Kind;
-use crate::lifecycle::{
-    AdoptRule, DriftMode, Extras, IgnoreRule, Lifecycle, OnImageChange, OnRestartNeeded, Prune,
-};
-use crate::pointer::Pointer;
 use crate::scalar::duration::Duration;
+use crate::scalar::schedule::Schedule;
+use crate::scalar::time_zone::TimeZoneName;
+
+pub use depends_on::DependsOn;
+pub use name::{pattern as name_pattern, wrong_device, wrong_name};
+pub use written_lifecycle::WrittenLifecycle;
 
 /// The one version of the language.
 pub const API_VERSION: &str = "evenkeel/v1";
 
 /// The keys of a document.
 pub const KEYS: &[&str] = &[
+    "$schema",
     "apiVersion",
     "kind",
     "metadata",
@@ -43,89 +48,6 @@ fields! {
     }
 }
 
-/// `adopt`: whether an existing object is taken.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Adopt {
-    Switch(bool),
-    From { from: String },
-}
-
-/// `drift`: one mode, or modes by field with `default`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-enum Drift {
-    One(DriftMode),
-    ByField(BTreeMap<String, DriftMode>),
-}
-
-/// The `lifecycle` block as it is written.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct WrittenLifecycle {
-    prune: Option<Prune>,
-    protect: Option<bool>,
-    adopt: Option<Adopt>,
-    drift: Option<Drift>,
-    extras: Option<Extras>,
-    ignore: Option<Vec<IgnoreRule>>,
-    on_image_change: Option<OnImageChange>,
-    on_restart_needed: Option<OnRestartNeeded>,
-}
-
-impl WrittenLifecycle {
-    /// Puts what is written over a lifecycle.
-    pub fn apply(&self, lifecycle: &mut Lifecycle) {
-        if let Some(prune) = self.prune {
-            lifecycle.prune = prune;
-        }
-        if let Some(protect) = self.protect {
-            lifecycle.protect = protect;
-        }
-        match &self.adopt {
-            Some(Adopt::Switch(true)) => lifecycle.adopt = AdoptRule::Unowned,
-            Some(Adopt::Switch(false)) => lifecycle.adopt = AdoptRule::No,
-            Some(Adopt::From { from }) => lifecycle.adopt = AdoptRule::From { from: from.clone() },
-            None => {}
-        }
-        match &self.drift {
-            Some(Drift::One(mode)) => lifecycle.drift = *mode,
-            Some(Drift::ByField(modes)) => {
-                for (path, mode) in modes {
-                    if path == "default" {
-                        lifecycle.drift = *mode;
-                    } else {
-                        lifecycle.drift_by_field.insert(Pointer::new(path), *mode);
-                    }
-                }
-            }
-            None => {}
-        }
-        if let Some(extras) = self.extras {
-            lifecycle.extras = extras;
-        }
-        if let Some(ignore) = &self.ignore {
-            lifecycle.ignore.clone_from(ignore);
-        }
-        if let Some(on_image_change) = self.on_image_change {
-            lifecycle.on_image_change = on_image_change;
-        }
-        if let Some(on_restart_needed) = self.on_restart_needed {
-            lifecycle.on_restart_needed = on_restart_needed;
-        }
-    }
-}
-
-/// One entry of `dependsOn`: a name, or names with how far they must be.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum DependsOn {
-    /// Healthy where it has health, else running.
-    Name(String),
-    /// As far as it says.
-    Until(BTreeMap<String, Readiness>),
-}
-
 fields! {
     /// The host that a source is for.
     pub struct WrittenHost {
@@ -147,30 +69,26 @@ fields! {
 }
 
 /// One window.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WrittenWindow {
-    /// When it begins.
-    pub cron: String,
+    /// When it begins: five cron fields or `@daily`.
+    pub cron: Schedule,
     /// How long it lasts.
     pub duration: Duration,
-    /// The time zone.
-    #[serde(default = "utc")]
-    pub time_zone: String,
+    /// The IANA name of its time zone.
+    #[serde(default)]
+    pub time_zone: TimeZoneName,
 }
 
-fn utc() -> String {
-    "UTC".to_owned()
-}
-
-/// Windows by the class of change.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct WrittenWindows {
-    /// For what interrupts.
-    pub interrupting: Vec<WrittenWindow>,
-    /// For what destroys.
-    pub destructive: Vec<WrittenWindow>,
+fields! {
+    /// Windows by the class of change.
+    pub struct WrittenWindows {
+        /// For what interrupts.
+        interrupting: Vec<WrittenWindow> = Vec::new(),
+        /// For what destroys.
+        destructive: Vec<WrittenWindow> = Vec::new(),
+    }
 }
 
 /// `keel.yaml` without its variables, layers and defaults, which are read from the tree.
@@ -197,6 +115,7 @@ pub struct WrittenSource {
 
 /// The keys of `keel.yaml`.
 pub const SOURCE_KEYS: &[&str] = &[
+    "$schema",
     "apiVersion",
     "kind",
     "name",
@@ -212,45 +131,3 @@ pub const SOURCE_KEYS: &[&str] = &[
     "budget",
     "windows",
 ];
-
-/// What is wrong with a name of a kind, in words.
-pub fn wrong_name(kind: Kind, name: &str) -> Option<String> {
-    let label = |text: &str| {
-        text.len() <= 63
-            && text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && !text.ends_with('-')
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-    };
-    let plain = |text: &str, also: &str| {
-        !text.is_empty()
-            && text.len() <= 63
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && !text.contains("..")
-            && text
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || also.contains(c))
-    };
-    let (good, rule) = match kind {
-        Kind::Instance => (
-            label(name),
-            "letters, digits and `-`, beginning with a letter, at most 63",
-        ),
-        Kind::Image => (
-            !name.is_empty()
-                && name.len() <= 255
-                && !name.starts_with('/')
-                && !name
-                    .split('/')
-                    .any(|part| part == ".." || part == "." || part.is_empty())
-                && name
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || "-_./+".contains(c)),
-            "letters, digits, `-`, `_`, `.`, `+` and `/`",
-        ),
-        _ => (
-            plain(name, "-_."),
-            "letters, digits, `-`, `_` and `.`, at most 63",
-        ),
-    };
-    (!good).then(|| format!("the name of this kind has {rule}"))
-}

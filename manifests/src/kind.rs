@@ -9,10 +9,10 @@ pub trait ResourceKind {
 /// Makes `Kind` and `Spec` from `Variant "word" (Type) [scope]` lines.
 #[macro_export]
 macro_rules! kinds {
-    ($( $(#[$meta:meta])* $variant:ident $word:literal $scope:ident ($type:ty) ),* $(,)?) => {
+    ($( $(#[doc = $doc:literal])* $variant:ident $word:literal $scope:ident ($type:ty) ),* $(,)?) => {
         /// What an object is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-        pub enum Kind { $( $(#[$meta])* $variant ),* }
+        pub enum Kind { $( $(#[doc = $doc])* $variant ),* }
 
         impl Kind {
             /// All kinds, in the order in which things are made.
@@ -28,6 +28,11 @@ macro_rules! kinds {
                 match self { $( Self::$variant => stringify!($variant) ),* }
             }
 
+            /// What it is, in a sentence.
+            pub const fn describe(self) -> &'static str {
+                match self { $( Self::$variant => concat!($($doc),*).trim_ascii() ),* }
+            }
+
             /// Whether objects of this kind belong to the host and to no project.
             pub const fn belongs_to_host(self) -> bool {
                 match self { $( Self::$variant => $crate::kinds!(@host $scope) ),* }
@@ -36,7 +41,7 @@ macro_rules! kinds {
 
         /// What an object should be or was seen to be, by kind.
         #[derive(Debug, Clone, PartialEq)]
-        pub enum Spec { $( $(#[$meta])* $variant(Box<$type>) ),* }
+        pub enum Spec { $( $(#[doc = $doc])* $variant(Box<$type>) ),* }
 
         impl Spec {
             /// What it is.
@@ -95,6 +100,15 @@ macro_rules! kinds {
 pub use crate::kinds::{Kind, Spec};
 
 impl Kind {
+    /// What sentences call it: `storage pool`, `NetworkAcl`.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::StoragePool => "storage pool",
+            Self::NetworkAcl | Self::NetworkForward | Self::SnapshotSchedule => self.name(),
+            other => other.word(),
+        }
+    }
+
     /// Takes `StoragePool`, `storage-pool` and `storagepool`, in any case.
     pub fn from_word(text: &str) -> Option<Self> {
         let squeezed = |text: &str| text.replace('-', "").to_lowercase();

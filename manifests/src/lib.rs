@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod change;
+pub mod codes;
 pub mod decode;
 pub mod desired;
 pub mod devices;
@@ -32,6 +33,7 @@ pub mod read;
 pub mod resolve;
 pub mod rules;
 pub mod scalar;
+pub mod schema;
 pub mod substitute;
 pub mod support;
 pub mod tagged;

@@ -73,9 +73,22 @@ pub struct IgnoreRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The last day on which it counts: `2027-01-01`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "day"
+    )]
     #[schemars(with = "Option<String>")]
     pub until: Option<jiff::civil::Date>,
+}
+
+fn day<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<jiff::civil::Date>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(from)? else {
+        return Ok(None);
+    };
+    text.parse().map(Some).map_err(|_| {
+        serde::de::Error::custom(format_args!("`{text}` is no day; write it as `2027-01-01`"))
+    })
 }
 
 /// Whether an existing object that nobody owns is taken.

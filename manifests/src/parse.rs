@@ -67,7 +67,7 @@ pub fn parse(file: &str, text: &str) -> (Vec<Node>, Diagnostics) {
                 out.push(Diagnostic::error(
                     SYNTAX,
                     place.origin(),
-                    error.kind().to_string(),
+                    said(&error.kind().to_string()),
                 ));
                 builder = Builder::new(&file, skipped);
                 if !parser.proceed_next_document().unwrap_or(false) {
@@ -77,6 +77,17 @@ pub fn parse(file: &str, text: &str) -> (Vec<Node>, Diagnostics) {
         }
     }
     (documents, out)
+}
+
+/// The parser's words in those of people.
+fn said(words: &str) -> String {
+    match words {
+        "recursion limit exceeded" => format!("this is nested deeper than {DEPTH} levels"),
+        words if words.starts_with("tabs disallowed") => {
+            "a tab in the indentation: lines are indented by spaces".to_owned()
+        }
+        words => words.to_owned(),
+    }
 }
 
 /// What is open while events come.
@@ -137,6 +148,11 @@ impl<'a> Builder<'a> {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), &place);
+                // It would end a text where it is handed to the kernel.
+                if text.contains('\0') {
+                    let message = "a NUL character: no text of a manifest has one".to_owned();
+                    self.complain(NOT_IN_THE_LANGUAGE, &place, message);
+                }
                 let value = if style == ScalarStyle::Plain {
                     core_schema(&text)
                 } else {

@@ -69,7 +69,7 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
     for resource in desired.resources.values() {
         let mut say = |at: &str, what: String| {
             let at = Pointer::new(at);
-            let origin = resource.origin_of(&at).clone();
+            let origin = resource.origin_of(&at);
             found.push(
                 Diagnostic::warning(FIELD, origin, what)
                     .of(&resource.address)
@@ -123,6 +123,8 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 }
                 defaults(resource, IMAGE, &mut say);
             }
+            // It is a namespace and rules, which are settled before anything is made.
+            Spec::Project(_) => {}
             _ => {
                 let kind: Kind = resource.address.kind;
                 found.push(
@@ -138,6 +140,26 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
         secrets(resource, &mut found);
     }
     found
+}
+
+/// Kinds that the native engine has no objects of: they are settled in the objects that they concern. They can still be
+/// referred to, and are never counted as missing.
+pub fn settle(desired: &mut DesiredSet) {
+    let settled: Vec<_> = desired
+        .resources
+        .keys()
+        .filter(|address| matches!(address.kind, Kind::Project | Kind::Profile))
+        .cloned()
+        .collect();
+    for address in settled {
+        desired.resources.remove(&address);
+        desired.external.push(address);
+    }
+    for resource in desired.resources.values_mut() {
+        resource
+            .needs
+            .retain(|(need, _)| need.kind != Kind::Project);
+    }
 }
 
 /// Says which of these fields are not as by default.
@@ -190,7 +212,7 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
                         "this engine makes bridged and p2p interfaces only".to_owned(),
                     );
                 }
-                if nic.network.is_none() && nic.nic_type != Some(NicType::P2p) {
+                if nic.network.is_none() && matches!(nic.nic_type, None | Some(NicType::Bridged)) {
                     say(
                         &at,
                         "an interface of this engine joins a network".to_owned(),
@@ -217,10 +239,13 @@ fn secrets(resource: &Resource, found: &mut Diagnostics) {
     fn walk(value: &Value, at: &Pointer, out: &mut Vec<Pointer>) {
         match value {
             Value::Object(map) => {
-                let is_text = map.len() == 1
-                    && ["secretRef", "template"]
-                        .iter()
-                        .any(|key| map.contains_key(*key));
+                // `{file: …}` as the source of an image is no text.
+                let sources: &[&str] = if at.as_str().ends_with("/source") {
+                    &["secretRef", "template"]
+                } else {
+                    &["secretRef", "template", "file"]
+                };
+                let is_text = map.len() == 1 && sources.iter().any(|key| map.contains_key(*key));
                 if is_text {
                     out.push(at.clone());
                 }
@@ -243,11 +268,15 @@ fn secrets(resource: &Resource, found: &mut Diagnostics) {
         &mut places,
     );
     for at in places {
-        let origin = resource.origin_of(&at).clone();
+        let origin = resource.origin_of(&at);
         found.push(
-            Diagnostic::warning(FIELD, origin, "secrets and templates are not filled in yet")
-                .of(&resource.address)
-                .at(at),
+            Diagnostic::warning(
+                FIELD,
+                origin,
+                "texts from secrets, templates and files are not filled in by this engine yet",
+            )
+            .of(&resource.address)
+            .at(at),
         );
     }
 }
@@ -286,7 +315,7 @@ mod tests {
         assert_eq!(found("  limits: {memory: 1GiB}\n"), Vec::<String>::new());
         assert_eq!(
             found(
-                "  type: virtual-machine\n  cloudInit: {userData: x}\n  environment:\n    A: {secretRef: {name: s, key: k}}\n"
+                "  type: virtual-machine\n  cloudInit: {userData: x}\n  environment:\n    A: {template: x}\n"
             ),
             [
                 "a.yaml:10 U0302 /spec/type",

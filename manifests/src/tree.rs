@@ -147,15 +147,20 @@ impl Node {
         }
     }
 
+    /// What stands under a key of a map or an index of a list.
+    pub fn child(&self, step: &str) -> Option<&Self> {
+        match &self.value {
+            Value::Map(_) => self.get(step),
+            Value::List(items) => items.get(step.parse::<usize>().ok()?),
+            _ => None,
+        }
+    }
+
     /// What stands at a pointer.
     pub fn at(&self, pointer: &Pointer) -> Option<&Self> {
         let mut node = self;
         for step in pointer.steps() {
-            node = match &node.value {
-                Value::Map(_) => node.get(&step)?,
-                Value::List(items) => items.get(step.parse::<usize>().ok()?)?,
-                _ => return None,
-            };
+            node = node.child(&step)?;
         }
         Some(node)
     }

@@ -91,7 +91,7 @@ fn resource(address: Address, spec: Value, needs: Vec<Address>) -> Resource {
             .map(|need| (need, Readiness::Running))
             .collect(),
         origin: Origin::default(),
-        provenance: BTreeMap::new(),
+        provenance: manifests::desired::Provenance::default(),
         address,
     }
 }

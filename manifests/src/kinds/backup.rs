@@ -5,6 +5,7 @@ use crate::kind::ResourceKind;
 use crate::kinds::snapshot_schedule::{Retention, Selector};
 use crate::scalar::path::AbsolutePath;
 use crate::scalar::schedule::Schedule;
+use crate::scalar::time_zone::TimeZoneName;
 
 crate::fields! {
     /// Where exports go.
@@ -36,7 +37,7 @@ crate::fields! {
         /// When they are made: five cron fields or `@hourly` to `@yearly`; absent: when somebody asks.
         schedule: Option<Schedule> = None,
         /// The IANA name of the time zone of `schedule`; absent: UTC.
-        time_zone: Option<String> = None,
+        time_zone: Option<TimeZoneName> = None,
         /// Of which objects.
         selector: Selector = Selector::default(),
         /// Where they go.

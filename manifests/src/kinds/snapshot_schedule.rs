@@ -6,6 +6,7 @@ use crate::desired::Reference;
 use crate::kind::{Kind, ResourceKind};
 use crate::scalar::expiry::Expiry;
 use crate::scalar::schedule::Schedule;
+use crate::scalar::time_zone::TimeZoneName;
 
 crate::fields! {
     /// Which objects are meant: those to which all that is written applies.
@@ -45,7 +46,7 @@ crate::fields! {
         /// When they are made: five cron fields or `@hourly` to `@yearly`.
         schedule: Option<Schedule> = None,
         /// The IANA name of the time zone of `schedule`; absent: UTC.
-        time_zone: Option<String> = None,
+        time_zone: Option<TimeZoneName> = None,
         /// Of which objects.
         selector: Selector = Selector::default(),
         /// Their names: `%d` counts, `{{ creation_date }}` is the time.

@@ -113,9 +113,9 @@ fn all_that_is_wrong_with_a_tree_is_told_in_one_run() {
         ]),
         [
             "one.yaml:6 E0104 unknown field `memmory` in limits | did you mean `memory`?",
-            "two.yaml:1 E0111 instance/two is declared twice, first in three.yaml:1 | -",
+            "two.yaml:3 E0111 instance/two is declared twice, first in three.yaml:3 | -",
             "typo.yaml:2 E0106 there is no kind `Instnce` | did you mean `Instance`?",
-            "x.yaml:3 E0110 `../etc` is no name here | the name of this kind has letters, digits and `-`, beginning with a letter, at most 63",
+            "x.yaml:3 E0110 `../etc` is no name here | names of Instance objects have letters, digits and `-`, begin with a letter, do not end with `-`, and have at most 63 characters",
         ]
     );
     assert_eq!(

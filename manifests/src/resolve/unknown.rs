@@ -1,15 +1,12 @@
-//! Kinds and keys that nobody knows, with the nearest right word.
+//! Kinds, keys and versions that nobody knows, with the nearest right word.
 
 use super::*;
 
 pub(super) fn unknown_kind(word: &str, origin: Origin) -> Diagnostic {
     let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-    let found = Diagnostic::error(UNKNOWN_WORD, origin, format!("there is no kind `{word}`"));
-    match nearest(word, &known) {
-        Some(near) => found.hint(format!("did you mean `{near}`?")),
-        None => found.hint("not known here"),
-    }
-    .note(format!("kinds: {}", known.join(", ")))
+    let short: String = word.chars().take(60).collect();
+    let found = Diagnostic::error(UNKNOWN_WORD, origin, format!("there is no kind `{short}`"));
+    hinted(found, word, &known).note(format!("kinds: {}", known.join(", ")))
 }
 
 pub(super) fn unknown_keys(node: &Node, known: &[&'static str], found: &mut Diagnostics) {
@@ -20,14 +17,50 @@ pub(super) fn unknown_keys(node: &Node, known: &[&'static str], found: &mut Diag
         .iter()
         .filter(|(key, _)| !known.contains(&key.name.as_str()))
     {
+        let short: String = key.name.chars().take(60).collect();
         let one = Diagnostic::error(
             UNKNOWN_FIELD,
             key.place.origin(),
-            format!("unknown field `{}`", key.name),
+            format!("unknown field `{short}`"),
+        )
+        .at(Pointer::root().field(&short));
+        let known: Vec<&str> = known
+            .iter()
+            .copied()
+            .filter(|key| !key.starts_with('$'))
+            .collect();
+        found.push(
+            hinted(one, &key.name, &known).note(format!("known fields: {}", known.join(", "))),
         );
-        found.push(match nearest(&key.name, known) {
-            Some(near) => one.hint(format!("did you mean `{near}`?")),
-            None => one.hint("not known here"),
-        });
+    }
+}
+
+/// Checks that a document is of this language.
+pub(super) fn api_version(node: &Node, found: &mut Diagnostics) {
+    let hint = format!("write `apiVersion: {API_VERSION}`");
+    match node.get("apiVersion") {
+        Some(version) if version.text() == Some(API_VERSION) => {}
+        Some(version) => found.push(
+            Diagnostic::error(
+                UNKNOWN_WORD,
+                version.place.origin(),
+                match version.text() {
+                    Some(text) if text.len() < 60 => {
+                        format!("`{text}` is no version of this language")
+                    }
+                    _ => "this is no version of this language".to_owned(),
+                },
+            )
+            .hint(hint)
+            .at(Pointer::new("/apiVersion")),
+        ),
+        None => found.push(
+            Diagnostic::error(
+                MISSING_FIELD,
+                node.place.origin(),
+                "field `apiVersion` is missing",
+            )
+            .hint(hint),
+        ),
     }
 }

@@ -1,10 +1,24 @@
-//! Rules across objects. To add one: write `rules/<name>.rs` with an `impl Rule` and add it to [`RULES`].
+//! Rules across fields and objects. To add one: write `rules/<name>.rs` with an `impl Rule` and add it to [`RULES`]; a
+//! new code goes into [`crate::codes`] as well, with a case in `tests/rejects`.
 
-mod cycle_free;
-mod unique_addresses;
+mod complete;
+pub(crate) mod cycle_free;
+mod host_ports;
+mod in_range;
+mod network_plans;
+pub(crate) mod one_meaning;
+pub(crate) mod quota_fits;
+pub(crate) mod restrictions;
+mod root_disk;
+pub(crate) mod unique_addresses;
+mod well_named;
 
-use crate::desired::DesiredSet;
-use crate::diagnostic::Diagnostics;
+use crate::desired::{DesiredSet, Resource};
+use crate::devices::Device;
+use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::kind::Spec;
+use crate::kinds::instance::Instance;
+use crate::pointer::Pointer;
 
 /// Something that must hold between objects.
 pub trait Rule: Sync {
@@ -13,4 +27,43 @@ pub trait Rule: Sync {
 }
 
 /// All rules.
-pub const RULES: &[&dyn Rule] = &[&cycle_free::CycleFree, &unique_addresses::UniqueAddresses];
+pub const RULES: &[&dyn Rule] = &[
+    &complete::Complete,
+    &in_range::InRange,
+    &one_meaning::OneMeaning,
+    &well_named::WellNamed,
+    &root_disk::RootDisk,
+    &cycle_free::CycleFree,
+    &unique_addresses::UniqueAddresses,
+    &host_ports::HostPorts,
+    &network_plans::NetworkPlans,
+    &quota_fits::QuotaFits,
+    &restrictions::Restrictions,
+];
+
+/// A finding about one field of an object.
+fn wrong(code: Code, resource: &Resource, at: Pointer, message: impl Into<String>) -> Diagnostic {
+    Diagnostic::error(code, resource.origin_of(&at), message)
+        .of(&resource.address)
+        .at(at)
+}
+
+/// All instances with their objects.
+fn instances(desired: &DesiredSet) -> impl Iterator<Item = (&Resource, &Instance)> {
+    desired
+        .resources
+        .values()
+        .filter_map(|resource| match &resource.spec {
+            Spec::Instance(instance) => Some((resource, instance.as_ref())),
+            _ => None,
+        })
+}
+
+/// The devices of an instance with their places.
+fn devices(instance: &Instance) -> impl Iterator<Item = (&str, &Device, Pointer)> {
+    let all = Pointer::new("/spec/devices");
+    instance
+        .devices
+        .iter()
+        .map(move |(name, device)| (name.as_str(), device, all.field(name)))
+}

@@ -9,15 +9,14 @@ use super::Rule;
 use crate::desired::{DesiredSet, Resource};
 use crate::devices::Device;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Origin};
-use crate::id::Address;
-use crate::kind::{Kind, Spec};
+use crate::kind::Spec;
 use crate::kinds::network::Network;
 use crate::pointer::Pointer;
 
 /// An address or subnet that two have.
-pub(super) const TAKEN: Code = Code("R0203");
+pub(crate) const TAKEN: Code = Code("R0203");
 /// An address outside of its network.
-pub(super) const OUTSIDE: Code = Code("R0204");
+pub(crate) const OUTSIDE: Code = Code("R0204");
 
 /// Addresses of NICs, hardware addresses and subnets are claimed once.
 pub(super) struct UniqueAddresses;
@@ -34,7 +33,7 @@ impl Rule for UniqueAddresses {
                         let Device::Nic(nic) = device else { continue };
                         let at = Pointer::new("/spec/devices").field(name);
                         let mut claim = |what: String, field: &str| {
-                            let origin = resource.origin_of(&at.field(field)).clone();
+                            let origin = resource.origin_of(&at.field(field));
                             let owner = resource.address.to_string();
                             if let Some((first, whose)) = claims.get(&what) {
                                 found.push(
@@ -103,11 +102,11 @@ fn subnet<'a>(
             found.push(
                 Diagnostic::error(
                     TAKEN,
-                    resource.origin_of(&at).clone(),
+                    resource.origin_of(&at),
                     format!("subnet {net} overlaps {other} of {}", first.address),
                 )
                 .of(&resource.address)
-                .related(first.origin_of(&at).clone(), "first claimed here")
+                .related(first.origin_of(&at), "first claimed here")
                 .at(at),
             );
         } else {
@@ -124,12 +123,8 @@ fn inside(
     at: &Pointer,
     found: &mut Diagnostics,
 ) {
-    let project = resource.address.project_name();
-    let declared = desired
-        .resources
-        .get(&Address::in_project(Kind::Network, project, network))
-        .or_else(|| desired.resources.get(&Address::new(Kind::Network, network)));
-    let Some(Spec::Network(written)) = declared.map(|declared| &declared.spec) else {
+    let Some(written) = super::network_plans::network_of(desired, &resource.address, network)
+    else {
         return;
     };
     let Some(net) = written.ipv4.address.net() else {
@@ -148,7 +143,7 @@ fn inside(
         return;
     };
     found.push(
-        Diagnostic::error(OUTSIDE, resource.origin_of(at).clone(), wrong)
+        Diagnostic::error(OUTSIDE, resource.origin_of(at), wrong)
             .of(&resource.address)
             .at(at.clone()),
     );

@@ -22,6 +22,7 @@ pub mod proxy_address;
 pub mod rate;
 pub mod schedule;
 pub mod text;
+pub mod time_zone;
 pub mod word_list;
 
 use std::fmt;

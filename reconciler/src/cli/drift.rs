@@ -77,7 +77,7 @@ fn report(plan: &Plan, desired: &DesiredSet, seen: &BTreeMap<Uid, Vec<DriftSeen>
             first_seen: before.map(|one| one.first),
             times: before.map_or(1, |one| one.times.saturating_add(1)),
             cause,
-            source: resource.map(|resource| resource.origin_of(&change.path).clone()),
+            source: resource.map(|resource| resource.origin_of(&change.path)),
         }
     };
     let steps = plan

@@ -23,6 +23,7 @@ mod power;
 mod progress;
 mod read;
 mod render;
+mod schema;
 mod status;
 mod top;
 mod unlock;
@@ -90,6 +91,7 @@ enum Command {
     Top(top::Top),
     File(file::File),
     Unlock(unlock::Unlock),
+    Schema(schema::Schema),
     Doctor(doctor::Doctor),
     Completion(completion::Completion),
     Man(man::Man),
@@ -121,6 +123,7 @@ impl Command {
             Self::Logs(command) => command.run(invocation),
             Self::Top(command) => command.run(invocation),
             Self::File(command) => command.run(invocation),
+            Self::Schema(command) => command.run(invocation),
             Self::Doctor(command) => command.run(invocation),
             Self::Completion(command) => command.run(invocation),
             Self::Man(command) => command.run(invocation),

@@ -6,7 +6,7 @@ use manifests::desired::DesiredSet;
 use manifests::diagnostic::{Diagnostics, Severity};
 use manifests::read::{self, Texts};
 use manifests::resolve::{Resolved, resolve};
-use manifests::support::unsupported;
+use manifests::support::{settle, unsupported};
 
 use super::invocation::{Invocation, environment, say};
 use crate::error::{CliError, Exit};
@@ -80,6 +80,8 @@ impl Source {
         self.resolved.found = found;
         if wrong {
             self.resolved.desired = None;
+        } else if let Some(desired) = &mut self.resolved.desired {
+            settle(desired);
         }
         self.meaning(invocation)
     }

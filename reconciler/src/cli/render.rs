@@ -94,11 +94,10 @@ fn document(resource: &Resource, provenance: bool) -> Value {
         "lifecycle": resource.lifecycle,
     });
     if provenance {
-        let places: Map<String, Value> = resource
-            .provenance
-            .iter()
-            .map(|(path, origin)| (path.to_string(), json!(origin.to_string())))
-            .collect();
+        let mut places = Map::new();
+        resource.provenance.each(&mut |path, origin| {
+            places.insert(path.to_string(), json!(origin.to_string()));
+        });
         document["provenance"] = Value::Object(places);
     }
     document
@@ -106,11 +105,10 @@ fn document(resource: &Resource, provenance: bool) -> Value {
 
 /// A comment line for each written value.
 fn provenance(resource: &Resource) -> String {
-    let rows: Vec<(String, String)> = resource
-        .provenance
-        .iter()
-        .map(|(path, origin)| (path.dotted(), origin.to_string()))
-        .collect();
+    let mut rows: Vec<(String, String)> = Vec::new();
+    resource.provenance.each(&mut |path, origin| {
+        rows.push((path.dotted(), origin.to_string()));
+    });
     let widest = rows.iter().map(|(path, _)| text::width(path)).max();
     let column = widest.unwrap_or(0).min(48) + 2;
     rows.iter()

@@ -179,7 +179,7 @@ fn field(resource: &Resource, change: FieldChange, seen: &DriftSeen) -> DriftedF
     DriftedField {
         address: resource.address.clone(),
         gone: change.path == Pointer::root(),
-        origin: resource.origin_of(&change.path).clone(),
+        origin: resource.origin_of(&change.path),
         path: change.path,
         desired: change.after,
         live: change.before,

@@ -74,7 +74,7 @@ impl World {
             previous: Vec::new(),
             needs: Vec::new(),
             origin: Origin::default(),
-            provenance: BTreeMap::new(),
+            provenance: manifests::desired::Provenance::default(),
         };
         self.desired.resources.insert(address.clone(), resource);
         address

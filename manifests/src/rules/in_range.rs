@@ -1,0 +1,88 @@
+//! Numbers are within their bounds.
+
+use super::{Rule, devices, wrong};
+use crate::decode::BAD_VALUE;
+use crate::desired::{DesiredSet, Resource};
+use crate::devices::Device;
+use crate::diagnostic::Diagnostics;
+use crate::kind::Spec;
+use crate::pointer::Pointer;
+
+/// Priorities, packet sizes and VLANs are numbers that the kernel takes.
+pub(super) struct InRange;
+
+const SPEC: &str = "/spec";
+
+impl Rule for InRange {
+    fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
+        for resource in desired.resources.values() {
+            let mut within = |at: Pointer, number: Option<i64>, least: i64, most: i64| {
+                if let Some(number) = number.filter(|number| !(least..=most).contains(number)) {
+                    found.push(outside(resource, at, number, least, most));
+                }
+            };
+            let spec = Pointer::new(SPEC);
+            match &resource.spec {
+                Spec::Instance(instance) => {
+                    let limits = spec.field("limits");
+                    let rules = [
+                        (
+                            "cpuPriority",
+                            i64::from(instance.limits.cpu_priority),
+                            0,
+                            10,
+                        ),
+                        (
+                            "diskPriority",
+                            i64::from(instance.limits.disk_priority),
+                            0,
+                            10,
+                        ),
+                        (
+                            "memoryOomPriority",
+                            i64::from(instance.limits.memory_oom_priority),
+                            -1000,
+                            1000,
+                        ),
+                    ];
+                    for (field, number, least, most) in rules {
+                        within(limits.field(field), Some(number), least, most);
+                    }
+                    within(
+                        limits.field("processes"),
+                        instance.limits.processes.map(i64::from),
+                        1,
+                        4_194_304,
+                    );
+                    for (_, device, at) in devices(instance) {
+                        if let Device::Nic(nic) = device {
+                            within(at.field("mtu"), nic.mtu.map(i64::from), 68, 65_535);
+                            within(at.field("vlan"), nic.vlan.map(i64::from), 1, 4094);
+                        }
+                    }
+                }
+                Spec::Network(network) => {
+                    within(
+                        spec.field("bridge").field("mtu"),
+                        network.bridge.mtu.map(i64::from),
+                        68,
+                        65_535,
+                    );
+                    within(spec.field("vlan"), network.vlan.map(i64::from), 1, 4094);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn outside(
+    resource: &Resource,
+    at: Pointer,
+    number: i64,
+    least: i64,
+    most: i64,
+) -> crate::diagnostic::Diagnostic {
+    let message = format!("{} is {number}, expected {least} to {most}", at.dotted());
+    wrong(BAD_VALUE, resource, at, message)
+}

@@ -1,0 +1,203 @@
+//! The parts of a document around its `spec`, and `keel.yaml`.
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value, json};
+
+use crate::envelope::{
+    API_VERSION, DependsOn, Metadata, WrittenBudget, WrittenHost, WrittenLifecycle, WrittenWindows,
+    name_pattern,
+};
+use crate::kind::{Kind, Spec};
+
+/// A property with a description over what a type says.
+fn described(description: &str, schema: impl Into<Value>) -> Value {
+    json!({ "description": description, "allOf": [schema.into()] })
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    generator.subschema_for::<T>().to_value()
+}
+
+fn object(
+    title: &str,
+    description: &str,
+    required: &[&str],
+    properties: &Map<String, Value>,
+) -> Value {
+    json!({
+        "title": title,
+        "description": description,
+        "type": "object",
+        "additionalProperties": false,
+        "required": required,
+        "properties": properties,
+    })
+}
+
+/// `$schema`, `apiVersion` and `kind`.
+fn head(kind: &str) -> Map<String, Value> {
+    Map::from_iter([
+        (
+            "$schema".to_owned(),
+            json!({ "type": "string", "description": "The schema of this file, for editors." }),
+        ),
+        (
+            "apiVersion".to_owned(),
+            json!({ "const": API_VERSION, "description": "The version of the language." }),
+        ),
+        (
+            "kind".to_owned(),
+            json!({ "const": kind, "description": "What the object is." }),
+        ),
+    ])
+}
+
+/// A document of a kind.
+pub(super) fn document(kind: Kind, generator: &mut SchemaGenerator) -> Value {
+    let spec = Spec::schema_of(kind, generator).to_value();
+    let metadata = of::<Metadata>(generator);
+    let name = json!({ "type": "string", "pattern": name_pattern(kind) });
+    let metadata = json!({
+        "description": "Who the object is.",
+        "allOf": [metadata, { "required": ["name"], "properties": { "name": name } }],
+    });
+    let mut properties = head(kind.name());
+    properties.extend([
+        ("metadata".to_owned(), metadata),
+        ("spec".to_owned(), described("What it should be.", spec)),
+        (
+            "lifecycle".to_owned(),
+            described("How it is treated over its life.", of::<WrittenLifecycle>(generator)),
+        ),
+        ("forEach".to_owned(), for_each()),
+        (
+            "dependsOn".to_owned(),
+            described(
+                "What must be there first, beyond what references say: healthy where it has health, else running; \
+                 `{Instance/db-1: started}` says less.",
+                of::<DependsOn>(generator),
+            ),
+        ),
+    ]);
+    object(
+        kind.name(),
+        kind.describe(),
+        &["apiVersion", "kind", "metadata"],
+        &properties,
+    )
+}
+
+fn for_each() -> Value {
+    json!({
+        "description": "Values of which each makes one object, with `${each.value}` and `${each.index}`; or how many.",
+        "anyOf": [
+            { "type": "array", "items": { "type": ["string", "number", "boolean"] } },
+            {
+                "type": "object",
+                "additionalProperties": false,
+                "required": ["count"],
+                "properties": { "count": { "type": "integer", "minimum": 0, "maximum": crate::resolve::MOST } },
+            },
+        ],
+    })
+}
+
+/// `keel.yaml`.
+pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    let lifecycle = of::<WrittenLifecycle>(generator);
+    let defaults: Map<String, Value> = Kind::ALL
+        .iter()
+        .map(|kind| {
+            (
+                kind.name().to_owned(),
+                Spec::schema_of(*kind, generator).to_value(),
+            )
+        })
+        .collect();
+    let mut properties = head(super::SOURCE_KIND);
+    let name = json!({
+        "type": "string",
+        "pattern": name_pattern(Kind::Project),
+        "description": "Who owns what is made from here. Absent: `default`.",
+    });
+    properties.extend([
+        ("name".to_owned(), name),
+        (
+            "host".to_owned(),
+            described(
+                "The host that it is for: applied to another one, it is refused.",
+                of::<WrittenHost>(generator),
+            ),
+        ),
+        (
+            "bases".to_owned(),
+            json!({ "type": "array", "items": { "type": "string" }, "description": "Folders that lie under this one." }),
+        ),
+        (
+            "patches".to_owned(),
+            json!({ "type": "array", "items": { "type": "object" }, "description": "Changes of documents of `bases`." }),
+        ),
+        ("namePrefix".to_owned(), text("Put before each name.")),
+        ("project".to_owned(), text("The project of what names none.")),
+        ("variables".to_owned(), variables()),
+        (
+            "lifecycle".to_owned(),
+            described("How objects of this tree are treated, where they do not say.", lifecycle),
+        ),
+        (
+            "defaults".to_owned(),
+            json!({
+                "type": "object",
+                "additionalProperties": false,
+                "properties": defaults,
+                "description": "What objects have where they do not say, by kind: `{Instance: {limits: {processes: 500}}}`.",
+            }),
+        ),
+        (
+            "external".to_owned(),
+            json!({
+                "type": "array",
+                "items": { "type": "string", "pattern": "^[A-Za-z-]+(/[^/]+)+$" },
+                "description": "Objects that are referenced here and owned elsewhere, and are never changed: `[Network/lxdbr0]`.",
+            }),
+        ),
+        (
+            "budget".to_owned(),
+            described(
+                "What one apply may delete, replace or rebuild unasked (guard G102).",
+                of::<WrittenBudget>(generator),
+            ),
+        ),
+        (
+            "windows".to_owned(),
+            described(
+                "When changes are allowed; an empty list allows always.",
+                of::<WrittenWindows>(generator),
+            ),
+        ),
+    ]);
+    object(
+        super::SOURCE_KIND,
+        "A folder of manifests with a name: `keel.yaml`.",
+        &["apiVersion", "kind"],
+        &properties,
+    )
+}
+
+fn variables() -> Value {
+    json!({
+        "type": "object",
+        "description": "Values that stand for `${var.NAME}` in this tree.",
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["default"],
+            "properties": {
+                "type": { "enum": crate::substitute::TYPES, "default": "string", "description": "What it is." },
+                "default": { "type": ["string", "number", "boolean"], "description": "Its value." },
+                "description": { "type": "string", "description": "Free text." },
+            },
+        },
+    })
+}

@@ -1,0 +1,142 @@
+//! What the derives write, made into what editors read well and what the language takes.
+
+use serde_json::{Map, Value, json};
+
+/// What stands in place of a value that is filled in later.
+const VARIABLE: &str = "\\$\\{(var|each)\\.";
+
+/// Rewrites a schema and all below it.
+pub(super) fn normal(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    // `null` removes an inherited value: each value below a key may be one.
+    for key in ["properties", "patternProperties"] {
+        if let Some(Value::Object(properties)) = map.get_mut(key) {
+            for property in properties.values_mut() {
+                normal(property);
+                nullable(property);
+            }
+        }
+    }
+    if let Some(values @ Value::Object(_)) = map.get_mut("additionalProperties") {
+        normal(values);
+        nullable(values);
+    }
+    if let Some(Value::Object(definitions)) = map.get_mut("definitions") {
+        for definition in definitions.values_mut() {
+            normal(definition);
+            nullable(definition);
+        }
+    }
+    for key in ["items", "then", "else"] {
+        if let Some(below) = map.get_mut(key) {
+            normal(below);
+        }
+    }
+    for key in ["allOf", "anyOf", "oneOf"] {
+        if let Some(Value::Array(choices)) = map.get_mut(key) {
+            choices.iter_mut().for_each(normal);
+        }
+    }
+    without_null_choices(map);
+    defaults(map);
+    if map.get("format").is_some() {
+        // `uint32`, `ip` and such are no formats of the standard.
+        map.remove("format");
+    }
+    variables(map);
+}
+
+/// `Option<T>` is `anyOf: [T, null]`: messages about both are worse than about one, and null is allowed by the type.
+fn without_null_choices(map: &mut Map<String, Value>) {
+    let Some(Value::Array(choices)) = map.get_mut("anyOf") else {
+        return;
+    };
+    choices.retain(|choice| choice.get("type") != Some(&json!("null")));
+    if choices.len() == 1 {
+        let only = choices.remove(0);
+        map.remove("anyOf");
+        match only {
+            Value::Object(only) if !only.contains_key("$ref") || map.is_empty() => {
+                for (key, value) in only {
+                    map.entry(key).or_insert(value);
+                }
+            }
+            only => {
+                map.insert("allOf".to_owned(), json!([only]));
+            }
+        }
+    }
+}
+
+/// A default of null says nothing, and one of a whole part is said by its fields.
+fn defaults(map: &mut Map<String, Value>) {
+    let says_nothing = match map.get("default") {
+        Some(Value::Null | Value::Object(_)) => true,
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(Value::String(text)) => text.is_empty(),
+        _ => false,
+    };
+    if says_nothing {
+        map.remove("default");
+    }
+}
+
+/// Lets `${var.NAME}` stand for a number or a word, and a number for a text.
+fn variables(map: &mut Map<String, Value>) {
+    if let Some(Value::String(pattern)) = map.get_mut("pattern") {
+        *pattern = format!("{pattern}|{VARIABLE}");
+        return;
+    }
+    if let Some(Value::Array(words)) = map.remove("enum") {
+        // What editors offer is `enum`; what else is allowed stands beside it.
+        map.insert(
+            "anyOf".to_owned(),
+            json!([{ "enum": words }, { "type": "string", "pattern": VARIABLE }]),
+        );
+        return;
+    }
+    if let Some(Value::Array(choices)) = map.get_mut("oneOf") {
+        choices.push(json!({ "type": "string", "pattern": VARIABLE }));
+        return;
+    }
+    let Some(kind) = map.get("type").cloned() else {
+        return;
+    };
+    let one = |word: &str| kind == json!(word) || kind == json!([word, "null"]);
+    if one("string") && !map.contains_key("const") {
+        map.insert("type".to_owned(), json!(["string", "number"]));
+    } else if one("integer") || one("number") || one("boolean") {
+        let word = kind
+            .as_str()
+            .or_else(|| kind[0].as_str())
+            .unwrap_or("integer");
+        map.insert("type".to_owned(), json!([word, "string"]));
+        map.insert("pattern".to_owned(), json!(VARIABLE));
+    }
+}
+
+/// Adds null to what is allowed.
+fn nullable(schema: &mut Value) {
+    let Value::Object(map) = schema else { return };
+    match map.get_mut("type") {
+        Some(Value::String(word)) => {
+            let word = std::mem::take(word);
+            map.insert("type".to_owned(), json!([word, "null"]));
+        }
+        Some(Value::Array(words)) if !words.contains(&json!("null")) => words.push(json!("null")),
+        Some(_) => {}
+        None => {
+            for key in ["anyOf", "oneOf"] {
+                if let Some(Value::Array(choices)) = map.get_mut(key) {
+                    if !choices
+                        .iter()
+                        .any(|choice| choice.get("type") == Some(&json!("null")))
+                    {
+                        choices.push(json!({ "type": "null" }));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}
