@@ -1,0 +1,213 @@
+//! Reading manifests: every example and everything in `accepts/` means something, everything in `rejects/` is refused in
+//! the words of the `.diag` beside it, and the schemas agree as far as a schema can know.
+//!
+//! To add one: put a file (or a folder with several) there. `KEEL_RENEW=1` writes the `.diag` files; read them as the
+//! person would who made the mistake.
+
+use std::path::{Path, PathBuf};
+
+use manifests::diagnostic::Diagnostics;
+use manifests::read::{self, Texts};
+use manifests::resolve::{Resolved, resolve};
+use manifests::support::unsupported;
+use manifests::{path_io, schema};
+use reconciler::view::diagnostics::page;
+use serde_json::Value;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The cases of a folder: files of manifests, and folders of them.
+fn cases(name: &str) -> Vec<PathBuf> {
+    let cases: Vec<PathBuf> = path_io::list(folder(name))
+        .expect("a folder of cases")
+        .into_iter()
+        .filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "yaml"))
+        .collect();
+    assert!(!cases.is_empty(), "{name} has cases");
+    cases
+}
+
+/// Reads a case: alone, as if its folder had nothing else.
+fn texts(case: &Path) -> Texts {
+    if case.is_dir() {
+        return read::read(case).expect("readable manifests");
+    }
+    let name = case.file_name().expect("a file").to_string_lossy();
+    Texts {
+        root: "/".into(),
+        files: vec![(
+            name.into_owned(),
+            path_io::read_to_string(case).expect("a text"),
+        )],
+        partial: None,
+        only: None,
+    }
+}
+
+fn meant(case: &Path) -> (Texts, Resolved) {
+    let texts = texts(case);
+    let mut resolved = resolve(&texts, None);
+    if let Some(desired) = &resolved.desired {
+        resolved.found.extend(unsupported(desired));
+    }
+    (texts, resolved)
+}
+
+fn told(found: &Diagnostics, texts: &Texts) -> String {
+    let page = page(found, &texts.files);
+    anstream::adapter::strip_str(&page).to_string()
+}
+
+/// The documents of a case as JSON, for schemas; only of files that are YAML.
+fn documents(texts: &Texts) -> Vec<(String, Value)> {
+    texts
+        .files
+        .iter()
+        .flat_map(|(file, text)| {
+            let (nodes, _) = manifests::parse::parse(file, text);
+            nodes.into_iter().map(|node| (file.clone(), json(&node)))
+        })
+        .collect()
+}
+
+fn json(node: &manifests::tree::Node) -> Value {
+    use manifests::tree::Value as Tree;
+    match &node.value {
+        Tree::Null => Value::Null,
+        Tree::Bool(yes) => Value::Bool(*yes),
+        Tree::Integer(text) => text
+            .parse::<i64>()
+            .map_or_else(|_| Value::String(text.to_string()), Value::from),
+        Tree::Float(text) => text
+            .parse::<f64>()
+            .map_or_else(|_| Value::String(text.to_string()), Value::from),
+        Tree::Text(text) => Value::String(text.to_string()),
+        Tree::List(items) => items.iter().map(json).collect(),
+        Tree::Map(entries) => Value::Object(
+            entries
+                .iter()
+                .map(|(key, node)| (key.name.clone(), json(node)))
+                .collect(),
+        ),
+    }
+}
+
+fn validator() -> jsonschema::Validator {
+    jsonschema::draft7::new(&schema::of_all()).expect("a schema")
+}
+
+#[test]
+fn what_is_right_means_something() {
+    let validator = validator();
+    for case in cases("accepts").into_iter().chain(cases("../examples")) {
+        if case.extension().is_some_and(|end| end == "sh") {
+            continue;
+        }
+        let (texts, resolved) = meant(&case);
+        assert!(
+            !resolved.found.has_errors(),
+            "{}:\n{}",
+            case.display(),
+            told(&resolved.found, &texts)
+        );
+        for (file, document) in documents(&texts) {
+            let wrong: Vec<String> = validator
+                .iter_errors(&document)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            assert!(
+                wrong.is_empty(),
+                "{} {file}: {wrong:#?}\n{document:#}",
+                case.display()
+            );
+        }
+    }
+}
+
+/// Findings that a schema can make as well.
+const OF_SCHEMAS: [&str; 3] = ["E0104", "E0105", "E0106"];
+
+#[test]
+fn what_is_wrong_is_refused_in_good_words() {
+    golden("rejects", true);
+}
+
+#[test]
+fn what_the_engine_cannot_do_is_told() {
+    golden("unsupported", false);
+}
+
+/// Compares what is told about each case with the `.diag` beside it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever renews says so by the environment"
+)]
+fn golden(of: &str, refused: bool) {
+    let validator = validator();
+    let renew = std::env::var_os("KEEL_RENEW").is_some();
+    let mut failed = Vec::new();
+    for case in cases(of) {
+        let (texts, resolved) = meant(&case);
+        let told = told(&resolved.found, &texts);
+        let golden = case.with_extension("diag");
+        assert!(
+            !resolved.found.is_empty(),
+            "{}: nothing is told",
+            case.display()
+        );
+        assert_eq!(
+            resolved.found.has_errors(),
+            refused,
+            "{}:\n{told}",
+            case.display()
+        );
+        if renew {
+            path_io::write(&golden, &told).expect("written");
+        }
+        if path_io::read_if_exists(&golden).expect("a text").as_deref() != Some(&told) {
+            failed.push(format!("{}\n{told}", case.display()));
+        }
+        let of_schemas = resolved
+            .found
+            .sorted()
+            .iter()
+            .all(|found| OF_SCHEMAS.contains(&found.code.0));
+        let documents = documents(&texts);
+        if of_schemas
+            && documents
+                .iter()
+                .all(|(_, document)| validator.is_valid(document))
+        {
+            failed.push(format!("the schema takes {}", case.display()));
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "{}\nif these are right: KEEL_RENEW=1 cargo nextest run -p keel-tests --test manifests",
+        failed.join("\n")
+    );
+}
+
+#[test]
+fn every_code_has_a_case() {
+    let all: String = cases("rejects")
+        .into_iter()
+        .chain(cases("unsupported"))
+        .map(|case| {
+            path_io::read_if_exists(case.with_extension("diag"))
+                .expect("a text")
+                .unwrap_or_default()
+        })
+        .collect();
+    let missing: Vec<&str> = manifests::codes::ALL
+        .iter()
+        .map(|entry| entry.code.0)
+        .filter(|code| !all.contains(&format!("[{code}]")))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "no case in tests/rejects shows {missing:?}"
+    );
+}
