@@ -16,6 +16,7 @@ pub mod diagnostic;
 pub mod effect;
 pub mod effect_table;
 pub mod envelope;
+pub mod explain;
 pub mod feature;
 pub mod fields;
 pub mod id;

@@ -13,7 +13,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::envelope::API_VERSION;
-use crate::kind::{Kind, Spec};
+use crate::kind::Kind;
 
 /// The word in `kind` of `keel.yaml`.
 pub const SOURCE_KIND: &str = "Source";
@@ -40,14 +40,14 @@ pub fn files() -> Vec<(String, String)> {
 pub fn of_kind(kind: Kind) -> Value {
     let mut generator = generator();
     let document = envelope::document(kind, &mut generator);
-    root(kind.word(), document, generator)
+    root(document, generator)
 }
 
 /// The schema of `keel.yaml`.
 pub fn of_source() -> Value {
     let mut generator = generator();
     let document = envelope::source(&mut generator);
-    root("source", document, generator)
+    root(document, generator)
 }
 
 /// The schema of all kinds: `kind` chooses. `if` and `then` instead of `oneOf`, since editors then name the mistake and
@@ -90,7 +90,7 @@ pub fn of_all() -> Value {
         "properties": properties,
         "allOf": branches,
     });
-    let mut schema = root(ALL, all, generator);
+    let mut schema = root(all, generator);
     if let Some(Value::Object(definitions)) = schema.get_mut("definitions") {
         for (name, mut document) in documents {
             normal::normal(&mut document);
@@ -100,11 +100,18 @@ pub fn of_all() -> Value {
     schema
 }
 
-/// The `spec` of a kind with its definitions, as the explanation of fields walks through it.
-pub fn of_spec(kind: Kind) -> Value {
+/// As [`of_kind`], before it is made what editors read well: as the declarations say it.
+pub(crate) fn of_kind_plain(kind: Kind) -> Value {
     let mut generator = generator();
-    let spec = Spec::schema_of(kind, &mut generator).to_value();
-    root(kind.word(), spec, generator)
+    let document = envelope::document(kind, &mut generator);
+    collected(document, generator)
+}
+
+/// As [`of_source`], as the declarations say it.
+pub(crate) fn of_source_plain() -> Value {
+    let mut generator = generator();
+    let document = envelope::source(&mut generator);
+    collected(document, generator)
 }
 
 fn generator() -> SchemaGenerator {
@@ -113,16 +120,18 @@ fn generator() -> SchemaGenerator {
         .into_generator()
 }
 
+fn root(top: Value, generator: SchemaGenerator) -> Value {
+    let mut schema = collected(top, generator);
+    normal::normal(&mut schema);
+    schema
+}
+
 /// A whole schema from its top and what the generator collected.
-fn root(name: &str, top: Value, mut generator: SchemaGenerator) -> Value {
+fn collected(top: Value, mut generator: SchemaGenerator) -> Value {
     let mut schema = Map::new();
     schema.insert(
         "$schema".to_owned(),
         json!("http://json-schema.org/draft-07/schema#"),
-    );
-    schema.insert(
-        "$id".to_owned(),
-        json!(format!("https://evenkeel.dev/schemas/v1/{name}.json")),
     );
     if let Value::Object(top) = top {
         schema.extend(top);
@@ -132,7 +141,5 @@ fn root(name: &str, top: Value, mut generator: SchemaGenerator) -> Value {
     if !definitions.is_empty() {
         schema.insert("definitions".to_owned(), Value::Object(definitions));
     }
-    let mut schema = Value::Object(schema);
-    normal::normal(&mut schema);
-    schema
+    Value::Object(schema)
 }

@@ -241,9 +241,9 @@ crate::scalar_schema!(CpuLimit, {
             "type": "object",
             "additionalProperties": false,
             "properties": {
-                "sockets": { "type": "integer", "minimum": 1 },
-                "cores": { "type": "integer", "minimum": 1 },
-                "threads": { "type": "integer", "minimum": 1 },
+                "sockets": { "type": "integer", "minimum": 1, "default": 1, "description": "Sockets." },
+                "cores": { "type": "integer", "minimum": 1, "default": 1, "description": "Cores of each socket." },
+                "threads": { "type": "integer", "minimum": 1, "default": 1, "description": "Threads of each core." },
             },
         },
     ],

@@ -96,7 +96,7 @@ fn for_each() -> Value {
                 "type": "object",
                 "additionalProperties": false,
                 "required": ["count"],
-                "properties": { "count": { "type": "integer", "minimum": 0, "maximum": crate::resolve::MOST } },
+                "properties": { "count": { "type": "integer", "minimum": 0, "maximum": crate::resolve::MOST, "description": "How many objects are made." } },
             },
         ],
     })
