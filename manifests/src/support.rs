@@ -9,6 +9,7 @@ use crate::kind::{Kind, Spec};
 use crate::kinds::instance::{Instance, InstanceType};
 use crate::kinds::network::NetworkType;
 use crate::kinds::storage_pool::PoolDriver;
+use crate::lifecycle::OnImageChange;
 use crate::pointer::Pointer;
 use serde_json::Value;
 
@@ -78,6 +79,12 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
         };
         match &resource.spec {
             Spec::Instance(instance) => {
+                if resource.lifecycle.on_image_change != OnImageChange::Ignore {
+                    say(
+                        "/lifecycle/onImageChange",
+                        "an alias that moves is not followed by this engine yet; an image edited in git is".to_owned(),
+                    );
+                }
                 defaults(resource, INSTANCE, &mut say);
                 one_instance(instance, &mut say);
             }
