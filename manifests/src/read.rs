@@ -33,10 +33,11 @@ impl Texts {
 /// The name of the file that makes a folder a source.
 pub const SOURCE_FILE: &str = "keel.yaml";
 
-/// Reads a folder or a file of manifests. Hidden folders and what `.keelignore` names are passed over.
+/// Reads a folder or a file of manifests. Hidden folders and what `.keelignore` names are passed over. Symbolic links are
+/// not followed, and not passed over either: objects that were declared behind one would count as given up.
 ///
 /// # Errors
-/// Something cannot be read.
+/// Something cannot be read, or is a symbolic link to a folder or to a manifest.
 pub fn read(path: &Path) -> Result<Texts, PathError> {
     let path = path.canonicalize().at("find", path)?;
     let start = if path.is_dir() {
@@ -44,9 +45,10 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
     } else {
         parent(&path)
     };
-    let root = start
-        .ancestors()
-        .find(|folder| folder.join(SOURCE_FILE).is_file());
+    let root = start.ancestors().find(|folder| {
+        let kind = folder.join(SOURCE_FILE).symlink_metadata();
+        kind.is_ok_and(|kind| !kind.is_dir())
+    });
     let root = root.unwrap_or(&start).to_path_buf();
     let partial = if !path.is_dir() {
         Some(format!("only the file {}", name_in(&root, &path)))
@@ -71,6 +73,13 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
                 .path()
                 .extension()
                 .is_some_and(|end| end == "yaml" || end == "yml");
+        if entry.path_is_symlink() && (is_manifest || entry.path().is_dir()) {
+            return Err(std::io::Error::other(
+                "it is a symbolic link, which keel does not follow: name it in .keelignore, or put what it leads to \
+                 in its place",
+            ))
+            .at("read", entry.path());
+        }
         if entry.file_type().is_some_and(|kind| kind.is_file()) && is_manifest {
             let text = path_io::read(entry.path())?;
             let text = String::from_utf8(text)
@@ -104,6 +113,30 @@ fn name_in(root: &Path, path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_lies_behind_a_link_is_not_passed_over() {
+        for (link, to, refused) in [
+            ("web.yaml", "elsewhere/web.txt", true),
+            ("gone.yml", "nowhere", true),
+            ("keel.yaml", "elsewhere/web.txt", true),
+            ("apps", "elsewhere", true),
+            ("notes.txt", "elsewhere/web.txt", false),
+            ("drafts.yaml", "elsewhere/web.txt", false),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let at = |name: &str| folder.path().join(name);
+            path_io::create_dir_all(at("elsewhere")).expect("a folder");
+            path_io::write(at("elsewhere/web.txt"), "a: 1\n").expect("written");
+            path_io::write(at(".keelignore"), "drafts.yaml\n").expect("written");
+            std::os::unix::fs::symlink(to, at(link)).expect("a link");
+            let texts = read(folder.path());
+            assert_eq!(texts.is_err(), refused, "{link}: {texts:?}");
+            if let Err(error) = texts {
+                assert!(error.to_string().contains(link), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn a_part_of_a_source_is_told_as_such() {
