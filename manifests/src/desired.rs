@@ -168,6 +168,8 @@ pub struct DesiredSet {
     pub source: SourceInfo,
     /// The objects.
     pub resources: BTreeMap<Address, Resource>,
+    /// Where only a part is meant: the objects that the rest of the source declares. Nothing is done to them.
+    pub others: BTreeMap<Address, Resource>,
     /// Objects that are referenced here and owned elsewhere: never changed.
     pub external: Vec<Address>,
     /// What one apply may take away unasked.
@@ -176,4 +178,27 @@ pub struct DesiredSet {
     pub windows: Windows,
     /// The host that the source is for: its name and machine id, where it says so.
     pub host: Option<(Option<String>, Option<String>)>,
+}
+
+impl DesiredSet {
+    /// All that the source declares, also outside the part that is meant, by address within each.
+    pub fn declared(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.values().chain(self.others.values())
+    }
+
+    /// What the source declares under a name, also outside the part that is meant.
+    pub fn declares(&self, address: &Address) -> Option<&Resource> {
+        let own = self.resources.get(address);
+        own.or_else(|| self.others.get(address))
+    }
+
+    /// Leaves in the part that is meant what `meant` holds of; the rest stays declared.
+    pub fn keep(&mut self, meant: impl Fn(&Resource) -> bool) {
+        let (kept, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut self.resources)
+            .into_iter()
+            .partition(|(_, resource)| meant(resource));
+        self.resources = kept;
+        self.external.extend(rest.keys().cloned());
+        self.others.extend(rest);
+    }
 }

@@ -114,17 +114,9 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
             resources.insert(resource.address.clone(), resource);
         }
     }
-    let Tree {
-        source, documents, ..
-    } = tree;
-    let Source {
-        written,
-        mut external,
-        ..
-    } = source;
-    drop(documents);
-    // The rest of the tree is there to be referred to, and is not touched by this run.
-    let all = DesiredSet {
+    let Tree { source, .. } = tree;
+    let Source { written, external, .. } = source;
+    let mut desired = DesiredSet {
         source: SourceInfo {
             name: written
                 .name
@@ -135,7 +127,8 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
             partial: texts.partial.clone(),
         },
         resources,
-        external: Vec::new(),
+        others: BTreeMap::new(),
+        external: external.into_iter().collect(),
         budget: Budget {
             data: written.budget.data,
             percent: written.budget.percent,
@@ -146,19 +139,13 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         },
         host: written.host.map(|host| (host.name, host.machine_id)),
     };
-    let mut desired = all;
     for rule in rules::RULES {
         rule.check(&desired, &mut found);
     }
+    // The rest of the tree is there to be referred to, and is not touched by this run.
     if texts.only.is_some() {
-        let (meant, rest): (BTreeMap<_, _>, BTreeMap<_, _>) = desired
-            .resources
-            .into_iter()
-            .partition(|(_, resource): &(Address, Resource)| texts.means(&resource.origin.file));
-        desired.resources = meant;
-        external.extend(rest.into_keys());
+        desired.keep(|resource| texts.means(&resource.origin.file));
     }
-    desired.external = external.into_iter().collect();
     found.tell_once();
     let desired = (!found.has_errors()).then_some(desired);
     Resolved {

@@ -327,6 +327,7 @@ impl Session<'_> {
             source,
             resources: BTreeMap::new(),
             external: Vec::new(),
+            others: BTreeMap::new(),
             budget: Budget {
                 data: u32::MAX,
                 percent: 100,

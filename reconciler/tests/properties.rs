@@ -143,6 +143,7 @@ fn desired(drawn: &Drawn) -> DesiredSet {
             .into_iter()
             .map(|resource| (resource.address.clone(), resource))
             .collect(),
+        others: BTreeMap::new(),
         external: Vec::new(),
         budget: Budget {
             data: u32::MAX,

@@ -409,6 +409,7 @@ impl<'a> Workers<'a> {
             windows: self.desired.windows.clone(),
             host: self.desired.host.clone(),
         };
+            others: std::collections::BTreeMap::new(),
         let mut open = vec![step.address().clone()];
         while let Some(address) = open.pop() {
             let Some(resource) = self.desired.resources.get(&address) else {

@@ -54,7 +54,7 @@ fn requirements(selector: &str) -> Result<Vec<Requirement>, CliError> {
     Ok(all)
 }
 
-/// Leaves in a set what the flags select, and says in it that it is a part.
+/// Leaves in the part that is meant what the flags select, and says that it is a part.
 ///
 /// # Errors
 /// `--only` names an object that is not declared, or the selector is none.
@@ -67,24 +67,18 @@ pub(super) fn narrow(desired: &mut DesiredSet, global: &GlobalOptions) -> Result
                     .hint("what is declared: keel render"));
             }
         }
-        desired
-            .resources
-            .retain(|address, _| global.only.contains(address));
+        desired.keep(|resource| global.only.contains(&resource.address));
         let names: Vec<String> = global.only.iter().map(ToString::to_string).collect();
         words.push(format!("only {}", names.join(", ")));
     }
     if !global.exclude.is_empty() {
-        desired
-            .resources
-            .retain(|address, _| !global.exclude.contains(address));
+        desired.keep(|resource| !global.exclude.contains(&resource.address));
         let names: Vec<String> = global.exclude.iter().map(ToString::to_string).collect();
         words.push(format!("all but {}", names.join(", ")));
     }
     if let Some(selector) = &global.selector {
         let requirements = requirements(selector)?;
-        desired
-            .resources
-            .retain(|_, resource| requirements.iter().all(|one| one.holds(&resource.labels)));
+        desired.keep(|resource| requirements.iter().all(|one| one.holds(&resource.labels)));
         words.push(format!("only what has the labels {selector}"));
     }
     if !words.is_empty() {

@@ -28,18 +28,20 @@ pub(super) struct Pairing<'a> {
 impl<'a> Pairing<'a> {
     /// Pairs each manifest with at most one live object, and each live object of this source with at most one manifest.
     pub(super) fn new(desired: &DesiredSet, observed: &'a ObservedSet, known: &Known) -> Self {
+    /// All that is declared is paired, also where only a part is meant: a part must not take for its own what the whole
+    /// gives to another manifest.
         let seen = Seen::new(desired, observed, known);
         let mut taken: HashSet<Uid> = HashSet::new();
         let mut pairs = BTreeMap::new();
         // Renames first: an object that moves away must not be taken for the one that gets its old name.
-        for resource in desired.resources.values() {
+        for resource in desired.declared() {
             if let Some((item, uid)) = seen.renamed_to(resource, desired)
                 && taken.insert(uid)
             {
                 pairs.insert(resource.address.clone(), Pair::Ours(item));
             }
         }
-        for resource in desired.resources.values() {
+        for resource in desired.declared() {
             if pairs.contains_key(&resource.address) {
                 continue;
             }
@@ -53,6 +55,7 @@ impl<'a> Pairing<'a> {
             pairs.insert(resource.address.clone(), pair);
         }
         let mut orphans: Vec<(&Item, Option<String>)> = seen
+        seen.wait_for_others(desired, &mut pairs);
             .ours
             .iter()
             .filter(|(uid, _)| !taken.contains(*uid))
@@ -132,7 +135,7 @@ impl<'a> Seen<'a> {
                 .or_insert(trashed);
         }
         let mut claimants: HashMap<Address, Vec<Address>> = HashMap::new();
-        for resource in desired.resources.values() {
+        for resource in desired.declared() {
             for previous in &resource.previous {
                 claimants
                     .entry(previous.clone())
@@ -186,8 +189,7 @@ impl<'a> Seen<'a> {
         }
         resource.previous.iter().find_map(|previous| {
             let found = self.ours_at(previous)?;
-            let free =
-                !desired.resources.contains_key(previous) || self.leaves(previous, desired, 0);
+            let free = desired.declares(previous).is_none() || self.leaves(previous, desired, 0);
             free.then_some(found)
         })
     }
@@ -195,7 +197,7 @@ impl<'a> Seen<'a> {
     /// Whether our object at this wanted name is the old one of another manifest that nothing lives under yet, while
     /// the manifest of this name has an old one of its own: `a → b` while `b → c`.
     fn leaves(&self, address: &Address, desired: &DesiredSet, depth: usize) -> bool {
-        let Some(resource) = desired.resources.get(address) else {
+        let Some(resource) = desired.declares(address) else {
             return false;
         };
         if resource.previous.is_empty() || depth > 16 || self.ours_at(address).is_none() {
@@ -211,11 +213,13 @@ impl<'a> Seen<'a> {
                     && (!self.at.contains_key(other) || self.leaves(other, desired, depth + 1))
             });
         wanted_elsewhere
-            && resource.previous.iter().any(|previous| {
-                self.ours_at(previous).is_some() && !desired.resources.contains_key(previous)
-                    || (desired.resources.contains_key(previous)
-                        && self.leaves(previous, desired, depth + 1))
-            })
+            && resource
+                .previous
+                .iter()
+                .any(|previous| match desired.declares(previous) {
+                    None => self.ours_at(previous).is_some(),
+                    Some(_) => self.leaves(previous, desired, depth + 1),
+                })
     }
 
     fn find(&self, resource: &Resource, taken: &HashSet<Uid>) -> Pair<'a> {
@@ -246,6 +250,29 @@ impl<'a> Seen<'a> {
                 Some(_) => Pair::Unclear("another object bears the same mark".to_owned()),
             },
             None => self.trashed(address),
+        }
+    }
+
+    /// In a part, what lives under a wanted name may be what another manifest, outside the part, is to get: nothing is
+    /// done in its place before that one has it.
+    fn wait_for_others(&self, desired: &DesiredSet, pairs: &mut BTreeMap<Address, Pair<'a>>) {
+        let mut promised: HashMap<Uid, &Address> = HashMap::new();
+        for address in desired.others.keys() {
+            if let Some(Pair::Ours(item)) = pairs.get(address)
+                && item.address != *address
+                && let Some(mark) = &item.mark
+            {
+                promised.insert(mark.uid, address);
+            }
+        }
+        for address in desired.resources.keys() {
+            let there = self
+                .ours_at(address)
+                .and_then(|(_, uid)| promised.get(&uid));
+            if let Some(other) = there {
+                let why = format!("what lives there becomes {other}, which is not in this part");
+                pairs.insert(address.clone(), Pair::Unclear(why));
+            }
         }
     }
 

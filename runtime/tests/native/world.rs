@@ -51,6 +51,7 @@ impl World {
                 partial: None,
             },
             resources: BTreeMap::new(),
+            others: BTreeMap::new(),
             external: Vec::new(),
             budget: Budget::default(),
             windows: Windows::default(),

@@ -1,0 +1,9 @@
+//! Sources of manifests over a fake world, through everything but the command line: what a person would lose if it went
+//! wrong is played here.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests; clippy only knows the tests themselves"
+)]
+
+mod parts;
+mod stage;
