@@ -1,6 +1,6 @@
 //! What was seen: [`ObservedSet`], read from the world by a runtime.
 
-use crate::id::{Address, Mark};
+use crate::id::{Address, Mark, Uid};
 use crate::kind::Spec;
 use crate::lifecycle::Prune;
 use crate::pointer::Pointer;
@@ -60,6 +60,9 @@ pub struct Item {
 pub struct Unclear {
     /// The object.
     pub address: Address,
+    /// Its identity where its name could not be read; `address` has the identity in the place of the name then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nameless: Option<Uid>,
     /// Why.
     pub why: String,
 }

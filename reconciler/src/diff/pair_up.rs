@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use manifests::desired::{DesiredSet, Resource};
 use manifests::id::{Address, SourceName, Uid};
+use manifests::kind::Kind;
 use manifests::observed::{Item, ObservedSet, Trashed};
 
 use super::known::Known;
@@ -27,9 +28,9 @@ pub(super) struct Pairing<'a> {
 
 impl<'a> Pairing<'a> {
     /// Pairs each manifest with at most one live object, and each live object of this source with at most one manifest.
-    pub(super) fn new(desired: &DesiredSet, observed: &'a ObservedSet, known: &Known) -> Self {
     /// All that is declared is paired, also where only a part is meant: a part must not take for its own what the whole
     /// gives to another manifest.
+    pub(super) fn new(desired: &DesiredSet, observed: &'a ObservedSet, known: &Known) -> Self {
         let seen = Seen::new(desired, observed, known);
         let mut taken: HashSet<Uid> = HashSet::new();
         let mut pairs = BTreeMap::new();
@@ -54,8 +55,8 @@ impl<'a> Pairing<'a> {
             }
             pairs.insert(resource.address.clone(), pair);
         }
-        let mut orphans: Vec<(&Item, Option<String>)> = seen
         seen.wait_for_others(desired, &mut pairs);
+        let mut orphans: Vec<(&Item, Option<String>)> = seen
             .ours
             .iter()
             .filter(|(uid, _)| !taken.contains(*uid))
@@ -87,7 +88,9 @@ struct Seen<'a> {
     at: HashMap<&'a Address, &'a Item>,
     ours: BTreeMap<Uid, &'a Item>,
     doubles: Vec<&'a Item>,
-    unclear: HashMap<&'a Address, &'a str>,
+    unclear: HashMap<Address, String>,
+    /// Objects of which nothing but the kind is known, not even to us.
+    nameless: Vec<(Kind, String)>,
     trash: HashMap<&'a Address, &'a Trashed>,
     /// Where each of our objects was last applied.
     known: HashMap<Address, Uid>,
@@ -143,17 +146,28 @@ impl<'a> Seen<'a> {
                     .push(resource.address.clone());
             }
         }
+        let mut unclear = HashMap::new();
+        let mut nameless = Vec::new();
+        for one in &observed.unclear {
+            let remembered = one.nameless.and_then(|uid| known.owned.get(&uid));
+            match (one.nameless, remembered) {
+                (None, _) => {
+                    unclear.insert(one.address.clone(), one.why.clone());
+                }
+                (Some(_), Some(owned)) => {
+                    unclear.insert(owned.address.clone(), one.why.clone());
+                }
+                (Some(_), None) => nameless.push((one.address.kind, one.why.clone())),
+            }
+        }
         Self {
             claimants,
+            unclear,
+            nameless,
             at: observed
                 .items
                 .iter()
                 .map(|item| (&item.address, item))
-                .collect(),
-            unclear: observed
-                .unclear
-                .iter()
-                .map(|unclear| (&unclear.address, unclear.why.as_str()))
                 .collect(),
             known: known
                 .owned
@@ -238,7 +252,7 @@ impl<'a> Seen<'a> {
             return Pair::Ours(item);
         }
         if let Some(why) = self.unclear.get(address) {
-            return Pair::Unclear((*why).to_owned());
+            return Pair::Unclear(why.clone());
         }
         match self.at.get(address).copied() {
             Some(item) => match &item.mark {
@@ -246,10 +260,10 @@ impl<'a> Seen<'a> {
                 Some(mark) if mark.source != self.source => {
                     Pair::OtherSource(item, mark.source.clone())
                 }
-                Some(mark) if taken.contains(&mark.uid) => self.trashed(address),
+                Some(mark) if taken.contains(&mark.uid) => self.not_there(address),
                 Some(_) => Pair::Unclear("another object bears the same mark".to_owned()),
             },
-            None => self.trashed(address),
+            None => self.not_there(address),
         }
     }
 
@@ -276,7 +290,12 @@ impl<'a> Seen<'a> {
         }
     }
 
-    fn trashed(&self, address: &Address) -> Pair<'a> {
+    fn not_there(&self, address: &Address) -> Pair<'a> {
+        let doubt = self.nameless.iter().find(|(kind, _)| *kind == address.kind);
+        if let Some((kind, why)) = doubt {
+            let word = kind.word();
+            return Pair::Unclear(format!("it may be the {word} that cannot be read: {why}"));
+        }
         match self.trash.get(address) {
             // An identity that lives is not taken out of the trash a second time.
             Some(trashed) if !self.ours.contains_key(&trashed.mark.uid) => Pair::Trashed(trashed),

@@ -147,11 +147,9 @@ pub(super) fn gone(input: &PlanInput<'_>) -> Vec<Uid> {
             owned.source == source.name
                 && !alive.contains(&owned.uid)
                 && !input.desired.resources.contains_key(&owned.address)
-                && !input
-                    .observed
-                    .unclear
-                    .iter()
-                    .any(|unclear| unclear.address == owned.address)
+                && !input.observed.unclear.iter().any(|unclear| {
+                    unclear.address == owned.address || unclear.nameless == Some(owned.uid)
+                })
         })
         .map(|owned| owned.uid)
         .collect()

@@ -13,7 +13,7 @@ use manifests::change::FieldChange;
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
 use manifests::id::{Address, Uid};
-use manifests::observed::{Item, ObservedSet, Trashed};
+use manifests::observed::{Item, ObservedSet, Trashed, Unclear};
 
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Runtime};
@@ -40,6 +40,8 @@ pub struct World {
     pub items: BTreeMap<Address, Item>,
     /// What is in the trash.
     pub trash: Vec<(Trashed, Item)>,
+    /// What cannot be told.
+    pub unclear: Vec<Unclear>,
     /// Changes that a running instance takes over at its next start.
     pub pending: HashMap<Uid, Vec<FieldChange>>,
 }
@@ -136,7 +138,7 @@ impl Runtime for FakeRuntime {
         }
         Ok(ObservedSet {
             items: inner.world.items.values().cloned().collect(),
-            unclear: Vec::new(),
+            unclear: inner.world.unclear.clone(),
             trash: inner
                 .world
                 .trash
@@ -150,6 +152,11 @@ impl Runtime for FakeRuntime {
         let inner = self.inner();
         if inner.dead {
             return Err(dead());
+        }
+        let mut doubts = inner.world.unclear.iter();
+        if let Some(unclear) = doubts.find(|unclear| unclear.address == *address) {
+            let error = RuntimeError::new("look at", Class::Retry, unclear.why.clone());
+            return Err(error.of(address));
         }
         Ok(inner.world.items.get(address).cloned())
     }

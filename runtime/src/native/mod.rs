@@ -144,6 +144,7 @@ impl Runtime for NativeRuntime {
         let unclear = |kind: Kind, bad: Vec<(Uid, definition::DefinitionError)>| {
             bad.into_iter().map(move |(uid, error)| Unclear {
                 address: Address::new(kind, uid.to_string()),
+                nameless: Some(uid),
                 why: chain(&error),
             })
         };

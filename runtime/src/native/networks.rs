@@ -379,6 +379,7 @@ pub(super) fn observe(
             let address = network.address.clone();
             out.unclear.push(Unclear {
                 address,
+                nameless: None,
                 why: super::chain(&error),
             });
             return;

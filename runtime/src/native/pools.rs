@@ -155,6 +155,7 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
     let driver = driver(host, pool);
     let unclear = |why: String| Unclear {
         address: pool.address.clone(),
+        nameless: None,
         why,
     };
     let (used, total) = match driver.seen() {

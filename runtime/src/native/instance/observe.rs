@@ -84,6 +84,7 @@ pub(in crate::native) fn observe(
         Err(error) => {
             out.unclear.push(Unclear {
                 address: definition.address.clone(),
+                nameless: None,
                 why: crate::native::chain(&error),
             });
             return;
