@@ -18,7 +18,9 @@ pub(super) const GATE: Gate = Gate {
 fn check(_: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
     let source = &input.desired.source;
     let before = input.known.sources.get(&source.name)?;
-    (input.purpose == Purpose::Apply && before.root != source.root).then(|| Because {
+    // A folder without a name in keel.yaml is source `default`, as every other one: taking down the wrong one is worse
+    // than applying it.
+    (input.purpose != Purpose::Asked && before.root != source.root).then(|| Because {
         code: GATE.code,
         message: format!(
             "source {} was applied from {} and now comes from {}; `--approve G107` says that it moved",
