@@ -93,7 +93,7 @@ fn uses(input: &PlanInput<'_>, item: &Item) -> Vec<Address> {
 }
 
 /// Where the object of a reference may live: in the project of the one that refers to it, else in `default`.
-fn places(from: &Address, reference: &Reference) -> Vec<Address> {
+pub(super) fn places(from: &Address, reference: &Reference) -> Vec<Address> {
     let own = Address {
         kind: reference.kind,
         project: from

@@ -7,3 +7,4 @@
 
 mod parts;
 mod stage;
+mod users;

@@ -197,21 +197,30 @@ impl World {
         Ok(())
     }
 
-    /// Takes an object away that nothing uses.
+    /// Takes an object away that nothing uses; a network also from under its instances, which lose their NICs.
     fn gone(&mut self, action: &Action) -> Result<Option<Item>, RuntimeError> {
         if self.ours(action).is_err() || !self.items.contains_key(&action.address) {
             return Ok(None);
         }
-        let user = self.items.values().find(|item| {
+        let uses = |item: &Item| {
             item.spec.references().iter().any(|used| {
                 used.kind == action.address.kind
                     && used.name == action.address.name
                     && used.pool == action.address.pool
             })
-        });
-        if let Some(user) = user {
-            let why = format!("{} uses it", user.address);
-            return Err(refused(action, Class::Refused, why));
+        };
+        for user in self.items.values_mut().filter(|item| uses(item)) {
+            if action.address.kind != Kind::Network {
+                let why = format!("{} uses it", user.address);
+                return Err(refused(action, Class::Refused, why));
+            }
+            let mut spec = user.spec.to_value();
+            if let Some(devices) = spec["devices"].as_object_mut() {
+                devices.retain(|_, device| {
+                    device.get("network").and_then(Value::as_str) != Some(&action.address.name)
+                });
+            }
+            user.spec = typed(&user.address, spec, action)?;
         }
         self.pending.remove(&action.uid);
         Ok(self.items.remove(&action.address))

@@ -10,6 +10,7 @@ mod dependency;
 mod empty_source;
 mod forbidden;
 mod foreign;
+mod in_use;
 mod moved_source;
 mod protected;
 mod unclear;
@@ -52,6 +53,8 @@ impl Subject<'_> {
 pub enum Check {
     /// It holds single steps.
     Holds(fn(&Subject<'_>, &PlanInput<'_>) -> Option<Because>),
+    /// It holds single steps, seeing all of them: their indices.
+    Together(fn(&[Subject<'_>], &PlanInput<'_>) -> Vec<(usize, Because)>),
     /// It stops the whole plan, seeing all steps that nothing holds.
     Stops(fn(&[Subject<'_>], &PlanInput<'_>) -> Option<Because>),
     /// It holds steps for the sake of other held steps.
@@ -86,6 +89,7 @@ pub const GATES: &[Gate] = &[
     allowed::GATE,
     unclear::GATE,
     forbidden::GATE,
+    in_use::GATE,
 ];
 
 /// Held candidates by index.
@@ -109,12 +113,17 @@ pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) ->
     let asked = |gate: &&Gate| !(gate.approvable && input.approve.contains(gate.code.0));
     let mut held = Holds::new();
     for gate in GATES.iter().filter(asked) {
-        if let Check::Holds(check) = gate.check {
-            for (index, subject) in subjects.iter().enumerate() {
-                if let Some(because) = check(subject, input) {
-                    held.entry(index).or_default().push(because);
-                }
-            }
+        let found: Vec<(usize, Because)> = match gate.check {
+            Check::Holds(check) => subjects
+                .iter()
+                .enumerate()
+                .filter_map(|(index, subject)| Some((index, check(subject, input)?)))
+                .collect(),
+            Check::Together(check) => check(&subjects, input),
+            Check::Stops(_) | Check::Spreads => continue,
+        };
+        for (index, because) in found {
+            held.entry(index).or_default().push(because);
         }
     }
     dependency::spread(steps, edges, &mut held);
@@ -129,7 +138,7 @@ pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) ->
         .filter(asked)
         .filter_map(|gate| match gate.check {
             Check::Stops(check) => check(&free, input),
-            Check::Holds(_) | Check::Spreads => None,
+            Check::Holds(_) | Check::Together(_) | Check::Spreads => None,
         })
         .collect();
     Verdict { held, stopping }
