@@ -6,5 +6,6 @@
 )]
 
 mod parts;
+mod sources;
 mod stage;
 mod users;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use manifests::action::Verb;
+use manifests::action::{Power, Verb};
+use manifests::change::Cause;
 use manifests::diagnostic::Code;
 use manifests::effect::Effect;
 
@@ -13,7 +14,8 @@ pub(super) const GATE: Gate = Gate {
     code: Code("G102"),
     title: "more would be deleted than the budget allows",
     explanation: "More than one object that holds data, or more than 10 % of all objects (at least one), would be \
-                  deleted, replaced or rebuilt by one apply. `--approve G102` lets this plan do it; `budget` in \
+                  deleted, replaced or rebuilt by one apply. An instance that is stopped because its manifest is gone \
+                  counts as well, without its data. `--approve G102` lets this plan do it; `budget` in \
                   keel.yaml sets other numbers.",
     approvable: true,
     check: Check::Stops(check),
@@ -39,8 +41,10 @@ fn check(steps: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
         let destroys = subject.step.removes()
             || matches!(subject.step.action.verb, Verb::Rebuild | Verb::Replace)
             || subject.step.effect == Some(Effect::DataLoss);
-        if destroys && subject.live().is_some_and(|item| item.complete) {
-            taken.insert(subject.step.action.uid, subject.holds_data());
+        let stops = subject.step.cause == Cause::Orphaned
+            && subject.step.action.verb == (Verb::Power { power: Power::Stop });
+        if (destroys || stops) && subject.live().is_some_and(|item| item.complete) {
+            *taken.entry(subject.step.action.uid).or_default() |= destroys && subject.holds_data();
         }
     }
     let data = taken.values().filter(|holds| **holds).count();
@@ -57,7 +61,7 @@ fn check(steps: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
         )
     } else if taken.len() > share {
         format!(
-            "{} of {all} objects would be deleted, replaced or rebuilt, and {share} may be ({percent} %); \
+            "{} of {all} objects would be deleted, stopped, replaced or rebuilt, and {share} may be ({percent} %); \
              `--approve G102` lets this plan do it",
             taken.len()
         )

@@ -1,5 +1,8 @@
 //! G101: an empty source never deletes.
 
+use std::collections::BTreeSet;
+
+use manifests::change::Cause;
 use manifests::diagnostic::Code;
 
 use super::{Check, Gate, Subject};
@@ -15,15 +18,18 @@ pub(super) const GATE: Gate = Gate {
 };
 
 fn check(steps: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
-    let gone = steps
+    // Also what `lifecycle.prune` would only stop or let go: with the manifests back, it would be another's (G104).
+    let gone: BTreeSet<_> = steps
         .iter()
-        .filter(|subject| subject.step.removes())
-        .count();
+        .filter(|subject| subject.step.removes() || subject.step.cause == Cause::Orphaned)
+        .map(|subject| subject.step.address())
+        .collect();
+    let gone = gone.len();
     (input.purpose == Purpose::Apply && input.desired.resources.is_empty() && gone > 0).then(|| {
         Because {
             code: GATE.code,
             message: format!(
-                "the source is empty and {gone} objects would be deleted; `keel destroy --source {}` does that",
+                "the source is empty and {gone} objects would be deleted, stopped or let go; `keel destroy --source {}` does that",
                 input.desired.source.name
             ),
             until: None,
