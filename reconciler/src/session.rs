@@ -148,8 +148,7 @@ impl Session<'_> {
     }
 
     /// What is remembered; what the database lost is filled up from the marks on what lives.
-    fn known(&self, store: &SqliteStore, observed: &ObservedSet) -> Result<Known, StoreError> {
-        let mut known = store.load()?;
+    fn filled(mut known: Known, observed: &ObservedSet) -> Known {
         for write in rebuild(observed) {
             let Write::Own(owned) = write else { continue };
             // Of a source that was applied here, what is missing was given up.
@@ -157,7 +156,7 @@ impl Session<'_> {
                 known.owned.entry(owned.uid).or_insert(*owned);
             }
         }
-        Ok(known)
+        known
     }
 
     /// Looks at the world and decides what to do.
@@ -165,9 +164,10 @@ impl Session<'_> {
     /// # Errors
     /// The world or the database cannot be read.
     pub fn plan(&self, desired: &DesiredSet, options: &PlanOptions) -> Result<Plan, SessionError> {
-        let store = self.store()?;
+        // What is remembered first: what another apply makes in between is seen and not missed.
+        let known = self.store()?.load()?;
         let observed = self.runtime.observe()?;
-        let known = self.known(&store, &observed)?;
+        let known = Self::filled(known, &observed);
         let mut host = self.runtime.capabilities()?;
         self.folder.id().clone_into(&mut host.state_id);
         let now = self.clock.now();
@@ -263,8 +263,9 @@ impl Session<'_> {
     /// # Errors
     /// [`SessionError::Stale`] with the first object that moved.
     pub fn check(&self, plan: &Plan, desired: &DesiredSet) -> Result<(), SessionError> {
+        let known = self.store()?.load()?;
         let observed = self.runtime.observe()?;
-        let known = self.known(&self.store()?, &observed)?;
+        let known = Self::filled(known, &observed);
         self.check_generation(plan, &known)?;
         let live: BTreeMap<&Address, &Item> = observed
             .items

@@ -208,6 +208,8 @@ pub fn apply(
         let ended = workers.end();
         let mut writes = ended.writes;
         writes.extend(aside);
+        // A plan that was made while this one was being applied saw only a part of it.
+        writes.push(Write::NextGeneration);
         writes.push(Write::Event(Event {
             plan: plan.id,
             at: tools.clock.now(),

@@ -56,9 +56,10 @@ impl Session<'_> {
     /// # Errors
     /// The engine is out of reach, or the store cannot be read. That it cannot be written is worth a word in the log.
     pub fn drift(&self, desired: &DesiredSet) -> Result<Drift, SessionError> {
-        let observed = self.runtime.observe()?;
         let store = self.store()?;
-        let known = self.known(&store, &observed)?;
+        let known = store.load()?;
+        let observed = self.runtime.observe()?;
+        let known = Self::filled(known, &observed);
         let now = self.clock.now();
         let diff = diff(desired, &observed, &known, now);
         let mut drift = Drift {
