@@ -241,7 +241,7 @@ impl Session<'_> {
         let store = self.store()?;
         let unfinished = store.unfinished()?;
         if !unfinished.is_empty() {
-            store.commit(&recover(&unfinished, self.runtime, self.clock.now())?)?;
+            store.commit(&recover(&unfinished, self.runtime, self.clock.now()))?;
         }
         let known = store.load()?;
         self.check_generation(plan, &known)?;

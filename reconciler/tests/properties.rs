@@ -204,7 +204,7 @@ fn applied(
     desired: &DesiredSet,
     parallelism: usize,
 ) -> (Plan, Result<ApplyReport, StoreError>) {
-    let ended = recover(&store.unfinished().unwrap(), runtime, now()).unwrap();
+    let ended = recover(&store.unfinished().unwrap(), runtime, now());
     store.commit(&ended).unwrap();
     let plan = planned(runtime, store, desired);
     let tools = Tools {
