@@ -17,7 +17,7 @@ use super::engine;
 use super::invocation::Invocation;
 use crate::diff::known::DriftSeen;
 use crate::error::{CliError, Exit};
-use crate::plan::{Plan, Purpose, Step};
+use crate::plan::{Expectation, Plan, Purpose, Step};
 use crate::view::drift::{DriftReport, DriftedField};
 
 /// Tell what the world changed behind git's back, field by field, with the line that declares it.
@@ -157,5 +157,7 @@ fn report(plan: &Plan, desired: &DesiredSet, seen: &BTreeMap<Uid, Vec<DriftSeen>
 
 /// Whether a step makes again what was there.
 fn is_gone(step: &Step) -> bool {
-    matches!(step.action.verb, Verb::Create | Verb::Restore) && step.cause == Cause::Drifted
+    matches!(step.action.verb, Verb::Create | Verb::Restore)
+        && step.cause == Cause::Drifted
+        && step.expects == Expectation::Absent
 }

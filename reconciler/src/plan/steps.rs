@@ -173,6 +173,11 @@ fn owned<'a>(input: &PlanInput<'a>, difference: &Difference<'_>) -> Option<&'a O
         .and_then(|mark| input.known.owned.get(&mark.uid))
 }
 
+/// Whether an object was applied to its end before.
+fn was_whole(input: &PlanInput<'_>, difference: &Difference<'_>) -> bool {
+    owned(input, difference).is_some_and(|owned| owned.spec.is_some())
+}
+
 /// A step without particulars.
 fn bare(verb: Verb, address: &Address, mark: Mark, reason: String, cause: Cause) -> Step {
     Step {
@@ -250,12 +255,18 @@ fn wanted(
             vec![step]
         }
         Verdict::Incomplete => {
+            // What was whole once was not cut short: somebody took a part of it away.
+            let (reason, cause) = if was_whole(input, difference) {
+                ("it is no longer whole", Cause::Drifted)
+            } else {
+                ("declared; its making was cut short", Cause::Edited)
+            };
             let mut step = declared(bare(
                 Verb::Create,
                 address,
                 difference.mark().cloned().unwrap_or_else(new),
-                "declared; its making was cut short".to_owned(),
-                Cause::Edited,
+                reason.to_owned(),
+                cause,
             ));
             if let Some(item) = difference.live {
                 step.expects = seen(item);
@@ -535,7 +546,7 @@ fn unwanted(
         step
     };
     let trashable = matches!(address.kind, Kind::Instance | Kind::Volume);
-    let prune = if item.complete {
+    let prune = if item.complete || was_whole(input, difference) {
         prune_of(input, difference)
     } else {
         Prune::Delete

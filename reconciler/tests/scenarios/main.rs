@@ -5,6 +5,7 @@
     reason = "helpers of tests; clippy only knows the tests themselves"
 )]
 
+mod doubts;
 mod parts;
 mod sources;
 mod stage;

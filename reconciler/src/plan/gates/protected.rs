@@ -18,10 +18,12 @@ pub(super) const GATE: Gate = Gate {
 fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
     let destroys = subject.step.removes() || subject.step.effect.is_some_and(Effect::destroys);
     let item = subject.live()?;
-    let remembered = item.remembered.or_else(|| {
-        let mark = item.mark.as_ref()?;
-        input.known.owned.get(&mark.uid)?.remembered
-    });
+    let mark = item.mark.as_ref();
+    let owned = mark.and_then(|mark| input.known.owned.get(&mark.uid));
+    let remembered = item
+        .remembered
+        .or_else(|| owned.and_then(|owned| owned.remembered));
+    let was_whole = item.complete || owned.is_some_and(|owned| owned.spec.is_some());
     let protected = remembered.is_some_and(|remembered| remembered.protect)
         || input
             .desired
@@ -29,7 +31,7 @@ fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
             .get(subject.step.address())
             .is_some_and(|resource| resource.lifecycle.protect);
     // What was never finished holds nothing worth protecting.
-    (destroys && protected && item.complete).then(|| Because {
+    (destroys && protected && was_whole).then(|| Because {
         code: GATE.code,
         message: "protected: apply `lifecycle.protect: false` first".to_owned(),
         until: None,
