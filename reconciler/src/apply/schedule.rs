@@ -39,11 +39,21 @@ pub(super) enum Task {
     Leave,
 }
 
+/// A step that must have ended before another one begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Before {
+    /// Its index.
+    pub(super) step: usize,
+    /// Whether it must also have succeeded.
+    pub(super) needed: bool,
+}
+
 /// The bookkeeping of one apply; steps are known by their index.
 #[derive(Debug)]
 pub(super) struct Schedule {
     stages: Vec<Stage>,
-    then: Vec<Vec<usize>>,
+    /// For each step those that come after it, and whether they need it.
+    then: Vec<Vec<(usize, bool)>>,
     ready: VecDeque<usize>,
     timed: BTreeSet<(Instant, usize)>,
     unsettled: Vec<usize>,
@@ -53,12 +63,12 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule of steps with the indices of their prerequisites.
-    pub(super) fn new(before: &[Vec<usize>]) -> Self {
+    /// A schedule of steps with their prerequisites.
+    pub(super) fn new(before: &[Vec<Before>]) -> Self {
         let mut then = vec![Vec::new(); before.len()];
         for (step, firsts) in before.iter().enumerate() {
             for first in firsts {
-                then[*first].push(step);
+                then[first.step].push((step, first.needed));
             }
         }
         let mut schedule = Self {
@@ -116,9 +126,11 @@ impl Schedule {
             return Task::Begin(step);
         }
         let blocks_others = || {
-            self.unsettled
-                .iter()
-                .any(|step| self.then[*step].iter().any(|next| self.is_blocked(*next)))
+            self.unsettled.iter().any(|step| {
+                self.then[*step]
+                    .iter()
+                    .any(|(next, _)| self.is_blocked(*next))
+            })
         };
         if !self.unsettled.is_empty()
             && !self.settling
@@ -177,27 +189,24 @@ impl Schedule {
         self.busy -= 1;
         self.stages[step] = Stage::Ended;
         self.open -= 1;
-        if matches!(outcome, Outcome::Succeeded { .. }) {
-            for next in self.then[step].clone() {
-                if let Stage::Blocked(count) = &mut self.stages[next] {
+        let succeeded = matches!(outcome, Outcome::Succeeded { .. });
+        let mut lost = BTreeSet::new();
+        let mut open = vec![step];
+        while let Some(first) = open.pop() {
+            for (next, needs) in self.then[first].clone() {
+                let Stage::Blocked(count) = &mut self.stages[next] else {
+                    continue;
+                };
+                if needs && !succeeded {
+                    self.stages[next] = Stage::Ended;
+                    self.open -= 1;
+                    lost.insert(next);
+                    open.push(next);
+                } else {
                     *count = count.saturating_sub(1);
                     self.unblock(next);
                 }
             }
-            return Vec::new();
-        }
-        let mut lost = BTreeSet::new();
-        let mut open = vec![step];
-        while let Some(first) = open.pop() {
-            for next in &self.then[first] {
-                if self.is_blocked(*next) && lost.insert(*next) {
-                    open.push(*next);
-                }
-            }
-        }
-        for step in &lost {
-            self.stages[*step] = Stage::Ended;
-            self.open -= 1;
         }
         lost.into_iter().collect()
     }
@@ -233,11 +242,34 @@ mod tests {
         }
     }
 
+    fn needed(step: usize) -> Before {
+        Before { step, needed: true }
+    }
+
+    #[test]
+    fn what_only_comes_after_a_failed_step_goes_on() {
+        let now = HostClock.instant();
+        // 1 needs 0, 2 and 3 only come after what fails.
+        let after = |step| Before {
+            step,
+            needed: false,
+        };
+        let mut schedule =
+            Schedule::new(&[vec![], vec![needed(0)], vec![after(0)], vec![after(1)]]);
+        assert_eq!(schedule.next(now, false), Task::Begin(0));
+        assert_eq!(schedule.ended(0, &failed()), [1]);
+        assert_eq!(schedule.next(now, false), Task::Begin(2));
+        assert_eq!(schedule.next(now, false), Task::Begin(3));
+        schedule.ended(2, &done());
+        schedule.ended(3, &done());
+        assert_eq!(schedule.next(now, false), Task::Leave);
+    }
+
     #[test]
     fn independent_branches_go_on_after_a_failure() {
         let now = HostClock.instant();
         // 0 → 1 → 2, and 3 alone.
-        let mut schedule = Schedule::new(&[vec![], vec![0], vec![1], vec![]]);
+        let mut schedule = Schedule::new(&[vec![], vec![needed(0)], vec![needed(1)], vec![]]);
         assert_eq!(schedule.ready(9), [0, 3]);
         assert_eq!(schedule.next(now, false), Task::Begin(0));
         assert_eq!(schedule.ended(0, &failed()), [1, 2]);
@@ -251,7 +283,7 @@ mod tests {
     fn many_steps_settle_once_unless_somebody_waits() {
         let now = HostClock.instant();
         // A network, two instances on it.
-        let mut schedule = Schedule::new(&[vec![], vec![0], vec![0]]);
+        let mut schedule = Schedule::new(&[vec![], vec![needed(0)], vec![needed(0)]]);
         assert_eq!(schedule.next(now, false), Task::Begin(0));
         schedule.unsettled(0);
         assert_eq!(schedule.next(now, false), Task::Settle(vec![0]));
@@ -270,7 +302,7 @@ mod tests {
     #[test]
     fn leaving_begins_nothing_and_ends_what_runs() {
         let now = HostClock.instant();
-        let mut schedule = Schedule::new(&[vec![], vec![], vec![0]]);
+        let mut schedule = Schedule::new(&[vec![], vec![], vec![needed(0)]]);
         assert_eq!(schedule.next(now, false), Task::Begin(0));
         assert_eq!(schedule.next(now, true), Task::Wait(None));
         schedule.unsettled(0);

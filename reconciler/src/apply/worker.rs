@@ -19,12 +19,13 @@ use runtime::runtime::{Context, Effected};
 
 use super::recorder::{Recorder, Ticket};
 use super::remember::Memory;
-use super::schedule::{Schedule, Task};
+use super::schedule::{Before, Schedule, Task};
 use super::{ApplyObserver, ApplyOptions, StepResult, Tools, seen};
 use crate::clock::{deadline, micros_since};
 use crate::diff::known::Known;
 use crate::diff::{Kept, judge, overlay};
 use crate::journal::{Event, Outcome, What};
+use crate::plan::gates::{blocks_when_failed, waits_for};
 use crate::plan::{Plan, Step, state_of};
 use crate::store::Write;
 
@@ -90,13 +91,17 @@ impl<'a> Workers<'a> {
             .enumerate()
             .map(|(index, step)| (step.id, index))
             .collect();
-        let before: Vec<Vec<usize>> = plan
+        let before: Vec<Vec<Before>> = plan
             .steps
             .iter()
             .map(|step| {
                 step.after
                     .iter()
                     .filter_map(|id| index.get(id).copied())
+                    .map(|first| Before {
+                        step: first,
+                        needed: blocks_when_failed(&plan.steps[first], step),
+                    })
                     .collect()
             })
             .collect();
@@ -404,12 +409,12 @@ impl<'a> Workers<'a> {
         let mut set = DesiredSet {
             source: self.desired.source.clone(),
             resources: std::collections::BTreeMap::new(),
+            others: std::collections::BTreeMap::new(),
             external: self.desired.external.clone(),
             budget: self.desired.budget,
             windows: self.desired.windows.clone(),
             host: self.desired.host.clone(),
         };
-            others: std::collections::BTreeMap::new(),
         let mut open = vec![step.address().clone()];
         while let Some(address) = open.pop() {
             let Some(resource) = self.desired.resources.get(&address) else {
@@ -490,7 +495,7 @@ impl<'a> Workers<'a> {
         let lost = shared.schedule.ended(index, &outcome);
         writes.push(self.put(shared, index, outcome, micros));
         for other in lost {
-            let because = crate::plan::gates::waits_for(step);
+            let because = waits_for(step);
             let outcome = skipped(Some(because.code.0), &because.message);
             writes.push(self.put(shared, other, outcome, None));
         }

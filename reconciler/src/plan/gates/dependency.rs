@@ -38,7 +38,7 @@ pub(super) fn spread(steps: &[Candidate], edges: &Edges, held: &mut Holds) {
     let mut open: VecDeque<usize> = held.keys().copied().collect();
     while let Some(first) = open.pop_front() {
         for next in &then[first] {
-            if !held.contains_key(next) && blocks(&steps[first], &steps[*next]) {
+            if !held.contains_key(next) && blocks(&steps[first].step, &steps[*next].step) {
                 held.insert(*next, vec![because(&steps[first].step)]);
                 open.push_back(*next);
             }
@@ -46,18 +46,18 @@ pub(super) fn spread(steps: &[Candidate], edges: &Edges, held: &mut Holds) {
     }
 }
 
-/// An object that stays as it is still serves those that use it; only what it is not yet, or is still in the way of,
-/// blocks others.
-fn blocks(first: &Candidate, next: &Candidate) -> bool {
-    if next.step.removes() || matches!(next.step.action.verb, Verb::Forget) {
+/// Whether a step that is not done blocks one that comes after it. An object that stays as it is still serves those that
+/// use it; only what it is not yet, or is still in the way of, blocks others.
+fn blocks(first: &Step, next: &Step) -> bool {
+    if next.removes() || matches!(next.action.verb, Verb::Forget) {
         return true;
     }
-    let same = first.difference == next.difference;
-    match &first.step.action.verb {
+    let same = first.action.uid == next.action.uid;
+    match &first.action.verb {
         Verb::Power { .. } => same,
         Verb::Update { .. } | Verb::Rebuild | Verb::Replace => {
             same && matches!(
-                next.step.action.verb,
+                next.action.verb,
                 Verb::Power {
                     power: manifests::action::Power::Restart
                 }
@@ -65,4 +65,10 @@ fn blocks(first: &Candidate, next: &Candidate) -> bool {
         }
         _ => true,
     }
+}
+
+/// Whether a step that failed blocks one that comes after it: as one that was held, but that what was to be made anew
+/// may be half gone.
+pub(crate) fn blocks_when_failed(first: &Step, next: &Step) -> bool {
+    matches!(first.action.verb, Verb::Rebuild | Verb::Replace) || blocks(first, next)
 }

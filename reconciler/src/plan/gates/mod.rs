@@ -16,7 +16,7 @@ mod protected;
 mod unclear;
 mod window;
 
-pub(crate) use self::dependency::because as waits_for;
+pub(crate) use self::dependency::{because as waits_for, blocks_when_failed};
 
 use std::collections::BTreeMap;
 
