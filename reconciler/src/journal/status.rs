@@ -77,6 +77,15 @@ impl ApplyStatus {
         })
     }
 
+    /// The same of a story that is not possible as a whole: what cannot follow is passed over. None without a beginning.
+    pub fn replay_the_possible<'a>(events: impl IntoIterator<Item = &'a Event>) -> Option<Self> {
+        events
+            .into_iter()
+            .fold(None, |status: Option<Self>, event| {
+                Self::follow(status.clone(), event).ok().or(status)
+            })
+    }
+
     fn follow(before: Option<Self>, event: &Event) -> Result<Self, JournalError> {
         let illegal = |before: &str| JournalError::Illegal {
             plan: event.plan,
@@ -287,6 +296,22 @@ mod tests {
             let told = ApplyStatus::replay(&story);
             assert_eq!(told.is_ok(), possible, "{story:?}: {told:?}");
         }
+    }
+
+    #[test]
+    fn of_an_impossible_story_the_possible_is_told() {
+        let story = [
+            started(),
+            begun(),
+            started(),
+            ended(done()),
+            finished(),
+            ended(done()),
+        ];
+        let told = ApplyStatus::replay_the_possible(&story).expect("it has a beginning");
+        assert_eq!(told.finished, Some(jiff::Timestamp::UNIX_EPOCH));
+        assert_eq!(told.steps.len(), 1);
+        assert!(ApplyStatus::replay_the_possible(&[started()]).is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use manifests::id::Address;
 
 use super::{Store, StoreError, Write};
 use crate::diff::known::Known;
-use crate::journal::{ApplyStatus, Event, Journal, JournalError};
+use crate::journal::{ApplyStatus, Event, Journal, JournalError, What};
 use crate::plan::PlanId;
 
 #[derive(Debug, Default)]
@@ -59,7 +59,12 @@ impl Store for MemoryStore {
         for write in writes {
             put(&mut inner.known, write);
             if let Write::Event(event) = write {
-                inner.events.push(event.clone());
+                let told = inner.events.iter().any(|before| {
+                    before.plan == event.plan && matches!(before.what, What::Finished { .. })
+                });
+                if !told {
+                    inner.events.push(event.clone());
+                }
             }
         }
         Ok(())

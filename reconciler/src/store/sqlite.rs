@@ -81,17 +81,24 @@ impl SqliteStore {
             .collect::<Result<_, _>>()?;
         let mut events =
             connection.prepare_cached("SELECT what FROM journal WHERE plan = ?1 ORDER BY seq")?;
-        plans
-            .iter()
-            .map(|plan| {
-                let lines: Vec<String> = events
-                    .query_map([plan], |row| row.get(0))?
-                    .collect::<Result<_, _>>()?;
-                let events: Vec<Event> =
-                    lines.into_iter().map(event_of).collect::<Result<_, _>>()?;
-                ApplyStatus::replay(&events)
-            })
-            .collect()
+        let mut applies = Vec::new();
+        for plan in &plans {
+            let lines: Vec<String> = events
+                .query_map([plan], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let told: Result<Vec<Event>, _> = lines.iter().cloned().map(event_of).collect();
+            let status = told.and_then(|told| ApplyStatus::replay(&told));
+            match status {
+                Ok(status) => applies.push(status),
+                // One apply with a bad story must not hide all others.
+                Err(error) => {
+                    tracing::warn!(%plan, %error, "the journal tells something impossible");
+                    let told: Vec<Event> = lines.into_iter().flat_map(event_of).collect();
+                    applies.extend(ApplyStatus::replay_the_possible(&told));
+                }
+            }
+        }
+        Ok(applies)
     }
 }
 
@@ -293,6 +300,18 @@ fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
             params![uid.to_string(), text(drift)?],
         ),
         Write::Event(event) => {
+            // Of an apply that lost its lock, a later one has told the end; what it still says comes too late.
+            let told: Option<bool> = connection
+                .prepare_cached("SELECT finished FROM applies WHERE plan = ?1")
+                .and_then(|mut query| {
+                    query
+                        .query_row([event.plan.to_string()], |row| row.get(0))
+                        .optional()
+                })
+                .map_err(&writing)?;
+            if told == Some(true) {
+                return Ok(());
+            }
             run(
                 "INSERT INTO journal (plan, at, step, address, what) VALUES (?1, ?2, ?3, ?4, ?5)",
                 params![

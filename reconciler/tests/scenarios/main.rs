@@ -6,6 +6,7 @@
 )]
 
 mod doubts;
+mod failures;
 mod parts;
 mod sources;
 mod stage;
