@@ -119,7 +119,7 @@ pub fn document(plan: &Plan, found: &Diagnostics, from: Option<&MadeFrom>) -> Va
 }
 
 /// What must be equal for a saved plan to be still true: what is done, to what, seeing what. Identities of new objects
-/// are picked by each plan anew and left out.
+/// are picked by each plan anew and left out, and so is how much data would be lost: what runs writes all the time.
 pub fn essence(document: &Value) -> Vec<Value> {
     let mut all = Vec::new();
     for key in ["changes", "held"] {
@@ -128,6 +128,7 @@ pub fn essence(document: &Value) -> Vec<Value> {
             if let Some(fields) = change.as_object_mut() {
                 fields.remove("uid");
                 fields.remove("because");
+                fields.remove("loss");
                 fields.insert("list".to_owned(), json!(key));
             }
             all.push(change);
