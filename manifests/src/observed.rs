@@ -45,6 +45,8 @@ pub struct Item {
     /// What it is, in the words of the manifest language: the engine's own definition of it, overlaid with what the
     /// kernel says.
     pub spec: Spec,
+    /// What the engine was last told that it is, where the engine keeps that; none for what it did not make.
+    pub last_told: Option<Spec>,
     /// Fields of `spec` that could not be read.
     pub unseen: Vec<Unseen>,
     /// What is remembered on it.
@@ -53,6 +55,16 @@ pub struct Item {
     pub holds: Holds,
     /// The `status` of `keel get`: facts that nobody asked for.
     pub status: serde_json::Value,
+}
+
+impl Item {
+    /// Its identity: from its mark, else as the engine keeps it for what nobody owns any more.
+    pub fn uid(&self) -> Option<Uid> {
+        match &self.mark {
+            Some(mark) => Some(mark.uid),
+            None => self.status.get("uid")?.as_str()?.parse().ok(),
+        }
+    }
 }
 
 /// Something of which could not be told whether it is there: never created again, never deleted.

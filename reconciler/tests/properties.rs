@@ -251,6 +251,7 @@ fn foreign(address: Address, mark: Option<Mark>) -> Item {
         mark,
         complete: true,
         unseen: Vec::new(),
+        last_told: None,
         remembered: None,
         holds: Holds::default(),
         status: json!({}),

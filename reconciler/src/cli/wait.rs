@@ -97,6 +97,7 @@ mod tests {
             complete: true,
             spec: Spec::default_of(Kind::Instance),
             unseen: Vec::new(),
+            last_told: None,
             remembered: None,
             holds: manifests::observed::Holds::default(),
             status,

@@ -95,8 +95,8 @@ pub trait Store: Send + Sync {
     fn commit(&self, writes: &[Write]) -> Result<(), StoreError>;
 }
 
-/// What a lost database held, as far as the marks on live objects tell. What was last applied is unknown, so every
-/// difference counts as edited until the next apply.
+/// What a lost database held, as far as the marks on live objects and the engine's own files tell. Where the engine
+/// keeps nothing of what it was told, every difference counts as edited until the next apply.
 pub fn rebuild(observed: &ObservedSet) -> Vec<Write> {
     observed
         .items
@@ -107,7 +107,10 @@ pub fn rebuild(observed: &ObservedSet) -> Vec<Write> {
                 uid: mark.uid,
                 source: mark.source.clone(),
                 address: item.address.clone(),
-                spec: None,
+                spec: item
+                    .last_told
+                    .as_ref()
+                    .map(|spec| spec.to_value().to_string()),
                 origin: None,
                 needs: Vec::new(),
                 remembered: item.remembered,

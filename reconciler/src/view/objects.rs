@@ -352,6 +352,7 @@ mod tests {
             complete: true,
             spec: Spec::default_of(kind),
             unseen: Vec::new(),
+            last_told: None,
             remembered: None,
             holds: Holds::default(),
             status,

@@ -55,6 +55,7 @@ impl World {
                     self.items.insert(address.clone(), made(action, resource));
                     return Ok(Effected::Done);
                 };
+                item.last_told = Some(resource.spec.clone());
                 let later = runs(item)
                     && changes.iter().any(|change| {
                         manifests::effect_table::effect(address.kind, &change.path)
@@ -244,6 +245,7 @@ fn made(action: &Action, resource: &Resource) -> Item {
         mark: Some(action.mark.clone()),
         complete: true,
         spec: resource.spec.clone(),
+        last_told: Some(resource.spec.clone()),
         unseen: Vec::new(),
         remembered: Some(remembered(resource)),
         holds: Holds::default(),

@@ -386,6 +386,7 @@ pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut 
         mark: document.mark.clone(),
         complete,
         spec,
+        last_told: Some(document.spec.clone()),
         unseen,
         remembered: Some(document.remembered),
         holds: Holds::default(),

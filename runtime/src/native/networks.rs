@@ -405,6 +405,7 @@ pub(super) fn observe(
         mark: network.mark.clone(),
         complete: network.complete && is_there(&seen),
         spec,
+        last_told: Some(network.spec.clone()),
         unseen,
         remembered: Some(network.remembered),
         holds: Holds::default(),
@@ -498,6 +499,7 @@ pub(super) fn observe_foreign(ours: &[Definition<NetworkPicks>], out: &mut Obser
                 interface: Some(link.name.clone()),
                 ..spec::Network::default()
             })),
+            last_told: None,
             unseen: vec![Unseen {
                 path: Pointer::new("/spec"),
                 why: "it is not managed by keel".to_owned(),

@@ -184,6 +184,7 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
         mark: pool.mark.clone(),
         complete: pool.complete,
         spec: pool.spec.clone(),
+        last_told: Some(pool.spec.clone()),
         unseen: Vec::new(),
         remembered: Some(pool.remembered),
         // What lies in a pool belongs to the instances and volumes that are in it.

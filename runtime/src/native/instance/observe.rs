@@ -154,6 +154,7 @@ pub(in crate::native) fn observe(
         mark: definition.mark.clone(),
         complete: definition.complete,
         spec: Spec::Instance(instance),
+        last_told: Some(definition.spec.clone()),
         unseen,
         remembered: Some(definition.remembered),
         holds: Holds {
