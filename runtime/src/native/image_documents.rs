@@ -248,10 +248,15 @@ pub(super) fn perform(
             host.definitions.write(&definition).map_err(stored)?;
             Ok(Effected::Done)
         }
-        (Verb::Forget, _) => {
-            if let Some(mut before) = before {
-                before.mark = None;
-                host.definitions.write(&before).map_err(stored)?;
+        (Verb::Adopt | Verb::Forget, _) => {
+            let adopts = matches!(action.verb, Verb::Adopt);
+            match before {
+                Some(mut before) => {
+                    before.mark = adopts.then(|| action.mark.clone());
+                    host.definitions.write(&before).map_err(stored)?;
+                }
+                None if adopts => return Err(super::not_made_here(&action.address)),
+                None => {}
             }
             Ok(Effected::Done)
         }
@@ -331,10 +336,10 @@ fn being_removed(host: &Host, pool: &manifests::id::Uid) -> Result<bool, Runtime
     Ok(pool.is_none_or(|pool| !pool.complete))
 }
 
-/// Deletes content that nobody needs any more.
-fn forget_content(host: &Host, fingerprint: &str) -> Result<(), RuntimeError> {
+/// Deletes content that nobody needs any more and that no person brought in.
+pub(super) fn forget_content(host: &Host, fingerprint: &str) -> Result<(), RuntimeError> {
     let used = used(host)?;
-    if used.contains(fingerprint) {
+    if used.contains(fingerprint) || host.images.is_kept(fingerprint) {
         return Ok(());
     }
     match host.images.delete(fingerprint, &used) {

@@ -19,6 +19,7 @@ mod pools;
 pub mod probe;
 pub mod shim;
 pub mod storage;
+mod stored_images;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,6 +40,7 @@ use self::image_documents::ImagePicks;
 use self::network::{Guests, NetworkError};
 use self::networks::NetworkPicks;
 use self::pools::PoolPicks;
+pub use self::stored_images::{ImageImport, StoredImage, StoredImages};
 
 /// This host as an engine.
 pub struct NativeRuntime {
@@ -78,6 +80,12 @@ fn cannot(verb: &Verb, address: &Address) -> RuntimeError {
         address.kind.word()
     );
     RuntimeError::new(verb.word(), Class::Unsupported, why).of(address)
+}
+
+/// Nothing is known here of an object that is to be taken over.
+fn not_made_here(address: &Address) -> RuntimeError {
+    let why = "keel did not make it, so it cannot look after it";
+    RuntimeError::new("adopt", Class::Refused, why).of(address)
 }
 
 fn remember(resource: &Resource) -> Remembered {

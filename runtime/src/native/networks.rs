@@ -334,8 +334,8 @@ pub(super) fn perform(
             host.definitions.write(&before).map_err(stored)?;
             Ok(Effected::Done)
         }
-        (Verb::Forget, _, Some(mut before)) => {
-            before.mark = None;
+        (Verb::Adopt | Verb::Forget, _, Some(mut before)) => {
+            before.mark = matches!(action.verb, Verb::Adopt).then(|| action.mark.clone());
             host.definitions.write(&before).map_err(stored)?;
             Ok(Effected::Done)
         }
@@ -354,6 +354,7 @@ pub(super) fn perform(
             Ok(Effected::Done)
         }
         (Verb::Delete | Verb::Trash { .. } | Verb::Forget, _, None) => Ok(Effected::NotNeeded),
+        (Verb::Adopt, None, None) => Err(super::not_made_here(&action.address)),
         (verb, ..) => Err(super::cannot(verb, &action.address)),
     }
 }

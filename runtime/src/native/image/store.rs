@@ -24,6 +24,8 @@ use super::{archive, builtin, copy};
 const UNFINISHED: &str = ".unfinished-";
 /// The record beside the tree.
 const RECORD: &str = "image.json";
+/// Beside the tree of an image that a person brought in.
+const KEPT: &str = "kept";
 /// The tree.
 pub(super) const ROOTFS: &str = "rootfs";
 /// Where the aliases are, beside the images.
@@ -475,6 +477,32 @@ impl ImageStore {
     /// The folder or one of its files cannot be read.
     pub fn list_aliases(&self) -> Result<Vec<Alias>, ImageError> {
         aliases::list(&self.aliases())
+    }
+
+    /// Marks an image as brought in by a person: it stays until a person deletes it.
+    ///
+    /// # Errors
+    /// [`ImageError::NotFound`], or the mark cannot be written.
+    pub fn keep(&self, fingerprint: &str) -> Result<(), ImageError> {
+        self.record(fingerprint)?;
+        Ok(path_io::write_durably(
+            self.folder.join(fingerprint).join(KEPT),
+            "",
+        )?)
+    }
+
+    /// Whether a person brought the image in.
+    pub fn is_kept(&self, fingerprint: &str) -> bool {
+        is_fingerprint(fingerprint) && self.folder.join(fingerprint).join(KEPT).exists()
+    }
+
+    /// Whether an alias can be given on behalf of a mark.
+    ///
+    /// # Errors
+    /// [`ImageError::ForeignAlias`] when another mark owns it, [`ImageError::BadAlias`].
+    pub fn check_alias(&self, alias: &str, mark: Option<&str>) -> Result<(), ImageError> {
+        aliases::check(alias)?;
+        self.check_owner(alias, mark)
     }
 
     fn check_owner(&self, alias: &str, mark: Option<&str>) -> Result<(), ImageError> {

@@ -388,6 +388,9 @@ pub(super) fn perform(
                 host.write_instance(&definition).map_err(stored)?;
                 Ok(Effected::Done)
             }
+            None if matches!(action.verb, Verb::Adopt) => {
+                Err(super::not_made_here(&action.address))
+            }
             None => Ok(Effected::NotNeeded),
         },
         (Verb::Trash { at, .. }, _) => match before().map_err(named)? {

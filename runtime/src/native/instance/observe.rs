@@ -111,6 +111,7 @@ pub(in crate::native) fn observe(
     let mut status = json!({
         "uid": definition.uid,
         "image": definition.picks.image,
+        "lastState": if definition.picks.running { "Running" } else { "Stopped" },
         "restarts": definition.picks.generation.saturating_sub(1) + u64::from(again),
         "restartPending": pending.iter().map(|change| change.path.dotted()).collect::<Vec<_>>(),
     });

@@ -9,6 +9,7 @@ use super::{io_failed, networks_of, pool_of, running, spec, start, stored};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
+use crate::native::image_documents;
 use crate::native::pools::{self, PoolPicks, root_volume};
 use crate::native::shim;
 use crate::native::storage::{StorageDriver, StorageError, TrashEntry};
@@ -188,10 +189,21 @@ pub(super) fn restore(
 
 /// Removes an instance from the trash for good; what is not there is fine.
 pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
+    let mut images = std::collections::BTreeSet::new();
     for driver in all_pools(host)? {
+        // Of a pool that cannot be read nothing is known to be needed less than before.
+        for entry in driver.trashed().unwrap_or_default() {
+            if entry.uid == uid.to_string() {
+                let image = entry.definition["picks"]["image"].as_str();
+                images.extend(image.map(str::to_owned));
+            }
+        }
         driver
             .purge(&uid.to_string())
             .map_err(disk_failed("empty the trash of"))?;
+    }
+    for image in images {
+        image_documents::forget_content(host, &image)?;
     }
     let owner = format!("{}/{}", host.config.state_id, uid);
     host.ranges
