@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use runtime::error::Class;
+
 use crate::view::text::visible;
 
 /// How a command ended, in the words of the exit code table of the README.
@@ -138,14 +140,18 @@ impl From<manifests::path_io::PathError> for CliError {
     }
 }
 
+/// The exit code of a failure of the engine.
+pub const fn exit_of(class: Class) -> Exit {
+    match class {
+        Class::Unsupported => Exit::Invalid,
+        Class::Refused => Exit::Refused,
+        Class::Retry | Class::Conflict | Class::NeedsOperator | Class::Bug => Exit::Unexpected,
+    }
+}
+
 impl From<runtime::error::RuntimeError> for CliError {
     fn from(error: runtime::error::RuntimeError) -> Self {
-        use runtime::error::Class;
-        let exit = match error.class {
-            Class::Unsupported => Exit::Invalid,
-            Class::Refused => Exit::Refused,
-            Class::Retry | Class::Conflict | Class::NeedsOperator | Class::Bug => Exit::Unexpected,
-        };
+        let exit = exit_of(error.class);
         let bug = error.class == Class::Bug;
         let report = Self::new(exit, error);
         if bug {
@@ -189,6 +195,10 @@ impl From<crate::session::SessionError> for CliError {
             Session::Folder(error) => error.into(),
             Session::Journal(_) => Self::new(Exit::Unexpected, error),
             Session::Stale(_) => Self::new(Exit::Stale, error).hint("plan again: keel plan"),
+            Session::NotThere(ref object) => {
+                let kind = object.kind.word();
+                Self::new(Exit::Unexpected, error).hint(format!("what there is: keel get {kind}"))
+            }
             Session::Stopped { .. } => Self::new(Exit::Refused, error),
             Session::NotPossible { ref hint, .. } => {
                 let hint = hint.clone();

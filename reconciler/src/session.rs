@@ -3,6 +3,7 @@
 //! Looking takes no lock. Changing takes it for the batch, ends what a dead process began, and refuses a stale plan.
 
 mod asked;
+mod boot;
 mod drift;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,20 +13,21 @@ use manifests::change::{Cause, FieldChange};
 use manifests::desired::{Budget, DesiredSet, Resource, SourceInfo, Windows};
 use manifests::effect::Effect;
 use manifests::feature::Capabilities;
-use manifests::id::{Address, SourceName, Uid};
+use manifests::id::{Address, SourceName};
 use manifests::observed::{Item, ObservedSet};
 use runtime::error::RuntimeError;
 use runtime::runtime::Runtime;
 
-pub use self::asked::Asked;
+pub use self::asked::{Asked, AskedPlan};
+pub use self::boot::Booting;
 pub use self::drift::{Drift, DriftedField};
 use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Tools, apply, recover, seen};
 use crate::clock::Clock;
 use crate::diff::diff;
 use crate::diff::known::Known;
 use crate::journal::{ApplyStatus, Event, Journal as _, JournalError};
-use crate::plan::{Allow, Because, Plan, PlanId, PlanInput, Purpose, plan};
-use crate::state_folder::{StateFolder, StateFolderError};
+use crate::plan::{Allow, Because, Plan, PlanId, PlanInput, Purpose, Step, plan};
+use crate::state_folder::{Lock, StateFolder, StateFolderError};
 use crate::store::{SqliteStore, Store as _, StoreError, Write, rebuild};
 
 /// A run could not be carried out.
@@ -52,6 +54,9 @@ pub enum SessionError {
     /// The world is not what the plan was made for.
     #[error(transparent)]
     Stale(#[from] Stale),
+    /// There is no such object.
+    #[error("there is no {0}")]
+    NotThere(Address),
     /// What was asked for cannot be done to this object.
     #[error("{object} {why}")]
     NotPossible {
@@ -147,6 +152,14 @@ impl Session<'_> {
         SqliteStore::open(&self.folder.database())
     }
 
+    /// What is remembered, and what is there. What is remembered first: what another apply makes in between is seen
+    /// and not missed.
+    fn look(&self) -> Result<(Known, ObservedSet), SessionError> {
+        let known = self.store()?.load()?;
+        let observed = self.runtime.observe()?;
+        Ok((Self::filled(known, &observed), observed))
+    }
+
     /// What is remembered; what the database lost is filled up from the marks on what lives.
     fn filled(mut known: Known, observed: &ObservedSet) -> Known {
         for write in rebuild(observed) {
@@ -164,10 +177,7 @@ impl Session<'_> {
     /// # Errors
     /// The world or the database cannot be read.
     pub fn plan(&self, desired: &DesiredSet, options: &PlanOptions) -> Result<Plan, SessionError> {
-        // What is remembered first: what another apply makes in between is seen and not missed.
-        let known = self.store()?.load()?;
-        let observed = self.runtime.observe()?;
-        let known = Self::filled(known, &observed);
+        let (known, observed) = self.look()?;
         let mut host = self.runtime.capabilities()?;
         self.folder.id().clone_into(&mut host.state_id);
         let now = self.clock.now();
@@ -205,7 +215,7 @@ impl Session<'_> {
         if !first.stopping.is_empty() || !agree(&first) {
             return Ok((first, None));
         }
-        let report = self.carry_out(&first, desired, how, observer)?;
+        let report = self.carry_out(&first, desired, &[], how, observer)?;
         Ok((first, Some(report)))
     }
 
@@ -227,24 +237,44 @@ impl Session<'_> {
             });
         }
         self.check(plan, desired)?;
-        self.carry_out(plan, desired, how, observer)
+        self.carry_out(plan, desired, &[], how, observer)
     }
 
-    fn carry_out(
-        &self,
-        plan: &Plan,
-        desired: &DesiredSet,
-        how: &ApplyOptions,
-        observer: &dyn ApplyObserver,
-    ) -> Result<ApplyReport, SessionError> {
-        let lock = self.folder.lock(&how.command, self.clock.now())?;
+    /// Takes the lock and ends in the journal what a dead process began.
+    fn begin(&self, command: &str) -> Result<(Lock, SqliteStore), SessionError> {
+        let lock = self.folder.lock(command, self.clock.now())?;
         let store = self.store()?;
         let unfinished = store.unfinished()?;
         if !unfinished.is_empty() {
             store.commit(&recover(&unfinished, self.runtime, self.clock.now()))?;
         }
-        let known = store.load()?;
+        Ok((lock, store))
+    }
+
+    /// Under the lock; `before` is remembered before the first step begins.
+    fn carry_out(
+        &self,
+        plan: &Plan,
+        desired: &DesiredSet,
+        before: &[Write],
+        how: &ApplyOptions,
+        observer: &dyn ApplyObserver,
+    ) -> Result<ApplyReport, SessionError> {
+        let (lock, store) = self.begin(&how.command)?;
+        let mut known = store.load()?;
         self.check_generation(plan, &known)?;
+        // What a lost database does not tell is told by the marks, as it was when the plan was made.
+        let unknown = |step: &Step| {
+            step.expects.digest().is_some() && !known.owned.contains_key(&step.action.uid)
+        };
+        if plan.steps.iter().any(unknown) {
+            known = Self::filled(known, &self.runtime.observe()?);
+        }
+        let now = self.clock.now();
+        let over = known.holds.iter().filter(|(_, hold)| hold.is_over(now));
+        let mut writes: Vec<Write> = over.map(|(uid, _)| Write::Release(*uid)).collect();
+        writes.extend_from_slice(before);
+        store.commit(&writes)?;
         let still_held = || lock.still_held();
         let when_full = || self.folder.free_reserve();
         let tools = Tools {
@@ -338,32 +368,21 @@ impl Session<'_> {
         }
     }
 
-    /// The folder that a source was applied from last, where it is known.
+    /// A source that was applied here, or of which something lives here: by its name, without its files.
     ///
     /// # Errors
-    /// The database cannot be read.
-    pub fn last_root(&self, name: &SourceName) -> Result<Option<std::path::PathBuf>, SessionError> {
-        Ok(self
-            .store()?
-            .load()?
-            .sources
-            .get(name)
-            .map(|source| source.root.clone()))
-    }
-
-    /// Since when and how often each drifted field was seen.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub fn drift_seen(
-        &self,
-    ) -> Result<BTreeMap<Uid, Vec<crate::diff::known::DriftSeen>>, SessionError> {
-        let known = self.store()?.load()?;
-        Ok(known
-            .owned
-            .into_iter()
-            .map(|(uid, owned)| (uid, owned.drift))
-            .collect())
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn source_named(&self, name: &SourceName) -> Result<Option<SourceInfo>, SessionError> {
+        let (known, observed) = self.look()?;
+        let lives = known.owned.values().any(|owned| owned.source == *name)
+            || observed.trash.iter().any(|one| one.mark.source == *name);
+        let root = known.sources.get(name).map(|source| source.root.clone());
+        Ok((lives || root.is_some()).then(|| SourceInfo {
+            name: name.clone(),
+            root: root.unwrap_or_default(),
+            revision: None,
+            partial: None,
+        }))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::store::Write;
 /// Follows the objects of one apply.
 pub(super) struct Memory<'a> {
     desired: &'a DesiredSet,
+    purpose: Purpose,
     objects: HashMap<Uid, Object>,
 }
 
@@ -62,7 +63,11 @@ impl<'a> Memory<'a> {
             let uid = step.action.uid;
             objects.entry(uid).or_default().owned = known.owned.get(&uid).cloned();
         }
-        Self { desired, objects }
+        Self {
+            desired,
+            purpose: plan.purpose,
+            objects,
+        }
     }
 
     /// The fields of a step's object that other steps are to change, or that are held, as they are now. Whoever does
@@ -95,13 +100,11 @@ impl<'a> Memory<'a> {
         if step.removes() || matches!(step.action.verb, Verb::Forget) {
             return vec![Write::Disown(uid)];
         }
+        if self.purpose == Purpose::Asked {
+            return self.asked(step);
+        }
         let Some(resource) = self.desired.resources.get(step.address()) else {
-            // What a person adopts or takes out of the trash is ours; what it should be is said by the next apply.
-            let ours = matches!(step.action.verb, Verb::Adopt | Verb::Restore);
-            return ours
-                .then(|| Write::Own(Box::new(bare(step))))
-                .into_iter()
-                .collect();
+            return Vec::new();
         };
         let unapplied = self.not_yet(step);
         let object = self.objects.entry(uid).or_default();
@@ -117,11 +120,7 @@ impl<'a> Memory<'a> {
             owned.restart_pending = before.restart_pending;
             owned.drift = before.drift;
         }
-        let starts = match &step.action.verb {
-            Verb::Create | Verb::Restore | Verb::Rebuild | Verb::Replace => true,
-            Verb::Power { power } => matches!(power, Power::Start | Power::Stop | Power::Restart),
-            _ => false,
-        };
+        let starts = starts(step);
         if starts {
             owned.restart_pending.clear();
         }
@@ -141,6 +140,35 @@ impl<'a> Memory<'a> {
         }
         object.owned = Some(owned.clone());
         vec![Write::Own(Box::new(owned))]
+    }
+
+    /// What a person asked for says nothing about what an object should be: that is said by the next apply.
+    fn asked(&mut self, step: &Step) -> Vec<Write> {
+        if matches!(step.action.verb, Verb::Adopt | Verb::Restore) {
+            return vec![Write::Own(Box::new(bare(step)))];
+        }
+        let owned = self
+            .objects
+            .get_mut(&step.action.uid)
+            .and_then(|object| object.owned.as_mut())
+            .filter(|owned| starts(step) && !owned.restart_pending.is_empty());
+        let Some(owned) = owned else {
+            return Vec::new();
+        };
+        owned.restart_pending.clear();
+        vec![Write::Own(Box::new(owned.clone()))]
+    }
+}
+
+/// Whether what waited for a restart is in force after a step, or at the next start.
+fn starts(step: &Step) -> bool {
+    match &step.action.verb {
+        Verb::Create | Verb::Restore | Verb::Rebuild | Verb::Replace => true,
+        Verb::Power { power } => matches!(
+            power,
+            Power::Start | Power::Stop | Power::Kill | Power::Restart
+        ),
+        _ => false,
     }
 }
 

@@ -59,16 +59,20 @@ pub(crate) fn missing(
     desired: &DesiredSet,
     now: jiff::Timestamp,
 ) -> Option<String> {
-    let own = live.filter(|item| {
-        item.mark
-            .as_ref()
-            .is_some_and(|mark| mark.uid == step.action.uid)
-    });
+    let own = live.filter(|item| item.uid() == Some(step.action.uid));
     let item = match (&step.action.verb, own) {
         (Verb::Trash { .. } | Verb::Delete, Some(_)) => {
             return Some("it is still there".to_owned());
         }
-        (Verb::Forget, Some(_)) => return Some("it still bears our mark".to_owned()),
+        (Verb::Forget, Some(item)) => {
+            return item
+                .mark
+                .is_some()
+                .then(|| "it still bears our mark".to_owned());
+        }
+        (Verb::Adopt, Some(item)) if item.mark.as_ref() != Some(&step.action.mark) => {
+            return Some("it does not bear our mark".to_owned());
+        }
         (Verb::Trash { .. } | Verb::Delete | Verb::Forget, None) => return None,
         (_, None) => return Some("it is not there".to_owned()),
         (_, Some(item)) if !item.complete => return Some("it is not complete".to_owned()),

@@ -291,7 +291,7 @@ pub(super) fn tell_end(
     }
 }
 
-fn report_json(report: &ApplyReport) -> Value {
+pub(super) fn report_json(report: &ApplyReport) -> Value {
     let results: Vec<Value> = report
         .results
         .iter()

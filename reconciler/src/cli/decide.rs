@@ -118,7 +118,16 @@ pub(super) fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), Cl
 
 /// The command that applies what was planned.
 pub(super) fn apply_command(plan: &Plan, path: Option<&Path>, decisions: &Decisions) -> String {
-    let mut words = match plan.purpose {
+    let mut words = command(plan.purpose, path, decisions);
+    for because in &plan.stopping {
+        words.push_str(&format!(" --approve {}", because.code));
+    }
+    words
+}
+
+/// The command that does this again, with the same words.
+pub(super) fn command(purpose: Purpose, path: Option<&Path>, decisions: &Decisions) -> String {
+    let mut words = match purpose {
         Purpose::Destroy => "keel destroy".to_owned(),
         Purpose::Apply | Purpose::Asked => "keel apply".to_owned(),
     };
@@ -126,8 +135,5 @@ pub(super) fn apply_command(plan: &Plan, path: Option<&Path>, decisions: &Decisi
         words.push_str(&format!(" {}", path.display()));
     }
     words.push_str(&decisions.words());
-    for because in &plan.stopping {
-        words.push_str(&format!(" --approve {}", because.code));
-    }
     words
 }

@@ -1,6 +1,6 @@
 //! `keel destroy`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use manifests::desired::SourceInfo;
 use manifests::diagnostic::Diagnostics;
@@ -44,7 +44,7 @@ impl Destroy {
         }
         let from_path = match &self.source {
             Some(_) => None,
-            None => Some(self.source_of_path()?),
+            None => Some(source_of_path(self.path.as_deref())?),
         };
         let opened = engine::open(invocation)?;
         let source = match from_path {
@@ -65,47 +65,39 @@ impl Destroy {
         run.carry_out(invocation, &opened)
     }
 
-    /// The source of a path: only its `keel.yaml` is read, so that broken manifests are in nobody's way.
-    fn source_of_path(&self) -> Result<SourceInfo, CliError> {
-        let path = self.path.clone().unwrap_or_else(|| PathBuf::from("."));
-        let mut texts = read::read(&path)?;
-        if let Some(partial) = &texts.partial {
-            return Err(CliError::usage(format!(
-                "{partial} is named: destroy takes down all of a source"
-            ))
-            .hint(format!("name its folder: {}", texts.root.display())));
-        }
-        texts.files.retain(|(name, _)| name == SOURCE_FILE);
-        let resolved = resolve(&texts, None);
-        match resolved.desired {
-            Some(desired) => Ok(desired.source),
-            None => Err(CliError::new(
-                Exit::Invalid,
-                format!("something is wrong with {SOURCE_FILE}"),
-            )
-            .hint("keel validate says what; or name the source: keel destroy --source NAME")),
-        }
-    }
-
     fn source_by_name(
         &self,
         invocation: &Invocation,
         opened: &Opened,
     ) -> Result<SourceInfo, CliError> {
         let name = SourceName::new(self.source.clone().unwrap_or_default());
-        let root = session(invocation, opened).last_root(&name)?;
-        let root = root.ok_or_else(|| {
-            CliError::new(
-                Exit::Unexpected,
-                format!("no source {name} was applied here"),
-            )
-            .hint("what was: keel status")
-        })?;
-        Ok(SourceInfo {
-            name,
-            root,
-            revision: None,
-            partial: None,
-        })
+        session(invocation, opened)
+            .source_named(&name)?
+            .ok_or_else(|| {
+                let message = format!("nothing of a source {name} lives here");
+                CliError::new(Exit::Unexpected, message).hint("what does: keel status")
+            })
+    }
+}
+
+/// The source of a path: only its `keel.yaml` is read, so that broken manifests are in nobody's way.
+pub(super) fn source_of_path(path: Option<&Path>) -> Result<SourceInfo, CliError> {
+    let path = path.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
+    let mut texts = read::read(&path)?;
+    if let Some(partial) = &texts.partial {
+        return Err(CliError::usage(format!(
+            "{partial} is named: destroy takes down all of a source"
+        ))
+        .hint(format!("name its folder: {}", texts.root.display())));
+    }
+    texts.files.retain(|(name, _)| name == SOURCE_FILE);
+    let resolved = resolve(&texts, None);
+    match resolved.desired {
+        Some(desired) => Ok(desired.source),
+        None => Err(CliError::new(
+            Exit::Invalid,
+            format!("something is wrong with {SOURCE_FILE}"),
+        )
+        .hint("keel validate says what; or name the source: keel destroy --source NAME")),
     }
 }

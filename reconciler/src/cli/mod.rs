@@ -1,7 +1,10 @@
 //! The command line: one file a command. To add one: write `cli/<name>.rs` with a `clap::Args` struct and its `run`,
 //! add a variant to [`Command`] and an arm to [`Command::run`]. The doc comments are the help.
 
+mod adopt;
 mod apply;
+mod asked;
+mod boot;
 mod completion;
 mod console;
 mod decide;
@@ -14,6 +17,7 @@ mod file;
 mod get;
 mod global;
 mod history;
+mod image;
 mod invocation;
 mod logs;
 mod man;
@@ -26,6 +30,7 @@ mod render;
 mod schema;
 mod status;
 mod top;
+mod trash;
 mod unlock;
 mod validate;
 mod version;
@@ -36,7 +41,6 @@ use std::sync::atomic::AtomicBool;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
-use manifests::action::Power;
 
 use crate::error::{CliError, Exit};
 use invocation::{Invocation, say};
@@ -75,21 +79,21 @@ enum Command {
     Describe(get::Describe),
     History(history::History),
     Wait(wait::Wait),
-    /// Start instances.
-    Start(power::Switch),
-    /// Stop instances in an orderly way, then by force.
-    Stop(power::Switch),
-    /// Stop and start instances.
-    Restart(power::Switch),
-    /// Freeze the processes of instances.
-    Freeze(power::Switch),
-    /// Let frozen processes go on.
-    Unfreeze(power::Switch),
+    Start(power::Start),
+    Stop(power::Stop),
+    Restart(power::Restart),
+    Freeze(power::Freeze),
+    Unfreeze(power::Unfreeze),
+    Boot(boot::Boot),
     Exec(exec::Exec),
     Console(console::Console),
     Logs(logs::Logs),
     Top(top::Top),
     File(file::File),
+    Adopt(adopt::Adopt),
+    Forget(adopt::Forget),
+    Trash(trash::Trash),
+    Image(image::Image),
     Unlock(unlock::Unlock),
     Schema(schema::Schema),
     Doctor(doctor::Doctor),
@@ -111,13 +115,18 @@ impl Command {
             Self::Get(command) => command.run(invocation),
             Self::Describe(command) => command.run(invocation),
             Self::History(command) => command.run(invocation),
+            Self::Adopt(command) => command.run(invocation),
+            Self::Forget(command) => command.run(invocation),
+            Self::Trash(command) => command.run(invocation),
+            Self::Image(command) => command.run(invocation),
             Self::Unlock(command) => command.run(invocation),
             Self::Wait(command) => command.run(invocation),
-            Self::Start(command) => command.run(invocation, Power::Start),
-            Self::Stop(command) => command.run(invocation, Power::Stop),
-            Self::Restart(command) => command.run(invocation, Power::Restart),
-            Self::Freeze(command) => command.run(invocation, Power::Freeze),
-            Self::Unfreeze(command) => command.run(invocation, Power::Unfreeze),
+            Self::Start(command) => command.run(invocation),
+            Self::Stop(command) => command.run(invocation),
+            Self::Restart(command) => command.run(invocation),
+            Self::Freeze(command) => command.run(invocation),
+            Self::Unfreeze(command) => command.run(invocation),
+            Self::Boot(command) => command.run(invocation),
             Self::Exec(command) => command.run(invocation),
             Self::Console(command) => command.run(invocation),
             Self::Logs(command) => command.run(invocation),

@@ -75,6 +75,25 @@ pub struct KnownSource {
     pub applied_at: jiff::Timestamp,
 }
 
+/// A person stopped an instance that its manifest wants running: it stays so until this is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// When it is over.
+    pub until: jiff::Timestamp,
+    /// Why, in the person's words.
+    pub reason: String,
+    /// Since when.
+    pub since: jiff::Timestamp,
+}
+
+impl Hold {
+    /// Whether it is over.
+    pub fn is_over(&self, now: jiff::Timestamp) -> bool {
+        self.until <= now
+    }
+}
+
 /// All that is remembered.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
@@ -84,4 +103,13 @@ pub struct Known {
     pub owned: BTreeMap<Uid, Owned>,
     /// The sources.
     pub sources: BTreeMap<SourceName, KnownSource>,
+    /// Instances that a person stopped for a while; also those of which the while is over.
+    pub holds: BTreeMap<Uid, Hold>,
+}
+
+impl Known {
+    /// The hold on an object, while it lasts.
+    pub fn hold(&self, uid: &Uid, now: jiff::Timestamp) -> Option<&Hold> {
+        self.holds.get(uid).filter(|hold| !hold.is_over(now))
+    }
 }

@@ -2,13 +2,15 @@
 //!
 //! It is total: it never fails, never waits, knows no clock (`now` is given) and gives the same answer to the same
 //! question. `steps` makes candidates, `gates` hold some of them, `order` sorts the rest, `explain` words the reasons,
-//! `document` is the JSON of a saved plan.
+//! `boot` says what is started after a start of the host.
 
+pub mod boot;
 pub mod effects;
 mod explain;
 pub mod gates;
 mod order;
 mod steps;
+mod trash;
 
 pub(crate) use self::steps::state_of;
 
@@ -21,7 +23,7 @@ use manifests::desired::{DesiredSet, Readiness};
 use manifests::diagnostic::{Code, Origin};
 use manifests::effect::Effect;
 use manifests::feature::Capabilities;
-use manifests::id::{Address, SourceName, Uid};
+use manifests::id::{Address, Mark, SourceName, Uid};
 use manifests::kind::Kind;
 use manifests::observed::{Holds, ObservedSet, Unseen};
 use serde::{Deserialize, Serialize};
@@ -174,6 +176,16 @@ pub struct Step {
 }
 
 impl Step {
+    /// What a person asked for, as the first step of a plan.
+    pub(crate) fn asked(verb: Verb, address: &Address, mark: &Mark, expects: Expectation) -> Self {
+        let reason = "asked for".to_owned();
+        Self {
+            id: StepId(1),
+            expects,
+            ..steps::bare(verb, address, mark.clone(), reason, Cause::Asked)
+        }
+    }
+
     /// The object.
     pub const fn address(&self) -> &Address {
         &self.action.address
@@ -385,7 +397,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     let found = steps::candidates(input);
     let edges = order::edges(input, &found.steps);
     let verdict = gates::hold(input, &found.steps, &edges);
-    let (steps, held) = order::arrange(found.steps, &edges, verdict.held);
+    let (mut steps, held) = order::arrange(found.steps, &edges, verdict.held);
+    trash::take_down(input, &mut steps);
     let source = &input.desired.source;
     Plan {
         id: input.id,

@@ -179,7 +179,13 @@ fn was_whole(input: &PlanInput<'_>, difference: &Difference<'_>) -> bool {
 }
 
 /// A step without particulars.
-fn bare(verb: Verb, address: &Address, mark: Mark, reason: String, cause: Cause) -> Step {
+pub(super) fn bare(
+    verb: Verb,
+    address: &Address,
+    mark: Mark,
+    reason: String,
+    cause: Cause,
+) -> Step {
     Step {
         id: StepId(0),
         action: Action {
@@ -281,7 +287,8 @@ fn wanted(
             Cause::Edited,
         ))],
         Verdict::Foreign | Verdict::OtherSource(_) => {
-            let mark = difference.mark().map_or_else(new, |mark| ours(mark.uid));
+            // An identity that the engine keeps for it is the one under which the engine finds it again.
+            let mark = difference.live.and_then(Item::uid).map_or_else(new, ours);
             let mut step = declared(bare(
                 Verb::Adopt,
                 address,
@@ -551,7 +558,12 @@ fn unwanted(
     } else {
         Prune::Delete
     };
+    let kept_for_trash = destroy && keeps_trash && address.kind == Kind::StoragePool;
     match prune {
+        Prune::Trash | Prune::Delete if kept_for_trash => {
+            found.notes.push(kept_for_the_trash(address));
+            Vec::new()
+        }
         Prune::Trash if trashable && !input.no_trash => vec![make(Verb::Trash {
             at: input.now,
             expires_at: input.now.saturating_add(TRASH_KEPT).unwrap_or(input.now),
@@ -559,10 +571,7 @@ fn unwanted(
         Prune::Trash | Prune::Delete => vec![make(Verb::Delete)],
         // Asked to take down all that it owns, a source lets go of nothing but what its trash still needs.
         _ if destroy && keeps_trash && !trashable => {
-            found.notes.push(Note {
-                address: address.clone(),
-                text: "kept: the trash may need it; `keel trash empty` first".to_owned(),
-            });
+            found.notes.push(kept_for_the_trash(address));
             Vec::new()
         }
         _ if destroy && trashable && !input.no_trash => vec![make(Verb::Trash {
@@ -577,6 +586,13 @@ fn unwanted(
             stop.into_iter().chain([make(Verb::Forget)]).collect()
         }
         Prune::Orphan => vec![make(Verb::Forget)],
+    }
+}
+
+fn kept_for_the_trash(address: &Address) -> Note {
+    Note {
+        address: address.clone(),
+        text: "kept: the trash may need it; `keel trash empty` first".to_owned(),
     }
 }
 

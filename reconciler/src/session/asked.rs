@@ -1,15 +1,23 @@
 //! Single deeds that a person asks for: they go through plan, lock and journal as everything else does.
 
-use manifests::action::{Action, Power, Verb};
-use manifests::change::Cause;
+use std::collections::BTreeSet;
+
+use manifests::action::{Power, Verb};
 use manifests::desired::{DesiredSet, SourceInfo};
 use manifests::id::{Address, Mark, SourceName, Uid};
 use manifests::observed::{Item, ObservedSet, Trashed};
+use runtime::error::RuntimeError;
+use runtime::runtime::Effected;
 use uuid::Uuid;
 
 use super::{Session, SessionError};
+use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport};
+use crate::clock::micros_since;
+use crate::diff::known::{Hold, Known};
+use crate::error::chain;
+use crate::journal::{Event, Outcome, What};
 use crate::plan::{Expectation, Plan, PlanId, PlanSource, Purpose, Step, StepId};
-use crate::store::Store as _;
+use crate::store::{Store as _, Write};
 
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,113 +31,186 @@ pub enum Asked {
     Forget,
     /// Switch an instance.
     Power(Power),
+    /// Stop an instance, also one that its manifest wants running.
+    Hold {
+        /// [`Power::Stop`] or [`Power::Kill`].
+        power: Power,
+        /// For how long, and why.
+        hold: Hold,
+    },
     /// Take the newest of this name out of the trash.
     Restore,
-    /// Delete from the trash for good.
+    /// Delete all of this name from the trash for good.
     Purge,
 }
 
+/// What a person asked for, ready to be carried out.
+#[derive(Debug)]
+pub struct AskedPlan {
+    /// What is done; the steps do not wait for one another.
+    pub plan: Plan,
+    /// The set that belongs to it.
+    pub desired: DesiredSet,
+    /// What cannot be done, one object at a time.
+    pub refused: Vec<(Address, SessionError)>,
+    /// Remembered before the first step.
+    pub(super) before: Vec<Write>,
+}
+
+/// One look at everything, from which deeds are planned.
+struct Looked<'a> {
+    observed: &'a ObservedSet,
+    known: &'a Known,
+    id: PlanId,
+    now: jiff::Timestamp,
+}
+
 impl Session<'_> {
-    /// The plan of one deed on one object, and the set that belongs to it.
+    /// The plan of one deed on each of some objects. What cannot be done to one of them hinders none of the others.
     ///
     /// # Errors
-    /// The object is not there, or is not one to which this can be done.
-    pub fn asked(
-        &self,
-        address: &Address,
-        asked: &Asked,
-    ) -> Result<(Plan, DesiredSet), SessionError> {
-        let observed = self.runtime.observe()?;
-        let id = PlanId(Uuid::now_v7());
-        let not_possible = |why: &str, hint: Option<String>| SessionError::NotPossible {
-            object: address.clone(),
-            why: why.to_owned(),
-            hint,
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn asked(&self, objects: &[Address], asked: &Asked) -> Result<AskedPlan, SessionError> {
+        let (known, observed) = self.look()?;
+        let looked = Looked {
+            observed: &observed,
+            known: &known,
+            id: PlanId(Uuid::now_v7()),
+            now: self.clock.now(),
         };
-        let live = observed.items.iter().find(|item| item.address == *address);
-        let step = match asked {
-            Asked::Restore | Asked::Purge => {
-                let trashed = newest(&observed, address)
-                    .ok_or_else(|| not_possible("is not in the trash", None))?;
-                match (asked, live) {
-                    (Asked::Restore, Some(_)) => {
-                        return Err(not_possible(
-                            "is there already: the one in the trash cannot take its name",
-                            None,
-                        ));
+        let (mut steps, mut before, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+        for address in objects.iter().collect::<BTreeSet<_>>() {
+            match looked.steps(address, asked) {
+                Ok(own) => {
+                    for uid in own.iter().map(|step| step.action.uid) {
+                        before.extend(looked.remember(uid, asked));
                     }
-                    (Asked::Restore, None) => {
-                        step(Verb::Restore, address, &trashed.mark, Expectation::Absent)
-                    }
-                    _ => step(Verb::Delete, address, &trashed.mark, Expectation::Anything),
+                    steps.extend(own);
                 }
+                Err(error) => refused.push((address.clone(), error)),
             }
-            Asked::Adopt { source } => {
-                let item = live.ok_or_else(|| not_possible("is not there", None))?;
-                if let Some(mark) = &item.mark {
-                    return Err(not_possible(
-                        &format!("belongs to source {}", mark.source),
-                        Some(format!("let it go there first: keel forget {address}")),
-                    ));
-                }
-                let mark = Mark {
-                    source: source.clone(),
-                    uid: Uid::derive(&id.0, address),
-                };
-                step(Verb::Adopt, address, &mark, Expectation::Anything)
-            }
-            Asked::Forget => {
-                let mark = owner(address, live)?;
-                step(Verb::Forget, address, mark, Expectation::Anything)
-            }
-            Asked::Power(power) => {
-                let mark = owner(address, live)?;
-                step(
-                    Verb::Power { power: *power },
-                    address,
-                    mark,
-                    Expectation::Anything,
-                )
-            }
-        };
-        self.asked_plan(id, vec![step], address)
+        }
+        let (plan, desired) = self.asked_plan(looked.id, steps, Vec::new())?;
+        Ok(AskedPlan {
+            plan,
+            desired,
+            refused,
+            before,
+        })
     }
 
     /// The plan that deletes from the trash for good: what expired, or all of it.
     ///
     /// # Errors
-    /// The engine is out of reach.
-    pub fn empty_trash(&self, all: bool) -> Result<(Plan, DesiredSet), SessionError> {
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn empty_trash(&self, all: bool) -> Result<AskedPlan, SessionError> {
         let observed = self.runtime.observe()?;
         let now = self.clock.now();
-        let mut steps: Vec<Step> = observed
+        let alive: BTreeSet<Uid> = observed.items.iter().filter_map(Item::uid).collect();
+        let steps = observed
             .trash
             .iter()
             .filter(|trashed| all || trashed.expires_at <= now)
-            .map(|trashed| {
-                let mut step = step(
-                    Verb::Delete,
-                    &trashed.address,
-                    &trashed.mark,
-                    Expectation::Anything,
-                );
-                step.loss = Some(trashed.holds);
-                step
-            })
+            // What was cut short while it was taken out lives already; deleting it would hit the living one.
+            .filter(|trashed| !alive.contains(&trashed.mark.uid))
+            .map(purge)
             .collect();
+        let (plan, desired) = self.asked_plan(PlanId(Uuid::now_v7()), steps, Vec::new())?;
+        Ok(AskedPlan {
+            plan,
+            desired,
+            refused: Vec::new(),
+            before: Vec::new(),
+        })
+    }
+
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// Somebody else holds the lock or changed something meanwhile, or nothing can be read or remembered.
+    pub fn carry_out_asked(
+        &self,
+        asked: &AskedPlan,
+        how: &ApplyOptions,
+        observer: &dyn ApplyObserver,
+    ) -> Result<ApplyReport, SessionError> {
+        self.carry_out(&asked.plan, &asked.desired, &asked.before, how, observer)
+    }
+
+    /// Does one thing of which no plan can tell, under the lock and in the journal.
+    ///
+    /// # Errors
+    /// What the work says; or somebody else holds the lock, or nothing can be remembered.
+    pub fn deed<T>(
+        &self,
+        address: &Address,
+        word: &str,
+        command: &str,
+        work: impl FnOnce() -> Result<T, RuntimeError>,
+    ) -> Result<T, SessionError> {
+        let (_lock, store) = self.begin(command)?;
+        let plan = PlanId(Uuid::now_v7());
+        let (step, began) = (StepId(1), self.clock.instant());
+        let event = |what| {
+            Write::Event(Event {
+                plan,
+                at: self.clock.now(),
+                what,
+            })
+        };
+        store.commit(&[
+            event(What::Begun {
+                source: SourceName::unnamed(),
+                revision: None,
+                purpose: Purpose::Asked,
+                command: command.to_owned(),
+                steps: 1,
+                held: 0,
+            }),
+            event(What::Started {
+                step,
+                address: address.clone(),
+                uid: Uid::derive(&plan.0, address),
+                word: word.to_owned(),
+            }),
+        ])?;
+        let result = work();
+        let outcome = match &result {
+            Ok(_) => Outcome::Succeeded {
+                effected: Effected::Done,
+            },
+            Err(error) => Outcome::Failed {
+                class: error.class,
+                message: chain(error),
+            },
+        };
+        let micros = micros_since(self.clock, began);
+        store.commit(&[
+            event(What::Ended {
+                step,
+                address: address.clone(),
+                outcome,
+                micros: Some(micros),
+            }),
+            event(What::Finished {
+                cancelled: false,
+                interrupted: false,
+                micros,
+            }),
+        ])?;
+        Ok(result?)
+    }
+
+    /// A plan of steps that nobody declared, numbered in the order given, and the set that belongs to it.
+    pub(super) fn asked_plan(
+        &self,
+        id: PlanId,
+        mut steps: Vec<Step>,
+        resources: Vec<manifests::desired::Resource>,
+    ) -> Result<(Plan, DesiredSet), SessionError> {
         for (step, number) in steps.iter_mut().zip(1..) {
             step.id = StepId(number);
         }
-        let name = Address::new(manifests::kind::Kind::Instance, "trash");
-        self.asked_plan(PlanId(Uuid::now_v7()), steps, &name)
-    }
-
-    fn asked_plan(
-        &self,
-        id: PlanId,
-        steps: Vec<Step>,
-        address: &Address,
-    ) -> Result<(Plan, DesiredSet), SessionError> {
         let host = self.runtime.capabilities()?;
         let known = self.store()?.load()?;
         let source = steps
@@ -140,12 +221,17 @@ impl Session<'_> {
             .get(&source)
             .map(|known| known.root.clone())
             .unwrap_or_default();
-        let desired = Self::nothing_of(SourceInfo {
+        let mut desired = Self::nothing_of(SourceInfo {
             name: source.clone(),
             root: root.clone(),
             revision: None,
             partial: None,
         });
+        desired.resources = resources
+            .into_iter()
+            .map(|resource| (resource.address.clone(), resource))
+            .collect();
+        let names: Vec<String> = steps.iter().map(|one| one.address().to_string()).collect();
         let plan = Plan {
             id,
             purpose: Purpose::Asked,
@@ -153,7 +239,7 @@ impl Session<'_> {
                 name: source,
                 root,
                 revision: None,
-                partial: Some(format!("only {address}")),
+                partial: Some(format!("only {}", names.join(", "))),
             },
             engine: host.engine.to_owned(),
             host: host.host,
@@ -175,44 +261,168 @@ impl Session<'_> {
     }
 }
 
-fn newest<'a>(observed: &'a ObservedSet, address: &Address) -> Option<&'a Trashed> {
-    observed
-        .trash
-        .iter()
-        .filter(|trashed| trashed.address == *address)
-        .max_by_key(|trashed| trashed.deleted_at)
-}
+impl Looked<'_> {
+    /// The steps of one deed on one object.
+    fn steps(&self, address: &Address, asked: &Asked) -> Result<Vec<Step>, SessionError> {
+        let not_possible = |why: &str, hint: Option<String>| SessionError::NotPossible {
+            object: address.clone(),
+            why: why.to_owned(),
+            hint,
+        };
+        let there = || {
+            let mut items = self.observed.items.iter();
+            items
+                .find(|item| item.address == *address)
+                .ok_or_else(|| SessionError::NotThere(address.clone()))
+        };
+        match asked {
+            Asked::Restore => {
+                if there().is_ok() {
+                    let why = "is there already: the one in the trash cannot take its name";
+                    return Err(not_possible(why, None));
+                }
+                let trashed = self.trashed(address);
+                let newest = trashed.iter().max_by_key(|one| one.deleted_at);
+                let newest = newest.ok_or_else(|| not_possible("is not in the trash", None))?;
+                let mark = &newest.mark;
+                Ok(vec![Step::asked(
+                    Verb::Restore,
+                    address,
+                    mark,
+                    Expectation::Absent,
+                )])
+            }
+            Asked::Purge => {
+                let trashed = self.trashed(address);
+                if trashed.is_empty() {
+                    return Err(not_possible("is not in the trash", None));
+                }
+                Ok(trashed.into_iter().map(purge).collect())
+            }
+            Asked::Adopt { source } => {
+                let item = there()?;
+                if let Some(mark) = &item.mark {
+                    return Err(not_possible(
+                        &format!("belongs to source {}", mark.source),
+                        Some(format!("let it go there first: keel forget {address}")),
+                    ));
+                }
+                let mark = Mark {
+                    source: source.clone(),
+                    uid: item
+                        .uid()
+                        .unwrap_or_else(|| Uid::derive(&self.id.0, address)),
+                };
+                let verb = Verb::Adopt;
+                Ok(vec![Step::asked(
+                    verb,
+                    address,
+                    &mark,
+                    Expectation::Anything,
+                )])
+            }
+            Asked::Forget => {
+                let mark = there()?.mark.as_ref();
+                let mark = mark.ok_or_else(|| not_possible("is nobody's already", None))?;
+                let verb = Verb::Forget;
+                Ok(vec![Step::asked(
+                    verb,
+                    address,
+                    mark,
+                    Expectation::Anything,
+                )])
+            }
+            Asked::Power(power) | Asked::Hold { power, .. } => {
+                let mark = mark_of(there()?)
+                    .ok_or_else(|| not_possible("is none that keel made", None))?;
+                let stops = matches!(power, Power::Stop | Power::Kill);
+                let unheld = matches!(asked, Asked::Power(_))
+                    && self.known.hold(&mark.uid, self.now).is_none();
+                if stops && unheld && self.is_to_run(&mark.uid) {
+                    return Err(not_possible(
+                        "runs because its manifest says so: the next apply would start it again",
+                        Some(format!(
+                            "say for how long and why: keel stop {} --hold 2h --reason TEXT; for good: write `state: Stopped`{}",
+                            address.name,
+                            self.written_at(&mark.uid),
+                        )),
+                    ));
+                }
+                let verb = Verb::Power { power: *power };
+                Ok(vec![Step::asked(
+                    verb,
+                    address,
+                    &mark,
+                    Expectation::Anything,
+                )])
+            }
+        }
+    }
 
-fn owner<'a>(address: &Address, live: Option<&'a Item>) -> Result<&'a Mark, SessionError> {
-    let not_possible = |why: &str| SessionError::NotPossible {
-        object: address.clone(),
-        why: why.to_owned(),
-        hint: None,
-    };
-    live.ok_or_else(|| not_possible("is not there"))?
-        .mark
-        .as_ref()
-        .ok_or_else(|| not_possible("is nobody's: keel does not touch it"))
-}
+    /// What is remembered of an object before a deed on it begins.
+    fn remember(&self, uid: Uid, asked: &Asked) -> Option<Write> {
+        match asked {
+            Asked::Hold { hold, .. } => Some(Write::Hold(uid, hold.clone())),
+            Asked::Power(Power::Start | Power::Restart) => self
+                .known
+                .holds
+                .contains_key(&uid)
+                .then_some(Write::Release(uid)),
+            _ => None,
+        }
+    }
 
-fn step(verb: Verb, address: &Address, mark: &Mark, expects: Expectation) -> Step {
-    Step {
-        id: StepId(1),
-        action: Action {
-            verb,
-            address: address.clone(),
-            uid: mark.uid,
-            mark: mark.clone(),
-        },
-        after: Vec::new(),
-        waits: Vec::new(),
-        changes: Vec::new(),
-        effect: None,
-        reason: "asked for".to_owned(),
-        origin: None,
-        cause: Cause::Asked,
-        loss: None,
-        expects,
-        kept: Vec::new(),
+    /// Whether the manifest, as it was last applied, says `state: Running`.
+    fn is_to_run(&self, uid: &Uid) -> bool {
+        let spec = self
+            .known
+            .owned
+            .get(uid)
+            .and_then(|one| one.spec.as_deref());
+        spec.and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok())
+            .is_some_and(|spec| spec["state"] == "Running")
+    }
+
+    /// ` in web.yaml:4`, where that is known.
+    fn written_at(&self, uid: &Uid) -> String {
+        let owned = self.known.owned.get(uid);
+        owned
+            .and_then(|owned| owned.origin.as_ref())
+            .filter(|origin| !origin.file.is_empty())
+            .map_or_else(String::new, |origin| format!(" in {origin}"))
+    }
+
+    /// All of a name in the trash whose identity does not live.
+    fn trashed(&self, address: &Address) -> Vec<&Trashed> {
+        let lives = |uid| self.observed.items.iter().any(|one| one.uid() == Some(uid));
+        self.observed
+            .trash
+            .iter()
+            .filter(|trashed| trashed.address == *address && !lives(trashed.mark.uid))
+            .collect()
     }
 }
+
+/// The mark of an object; of one that was let go of, one of nobody.
+pub(super) fn mark_of(item: &Item) -> Option<Mark> {
+    item.mark.clone().or_else(|| {
+        Some(Mark {
+            source: SourceName::unnamed(),
+            uid: item.uid()?,
+        })
+    })
+}
+
+fn purge(trashed: &Trashed) -> Step {
+    let mut step = Step::asked(
+        Verb::Delete,
+        &trashed.address,
+        &trashed.mark,
+        Expectation::Anything,
+    );
+    step.loss = Some(trashed.holds);
+    step
+}
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use manifests::pointer::Pointer;
 use serde_json::Value;
 
 use super::{Session, SessionError};
-use crate::diff::known::{DriftSeen, Known};
+use crate::diff::known::{DriftSeen, Hold, Known};
 use crate::diff::{Difference, Verdict, diff};
 use crate::plan::NotSeen;
 use crate::store::{Store as _, Write};
@@ -35,6 +35,8 @@ pub struct DriftedField {
     pub gone: bool,
     /// The line that declares it.
     pub origin: Origin,
+    /// A person stopped it for a while: it is not started again before that is over.
+    pub hold: Option<Hold>,
 }
 
 /// All that the world changed.
@@ -57,9 +59,9 @@ impl Session<'_> {
     /// The engine is out of reach, or the store cannot be read. That it cannot be written is worth a word in the log.
     pub fn drift(&self, desired: &DesiredSet) -> Result<Drift, SessionError> {
         let store = self.store()?;
-        let known = store.load()?;
+        let stored = store.load()?;
         let observed = self.runtime.observe()?;
-        let known = Self::filled(known, &observed);
+        let known = Self::filled(stored.clone(), &observed);
         let now = self.clock.now();
         let diff = diff(desired, &observed, &known, now);
         let mut drift = Drift {
@@ -105,10 +107,19 @@ impl Session<'_> {
                             ..entry.clone()
                         },
                     );
-                drift.fields.push(field(resource, change, &entry));
+                let hold = uid
+                    .filter(|_| change.path.as_str() == "/spec/state")
+                    .and_then(|uid| known.hold(&uid, now));
+                drift.fields.push(field(resource, change, &entry, hold));
                 seen.push(entry);
             }
             if let Some(uid) = uid.filter(|_| !(seen.is_empty() && before.is_empty())) {
+                // Of a lost database only the mark is left: without a row there is no place for an age.
+                if let Some(found) = known.owned.get(&uid)
+                    && !stored.owned.contains_key(&uid)
+                {
+                    writes.push(Write::Found(Box::new(found.clone())));
+                }
                 writes.push(Write::Drift(uid, seen));
             }
         }
@@ -134,10 +145,16 @@ fn drifted(difference: &Difference<'_>, known: &Known) -> Vec<FieldChange> {
     let mut found: Vec<FieldChange> = Vec::new();
     match &difference.verdict {
         Verdict::Missing { .. } | Verdict::Incomplete => {
-            if uid_of(difference, known).is_some_and(|uid| known.owned.contains_key(&uid)) {
+            let owned = uid_of(difference, known).and_then(|uid| known.owned.get(&uid));
+            let before = match difference.verdict {
+                Verdict::Incomplete => Value::String("there in part".to_owned()),
+                _ => Value::Null,
+            };
+            // What was never whole is being made, and has not drifted.
+            if owned.is_some_and(|owned| before.is_null() || owned.spec.is_some()) {
                 found.push(FieldChange {
                     path: Pointer::root(),
-                    before: Value::Null,
+                    before,
                     after: Value::String("there".to_owned()),
                     cause: Cause::Drifted,
                 });
@@ -171,15 +188,21 @@ fn drifted(difference: &Difference<'_>, known: &Known) -> Vec<FieldChange> {
     found
 }
 
-fn field(resource: &Resource, change: FieldChange, seen: &DriftSeen) -> DriftedField {
+fn field(
+    resource: &Resource,
+    change: FieldChange,
+    seen: &DriftSeen,
+    hold: Option<&Hold>,
+) -> DriftedField {
     let extra = change.after.is_null();
     let mode = match resource.lifecycle.extras {
         manifests::lifecycle::Extras::Warn if extra => DriftMode::Warn,
+        _ if hold.is_some() => DriftMode::Warn,
         _ => resource.lifecycle.drift_of(&change.path),
     };
     DriftedField {
         address: resource.address.clone(),
-        gone: change.path == Pointer::root(),
+        gone: change.path == Pointer::root() && change.before.is_null(),
         origin: resource.origin_of(&change.path),
         path: change.path,
         desired: change.after,
@@ -187,5 +210,6 @@ fn field(resource: &Resource, change: FieldChange, seen: &DriftSeen) -> DriftedF
         mode,
         first_seen: seen.first,
         times: seen.times,
+        hold: hold.cloned(),
     }
 }

@@ -33,8 +33,21 @@ fn put(known: &mut Known, write: &Write) {
         Write::Own(owned) => {
             known.owned.insert(owned.uid, (**owned).clone());
         }
+        Write::Found(owned) => {
+            known
+                .owned
+                .entry(owned.uid)
+                .or_insert_with(|| (**owned).clone());
+        }
         Write::Disown(uid) => {
             known.owned.remove(uid);
+            known.holds.remove(uid);
+        }
+        Write::Hold(uid, hold) => {
+            known.holds.insert(*uid, hold.clone());
+        }
+        Write::Release(uid) => {
+            known.holds.remove(uid);
         }
         Write::Source(source) => {
             known.sources.insert(source.name.clone(), source.clone());

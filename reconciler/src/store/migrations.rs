@@ -3,7 +3,8 @@
 //! A format that was ever released is never edited: add the next one below.
 
 /// The statements that make format `n + 1` of format `n`.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE meta (
         key   TEXT PRIMARY KEY,
         value INTEGER NOT NULL
@@ -44,4 +45,13 @@ pub(super) const MIGRATIONS: &[&str] = &["
     CREATE INDEX applies_open ON applies (plan) WHERE finished = 0;
     CREATE TRIGGER journal_is_append_only BEFORE UPDATE ON journal
         BEGIN SELECT RAISE(ABORT, 'the journal is append-only'); END;
-"];
+",
+    "
+    CREATE TABLE holds (
+        uid    TEXT PRIMARY KEY,
+        until  TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        since  TEXT NOT NULL
+    ) STRICT;
+",
+];

@@ -12,7 +12,7 @@ use manifests::observed::ObservedSet;
 
 pub use self::memory::MemoryStore;
 pub use self::sqlite::SqliteStore;
-use crate::diff::known::{DriftSeen, Known, KnownSource, Owned};
+use crate::diff::known::{DriftSeen, Hold, Known, KnownSource, Owned};
 use crate::journal::Event;
 
 /// The store cannot be read or written.
@@ -68,6 +68,8 @@ impl StoreError {
 pub enum Write {
     /// An object is ours, as given.
     Own(Box<Owned>),
+    /// An object bears our mark; what is remembered of it already counts more.
+    Found(Box<Owned>),
     /// An object is no longer ours.
     Disown(Uid),
     /// A source was applied.
@@ -76,6 +78,10 @@ pub enum Write {
     NextGeneration,
     /// What drifted of an object that is known.
     Drift(Uid, Vec<DriftSeen>),
+    /// A person stopped an instance for a while.
+    Hold(Uid, Hold),
+    /// That is over.
+    Release(Uid),
     /// Something happened.
     Event(Event),
 }

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::migrations::MIGRATIONS;
 use super::{Store, StoreError, Write};
-use crate::diff::known::{Known, KnownSource, Owned};
+use crate::diff::known::{Hold, Known, KnownSource, Owned};
 use crate::journal::{ApplyStatus, Event, Journal, JournalError, What};
 
 /// How long one waits for another process's commit.
@@ -238,6 +238,25 @@ impl Store for SqliteStore {
             };
             known.sources.insert(source.name.clone(), source);
         }
+        drop(query);
+        let mut query = snapshot
+            .prepare_cached("SELECT uid, until, reason, since FROM holds")
+            .map_err(&reading)?;
+        let rows = query
+            .query_map([], |row| {
+                let text = |index| row.get::<_, String>(index);
+                Ok((text(0)?, text(1)?, text(2)?, text(3)?))
+            })
+            .map_err(&reading)?;
+        for row in rows {
+            let (uid, until, reason, since) = row.map_err(&reading)?;
+            let hold = Hold {
+                until: parsed("time", until)?,
+                reason,
+                since: parsed("time", since)?,
+            };
+            known.holds.insert(parsed("uid", uid)?, hold);
+        }
         Ok(known)
     }
 
@@ -257,6 +276,28 @@ impl Store for SqliteStore {
     }
 }
 
+/// Writes a row of `owned`; `otherwise` says what is done where there is one already: `REPLACE`, `IGNORE`.
+fn own(connection: &Connection, otherwise: &str, owned: &Owned) -> Result<(), StoreError> {
+    let values = params![
+        owned.uid.to_string(),
+        owned.source.as_str(),
+        owned.address.to_string(),
+        owned.spec,
+        owned.origin.as_ref().map(text).transpose()?,
+        text(&owned.needs)?,
+        owned.remembered.as_ref().map(text).transpose()?,
+        text(&owned.restart_pending)?,
+        text(&owned.drift)?,
+    ];
+    let statement =
+        format!("INSERT OR {otherwise} INTO owned VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+    connection
+        .prepare_cached(&statement)
+        .and_then(|mut statement| statement.execute(values))
+        .map(|_| ())
+        .map_err(failed("write to"))
+}
+
 fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
     let writing = failed("write to");
     let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| {
@@ -267,21 +308,22 @@ fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
             .map_err(&writing)
     };
     match write {
-        Write::Own(owned) => run(
-            "INSERT OR REPLACE INTO owned VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        Write::Own(owned) => own(connection, "REPLACE", owned),
+        Write::Found(owned) => own(connection, "IGNORE", owned),
+        Write::Disown(uid) => {
+            run("DELETE FROM owned WHERE uid = ?1", params![uid.to_string()])?;
+            run("DELETE FROM holds WHERE uid = ?1", params![uid.to_string()])
+        }
+        Write::Hold(uid, hold) => run(
+            "INSERT OR REPLACE INTO holds VALUES (?1, ?2, ?3, ?4)",
             params![
-                owned.uid.to_string(),
-                owned.source.as_str(),
-                owned.address.to_string(),
-                owned.spec,
-                owned.origin.as_ref().map(text).transpose()?,
-                text(&owned.needs)?,
-                owned.remembered.as_ref().map(text).transpose()?,
-                text(&owned.restart_pending)?,
-                text(&owned.drift)?,
+                uid.to_string(),
+                hold.until.to_string(),
+                hold.reason,
+                hold.since.to_string(),
             ],
         ),
-        Write::Disown(uid) => run("DELETE FROM owned WHERE uid = ?1", params![uid.to_string()]),
+        Write::Release(uid) => run("DELETE FROM holds WHERE uid = ?1", params![uid.to_string()]),
         Write::Source(source) => run(
             "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3, ?4)",
             params![

@@ -33,7 +33,7 @@ pub struct DriftedField {
     /// How many looks have found it, this one among them.
     pub times: u32,
     /// What is known of how it came about: `changed outside git`, `gone`.
-    pub cause: &'static str,
+    pub cause: String,
     /// The line that declares it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
     pub source: Option<Origin>,
@@ -158,7 +158,7 @@ impl DriftReport {
             &text::cut(&text::shown(&field.desired), room),
             declared,
         );
-        let mut how = vec![field.cause.to_owned()];
+        let mut how = vec![text::visible(&field.cause)];
         if let Some(first) = field.first_seen {
             how.push(format!("first seen {} ago", text::ago(first, self.at)));
         }
@@ -206,7 +206,7 @@ mod tests {
                     mode: DriftMode::Correct,
                     first_seen: "2026-11-23T11:00:00Z".parse().ok(),
                     times: 3,
-                    cause: "changed outside git",
+                    cause: "changed outside git".to_owned(),
                     source: origin("apps/db.yaml", 9),
                 },
                 DriftedField {
@@ -217,7 +217,7 @@ mod tests {
                     mode: DriftMode::Warn,
                     first_seen: None,
                     times: 1,
-                    cause: "added by hand",
+                    cause: "added by hand".to_owned(),
                     source: None,
                 },
                 DriftedField {
@@ -228,7 +228,7 @@ mod tests {
                     mode: DriftMode::Correct,
                     first_seen: None,
                     times: 1,
-                    cause: "gone",
+                    cause: "gone".to_owned(),
                     source: origin("net/lan.yaml", 1),
                 },
             ],

@@ -4,9 +4,11 @@
 pub mod diagnostics;
 pub mod drift;
 pub mod history;
+pub mod images;
 pub mod objects;
 pub mod plan;
 pub mod plan_document;
 pub mod progress;
 pub mod style;
 pub mod text;
+pub mod trash;

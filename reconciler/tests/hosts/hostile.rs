@@ -177,11 +177,12 @@ runtime::own_processes_test! {
         }
         let count = world.get("instance/one")["status"]["usage"]["processes"].as_u64();
         assert!(count.is_none_or(|count| count <= 100), "{count:?}");
-        world.keel(&["stop", "--force", "one"]).with(0);
+        world.keel(&["stop", "--force", "one", "--hold", "1h", "--reason", "a bomb"]).with(0);
         drop(lit.wait_with_output());
         // A full root of limited size harms nobody else.
         let full = world.keel(&["exec", "two", "--", "sh", "-c", "dd if=/dev/zero of=/fill bs=1M count=64; rm /fill"]);
         assert!(full.stderr.contains("No space left"), "{full:?}");
+        world.keel(&["start", "one"]).with(0);
         world.keel(&["apply", "--yes"]).with(0);
         world.keel(&["exec", "one", "--", "true"]).with(0);
         world.destroy();

@@ -9,10 +9,14 @@
     reason = "tests change the world by hand, run programs and wait for them; the harness offers more than is used yet"
 )]
 
+mod boot;
 mod debian;
 mod footprint;
 mod hostile;
+mod images;
 mod life;
+mod ownership;
+mod power;
 mod quickstart;
 mod systemd;
 mod world;

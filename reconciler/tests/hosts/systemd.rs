@@ -98,7 +98,7 @@ debian_test! {
         world.nothing_to_do();
 
         let began = Instant::now();
-        world.keel(&["stop", "web", "db"]).with(0);
+        world.keel(&["stop", "web", "db", "--hold", "1h", "--reason", "a test"]).with(0);
         assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         for name in ["web", "db"] {
             let seen = status(&world, name);
@@ -143,7 +143,7 @@ debian_test! {
         wait_for("the program", || {
             world.keel(&["exec", "db", "--", "pgrep", "-x", "sleep"]).code == Some(0)
         });
-        world.keel(&["stop", "--force", "db"]).with(0);
+        world.keel(&["stop", "--force", "db", "--hold", "1h", "--reason", "a test"]).with(0);
         let ended = crate::world::of_output(&left.wait_with_output().expect("it ends"));
         assert_eq!(ended.code, Some(128 + 9), "{ended:?}");
         assert_eq!(status(&world, "db")["lastExit"]["signal"], json!(9));

@@ -331,7 +331,8 @@ spec:
       ipv4: 10.77.0.10
 ";
 
-const TWO: &str = "\
+/// The manifest of `two`.
+pub(crate) const TWO: &str = "\
 apiVersion: evenkeel/v1
 kind: Instance
 metadata:

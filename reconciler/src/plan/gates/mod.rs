@@ -13,6 +13,7 @@ mod foreign;
 mod in_use;
 mod moved_source;
 mod protected;
+mod stopped_by_hand;
 mod unclear;
 mod window;
 
@@ -90,6 +91,7 @@ pub const GATES: &[Gate] = &[
     unclear::GATE,
     forbidden::GATE,
     in_use::GATE,
+    stopped_by_hand::GATE,
 ];
 
 /// Held candidates by index.

@@ -1,0 +1,255 @@
+//! `keel image`.
+
+use std::path::PathBuf;
+
+use manifests::id::Address;
+use manifests::kind::Kind;
+use runtime::native::ImageImport;
+use runtime::runtime::Context;
+use serde_json::json;
+
+use super::HumanOrJson;
+use super::apply::how;
+use super::asked::catch_signals;
+use super::decide::session;
+use super::engine::{self, Opened};
+use super::invocation::{Invocation, absolute, say};
+use crate::error::{CliError, Exit};
+use crate::view::images::{short, table};
+use crate::view::text::visible;
+
+/// Look after the store of images: bring in files of this host, list, delete.
+#[derive(Debug, clap::Args)]
+pub(super) struct Image {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Deed {
+    Import(Import),
+    /// List what is in the store, its names and who uses it.
+    List {
+        /// How it is written.
+        #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+        output: HumanOrJson,
+    },
+    /// Delete images that nobody needs.
+    Delete {
+        /// Aliases or fingerprints (12 digits or more).
+        #[arg(required = true, value_name = "IMAGE")]
+        images: Vec<String>,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// How it is written.
+        #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+        output: HumanOrJson,
+    },
+}
+
+/// Bring an image into the store.
+///
+/// PATH is a folder with a root file system, a tarball or squashfs of one, or an image as LXD and Incus have it: one
+/// file, or the metadata with the root file system as second file.
+#[derive(Debug, clap::Args)]
+struct Import {
+    /// The file or folder.
+    path: PathBuf,
+    /// The root file system of an image in two files.
+    rootfs: Option<PathBuf>,
+    /// A name for it.
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// Take the names away from other images that have them.
+    #[arg(long)]
+    reuse: bool,
+    /// The fingerprint that it must have.
+    #[arg(long, value_name = "DIGEST")]
+    sha256: Option<String>,
+    /// How it is written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+    output: HumanOrJson,
+}
+
+impl Image {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        match &self.deed {
+            Deed::Import(import) => import.run(invocation),
+            Deed::List { output } => {
+                let all = engine::open(invocation)?.runtime.stored_images()?;
+                let json = || format!("{:#}\n", json!(all));
+                invocation.json_into(json)?;
+                match output {
+                    HumanOrJson::Json => invocation.print(&json())?,
+                    HumanOrJson::Human if all.images.is_empty() && all.broken.is_empty() => {
+                        invocation.note("nothing\n");
+                    }
+                    HumanOrJson::Human => invocation.print(&table(&all))?,
+                }
+                Ok(Exit::Done)
+            }
+            Deed::Delete {
+                images,
+                yes,
+                output,
+            } => delete(invocation, images, *yes, *output),
+        }
+    }
+}
+
+impl Import {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let import = ImageImport {
+            path: there(absolute(&self.path)?)?,
+            rootfs: match &self.rootfs {
+                Some(path) => Some(there(absolute(path)?)?),
+                None => None,
+            },
+            sha256: self.sha256.clone(),
+            aliases: self.alias.clone(),
+            reuse: self.reuse,
+        };
+        let opened = engine::open(invocation)?;
+        catch_signals(invocation)?;
+        let context = Context {
+            cancel: invocation.cancel,
+            timeout: invocation.global.timeout,
+            now: invocation.now(),
+            progress: &|phase| invocation.note(&format!("{phase} {}\n", self.path.display())),
+        };
+        let name = self.alias.first().cloned().or_else(|| {
+            let name = self.path.file_name()?;
+            Some(name.to_string_lossy().into_owned())
+        });
+        let (record, present) = session(invocation, &opened).deed(
+            &journal_name(&name.unwrap_or_default()),
+            "fetch",
+            &how(invocation).command,
+            || opened.runtime.import_image(&import, &context),
+        )?;
+        let json = || {
+            let value = json!({
+                "fingerprint": record.fingerprint,
+                "aliases": self.alias,
+                "form": record.form,
+                "size": record.unpacked_bytes,
+                "present": present,
+                "leftOut": record.left_out,
+            });
+            format!("{value:#}\n")
+        };
+        invocation.json_into(json)?;
+        match self.output {
+            HumanOrJson::Json => invocation.print(&json())?,
+            HumanOrJson::Human => invocation.print(&format!("{}\n", record.fingerprint))?,
+        }
+        if present {
+            invocation.note("it was in the store already\n");
+        }
+        for line in &record.left_out {
+            invocation.note(&format!("left out: {}\n", visible(line)));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// A path that must be there: else the engine would say in its own words what a person mistyped.
+fn there(path: PathBuf) -> Result<PathBuf, CliError> {
+    if path.exists() {
+        Ok(path)
+    } else {
+        let message = format!("there is no {}", path.display());
+        Err(CliError::new(Exit::Unexpected, message))
+    }
+}
+
+/// The name under which the journal knows an image that no document declares.
+fn journal_name(name: &str) -> Address {
+    let plain = |character: char| {
+        if character.is_ascii_alphanumeric() || "._-".contains(character) {
+            character
+        } else {
+            '-'
+        }
+    };
+    let name: String = name.chars().map(plain).take(63).collect();
+    Address::new(
+        Kind::Image,
+        if name.is_empty() {
+            "image".to_owned()
+        } else {
+            name
+        },
+    )
+}
+
+fn delete(
+    invocation: &Invocation,
+    images: &[String],
+    yes: bool,
+    output: HumanOrJson,
+) -> Result<Exit, CliError> {
+    let opened = engine::open(invocation)?;
+    let mut found = Vec::new();
+    let mut failures: Vec<CliError> = Vec::new();
+    for name in images {
+        match opened.runtime.find_image(name) {
+            Ok(record) if found.contains(&record.fingerprint) => {}
+            Ok(record) => found.push(record.fingerprint),
+            Err(error) => {
+                failures.push(CliError::from(error).hint("what there is: keel image list"));
+            }
+        }
+    }
+    if !found.is_empty() {
+        let names: Vec<&str> = found.iter().map(|one| short(one)).collect();
+        invocation.confirm(yes, &format!("Delete {} for good?", names.join(", ")))?;
+    }
+    let mut deleted = Vec::new();
+    for fingerprint in found {
+        match delete_one(invocation, &opened, &fingerprint) {
+            Ok(()) => deleted.push(fingerprint),
+            Err(error) => failures.push(error),
+        }
+    }
+    let json = || format!("{:#}\n", json!({ "deleted": deleted }));
+    invocation.json_into(json)?;
+    match output {
+        HumanOrJson::Json => invocation.print(&json())?,
+        HumanOrJson::Human => deleted.iter().for_each(|fingerprint| {
+            invocation.note(&format!("deleted {}\n", short(fingerprint)));
+        }),
+    }
+    for failure in &failures {
+        say(&failure.report());
+    }
+    Ok(match failures.iter().map(|failure| failure.exit).max() {
+        None => Exit::Done,
+        Some(exit) if deleted.is_empty() => exit,
+        Some(_) => Exit::Partly,
+    })
+}
+
+fn delete_one(invocation: &Invocation, opened: &Opened, fingerprint: &str) -> Result<(), CliError> {
+    Ok(session(invocation, opened).deed(
+        &journal_name(short(fingerprint)),
+        "delete",
+        &how(invocation).command,
+        || opened.runtime.delete_image(fingerprint),
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_can_read_the_names_again() {
+        for name in ["debian/12", "a/b/c", "x y.tar.gz", "", "ü", "web"] {
+            let address = journal_name(name);
+            let again: Address = address.to_string().parse().expect("an address");
+            assert_eq!(again, address, "{name}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `keel trash`.
+
+use manifests::id::Address;
+use runtime::runtime::Runtime as _;
+use serde_json::json;
+
+use super::HumanOrJson;
+use super::asked::carry_out;
+use super::decide::session;
+use super::engine;
+use super::global::address;
+use super::invocation::Invocation;
+use crate::error::{CliError, Exit};
+use crate::session::Asked;
+use crate::view::text::counted;
+use crate::view::trash;
+
+/// Look at what was deleted and is kept for some days; take it out, or delete it for good.
+#[derive(Debug, clap::Args)]
+pub(super) struct Trash {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Deed {
+    /// List what is in it.
+    List {
+        /// How it is written.
+        #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+        output: HumanOrJson,
+    },
+    /// Take the newest of a name out of it: stopped, under the same identity, for its old source.
+    Restore {
+        /// The objects.
+        #[arg(required = true, value_name = "KIND/NAME", value_parser = address)]
+        objects: Vec<Address>,
+        /// How it is written.
+        #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+        output: HumanOrJson,
+    },
+    /// Delete for good: all of it, what expired, or these.
+    Empty {
+        /// Only these objects.
+        #[arg(value_name = "KIND/NAME", value_parser = address, conflicts_with = "expired")]
+        objects: Vec<Address>,
+        /// Only what was kept as long as it should be.
+        #[arg(long)]
+        expired: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+        /// How it is written.
+        #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+        output: HumanOrJson,
+    },
+}
+
+impl Trash {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let opened = engine::open(invocation)?;
+        let session = session(invocation, &opened);
+        match &self.deed {
+            Deed::List { output } => {
+                let mut all = opened.runtime.observe()?.trash;
+                all.sort_by(|a, b| (&a.address, a.deleted_at).cmp(&(&b.address, b.deleted_at)));
+                let json = || format!("{:#}\n", json!(all));
+                invocation.json_into(json)?;
+                match output {
+                    HumanOrJson::Json => invocation.print(&json())?,
+                    HumanOrJson::Human if all.is_empty() => invocation.note("nothing\n"),
+                    HumanOrJson::Human => {
+                        invocation.print(&trash::table(&all, invocation.now()))?;
+                    }
+                }
+                Ok(Exit::Done)
+            }
+            Deed::Restore { objects, output } => {
+                let plan = session.asked(objects, &Asked::Restore)?;
+                let restored = !plan.plan.steps.is_empty();
+                let exit = carry_out(invocation, &opened, plan, *output)?;
+                if restored {
+                    invocation.note(
+                        "an object that no manifest declares goes again with the next apply of its \
+                         source: write its manifest, or `keel forget` it\n",
+                    );
+                }
+                Ok(exit)
+            }
+            Deed::Empty {
+                objects,
+                expired,
+                yes,
+                output,
+            } => {
+                let plan = if objects.is_empty() {
+                    session.empty_trash(!expired)?
+                } else {
+                    session.asked(objects, &Asked::Purge)?
+                };
+                let count = plan.plan.steps.len();
+                if count == 0 && plan.refused.is_empty() {
+                    invocation.note("nothing to delete\n");
+                } else if count > 0 {
+                    let what = counted(count, "object");
+                    let question = format!("Delete {what} from the trash for good?");
+                    invocation.confirm(*yes, &question)?;
+                }
+                carry_out(invocation, &opened, plan, *output)
+            }
+        }
+    }
+}

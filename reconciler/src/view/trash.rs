@@ -1,0 +1,64 @@
+//! What is in the trash, as a table.
+
+use jiff::Timestamp;
+use manifests::observed::Trashed;
+
+use super::history::when;
+use super::text;
+
+/// One line an object.
+pub fn table(all: &[Trashed], now: Timestamp) -> String {
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|one| {
+            let left = one.expires_at.as_millisecond() - now.as_millisecond();
+            let left = u64::try_from(left).map_or_else(
+                |_| "expired".to_owned(),
+                |left| format!("in {}", text::span(left)),
+            );
+            vec![
+                text::visible(&one.address.to_string()),
+                text::visible(one.mark.source.as_str()),
+                when(one.deleted_at),
+                left,
+            ]
+        })
+        .collect();
+    text::table(&["OBJECT", "SOURCE", "DELETED", "GOES"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use manifests::id::{Address, Mark, SourceName, Uid};
+    use manifests::kind::Kind;
+    use manifests::observed::Holds;
+
+    use super::*;
+
+    #[test]
+    fn what_is_deleted_and_when_it_goes() {
+        let at = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let one = |name: &str, expires: &str| {
+            let address = Address::new(Kind::Instance, name);
+            Trashed {
+                mark: Mark {
+                    source: SourceName::new("edge"),
+                    uid: Uid::derive(&uuid::Uuid::nil(), &address),
+                },
+                address,
+                deleted_at: at("2026-11-20T08:00:00Z"),
+                expires_at: at(expires),
+                holds: Holds::default(),
+            }
+        };
+        let all = [
+            one("web", "2026-11-27T08:00:00Z"),
+            one("old-one", "2026-11-22T08:00:00Z"),
+        ];
+        insta::assert_snapshot!(table(&all, at("2026-11-25T08:00:00Z")), @r"
+        OBJECT             SOURCE   DELETED                GOES
+        instance/web       edge     2026-11-20 08:00:00Z   in 2 d
+        instance/old-one   edge     2026-11-20 08:00:00Z   expired
+        ");
+    }
+}
