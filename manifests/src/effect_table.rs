@@ -1,9 +1,14 @@
 //! What a change of a field costs on the native engine, as data: kind, pattern of the pointer, effect. The first line
 //! that matches counts.
 
+use serde_json::Value;
+
+use crate::change::FieldChange;
 use crate::effect::Effect;
-use crate::kind::Kind;
+use crate::feature::{Capabilities, GROW_LIVE};
+use crate::kind::{Kind, Spec};
 use crate::pointer::Pointer;
+use crate::scalar::byte_size::ByteSize;
 
 /// The lines of the native engine.
 const NATIVE: &[(Kind, &str, Effect)] = &[
@@ -23,7 +28,9 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::Instance, "/spec/state", Effect::Live),
     (Kind::Instance, "/spec/description", Effect::Live),
     (Kind::Instance, "/spec/user", Effect::Live),
+    (Kind::Instance, "/spec/boot/autorestart", Effect::NextStart),
     (Kind::Instance, "/spec/boot", Effect::Live),
+    (Kind::Instance, "/spec/ephemeral", Effect::Live),
     (Kind::Instance, "/spec/health", Effect::Live),
     (Kind::Instance, "/spec/profiles", Effect::Live),
     (Kind::Instance, "/spec/snapshots", Effect::Live),
@@ -47,6 +54,33 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::StoragePool, "/spec/source", Effect::Replace),
     (Kind::Volume, "/spec/contentType", Effect::Replace),
 ];
+
+/// What a change costs on this host: as [`effect`], and for what depends on the value or the host, what is true there.
+pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effect {
+    let path = &change.path;
+    if let Spec::Instance(instance) = spec
+        && let Some((root, _)) = instance.root()
+        && *path == Pointer::new("/spec/devices").field(root).field("size")
+    {
+        return root_size(&change.before, &change.after, host);
+    }
+    match spec {
+        // The size of memory that is mounted is set when it is mounted.
+        Spec::Instance(_) if Pointer::new("/spec/devices/*/size").matches(path) => Effect::Replug,
+        _ => effect(spec.kind(), path),
+    }
+}
+
+/// A root gets or loses its own file system only when it is made; the kernel shrinks none that is mounted, and grows one
+/// only for CAP_SYS_RESOURCE.
+fn root_size(before: &Value, after: &Value, host: &Capabilities) -> Effect {
+    let bytes = |value: &Value| Some(value.as_str()?.parse::<ByteSize>().ok()?.bytes());
+    match (bytes(before), bytes(after)) {
+        (Some(before), Some(after)) if after >= before && host.has(GROW_LIVE) => Effect::Live,
+        (Some(_), Some(_)) => Effect::StopNeeded,
+        _ => Effect::Rebuild,
+    }
+}
 
 /// What a change of this field costs while the object runs.
 pub fn effect(kind: Kind, path: &Pointer) -> Effect {
@@ -82,6 +116,80 @@ mod tests {
         ];
         for (kind, path, expected) in cases {
             assert_eq!(effect(kind, &Pointer::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_root_grows_live_only_where_the_kernel_lets_it() {
+        let spec = serde_json::json!({"devices": {
+            "root": {"type": "disk", "path": "/", "pool": "p"},
+            "shm": {"type": "disk", "path": "/shm", "source": "tmpfs:"},
+        }});
+        let spec = Spec::deserialize(Kind::Instance, &spec).expect("a spec");
+        let host = |missing: &[&str]| Capabilities {
+            engine: "native",
+            host: String::new(),
+            machine_id: None,
+            state_id: String::new(),
+            architecture: String::new(),
+            memory: 0,
+            processors: 1,
+            ceilings: Default::default(),
+            missing: missing
+                .iter()
+                .map(|feature| crate::feature::Missing {
+                    feature: (*feature).to_owned(),
+                    why: String::new(),
+                })
+                .collect(),
+        };
+        let change = |device: &str, before: Value, after: Value| FieldChange {
+            path: Pointer::new("/spec/devices").field(device).field("size"),
+            before,
+            after,
+            cause: crate::change::Cause::Edited,
+        };
+        let (all, poor) = (host(&[]), host(&[GROW_LIVE]));
+        for (device, before, after, on_all, on_poor) in [
+            (
+                "root",
+                "1GiB".into(),
+                "2GiB".into(),
+                Effect::Live,
+                Effect::StopNeeded,
+            ),
+            (
+                "root",
+                "2GiB".into(),
+                "1GiB".into(),
+                Effect::StopNeeded,
+                Effect::StopNeeded,
+            ),
+            (
+                "root",
+                Value::Null,
+                "1GiB".into(),
+                Effect::Rebuild,
+                Effect::Rebuild,
+            ),
+            (
+                "root",
+                "1GiB".into(),
+                Value::Null,
+                Effect::Rebuild,
+                Effect::Rebuild,
+            ),
+            (
+                "shm",
+                "1GiB".into(),
+                "2GiB".into(),
+                Effect::Replug,
+                Effect::Replug,
+            ),
+        ] {
+            let change = change(device, before, after);
+            assert_eq!(effect_of(&spec, &change, &all), on_all, "{change:?}");
+            assert_eq!(effect_of(&spec, &change, &poor), on_poor, "{change:?}");
         }
     }
 }

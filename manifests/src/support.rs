@@ -3,24 +3,31 @@
 //! Nothing is dropped in silence: each is a finding with its line, a warning in `validate` and an error in `plan`.
 
 use crate::desired::{DesiredSet, Resource};
-use crate::devices::Device;
+use crate::devices::disk::{DiskLimits, DiskSource, Propagation};
+use crate::devices::{Device, Disk};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::feature::Capabilities;
 use crate::kind::{Kind, Spec};
-use crate::kinds::instance::{Instance, InstanceType};
+use crate::kinds::instance::{Instance, InstanceType, PowerState};
 use crate::kinds::network::NetworkType;
 use crate::kinds::storage_pool::PoolDriver;
 use crate::lifecycle::OnImageChange;
 use crate::pointer::Pointer;
+use crate::scalar::byte_size::ByteSize;
+use crate::scalar::cpu::{CpuLimit, CpuSet};
+use crate::scalar::image_ref::{ImageRef, ImageSource};
+use crate::scalar::kernel_limit::KernelLimit;
 use serde_json::Value;
 
 /// A kind that this engine does not have yet.
 pub const KIND: Code = Code("U0301");
 /// A field that this engine does not put in force yet.
 pub const FIELD: Code = Code("U0302");
+/// Something that this host does not grant.
+pub const HOST: Code = Code("U0303");
 
 /// Fields of instances that are not put in force yet, unless they are as by default.
 const INSTANCE: &[&str] = &[
-    "ephemeral",
     "cloudInit",
     "credentials",
     "kernelModules",
@@ -28,15 +35,13 @@ const INSTANCE: &[&str] = &[
     "health",
     "placement",
     "config",
-    "limits/hugepages",
     "security/intercept",
     "security/apparmor",
     "security/selinux",
     "security/iommu",
-    "security/idmap/extra",
-    "security/idmap/isolated",
-    "timeNamespace",
     "boot/hostShutdownAction",
+    "boot/mode",
+    "limits/memoryHotplug",
     "boot/stopPriority",
 ];
 /// The same of networks.
@@ -113,20 +118,8 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 defaults(resource, POOL, &mut say);
             }
             Spec::Image(image) => {
-                use crate::scalar::image_ref::ImageSource as Source;
-                if matches!(
-                    image.source,
-                    Some(
-                        Source::Alias { .. }
-                            | Source::Oci(_)
-                            | Source::Instance(_)
-                            | Source::Snapshot(_)
-                    )
-                ) {
-                    say(
-                        "/spec/source",
-                        "images of servers and of instances are not fetched yet".to_owned(),
-                    );
+                if let Some(source) = &image.source {
+                    one_source(source, "/spec/source", &mut say);
                 }
                 defaults(resource, IMAGE, &mut say);
             }
@@ -185,32 +178,171 @@ fn defaults(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, Stri
     }
 }
 
+/// Where an image comes from.
+fn one_source(source: &ImageSource, at: &str, say: &mut dyn FnMut(&str, String)) {
+    match source {
+        ImageSource::Alias { .. } | ImageSource::Oci(_) => say(
+            at,
+            "images of servers are not fetched by this engine yet".to_owned(),
+        ),
+        ImageSource::Instance(_) | ImageSource::Snapshot(_) => {
+            say(
+                at,
+                "instances are not published by this engine yet".to_owned(),
+            );
+        }
+        ImageSource::Url { sha256: None, .. } => say(
+            at,
+            "what a server sends is only taken with its `sha256` beside the `url`".to_owned(),
+        ),
+        ImageSource::Builtin(name) if name != "busybox" => {
+            say(
+                at,
+                format!("there is no builtin image `{name}`; there is `busybox`"),
+            );
+        }
+        ImageSource::Url { .. }
+        | ImageSource::File { .. }
+        | ImageSource::Rootfs(_)
+        | ImageSource::Builtin(_) => {}
+    }
+}
+
+/// Fields that count for machines, and words that no part of this engine understands.
+fn one_container(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
+    if let Some(CpuLimit::Topology { .. }) = instance.limits.cpu {
+        say(
+            "/spec/limits/cpu",
+            "sockets, cores and threads count for machines; a container has a number or a set of processors".to_owned(),
+        );
+    }
+    for size in instance.limits.hugepages.keys() {
+        if size.parse::<ByteSize>().is_err() {
+            say(
+                &format!("/spec/limits/hugepages/{size}"),
+                format!("`{size}` is no size of huge pages: write `2MiB` or `1GiB`"),
+            );
+        }
+    }
+    if let Some(nodes) = &instance.limits.cpu_nodes
+        && nodes.parse::<CpuSet>().is_err()
+    {
+        say(
+            "/spec/limits/cpuNodes",
+            "this engine takes a set of NUMA nodes such as `0-1`".to_owned(),
+        );
+    }
+    if instance.ephemeral && instance.state.0 == Some(PowerState::Stopped) {
+        say(
+            "/spec/state",
+            "an ephemeral instance that is stopped is gone: it cannot be wanted so".to_owned(),
+        );
+    }
+    match &instance.image {
+        Some(ImageRef::Source(source)) => one_source(source, "/spec/image/source", say),
+        Some(ImageRef::Alias {
+            remote: Some(remote),
+            ..
+        }) => say(
+            "/spec/image",
+            format!("images of the server `{remote}` are not fetched by this engine yet"),
+        ),
+        _ => {}
+    }
+}
+
+/// A disk of a container.
+fn one_disk(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {
+    let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
+    match disk.made_of() {
+        DiskSource::Volume { .. } | DiskSource::Other(_) => {
+            one("source", "volumes are not attached by this engine yet");
+        }
+        DiskSource::Root => {
+            for (field, written) in [
+                ("readonly", disk.readonly),
+                ("shift", disk.shift),
+                ("recursive", disk.recursive),
+                ("propagation", disk.propagation != Propagation::Private),
+            ] {
+                if written {
+                    one(field, "this does not count for the root of a container");
+                }
+            }
+        }
+        DiskSource::Host(_) if disk.size.is_some() => {
+            one("size", "a folder of the host is as big as the host has it");
+        }
+        DiskSource::Tmpfs if disk.limits != DiskLimits::default() => {
+            one("limits", "memory is not throttled");
+        }
+        DiskSource::Tmpfs if disk.shift || disk.recursive => {
+            one("source", "`shift` and `recursive` do not count for memory");
+        }
+        _ => {}
+    }
+    if matches!(
+        disk.propagation,
+        Propagation::Unbindable | Propagation::RecursiveUnbindable
+    ) {
+        one("propagation", "this engine makes no unbindable mounts yet");
+    }
+    for (field, written) in [
+        ("ioBus", disk.io_bus.is_some()),
+        ("ioCache", disk.io_cache.is_some()),
+        ("bootPriority", disk.boot_priority.is_some()),
+    ] {
+        if written {
+            one(field, "this counts for the disks of machines");
+        }
+    }
+}
+
+/// What a manifest asks for beyond what this host grants: warnings, the instances start with what there is.
+pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    for resource in desired.resources.values() {
+        let Spec::Instance(instance) = &resource.spec else {
+            continue;
+        };
+        let Ok(limits) = serde_json::to_value(&instance.limits.kernel) else {
+            continue;
+        };
+        for (name, ceiling) in &host.ceilings {
+            let Some(limit) = limits
+                .get(name)
+                .and_then(Value::as_str)
+                .and_then(|text| text.parse::<KernelLimit>().ok())
+            else {
+                continue;
+            };
+            if limit.hard.is_some_and(|hard| hard <= *ceiling) {
+                continue;
+            }
+            let at = Pointer::new("/spec/limits/kernel").field(name);
+            let origin = resource.origin_of(&at).clone();
+            let message =
+                format!("this host grants {name} up to {ceiling} (it lacks CAP_SYS_RESOURCE)");
+            let one = Diagnostic::warning(HOST, origin, message).of(&resource.address);
+            found.push(one.at(at));
+        }
+    }
+    found
+}
+
 fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     if instance.r#type == InstanceType::VirtualMachine {
         say(
             "/spec/type",
             "virtual machines are not run by this engine yet".to_owned(),
         );
+    } else {
+        one_container(instance, say);
     }
     for (name, device) in &instance.devices {
         let at = format!("/spec/devices/{name}");
         match device {
-            Device::Disk(disk) => {
-                if let crate::devices::disk::DiskSource::Volume { .. }
-                | crate::devices::disk::DiskSource::Other(_) = disk.made_of()
-                {
-                    say(
-                        &at,
-                        "volumes are not attached by this engine yet".to_owned(),
-                    );
-                }
-                if disk.limits != crate::devices::disk::DiskLimits::default() {
-                    say(
-                        &format!("{at}/limits"),
-                        "limits of disks are not put in force yet".to_owned(),
-                    );
-                }
-            }
+            Device::Disk(disk) => one_disk(disk, &at, say),
             Device::Nic(nic) => {
                 use crate::devices::nic::NicType;
                 if !matches!(nic.nic_type, None | Some(NicType::Bridged | NicType::P2p)) {
@@ -227,6 +359,12 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
                 }
                 if nic.vlan.is_some() || !nic.acls.is_empty() {
                     say(&at, "vlan and acls are not put in force yet".to_owned());
+                }
+                if nic.limits.priority.is_some() {
+                    say(
+                        &format!("{at}/limits/priority"),
+                        "the priority of packets is not put in force yet".to_owned(),
+                    );
                 }
             }
             Device::UnixChar(_) | Device::UnixBlock(_) | Device::None(_) => {}

@@ -143,8 +143,8 @@ pub struct Session<'a> {
 }
 
 /// What a change costs on this engine.
-fn cost(_: &Capabilities, resource: &Resource, _: &Item, change: &FieldChange) -> Effect {
-    manifests::effect_table::effect(resource.address.kind, &change.path)
+fn cost(host: &Capabilities, resource: &Resource, _: &Item, change: &FieldChange) -> Effect {
+    manifests::effect_table::effect_of(&resource.spec, change, host)
 }
 
 impl Session<'_> {

@@ -74,6 +74,13 @@ pub(crate) fn missing(
             return Some("it does not bear our mark".to_owned());
         }
         (Verb::Trash { .. } | Verb::Delete | Verb::Forget, None) => return None,
+        // An ephemeral instance is gone when it is stopped.
+        (
+            Verb::Power {
+                power: Power::Stop | Power::Kill,
+            },
+            None,
+        ) => return None,
         (_, None) => return Some("it is not there".to_owned()),
         (_, Some(item)) if !item.complete => return Some("it is not complete".to_owned()),
         (_, Some(item)) => item,
@@ -126,7 +133,8 @@ pub(crate) fn is_ready(live: Option<&Item>, readiness: Readiness) -> bool {
     };
     match (readiness, health_of(item)) {
         (Readiness::Started, _) => {
-            state == "Running" || item.status.get("startedAt").is_some_and(|at| !at.is_null())
+            let told = |field: &str| item.status.get(field).is_some_and(|value| !value.is_null());
+            state != "Stopped" || told("startedAt") || told("lastExit")
         }
         (Readiness::Healthy, Some(healthy)) => state == "Running" && healthy,
         (Readiness::Running | Readiness::Healthy, _) => state == "Running",

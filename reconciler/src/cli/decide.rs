@@ -6,12 +6,13 @@ use std::path::Path;
 use manifests::desired::DesiredSet;
 
 use super::engine::Opened;
-use super::invocation::Invocation;
+use super::invocation::{Invocation, say};
 use super::narrow::narrow;
 use super::read::{Source, Wanted};
 use crate::error::{CliError, Exit};
 use crate::plan::{Allow, Plan, Purpose};
 use crate::session::{PlanOptions, Session};
+use crate::view::diagnostics;
 
 /// What a person may say about a plan.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -89,16 +90,18 @@ pub(super) fn session<'a>(invocation: &'a Invocation, opened: &'a Opened) -> Ses
     }
 }
 
-/// Refuses a source that says that it is for another host.
+/// Refuses a source that says that it is for another host, and warns of what this one does not grant.
 ///
 /// # Errors
 /// It is for another host.
 pub(super) fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), CliError> {
     use runtime::runtime::Runtime as _;
+    let host = opened.runtime.capabilities()?;
+    let found = manifests::support::beyond(desired, &host);
+    say(&diagnostics::page(&found, &[]));
     let Some((name, machine_id)) = &desired.host else {
         return Ok(());
     };
-    let host = opened.runtime.capabilities()?;
     let refuse = |what: &str, wanted: &str, is: &str| {
         let source = &desired.source.name;
         let message =

@@ -125,6 +125,7 @@ mod tests {
             architecture: "x86_64".to_owned(),
             memory: 25_769_803_776,
             processors: 2,
+            ceilings: std::collections::BTreeMap::new(),
             missing: vec![Missing {
                 feature: "limits.kernel.nofile".to_owned(),
                 why: "CAP_SYS_RESOURCE is missing: at most 20000".to_owned(),

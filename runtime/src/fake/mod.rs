@@ -127,6 +127,7 @@ impl Runtime for FakeRuntime {
             architecture: "x86_64".to_owned(),
             memory: 1 << 30,
             processors: 2,
+            ceilings: BTreeMap::new(),
             missing: Vec::new(),
         })
     }

@@ -140,7 +140,8 @@ impl Runtime for NativeRuntime {
             architecture: uname.machine().to_string_lossy().into_owned(),
             memory: self.host.memory,
             processors: u32::try_from(self.host.cgroup.cpus.len()).unwrap_or(u32::MAX),
-            missing: Vec::new(),
+            ceilings: probe::ceilings(),
+            missing: probe::missing(),
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod checks;
 mod facts;
+mod granted;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 pub use checks::checks;
 pub use facts::Facts;
+pub use granted::{ceilings, missing};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -1,0 +1,56 @@
+//! What planning must know of this host: ceilings of resource limits and features that are missing.
+
+use std::collections::BTreeMap;
+
+use manifests::feature::{GROW_LIVE, Missing};
+use rustix::process::{Resource, getrlimit};
+use rustix::thread::CapabilitySet;
+
+/// By their names in `limits.kernel`.
+const RESOURCES: [(&str, Resource); 16] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("locks", Resource::Locks),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice", Resource::Nice),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("rtprio", Resource::Rtprio),
+    ("rttime", Resource::Rttime),
+    ("sigpending", Resource::Sigpending),
+    ("stack", Resource::Stack),
+];
+
+/// The kernel raises hard limits, and grows mounted ext4 (fs/ext4/resize.c), only for CAP_SYS_RESOURCE.
+fn may_raise() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE))
+}
+
+/// The highest hard resource limits that this host grants to instances.
+pub fn ceilings() -> BTreeMap<String, u64> {
+    if may_raise() {
+        return BTreeMap::new();
+    }
+    RESOURCES
+        .iter()
+        .filter_map(|(name, resource)| Some(((*name).to_owned(), getrlimit(*resource).maximum?)))
+        .collect()
+}
+
+/// Features that this host lacks.
+pub fn missing() -> Vec<Missing> {
+    if may_raise() {
+        return Vec::new();
+    }
+    vec![Missing {
+        feature: GROW_LIVE.to_owned(),
+        why: "this root lacks CAP_SYS_RESOURCE: a root with a size grows only while its instance is stopped"
+            .to_owned(),
+    }]
+}
