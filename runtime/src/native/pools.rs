@@ -29,7 +29,11 @@ pub(super) fn class(error: &StorageError) -> Class {
     match error {
         StorageError::ForeignPool { .. } => Class::Conflict,
         StorageError::PoolMissing { .. } | StorageError::NotEmpty { .. } => Class::NeedsOperator,
-        StorageError::InUse { .. } | StorageError::DoesNotFit { .. } => Class::Refused,
+        StorageError::NoProgram(_) | StorageError::BadName(_) => Class::NeedsOperator,
+        StorageError::InUse { .. }
+        | StorageError::DoesNotFit { .. }
+        | StorageError::NeedsRebuild(_)
+        | StorageError::TooSmall { .. } => Class::Refused,
         _ => Class::Retry,
     }
 }

@@ -7,7 +7,9 @@
     reason = "a test changes the world by hand and waits for it"
 )]
 
+mod devices;
 mod files;
+mod identity;
 mod images;
 mod restart;
 mod world;
@@ -20,7 +22,7 @@ use manifests::kind::Kind;
 use runtime::runtime::{ExitStatus, Runtime as _};
 use serde_json::json;
 
-use self::world::{World, host_link, pid, shell};
+use self::world::{World, by_hand, host_link, pid, shell};
 
 runtime::host_test! {
     fn what_is_wanted_is_made_seen_mended_and_removed() {
@@ -53,28 +55,10 @@ runtime::host_test! {
         assert_eq!(world.run(&one, "exit 7"), ExitStatus::Code(7));
 
         let init = pid(&world.look(&one));
-        let cgroup = std::fs::read_to_string(format!("/proc/{init}/cgroup")).expect("cgroups");
-        let by_hand = |file: &str, value: &str| {
-            for line in cgroup.lines() {
-                let mut parts = line.splitn(3, ':').skip(1);
-                let (controllers, path) = (parts.next().expect("names"), parts.next().expect("a path"));
-                let folder = match controllers {
-                    "" if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => format!("/sys/fs/cgroup{path}"),
-                    "" => format!("/sys/fs/cgroup/unified{path}"),
-                    name => format!("/sys/fs/cgroup/{name}{path}"),
-                };
-                let file = Path::new(&folder).join(file);
-                if file.exists() {
-                    std::fs::write(&file, value).expect("written by hand");
-                    return true;
-                }
-            }
-            false
-        };
         let link = host_link(&world, &one);
         let cases: Vec<(&str, Box<dyn Fn() + '_>)> = vec![
-            ("limits.memory", Box::new(|| assert!(by_hand("memory.limit_in_bytes", "128M") || by_hand("memory.max", "128M")))),
-            ("limits.processes", Box::new(|| assert!(by_hand("pids.max", "50")))),
+            ("limits.memory", Box::new(|| assert!(by_hand(init, "memory.limit_in_bytes", "128M") || by_hand(init, "memory.max", "128M")))),
+            ("limits.processes", Box::new(|| assert!(by_hand(init, "pids.max", "50")))),
             ("devices.eth0", Box::new(|| shell(&format!("ip link delete {link}")))),
             ("devices.eth0.connected", Box::new(|| shell(&format!("ip link set {link} down")))),
             ("devices.eth0.ipv4", Box::new(|| shell(&format!("nsenter -t {init} -n ip address flush dev eth0")))),
@@ -90,8 +74,8 @@ runtime::host_test! {
             ("devices.data", Box::new(|| shell(&format!("nsenter -t {init} -m umount /data")))),
             ("state", Box::new(|| world.perform(&one, Verb::Power { power: Power::Freeze }))),
         ];
-        for (field, by_hand) in cases {
-            by_hand();
+        for (field, deed) in cases {
+            deed();
             let found = world.differences();
             assert!(found.iter().any(|line| line.contains(&format!(" {field} "))), "{field} by hand is seen: {found:?}");
             if field == "state" {

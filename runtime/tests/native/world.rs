@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 /// A state folder with an engine and what is wanted of it.
 pub(crate) struct World {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub(crate) engine: NativeRuntime,
     pub(crate) desired: DesiredSet,
 }
@@ -58,10 +58,14 @@ impl World {
             host: None,
         };
         Self {
-            _folder: folder,
+            folder,
             engine,
             desired,
         }
+    }
+
+    pub(crate) fn state(&self) -> std::path::PathBuf {
+        self.folder.path().join("state")
     }
 
     pub(crate) fn want(&mut self, kind: Kind, name: &str, spec: &Value) -> Address {
@@ -241,6 +245,28 @@ impl World {
 
 pub(crate) fn pid(item: &Item) -> i64 {
     item.status["pid"].as_i64().expect("a pid")
+}
+
+/// Writes a file of one of a process's cgroups; whether there is such a file.
+pub(crate) fn by_hand(pid: i64, file: &str, value: &str) -> bool {
+    let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroups");
+    for line in cgroups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().expect("names"), parts.next().expect("a path"));
+        let folder = match controllers {
+            "" if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+                format!("/sys/fs/cgroup{path}")
+            }
+            "" => format!("/sys/fs/cgroup/unified{path}"),
+            name => format!("/sys/fs/cgroup/{name}{path}"),
+        };
+        let file = Path::new(&folder).join(file);
+        if file.exists() {
+            std::fs::write(&file, value).expect("written by hand");
+            return true;
+        }
+    }
+    false
 }
 
 pub(crate) fn shell(command: &str) {

@@ -10,5 +10,5 @@ mod start;
 mod talk;
 
 pub use self::plan::ContainerPlan;
-pub use self::start::{ContainerError, PlugError, Started, start};
+pub use self::start::{ContainerError, PlugError, Started, make_node, start};
 pub use crate::shim::messages::{Access, Restart};

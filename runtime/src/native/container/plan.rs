@@ -90,6 +90,22 @@ impl IdMap {
         }
     }
 
+    /// As [`IdMap::span`], with single stretches of the container's ids taken from elsewhere on the host.
+    ///
+    /// # Errors
+    /// Two of the stretches overlap, in the container or on the host: the kernel refuses such a map.
+    pub fn with(
+        base: u32,
+        length: u32,
+        users: &[IdSpan],
+        groups: &[IdSpan],
+    ) -> Result<Self, String> {
+        Ok(Self {
+            users: cut(base, length, users)?,
+            groups: cut(base, length, groups)?,
+        })
+    }
+
     /// The host's ids of the container's root, user and group.
     pub fn root(&self) -> Option<(u32, u32)> {
         let zero = |spans: &[IdSpan]| {
@@ -111,6 +127,58 @@ pub struct IdSpan {
     pub outside: u32,
     /// How many.
     pub length: u32,
+}
+
+/// One span with stretches cut out and put in from elsewhere.
+fn cut(base: u32, length: u32, extra: &[IdSpan]) -> Result<Vec<IdSpan>, String> {
+    let mut extra = extra.to_vec();
+    extra.sort_by_key(|span| span.inside);
+    let mut spans = Vec::new();
+    let mut next = 0;
+    for span in &extra {
+        let end = span
+            .inside
+            .checked_add(span.length)
+            .ok_or_else(|| format!("ids {} and above end too late", span.inside))?;
+        if span.inside < next
+            && spans
+                .last()
+                .is_some_and(|last: &IdSpan| last.inside + last.length > span.inside)
+        {
+            return Err(format!(
+                "id {} of the instance is mapped twice",
+                span.inside
+            ));
+        }
+        if span.inside.min(length) > next {
+            spans.push(IdSpan {
+                inside: next,
+                outside: base + next,
+                length: span.inside.min(length) - next,
+            });
+        }
+        spans.push(*span);
+        next = next.max(end);
+    }
+    if next < length {
+        spans.push(IdSpan {
+            inside: next,
+            outside: base + next,
+            length: length - next,
+        });
+    }
+    let mut on_host: Vec<&IdSpan> = spans.iter().collect();
+    on_host.sort_by_key(|span| span.outside);
+    for pair in on_host.windows(2) {
+        let end = u64::from(pair[0].outside) + u64::from(pair[0].length);
+        if u64::from(pair[1].outside) < end {
+            return Err(format!(
+                "id {} of the host is mapped twice",
+                pair[1].outside
+            ));
+        }
+    }
+    Ok(spans)
 }
 
 /// Cgroup folders that exist.
@@ -269,4 +337,55 @@ pub struct TimePlan {
     pub monotonic: i64,
     /// Added to the boot-time clock.
     pub boottime: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(inside: u32, outside: u32, length: u32) -> IdSpan {
+        IdSpan {
+            inside,
+            outside,
+            length,
+        }
+    }
+
+    #[test]
+    fn stretches_are_cut_out_of_the_span() {
+        for (extra, expected) in [
+            (vec![], vec![span(0, 100, 10)]),
+            (
+                vec![span(4, 1000, 2)],
+                vec![span(0, 100, 4), span(4, 1000, 2), span(6, 106, 4)],
+            ),
+            (
+                vec![span(0, 1000, 1)],
+                vec![span(0, 1000, 1), span(1, 101, 9)],
+            ),
+            (
+                vec![span(9, 1000, 3), span(20, 2000, 1)],
+                vec![span(0, 100, 9), span(9, 1000, 3), span(20, 2000, 1)],
+            ),
+            (
+                vec![span(3, 1000, 1), span(2, 999, 1)],
+                vec![
+                    span(0, 100, 2),
+                    span(2, 999, 1),
+                    span(3, 1000, 1),
+                    span(4, 104, 6),
+                ],
+            ),
+        ] {
+            assert_eq!(cut(100, 10, &extra), Ok(expected), "{extra:?}");
+        }
+        for extra in [
+            vec![span(1, 1000, 2), span(2, 2000, 1)],
+            vec![span(1, 1000, 1), span(5, 1000, 1)],
+            vec![span(1, 105, 1)],
+            vec![span(u32::MAX, 1, 2)],
+        ] {
+            assert!(cut(100, 10, &extra).is_err(), "{extra:?}");
+        }
+    }
 }

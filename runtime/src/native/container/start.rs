@@ -243,28 +243,42 @@ fn open(path: &Path, how: How, run_dir: &Path) -> Result<OwnedFd, PathError> {
             owner: (uid, gid),
             mode,
         } => {
-            let node = run_dir.join(format!(
-                "node-{kind:o}-{major}-{minor}-{uid}-{gid}-{mode:o}"
-            ));
-            let make = || {
-                match rustix::fs::unlink(&node) {
-                    Err(rustix::io::Errno::NOENT) => Ok(()),
-                    other => other,
-                }?;
-                let device = rustix::fs::makedev(major, minor);
-                let mode = Mode::from_raw_mode(mode & 0o777);
-                rustix::fs::mknodat(CWD, &node, FileType::from_raw_mode(kind), mode, device)?;
-                let (uid, gid) = (
-                    rustix::fs::Uid::from_raw(uid),
-                    rustix::fs::Gid::from_raw(gid),
-                );
-                rustix::fs::chownat(CWD, &node, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-                rustix::fs::chmod(&node, mode)?;
-                // The name stays in the run folder, which only root may enter: what has none cannot be mounted.
-                rustix::fs::open(&node, base | OFlags::PATH, Mode::empty())
-            };
-            make()
+            return make_node(run_dir, kind, (major, minor), (uid, gid), mode);
         }
     };
     opened.at("open", path)
+}
+
+/// Makes a device node in a run folder and opens it: its owner and mode are those that a container will see.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn make_node(
+    run_dir: &Path,
+    kind: u32,
+    (major, minor): (u32, u32),
+    (uid, gid): (u32, u32),
+    mode: u32,
+) -> Result<OwnedFd, PathError> {
+    let node = run_dir.join(format!(
+        "node-{kind:o}-{major}-{minor}-{uid}-{gid}-{mode:o}"
+    ));
+    let make = || {
+        match rustix::fs::unlink(&node) {
+            Err(rustix::io::Errno::NOENT) => Ok(()),
+            other => other,
+        }?;
+        let device = rustix::fs::makedev(major, minor);
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        rustix::fs::mknodat(CWD, &node, FileType::from_raw_mode(kind), mode, device)?;
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(uid),
+            rustix::fs::Gid::from_raw(gid),
+        );
+        rustix::fs::chownat(CWD, &node, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        rustix::fs::chmod(&node, mode)?;
+        // The name stays in the run folder, which only root may enter: what has none cannot be mounted.
+        rustix::fs::open(&node, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+    };
+    make().at("make", &node)
 }

@@ -1,6 +1,6 @@
 //! Changing an instance: everything that can be live is put in force at once, the rest waits for its next start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use manifests::action::Action;
 use manifests::change::FieldChange;
@@ -10,6 +10,7 @@ use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::pointer::Pointer;
 
+use super::mounts::mount_points;
 use super::picks::InstancePicks;
 use super::{
     files, live_mount, networks_of, own_mark, pick, pool_of, running, spec, start, stored,
@@ -25,11 +26,13 @@ use crate::native::shim::Running;
 use crate::runtime::{Context, Effected};
 
 /// The parts of a spec that have means of their own to change them live.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Touched {
     limits: bool,
     nics: bool,
-    disks: bool,
+    /// Mounts that are made anew, by device.
+    disks: BTreeSet<String>,
+    nodes: bool,
     root_size: bool,
     device_rules: bool,
     files: bool,
@@ -46,23 +49,30 @@ fn touched(changes: &[FieldChange], before: &Instance, after: &Instance) -> Touc
             ["spec", "limits", "kernel", ..] => touched.other = true,
             ["spec", "limits", ..] => touched.limits = true,
             ["spec", "files", ..] => touched.files = true,
-            ["spec", "devices", name, ..] => {
-                match after
-                    .devices
-                    .get(*name)
-                    .or_else(|| before.devices.get(*name))
-                {
-                    Some(Device::Nic(_)) => touched.nics = true,
-                    Some(Device::Disk(disk)) if disk.is_root() => touched.root_size = true,
-                    Some(Device::Disk(_)) => touched.disks = true,
+            ["spec", "devices", name, rest @ ..] => {
+                let device = [after, before].map(|instance| instance.devices.get(*name));
+                match (device.into_iter().flatten().next(), rest) {
+                    (Some(Device::Nic(_)), _) => touched.nics = true,
+                    (Some(Device::Disk(_)), ["limits", ..]) => touched.limits = true,
+                    (Some(Device::Disk(disk)), _) if disk.is_root() => {
+                        touched.root_size = true;
+                        touched.limits = true;
+                    }
+                    (Some(Device::Disk(_)), _) => {
+                        touched.disks.insert((*name).to_owned());
+                        touched.limits = true;
+                    }
+                    (Some(Device::UnixChar(_) | Device::UnixBlock(_)), _) => touched.nodes = true,
                     _ => touched.other = true,
                 }
             }
+            // The companion was told at the start.
+            ["spec", "boot", "autorestart"] => touched.other = true,
             ["spec", "security", "deviceAccess", ..] => touched.device_rules = true,
             [
                 "spec",
-                "state" | "description" | "user" | "health" | "boot" | "profiles" | "snapshots"
-                | "placement",
+                "state" | "description" | "ephemeral" | "user" | "health" | "boot" | "profiles"
+                | "snapshots" | "placement",
                 ..,
             ] => {}
             _ => touched.other = true,
@@ -109,11 +119,14 @@ pub(super) fn update(
         keep(resized);
     }
     if let Some(now) = &now {
+        if !touched.disks.is_empty() {
+            keep(disks(before, &definition, &touched.disks, now));
+        }
         if touched.limits {
-            keep(start::set_limits(host, &definition.uid, after));
+            keep(start::set_limits(host, &definition, after));
             keep(oom_priority(host, &definition, after, now));
         }
-        if touched.device_rules {
+        if touched.device_rules || touched.nodes {
             let set = device_rules(host, &definition, after);
             if set.is_err()
                 && let Spec::Instance(meant) = &mut definition.spec
@@ -122,14 +135,14 @@ pub(super) fn update(
             }
             keep(set);
         }
+        if touched.nodes {
+            keep(nodes(before, &definition, now));
+        }
         if touched.nics {
             (context.progress)("plugging");
             keep(unplug(host, before, &definition));
             keep(network(host, &definition));
             keep(plug(host, before, &definition, now));
-        }
-        if touched.disks {
-            keep(disks(before, &definition, now));
         }
         if touched.files {
             let (old, new) = (&spec(before)?.files.0, &after.files.0);
@@ -300,29 +313,49 @@ pub(in crate::native) fn plug_again(
     Ok(())
 }
 
-/// Mounts and unmounts disks of a running container.
-fn disks(
+/// Plugs and unplugs device nodes of a running container.
+fn nodes(
     before: &Definition<InstancePicks>,
     after: &Definition<InstancePicks>,
     now: &Running,
 ) -> Result<(), RuntimeError> {
     let (old, new) = (spec(before)?, spec(after)?);
-    let mounted = super::observe::mount_points(now)?;
+    // A node that is gone from the host is no reason not to take it out of the instance.
+    let old = super::container::devices(old, &start::nodes(old).unwrap_or_default());
+    let new = super::container::devices(new, &start::nodes(new)?);
+    let mounted = mount_points(now)?;
+    for device in &old {
+        if !new.contains(device) && mounted.contains_key(&device.target) {
+            live_mount::unmount(now, &device.target)?;
+        }
+    }
+    for device in &new {
+        if !(old.contains(device) && mounted.contains_key(&device.target)) {
+            live_mount::device(now, device)?;
+        }
+    }
+    Ok(())
+}
+
+/// Mounts and unmounts disks of a running container: those that changed, in the manifest or by hand.
+fn disks(
+    before: &Definition<InstancePicks>,
+    after: &Definition<InstancePicks>,
+    changed: &BTreeSet<String>,
+    now: &Running,
+) -> Result<(), RuntimeError> {
+    let (old, new) = (spec(before)?, spec(after)?);
+    let mounted = mount_points(now)?;
+    let stays = |name: &str, path: &str| !changed.contains(name) && mounted.contains_key(path);
     for (name, path) in start::mount_devices(old) {
-        let same = old.devices.get(name) == new.devices.get(name);
-        if !same && mounted.contains(path) {
+        if !stays(name, path) && mounted.contains_key(path) {
             live_mount::unmount(now, path)?;
         }
     }
     for (name, path) in start::mount_devices(new) {
-        let same = old.devices.get(name) == new.devices.get(name);
-        if same && mounted.contains(path) {
-            continue;
-        }
-        let Some(mount) = new
-            .devices
-            .get(name)
-            .and_then(Device::as_disk)
+        let disk = new.devices.get(name).and_then(Device::as_disk);
+        let Some(mount) = disk
+            .filter(|disk| super::container::is_present(disk) && !stays(name, path))
             .and_then(super::container::mount_of)
         else {
             continue;

@@ -9,12 +9,13 @@ use manifests::instance::files::File;
 use manifests::instance::limits::KernelLimits;
 use manifests::instance::security::{KernelMount, SeccompProfile};
 use manifests::kinds::instance::Instance;
+use manifests::scalar::id_map::{IdMapEntry, IdMapKind};
 use manifests::scalar::kernel_limit::KernelLimit;
 
 use crate::native::container::capabilities::Capabilities;
 use crate::native::container::plan::{
-    CgroupPlan, ContainerPlan, DeviceOwner, DevicePlan, FilePlan, IdMap, LimitPlan, MountPlan,
-    MountSource, ProgramPlan, Propagation, RootPlan, TimePlan,
+    CgroupPlan, ContainerPlan, DeviceOwner, DevicePlan, FilePlan, IdMap, IdSpan, LimitPlan,
+    MountPlan, MountSource, ProgramPlan, Propagation, RootPlan, TimePlan,
 };
 use crate::native::container::seccomp::Seccomp;
 use crate::native::image::ImageProperties;
@@ -32,8 +33,8 @@ pub(super) struct Surroundings<'a> {
     pub run_dir: PathBuf,
     /// What becomes `/`.
     pub root: RootPlan,
-    /// Its first id on the host, and how many; none for a privileged one.
-    pub ids: Option<(u32, u32)>,
+    /// Its ids on the host; none for a privileged one.
+    pub ids: Option<IdMap>,
     /// Its cgroups.
     pub cgroups: CgroupPlan,
     /// What its image says of itself.
@@ -42,8 +43,8 @@ pub(super) struct Surroundings<'a> {
     pub own_files: Vec<FilePlan>,
     /// The files of the manifest as they were put last.
     pub put: BTreeMap<String, File>,
-    /// Numbers of the host's device nodes by path: major, minor.
-    pub nodes: &'a BTreeMap<String, (u32, u32)>,
+    /// What its unix devices are on this host.
+    pub nodes: &'a Nodes,
 }
 
 /// The PATH of a system container that says nothing else.
@@ -60,6 +61,7 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
             ..super::files::plan(path, file)
         }));
     }
+    let own_users = around.ids.is_some();
     ContainerPlan {
         name: around.name.to_owned(),
         uid: around.uid,
@@ -67,7 +69,7 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
         run_dir: around.run_dir,
         hostname: around.name.to_owned(),
         root: around.root,
-        ids: around.ids.map(|(base, length)| IdMap::span(base, length)),
+        ids: around.ids,
         cgroups: around.cgroups,
         mounts: mounts(instance),
         devices: devices(instance, around.nodes),
@@ -90,7 +92,7 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
             nesting: security.nesting.unwrap_or(false),
         }),
         limits: resource_limits(&instance.limits.kernel),
-        sysctls: sysctls(instance, around.ids.is_some()),
+        sysctls: sysctls(instance, own_users),
         time: instance.time_namespace.as_ref().map(|time| TimePlan {
             monotonic: 0,
             boottime: i64::try_from(time.boot_offset.seconds()).unwrap_or(i64::MAX),
@@ -114,6 +116,25 @@ fn sysctls(instance: &Instance, own_users: bool) -> Vec<(String, String)> {
         .into_iter()
         .chain(written)
         .collect()
+}
+
+/// The ids of an instance whose own begin at `base` on the host.
+///
+/// # Errors
+/// Two stretches of `security.idmap.extra` overlap.
+pub(super) fn ids(instance: &Instance, base: u32) -> Result<IdMap, String> {
+    let written = &instance.security.idmap;
+    let of = |kind: IdMapKind| -> Vec<IdSpan> {
+        let counts = |entry: &&IdMapEntry| [kind, IdMapKind::Both].contains(&entry.kind);
+        let span = |entry: &IdMapEntry| IdSpan {
+            inside: entry.instance,
+            outside: entry.host,
+            length: entry.count,
+        };
+        written.extra.iter().filter(counts).map(span).collect()
+    };
+    IdMap::with(base, written.size, &of(IdMapKind::Uid), &of(IdMapKind::Gid))
+        .map_err(|why| format!("security.idmap.extra: {why}"))
 }
 
 fn access(written: KernelMount) -> Access {
@@ -209,14 +230,14 @@ fn mounts(instance: &Instance) -> Vec<MountPlan> {
 }
 
 /// A disk that is not required and whose source is not there is left out.
-fn is_present(disk: &Disk) -> bool {
+pub(super) fn is_present(disk: &Disk) -> bool {
     match disk.made_of() {
         DiskSource::Host(path) => disk.required || Path::new(path).exists(),
         _ => true,
     }
 }
 
-/// The unix devices of an instance with the node that each shows.
+/// The unix devices of an instance with whether they are block devices.
 pub(super) fn unix_devices(instance: &Instance) -> impl Iterator<Item = (&str, &UnixDevice, bool)> {
     instance
         .devices
@@ -228,22 +249,17 @@ pub(super) fn unix_devices(instance: &Instance) -> impl Iterator<Item = (&str, &
         })
 }
 
-fn devices(instance: &Instance, nodes: &BTreeMap<String, (u32, u32)>) -> Vec<DevicePlan> {
+/// The unix devices as they are bound into a container, by the numbers that were found for them.
+pub(super) fn devices(instance: &Instance, nodes: &Nodes) -> Vec<DevicePlan> {
     unix_devices(instance)
-        .filter_map(|(_, device, block)| {
-            let source = device.source.as_ref().or(device.path.as_ref())?.as_str();
-            let (major, minor) = nodes.get(source)?;
+        .filter_map(|(name, device, block)| {
+            let (major, minor) = *nodes.get(name)?;
             Some(DevicePlan {
-                path: PathBuf::from(source),
-                target: device
-                    .path
-                    .as_ref()
-                    .or(device.source.as_ref())?
-                    .as_str()
-                    .to_owned(),
+                path: device.on_host()?.as_path().to_path_buf(),
+                target: device.in_instance()?.as_str().to_owned(),
                 block,
-                major: *major,
-                minor: *minor,
+                major,
+                minor,
                 owner: Some(DeviceOwner {
                     uid: device.uid,
                     gid: device.gid,
@@ -253,6 +269,9 @@ fn devices(instance: &Instance, nodes: &BTreeMap<String, (u32, u32)>) -> Vec<Dev
         })
         .collect()
 }
+
+/// Numbers of device nodes, major and minor, by the name of the device.
+pub(super) type Nodes = BTreeMap<String, (u32, u32)>;
 
 fn resource_limits(limits: &KernelLimits) -> Vec<LimitPlan> {
     let KernelLimits {

@@ -8,6 +8,7 @@ use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
+use super::ids::Ids;
 use crate::error::{Class, RuntimeError};
 use crate::native::container::ContainerError;
 use crate::native::container::exec::write_files;
@@ -46,31 +47,12 @@ pub(in crate::native) fn read(running: &Running, path: &str, limit: u64) -> io::
     std::fs::File::from(file)
         .take(limit)
         .read_to_end(&mut content)?;
+    let (uid, gid) = Ids::of(running).inside((stat.st_uid, stat.st_gid));
     Ok(FileInside {
         content,
         mode: stat.st_mode & 0o7777,
-        uid: inside(running, "uid_map", stat.st_uid),
-        gid: inside(running, "gid_map", stat.st_gid),
-    })
-}
-
-/// An id of the host as a container shows it; nobody's (65534) where it has none for it.
-fn inside(running: &Running, map: &str, id: u32) -> u32 {
-    let text = running.read(map).unwrap_or_default();
-    unmap(&text, id).unwrap_or(65_534)
-}
-
-/// The id of a container for one of the host, by the lines of its `uid_map` or `gid_map` (user_namespaces(7)).
-fn unmap(map: &str, id: u32) -> Option<u32> {
-    map.lines().find_map(|line| {
-        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
-        let (first, outside, count) = (
-            numbers.next()?.ok()?,
-            numbers.next()?.ok()?,
-            numbers.next()?.ok()?,
-        );
-        let offset = id.checked_sub(outside).filter(|offset| *offset < count)?;
-        first.checked_add(offset)
+        uid,
+        gid,
     })
 }
 
@@ -141,25 +123,4 @@ pub(super) fn overlay(running: &Running, path: &str, file: &File) -> Option<File
         seen.content = Text::Plain(String::from_utf8_lossy(&there.content).into_owned());
     }
     Some(seen)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::unmap;
-
-    #[test]
-    fn ids_of_the_host_are_shown_as_the_container_has_them() {
-        let map = "         0    1000000       1000\n      1000       1000          1\n      1001    1001001      64535\n";
-        for (host, inside) in [
-            (1_000_000, Some(0)),
-            (1_000_999, Some(999)),
-            (1000, Some(1000)),
-            (1_001_001, Some(1001)),
-            (0, None),
-            (1_001_000, None),
-        ] {
-            assert_eq!(unmap(map, host), inside, "{host}");
-        }
-        assert_eq!(unmap("0 0 4294967295\n", 7), Some(7));
-    }
 }

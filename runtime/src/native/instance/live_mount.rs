@@ -10,8 +10,10 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
+use super::ids::Ids;
 use crate::error::{Class, RuntimeError};
-use crate::native::container::plan::{MountPlan, MountSource};
+use crate::native::container::make_node;
+use crate::native::container::plan::{DeviceOwner, DevicePlan, MountPlan, MountSource};
 use crate::native::shim::Running;
 use crate::sys::inside;
 use crate::sys::mount::{Attributes, NODEV, NOSUID, READ_ONLY, set_attributes};
@@ -137,17 +139,51 @@ pub(super) fn mount(running: &Running, mount: &MountPlan) -> Result<(), RuntimeE
         MountSource::Bind { path, .. } => path.is_dir(),
         MountSource::Tmpfs { .. } => true,
     };
-    let work = || -> io::Result<()> {
-        let tree = detached(running, mount)?;
-        let namespace = namespace(running, "mnt")?;
-        inside::mount_namespace(namespace.as_fd(), owner(running), || {
-            let place = place(target, folder)?;
-            let flags =
-                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-            Ok(rustix::mount::move_mount(&tree, "", &place, "", flags)?)
-        })
-    };
+    let work = || -> io::Result<()> { attach(running, &detached(running, mount)?, target, folder) };
     work().map_err(failed("mount", target))
+}
+
+/// Binds a device node into a running container.
+pub(super) fn device(running: &Running, device: &DevicePlan) -> Result<(), RuntimeError> {
+    let target = device.target.as_str();
+    let work = || -> io::Result<()> {
+        let owner = device.owner.unwrap_or(DeviceOwner {
+            uid: 0,
+            gid: 0,
+            mode: 0o600,
+        });
+        let ids = Ids::of(running)
+            .outside((owner.uid, owner.gid))
+            .ok_or_else(|| io::Error::other("the container has no such user or group"))?;
+        let kind = match device.block {
+            true => libc::S_IFBLK,
+            false => libc::S_IFCHR,
+        };
+        let numbers = (device.major, device.minor);
+        let node = make_node(running.run_dir(), kind, numbers, ids, owner.mode)
+            .map_err(io::Error::other)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let tree = rustix::mount::open_tree(&node, "", flags)?;
+        let attributes = Attributes {
+            propagation: libc::MS_PRIVATE,
+            ..Attributes::default()
+        };
+        set_attributes(tree.as_fd(), false, attributes)?;
+        attach(running, &tree, target, false)
+    };
+    work().map_err(failed("plug", target))
+}
+
+fn attach(running: &Running, tree: &OwnedFd, target: &str, folder: bool) -> io::Result<()> {
+    let namespace = namespace(running, "mnt")?;
+    inside::mount_namespace(namespace.as_fd(), owner(running), || {
+        let place = place(target, folder)?;
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        Ok(rustix::mount::move_mount(tree, "", &place, "", flags)?)
+    })
 }
 
 /// Unmounts in a running container; what is not mounted is fine.

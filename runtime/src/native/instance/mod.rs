@@ -4,9 +4,12 @@
 
 mod change;
 mod container;
+mod disks;
 pub(super) mod files;
+mod ids;
 mod limits;
 mod live_mount;
+mod mounts;
 mod nics;
 mod observe;
 mod picks;
@@ -24,6 +27,7 @@ use manifests::kinds::instance::{Instance, PowerState};
 
 use super::definition::{Definition, DefinitionError};
 use super::host::Host;
+use super::id_ranges::IdRangeError;
 use super::network::PortPlan;
 use super::networks::{self, NetworkPicks};
 use super::pools::{self, PoolPicks};
@@ -170,28 +174,7 @@ fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), R
     let instance = spec(definition)?.clone();
     let networks = networks_of(host, definition, &instance)?;
     let _alone = host.picking();
-    definition.picks.id_base = if instance.security.privileged {
-        None
-    } else {
-        let owner = format!("{}/{}", host.config.state_id, definition.uid);
-        let wanted = &instance.security.idmap;
-        Some(
-            host.ranges
-                .claim(
-                    &owner,
-                    wanted.size,
-                    wanted.base.or(definition.picks.id_base),
-                )
-                .or_else(|error| match error {
-                    // What it had before was given to another meanwhile. Nothing on its disk knows the difference.
-                    IdRangeError::Taken { .. } if wanted.base.is_none() => {
-                        host.ranges.claim(&owner, wanted.size, None)
-                    }
-                    other => Err(other),
-                })
-                .map_err(|error| RuntimeError::new("claim ids for", Class::NeedsOperator, error))?,
-        )
-    };
+    definition.picks.id_base = claim_ids(host, definition, &instance)?;
     let others: Vec<_> = host
         .instances()
         .map_err(io_failed("list the instances"))?
@@ -250,6 +233,36 @@ const fn spec_of(resource: &Resource) -> Option<&Instance> {
     }
 }
 
+/// Who claims the ids of an instance: itself, or all instances together that are not isolated from each other.
+fn owner_of_ids(host: &Host, definition: &Definition<InstancePicks>, isolated: bool) -> String {
+    match isolated {
+        true => format!("{}/{}", host.config.state_id, definition.uid),
+        false => format!("{}/shared", host.config.state_id),
+    }
+}
+
+/// The first id of an instance on the host; none for a privileged one.
+fn claim_ids(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+) -> Result<Option<u32>, RuntimeError> {
+    if instance.security.privileged {
+        return Ok(None);
+    }
+    let wanted = &instance.security.idmap;
+    let owner = owner_of_ids(host, definition, wanted.isolated);
+    // What was picked once is kept; it is another's if the instance was not isolated before.
+    let before = definition.picks.id_base.filter(|_| wanted.isolated);
+    let claim = |base| host.ranges.claim(&owner, wanted.size, base);
+    match claim(wanted.base.or(before)) {
+        Err(IdRangeError::Taken { .. }) if wanted.base.is_none() => claim(None),
+        other => other,
+    }
+    .map(Some)
+    .map_err(|error| RuntimeError::new("claim ids for", Class::NeedsOperator, error))
+}
+
 fn stored(error: DefinitionError) -> RuntimeError {
     RuntimeError::new("record", Class::NeedsOperator, error)
 }
@@ -271,6 +284,17 @@ fn create(
         // A definition of something in the making that a power cut spoiled is made again.
         .ok()
         .flatten();
+    let before = match before {
+        // Nothing of an ephemeral instance outlives its stop, also where it stopped by itself.
+        Some(old) if instance.ephemeral && old.complete && running(host, &old.uid)?.is_none() => {
+            remove::unmake(host, &old, context)?;
+            Some(Definition {
+                complete: false,
+                ..old
+            })
+        }
+        other => other,
+    };
     let finished = before.as_ref().is_some_and(|before| before.complete);
     let mut picks = before.map(|before| before.picks).unwrap_or_default();
     if !finished {
@@ -460,6 +484,9 @@ fn power_to(
         }
     };
     let runs = !matches!(power, Power::Stop | Power::Kill);
+    if !runs && spec(&definition)?.ephemeral {
+        return remove::delete(host, &definition, context);
+    }
     if definition.picks.running != runs || done == Effected::Done {
         definition.picks.running = runs;
         host.write_instance(&definition).map_err(stored)?;

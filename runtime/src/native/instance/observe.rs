@@ -1,6 +1,6 @@
 //! What an instance is: its definition, overlaid with what cgroups, links, mounts and files say.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use manifests::change::FieldChange;
@@ -11,12 +11,14 @@ use manifests::kinds::instance::{Instance, PowerState};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
 use manifests::overlay::overlay;
 use manifests::pointer::Pointer;
+use manifests::scalar::byte_size::ByteSize;
 use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
 use serde_json::{Map, Value, json};
 
+use super::mounts::{self, Mount, mount_points};
 use super::picks::InstancePicks;
-use super::{change, files, limits, nics, shim_failed, start, status};
+use super::{change, container, disks, files, limits, nics, shim_failed, start, status};
 use crate::error::RuntimeError;
 use crate::native::cgroup;
 use crate::native::definition::Definition;
@@ -36,34 +38,22 @@ pub(in crate::native) fn running(
     }
 }
 
-/// The paths at which something is mounted in a running container.
-pub(super) fn mount_points(running: &Running) -> Result<BTreeSet<String>, RuntimeError> {
-    let text = running
-        .read("mountinfo")
-        .map_err(super::io_failed("read the mounts of"))?;
-    Ok(text
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .map(|path| path.replace("\\040", " ").replace("\\134", "\\"))
-        .collect())
-}
-
 /// What is there of an instance, and what is mounted in it.
 fn adopt(host: &Host, uid: &Uid) -> Result<(Found, Mounted), shim::ShimError> {
     let folder = host.run_folder(uid);
     let found = shim::adopt(&folder)?;
     let Found::Running(running) = &found else {
-        return Ok((found, Ok(BTreeSet::new())));
+        return Ok((found, Ok(BTreeMap::new())));
     };
     let mounted = mount_points(running);
     // A process that was killed has lost its mounts a moment before it has ended.
     if mounted.is_err() && running.ends_within(Duration::from_secs(2)) {
-        return Ok((shim::adopt(&folder)?, Ok(BTreeSet::new())));
+        return Ok((shim::adopt(&folder)?, Ok(BTreeMap::new())));
     }
     Ok((found, mounted))
 }
 
-type Mounted = Result<BTreeSet<String>, RuntimeError>;
+type Mounted = Result<BTreeMap<String, Mount>, RuntimeError>;
 
 /// What the ports of an instance are, by device.
 pub(in crate::native) type Ports = BTreeMap<(Uid, String), PortSeen>;
@@ -148,12 +138,25 @@ pub(in crate::native) fn observe(
         }
         Found::Absent => PowerState::Stopped,
     };
+    if let Some(size) = root_size(host, definition) {
+        let root = instance
+            .devices
+            .values_mut()
+            .find_map(|device| match device {
+                Device::Disk(disk) if disk.is_root() => Some(disk),
+                _ => None,
+            });
+        if let Some(disk) = root.filter(|disk| disk.size.as_ref().map(ByteSize::bytes) != size) {
+            disk.size = size.map(ByteSize::from_bytes);
+        }
+    }
     instance.state.0 = Some(state);
     status["state"] = json!(state);
     out.items.push(Item {
         address: definition.address.clone(),
         mark: definition.mark.clone(),
-        complete: definition.complete,
+        // Of an ephemeral instance that has ended only leftovers are there.
+        complete: definition.complete && !(meant.ephemeral && state == PowerState::Stopped),
         spec: Spec::Instance(instance),
         last_told: Some(definition.spec.clone()),
         unseen,
@@ -164,6 +167,13 @@ pub(in crate::native) fn observe(
         },
         status,
     });
+}
+
+/// How big an instance's root is on disk; `None` where there is no root, or it cannot be told.
+fn root_size(host: &Host, definition: &Definition<InstancePicks>) -> Option<Option<u64>> {
+    let (_, driver) = super::pool_of(host, &definition.picks.pool).ok()?;
+    let volume = driver.volume(&root_volume(&definition.uid)).ok()??;
+    Some(volume.size)
 }
 
 /// Bytes of an instance's own root. An instance always holds something: at least its having been there.
@@ -206,7 +216,12 @@ fn live(
     let cgroups = host.cgroups(&definition.uid);
     let snapshot = cgroup::Snapshot::read(&cgroups, &host.cgroup);
     let seen = cgroup::seen(&cgroups, &snapshot, &host.cgroup);
-    limits::overlay(&mut instance.limits, &BTreeMap::new(), &seen, size, unseen);
+    let places = start::disk_places(host, definition, instance);
+    let io = disks::wanted(instance, &places);
+    limits::overlay(&mut instance.limits, &io, &seen, size, unseen);
+    if let cgroup::Seen::Known(there) = &seen.io {
+        disks::overlay(instance, &places, &there.devices);
+    }
     let init = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
     told["pid"] = json!(init);
     told["startedAt"] = json!(status::started_at(running));
@@ -224,17 +239,34 @@ fn live(
         .collect();
     match mounted {
         Ok(mounted) => {
-            let gone: Vec<String> = start::mount_devices(instance)
+            let mut gone: Vec<String> = start::mount_devices(instance)
                 .filter(|(name, path)| {
                     let optional = instance
                         .devices
                         .get(*name)
                         .and_then(Device::as_disk)
                         .is_some_and(|disk| !disk.required);
-                    !mounted.contains(*path) && !optional
+                    !mounted.contains_key(*path) && !optional
                 })
                 .map(|(name, _)| name.to_owned())
                 .collect();
+            for device in instance.devices.values_mut() {
+                if let Device::Disk(disk) = device {
+                    mounts::overlay(disk, &mounted);
+                }
+            }
+            let nodes = start::nodes(instance).unwrap_or_default();
+            gone.extend(
+                container::unix_devices(instance)
+                    .filter(|(name, device, _)| {
+                        let plugged = device
+                            .in_instance()
+                            .is_some_and(|path| mounted.contains_key(path.as_str()));
+                        // One that is not required may be missing on the host.
+                        !plugged && (device.required || nodes.contains_key(*name))
+                    })
+                    .map(|(name, ..)| name.to_owned()),
+            );
             for name in gone {
                 if let Some(device) = instance.devices.remove(&name) {
                     devices.insert(name, status::device(&device, false));

@@ -5,7 +5,7 @@ use manifests::kind::Kind;
 use manifests::observed::{Holds, Trashed};
 
 use super::picks::InstancePicks;
-use super::{io_failed, networks_of, pool_of, running, spec, start, stored};
+use super::{io_failed, networks_of, owner_of_ids, pool_of, running, spec, start, stored};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -47,10 +47,19 @@ fn forget(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), Run
     let networks = networks_of(host, definition, spec(definition)?);
     host.remove_instance(&definition.uid)
         .map_err(io_failed("forget"))?;
-    let owner = format!("{}/{}", host.config.state_id, definition.uid);
-    host.ranges
-        .release(&owner)
-        .map_err(io_failed("give back the ids of"))?;
+    let mut owners = vec![owner_of_ids(host, definition, true)];
+    let shares = |other: &Definition<InstancePicks>| {
+        spec(other).is_ok_and(|other| !other.security.idmap.isolated)
+    };
+    let others = host.instances().map_err(io_failed("list the instances"))?;
+    if shares(definition) && !others.iter().any(shares) {
+        owners.push(owner_of_ids(host, definition, false));
+    }
+    for owner in owners {
+        host.ranges
+            .release(&owner)
+            .map_err(io_failed("give back the ids of"))?;
+    }
     // A network that is gone already holds nothing of it.
     for network in networks.unwrap_or_default().values() {
         host.ensure_network(network)?;

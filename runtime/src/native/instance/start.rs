@@ -1,6 +1,7 @@
 //! Starting and stopping a container.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use manifests::devices::Device;
 use manifests::kind::Spec;
@@ -8,8 +9,11 @@ use manifests::kinds::instance::Instance;
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{FileType, OFlags};
 
+use super::container::Nodes;
 use super::picks::InstancePicks;
-use super::{io_failed, limits, networks_of, nics, own_mark, pool_of, ports, shim_failed, spec};
+use super::{
+    disks, io_failed, limits, networks_of, nics, own_mark, pool_of, ports, shim_failed, spec,
+};
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup::{
     self, CgroupError, Delegation, DeviceAccess, DeviceRule, DeviceRules, LimitError, Patience,
@@ -26,43 +30,51 @@ use crate::native::storage::Placed;
 use crate::runtime::Context;
 use crate::sys::netlink::{Connection, Namespace};
 
-/// Numbers of the device nodes that an instance's unix devices show.
-pub(super) fn nodes(instance: &Instance) -> Result<BTreeMap<String, (u32, u32)>, RuntimeError> {
-    let mut nodes = BTreeMap::new();
+/// What the unix devices of an instance are on this host: the numbers that are written, else those of the node.
+pub(super) fn nodes(instance: &Instance) -> Result<Nodes, RuntimeError> {
+    let mut nodes = Nodes::new();
     for (name, device, block) in super::container::unix_devices(instance) {
-        let Some(path) = device.source.as_ref().or(device.path.as_ref()) else {
-            continue;
+        let found = match (device.major, device.minor) {
+            (Some(major), Some(minor)) => Ok((major, minor)),
+            _ => device
+                .on_host()
+                .ok_or_else(|| "it names neither source nor path".to_owned())
+                .and_then(|path| numbers(path.as_path(), block)),
         };
-        let wanted = if block {
-            FileType::BlockDevice
-        } else {
-            FileType::CharacterDevice
-        };
-        match rustix::fs::stat(path.as_path()) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == wanted => {
-                let (major, minor) = (
-                    rustix::fs::major(stat.st_rdev),
-                    rustix::fs::minor(stat.st_rdev),
-                );
-                nodes.insert(path.as_str().to_owned(), (major, minor));
+        match found {
+            Ok(numbers) => {
+                nodes.insert(name.to_owned(), numbers);
             }
-            _ if !device.required => {}
-            _ => {
-                return Err(RuntimeError::new(
-                    format!("find the device {name} of"),
-                    Class::NeedsOperator,
-                    format!("{path} is no such device node of this host"),
-                ));
+            Err(_) if !device.required => {}
+            Err(why) => {
+                let doing = format!("find the device {name} of");
+                return Err(RuntimeError::new(doing, Class::NeedsOperator, why));
             }
         }
     }
     Ok(nodes)
 }
 
+/// The numbers of a device node of the host.
+fn numbers(path: &Path, block: bool) -> Result<(u32, u32), String> {
+    let (wanted, word) = match block {
+        true => (FileType::BlockDevice, "block"),
+        false => (FileType::CharacterDevice, "character"),
+    };
+    match rustix::fs::stat(path) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == wanted => Ok((
+            rustix::fs::major(stat.st_rdev),
+            rustix::fs::minor(stat.st_rdev),
+        )),
+        Ok(_) => Err(format!("{} is no {word} device", path.display())),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
 /// What device nodes an instance may use.
 pub(super) fn device_access(
     instance: &Instance,
-    nodes: &BTreeMap<String, (u32, u32)>,
+    nodes: &Nodes,
 ) -> Result<DeviceAccess, RuntimeError> {
     use manifests::instance::security::DeviceAccess as Written;
     let mut rules = match &instance.security.device_access {
@@ -83,9 +95,8 @@ pub(super) fn device_access(
             rules
         }
     };
-    for (_, device, block) in super::container::unix_devices(instance) {
-        let source = device.source.as_ref().or(device.path.as_ref());
-        if let Some((major, minor)) = source.and_then(|path| nodes.get(path.as_str())) {
+    for (name, _, block) in super::container::unix_devices(instance) {
+        if let Some((major, minor)) = nodes.get(name) {
             let kind = if block { 'b' } else { 'c' };
             if let Ok(rule) = format!("{kind} {major}:{minor} rwm").parse() {
                 rules.add(rule);
@@ -108,12 +119,25 @@ fn cgroup_failed(error: CgroupError) -> RuntimeError {
     RuntimeError::new("set up the cgroups of", Class::Retry, error)
 }
 
+/// The block devices on which the disks of an instance lie, where its root is in use.
+pub(super) fn disk_places(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+) -> disks::Places {
+    let root = pool_of(host, &definition.picks.pool)
+        .ok()
+        .and_then(|(_, driver)| driver.placed(&root_volume(&definition.uid)));
+    disks::places(instance, root.as_deref())
+}
+
 /// Brings the limits of a running or starting instance to its spec. All that can be set is; the first refusal is told.
 pub(super) fn set_limits(
     host: &Host,
-    uid: &manifests::id::Uid,
+    definition: &Definition<InstancePicks>,
     instance: &Instance,
 ) -> Result<(), RuntimeError> {
+    let uid = &definition.uid;
     let cgroups = host.cgroups(uid);
     let mut around = host.cgroup.clone();
     around.load = cgroup::cpuset::load(
@@ -126,9 +150,14 @@ pub(super) fn set_limits(
     let size = limits::HostSize {
         memory: host.memory,
     };
-    let wanted = limits::wanted(&instance.limits, &BTreeMap::new(), size);
-    match cgroup::set(&wanted, &cgroups, &around).into_iter().next() {
-        Some(error) => Err(limit_failed(error)),
+    let places = disk_places(host, definition, instance);
+    let io = disks::wanted(instance, &places);
+    let wanted = limits::wanted(&instance.limits, &io, size);
+    if let Some(error) = cgroup::set(&wanted, &cgroups, &around).into_iter().next() {
+        return Err(limit_failed(error));
+    }
+    match disks::impossible(instance, &places).into_iter().next() {
+        Some(why) => Err(RuntimeError::new("limit", Class::Unsupported, why)),
         None => Ok(()),
     }
 }
@@ -310,7 +339,7 @@ pub(super) fn start(
     };
     let cgroups = host.cgroups(&definition.uid);
     cgroups.ensure().map_err(cgroup_failed)?;
-    set_limits(host, &definition.uid, &instance)?;
+    set_limits(host, definition, &instance)?;
     let nodes = nodes(&instance)?;
     cgroups
         .set_devices(&device_access(&instance, &nodes)?)
@@ -324,7 +353,9 @@ pub(super) fn start(
     let ids = definition
         .picks
         .id_base
-        .map(|base| (base, instance.security.idmap.size));
+        .map(|base| super::container::ids(&instance, base))
+        .transpose()
+        .map_err(|why| RuntimeError::new("map the ids of", Class::NeedsOperator, why))?;
     let put = definition
         .picks
         .started_with()

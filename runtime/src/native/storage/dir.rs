@@ -417,6 +417,20 @@ impl StorageDriver for DirPool {
         Ok(super::usage::bytes_below(&folder.join(DISK))?)
     }
 
+    fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
+        self.seen_volume(&self.folder_of(id)?, id.clone())
+    }
+
+    fn placed(&self, id: &VolumeId) -> Option<PathBuf> {
+        let marker = self.marker_of(id).ok()?;
+        let folder = self.folder_of(id).ok()?;
+        let disk = folder.join(DISK);
+        if marker.size.is_some() {
+            sized::mounted_device(&folder.join(DISK_FILE), &disk).ok()??;
+        }
+        Some(disk)
+    }
+
     fn place(&self, id: &VolumeId) -> Result<Placed, StorageError> {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;

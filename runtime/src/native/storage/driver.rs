@@ -216,6 +216,15 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::NoVolume`], or what failed.
     fn used(&self, id: &VolumeId) -> Result<u64, StorageError>;
+    /// The folder where a volume's files are at the moment; nothing is mounted for it. `None`: its own file system is
+    /// not mounted, or there is no such volume.
+    fn placed(&self, id: &VolumeId) -> Option<PathBuf>;
+    /// One volume as it is; `None`: there is none.
+    ///
+    /// # Errors
+    /// What failed.
+    fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError>;
+
     /// Makes a volume usable (mounts it if it needs that) and tells where.
     ///
     /// # Errors
