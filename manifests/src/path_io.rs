@@ -150,6 +150,29 @@ pub fn write_atomically(path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Resul
     fs::rename(&temporary, path).at("rename to", path)
 }
 
+/// Removes from a folder what [`write_durably`] and [`write_atomically`] left there in processes that were killed. A
+/// folder that is not there is fine.
+///
+/// # Errors
+/// The folder cannot be listed, or a file of it not removed.
+pub fn sweep_unfinished(folder: impl AsRef<Path>) -> Result<(), PathError> {
+    let files = match list(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let writer = name
+            .strip_prefix('.')
+            .and_then(|name| name.strip_suffix(".new"))
+            .and_then(|name| name.rsplit_once('.')?.1.parse::<u32>().ok());
+        if writer.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            remove_file(&file)?;
+        }
+    }
+    Ok(())
+}
+
 /// Creates one folder; one that is there already is fine.
 ///
 /// # Errors

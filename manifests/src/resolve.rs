@@ -115,7 +115,9 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         }
     }
     let Tree { source, .. } = tree;
-    let Source { written, external, .. } = source;
+    let Source {
+        written, external, ..
+    } = source;
     let mut desired = DesiredSet {
         source: SourceInfo {
             name: written

@@ -67,6 +67,15 @@ pub trait Runtime: Send + Sync {
         context: &Context<'_>,
     ) -> Result<Effected, RuntimeError>;
 
+    /// Removes what a process that died left half made and no observation tells of: temporary files, folders without
+    /// a name. The caller holds the lock, so that nobody else is at it.
+    ///
+    /// # Errors
+    /// Something of it could not be removed.
+    fn sweep(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Derived things of many objects at once (firewall rulesets, DHCP reservations), once after a batch of deeds.
     ///
     /// # Errors

@@ -261,7 +261,33 @@ impl Definitions {
     /// # Errors
     /// The folder holds something else, or the kernel refuses.
     pub fn remove(&self, kind: Kind, uid: &Uid) -> Result<(), PathError> {
+        let folder = self.folder(kind, uid);
         path_io::remove_file(self.file(kind, uid))?;
-        path_io::remove_empty_dir(self.folder(kind, uid))
+        path_io::sweep_unfinished(&folder)?;
+        path_io::remove_empty_dir(folder)
+    }
+
+    /// Removes what processes left that were killed while they wrote or removed a definition.
+    ///
+    /// # Errors
+    /// A folder could not be read, or something of it not removed.
+    pub fn sweep(&self) -> Result<(), PathError> {
+        for kind in Kind::ALL {
+            let entries = match path_io::list(self.of_kind(*kind)) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            for folder in entries {
+                let name = folder.file_name().unwrap_or_default().to_string_lossy();
+                if name.parse::<Uid>().is_err() {
+                    continue;
+                }
+                path_io::sweep_unfinished(&folder)?;
+                if path_io::list(&folder)?.is_empty() {
+                    path_io::remove_empty_dir(&folder)?;
+                }
+            }
+        }
+        Ok(())
     }
 }

@@ -7,7 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, AtPath as _, PathError};
-use rustix::fs::{Mode, OFlags};
 
 /// The first id that is given out.
 const FIRST: u32 = 1_000_000;
@@ -163,20 +162,27 @@ impl IdRanges {
                 }
             };
             let path = self.file(base);
-            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            match rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)) {
-                Ok(file) => {
-                    let text = format!("{size} {owner}\n");
-                    rustix::io::write(&file, text.as_bytes())
-                        .map_err(io::Error::from)
-                        .at("write to", &path)?;
-                    return Ok(base);
-                }
+            // With its text from the first moment: a claim of nobody would be a claim for ever.
+            let name = format!(".ids-{base}.{}.new", std::process::id());
+            let temporary = self.folder.join(name);
+            path_io::write(&temporary, format!("{size} {owner}\n"))?;
+            let linked = std::fs::hard_link(&temporary, &path);
+            path_io::remove_file(&temporary)?;
+            match linked {
+                Ok(()) => return Ok(base),
                 // Somebody was faster: look again.
-                Err(rustix::io::Errno::EXIST) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).at("create", &path)?,
             }
         }
+    }
+
+    /// Removes what processes left that were killed while they claimed.
+    ///
+    /// # Errors
+    /// The folder cannot be read or changed.
+    pub fn sweep(&self) -> Result<(), PathError> {
+        path_io::sweep_unfinished(&self.folder)
     }
 
     /// Gives up what an owner claimed.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use manifests::action::{Action, Verb};
 use manifests::desired::{DesiredSet, Resource};
+use manifests::id::Uid;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::image::Image;
 use manifests::observed::{Holds, Item, ObservedSet, Unseen};
@@ -124,7 +125,7 @@ fn split<'a>(file: &'a String, metadata: Option<&'a String>) -> (&'a String, Opt
     }
 }
 
-/// Brings an image into the store.
+/// Brings an image into the store, for somebody who claims it once that is recorded.
 pub(super) fn import(
     host: &Host,
     written: &Written,
@@ -139,6 +140,7 @@ pub(super) fn import(
     });
     let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
     host.images
+        .for_somebody()
         .import(&source, wanted.as_deref(), &mut go_on)
         .map(|imported| imported.record)
         .map_err(|error| RuntimeError::new("fetch the image", class(&error), error))
@@ -229,6 +231,9 @@ pub(super) fn perform(
                 },
             };
             host.definitions.write(&definition).map_err(stored)?;
+            host.images
+                .claim(&record.fingerprint)
+                .map_err(failed("claim"))?;
             let wanted: BTreeSet<&str> = aliases(&action.address.name, image).collect();
             if let Some(before) = &before
                 && let Spec::Image(old) = &before.spec
@@ -271,13 +276,14 @@ pub(super) fn perform(
                         .map_err(failed("take away an alias of"))?;
                 }
             }
+            // Before its definition: without that, nobody would find the content again.
+            forget_content(host, Some(&action.uid), &before.picks.fingerprint)
+                .map_err(|error| error.of(&action.address))?;
             host.definitions
                 .remove(Kind::Image, &action.uid)
                 .map_err(|error| {
                     RuntimeError::new("delete", Class::NeedsOperator, error).of(&action.address)
                 })?;
-            forget_content(host, &before.picks.fingerprint)
-                .map_err(|error| error.of(&action.address))?;
             Ok(Effected::Done)
         }
         (verb, _) => Err(super::cannot(verb, &action.address)),
@@ -286,6 +292,11 @@ pub(super) fn perform(
 
 /// The fingerprints that instances, the trash and other documents need.
 pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
+    used_by_others(host, None)
+}
+
+/// As [`used`], without what one document needs.
+fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String>, RuntimeError> {
     let failed = |error| RuntimeError::new("find out who uses", Class::Retry, error);
     let mut used: BTreeSet<String> = host
         .instances()
@@ -297,7 +308,12 @@ pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
         .definitions
         .all::<ImagePicks>(Kind::Image)
         .map_err(failed)?;
-    used.extend(documents.into_iter().map(|d| d.picks.fingerprint));
+    used.extend(
+        documents
+            .into_iter()
+            .filter(|other| Some(&other.uid) != document)
+            .map(|other| other.picks.fingerprint),
+    );
     let (pools, _) = host
         .definitions
         .all::<super::pools::PoolPicks>(Kind::StoragePool)
@@ -327,8 +343,18 @@ pub(super) fn used(host: &Host) -> Result<BTreeSet<String>, RuntimeError> {
     Ok(used)
 }
 
+/// Removes what interrupted imports left, and images that were brought for a document or an instance which was then
+/// never recorded.
+pub(super) fn sweep_content(host: &Host) -> Result<(), RuntimeError> {
+    let failed = |error: ImageError| {
+        RuntimeError::new("clear up in the store of images", Class::Retry, error)
+    };
+    host.images.sweep().map_err(failed)?;
+    host.images.sweep_unclaimed(&used(host)?).map_err(failed)
+}
+
 /// Whether a pool is on its way out, or gone already.
-fn being_removed(host: &Host, pool: &manifests::id::Uid) -> Result<bool, RuntimeError> {
+fn being_removed(host: &Host, pool: &Uid) -> Result<bool, RuntimeError> {
     let pool = host
         .definitions
         .read::<super::pools::PoolPicks>(Kind::StoragePool, pool)
@@ -336,9 +362,14 @@ fn being_removed(host: &Host, pool: &manifests::id::Uid) -> Result<bool, Runtime
     Ok(pool.is_none_or(|pool| !pool.complete))
 }
 
-/// Deletes content that nobody needs any more and that no person brought in.
-pub(super) fn forget_content(host: &Host, fingerprint: &str) -> Result<(), RuntimeError> {
-    let used = used(host)?;
+/// Deletes content that nobody needs any more and that no person brought in. What `document` needs does not count: it
+/// is to go.
+pub(super) fn forget_content(
+    host: &Host,
+    document: Option<&Uid>,
+    fingerprint: &str,
+) -> Result<(), RuntimeError> {
+    let used = used_by_others(host, document)?;
     if used.contains(fingerprint) || host.images.is_kept(fingerprint) {
         return Ok(());
     }

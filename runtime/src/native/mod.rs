@@ -20,6 +20,7 @@ pub mod probe;
 pub mod shim;
 pub mod storage;
 mod stored_images;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -252,6 +253,10 @@ impl Runtime for NativeRuntime {
             Kind::Instance => instance::perform(host, action, resource, desired, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }
+    }
+
+    fn sweep(&self) -> Result<(), RuntimeError> {
+        sweep::sweep(&self.host)
     }
 
     fn settle(&self, _: &Context<'_>) -> Result<(), RuntimeError> {

@@ -142,6 +142,10 @@ pub(super) fn perform(
                 host.definitions.write(&before).map_err(stored)?;
                 return Err(fail("delete", error));
             }
+            // Below the state folder it is ours also where the removal was cut short before its last step.
+            if before.picks.folder.starts_with(host.state().join("pools")) {
+                let _still_used = manifests::path_io::remove_empty_dir(&before.picks.folder);
+            }
             host.definitions
                 .remove(Kind::StoragePool, &action.uid)
                 .map_err(|error| {

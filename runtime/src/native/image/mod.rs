@@ -34,6 +34,7 @@ mod store_tests;
 mod tar_stream;
 mod tree_digest;
 mod tree_writer;
+mod unclaimed;
 mod unpack;
 mod walk;
 

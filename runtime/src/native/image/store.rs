@@ -18,7 +18,7 @@ use super::limits::Limits;
 use super::record::{FORMAT_VERSION, Form, ImageProperties, ImageRecord};
 use super::tree_digest::tree_digest;
 use super::tree_writer::{TreeWriter, Written, discard};
-use super::{archive, builtin, copy};
+use super::{archive, builtin, copy, unclaimed};
 
 /// Folders whose name starts so are being made or removed.
 const UNFINISHED: &str = ".unfinished-";
@@ -36,6 +36,8 @@ const ALIASES: &str = "aliases";
 pub struct ImageStore {
     folder: PathBuf,
     limits: Limits,
+    /// Whether what is imported counts as left behind until it is claimed.
+    unclaimed: bool,
 }
 
 /// What an image is made from.
@@ -90,6 +92,20 @@ impl ImageStore {
         Self {
             folder: folder.into(),
             limits: Limits::default(),
+            unclaimed: false,
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The same store; what it imports counts as left behind until it is claimed.
+    #[must_use]
+    pub fn for_somebody(&self) -> Self {
+        Self {
+            unclaimed: true,
+            ..self.clone()
         }
     }
 
@@ -287,6 +303,9 @@ impl ImageStore {
             problem: error.to_string(),
         })?;
         path_io::write_durably(&path, text)?;
+        if self.unclaimed {
+            unclaimed::mark(&staging.path)?;
+        }
         let place = self.folder.join(&record.fingerprint);
         let from = &staging.path;
         match rustix::fs::renameat_with(

@@ -34,7 +34,6 @@ use super::pools::{self, PoolPicks};
 use super::storage::{Initial, StorageDriver, VolumePlan};
 use super::{image_documents, shim};
 use crate::error::{Class, RuntimeError};
-use crate::native::id_ranges::IdRangeError;
 use crate::runtime::{Context, Effected};
 
 pub(super) use self::change::plug_again;
@@ -79,6 +78,15 @@ fn pool_of(
         })?;
     let driver = pools::driver(host, &pool);
     Ok((pool, driver))
+}
+
+/// Whether the root of an instance is there: the removal of an instance may have been cut short behind it. Where its
+/// pool cannot tell, it is.
+fn has_root(host: &Host, definition: &Definition<InstancePicks>) -> bool {
+    let root = pools::root_volume(&definition.uid);
+    pool_of(host, &definition.picks.pool).map_or(true, |(_, driver)| {
+        !matches!(driver.volume(&root), Ok(None))
+    })
 }
 
 /// The networks of an instance's NICs by name.
@@ -295,7 +303,11 @@ fn create(
         }
         other => other,
     };
-    let finished = before.as_ref().is_some_and(|before| before.complete);
+    let mut finished = false;
+    if let Some(before) = before.as_ref().filter(|before| before.complete) {
+        // A root that a deletion had already put into the trash when it was cut short is taken back.
+        finished = has_root(host, before) || remove::untrash(host, before)?;
+    }
     let mut picks = before.map(|before| before.picks).unwrap_or_default();
     if !finished {
         let image = image_documents::resolve(host, instance.image.as_ref(), desired, context)?;
@@ -317,6 +329,9 @@ fn create(
         picks,
     };
     pick(host, &mut definition)?;
+    host.images
+        .claim(&definition.picks.image)
+        .map_err(io_failed("claim the image of"))?;
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .ensure_volume(&VolumePlan {

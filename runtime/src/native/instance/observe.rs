@@ -156,7 +156,9 @@ pub(in crate::native) fn observe(
         address: definition.address.clone(),
         mark: definition.mark.clone(),
         // Of an ephemeral instance that has ended only leftovers are there.
-        complete: definition.complete && !(meant.ephemeral && state == PowerState::Stopped),
+        complete: definition.complete
+            && (state != PowerState::Stopped
+                || (!meant.ephemeral && super::has_root(host, definition))),
         spec: Spec::Instance(instance),
         last_told: Some(definition.spec.clone()),
         unseen,

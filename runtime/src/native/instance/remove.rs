@@ -45,21 +45,23 @@ fn end(
 /// Takes away what others know of an instance: its reservations and rules, its ids.
 fn forget(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
     let networks = networks_of(host, definition, spec(definition)?);
-    host.remove_instance(&definition.uid)
-        .map_err(io_failed("forget"))?;
     let mut owners = vec![owner_of_ids(host, definition, true)];
     let shares = |other: &Definition<InstancePicks>| {
         spec(other).is_ok_and(|other| !other.security.idmap.isolated)
     };
     let others = host.instances().map_err(io_failed("list the instances"))?;
-    if shares(definition) && !others.iter().any(shares) {
+    let mut others = others.iter().filter(|other| other.uid != definition.uid);
+    if shares(definition) && !others.any(shares) {
         owners.push(owner_of_ids(host, definition, false));
     }
+    // Nothing runs with these ids any more. First: without its definition nobody would find the claim again.
     for owner in owners {
         host.ranges
             .release(&owner)
             .map_err(io_failed("give back the ids of"))?;
     }
+    host.remove_instance(&definition.uid)
+        .map_err(io_failed("forget"))?;
     // A network that is gone already holds nothing of it.
     for network in networks.unwrap_or_default().values() {
         host.ensure_network(network)?;
@@ -196,6 +198,19 @@ pub(super) fn restore(
     }
 }
 
+/// Takes the root of an instance back that is still defined; answers whether it was in the trash.
+pub(super) fn untrash(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<bool, RuntimeError> {
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    match driver.untrash(&definition.uid.to_string()) {
+        Ok(_) => Ok(true),
+        Err(StorageError::NotInTrash(_)) => Ok(false),
+        Err(error) => Err(disk_failed("take out of the trash")(error)),
+    }
+}
+
 /// Removes an instance from the trash for good; what is not there is fine.
 pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
     let mut images = std::collections::BTreeSet::new();
@@ -212,7 +227,7 @@ pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
             .map_err(disk_failed("empty the trash of"))?;
     }
     for image in images {
-        image_documents::forget_content(host, &image)?;
+        image_documents::forget_content(host, None, &image)?;
     }
     let owner = format!("{}/{}", host.config.state_id, uid);
     host.ranges

@@ -162,7 +162,8 @@ impl DirPool {
         Ok(Ensured::Done)
     }
 
-    fn sweep(&self) -> Result<(), StorageError> {
+    fn clear_up(&self) -> Result<(), StorageError> {
+        path_io::sweep_unfinished(self.pool())?;
         for kind in [INSTANCES, VOLUMES, TRASH] {
             for path in list_or_nothing(&self.pool().join(kind))? {
                 let name = name_of(&path);
@@ -174,6 +175,21 @@ impl DirPool {
             }
         }
         Ok(())
+    }
+
+    /// Removes the pool's folder; a mount point, or a folder with things of others, stays.
+    fn remove_own_folder(&self) -> Result<(), StorageError> {
+        match path_io::remove_empty_dir(self.pool()) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
+                ) =>
+            {
+                Ok(())
+            }
+            other => Ok(other?),
+        }
     }
 
     /// What was told about something that has been moved back. It stays beside the volume, so that a caller who was killed
@@ -276,17 +292,32 @@ impl StorageDriver for DirPool {
         for kind in [INSTANCES, VOLUMES, TRASH] {
             make_private(&self.pool().join(kind))?;
         }
-        self.sweep()?;
+        self.clear_up()?;
         Ok(done)
+    }
+
+    fn sweep(&self) -> Result<(), StorageError> {
+        self.check()?;
+        self.clear_up()
     }
 
     fn remove_pool(&self) -> Result<Ensured, StorageError> {
         match self.state()? {
-            State::Missing | State::Empty => return Ok(Ensured::Already),
+            State::Missing => return Ok(Ensured::Already),
+            State::Empty => {
+                // Making or removing it was cut short. A folder that we have left no file in may be somebody's mount
+                // point.
+                let before = path_io::list(self.pool())?.len();
+                path_io::sweep_unfinished(self.pool())?;
+                if path_io::list(self.pool())?.len() < before {
+                    self.remove_own_folder()?;
+                }
+                return Ok(Ensured::Already);
+            }
             State::Foreign(owner) => return Err(self.foreign(owner)),
             State::Ours => {}
         }
-        self.sweep()?;
+        self.clear_up()?;
         for (kind, what) in [
             (INSTANCES, "the root of instance"),
             (VOLUMES, "the volume"),
@@ -303,15 +334,7 @@ impl StorageDriver for DirPool {
             path_io::remove_empty_dir(self.pool().join(kind))?;
         }
         path_io::remove_file(self.pool().join(POOL_MARKER))?;
-        // A mount point, or a folder with things of others, stays.
-        match path_io::remove_empty_dir(self.pool()) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::ResourceBusy
-                ) => {}
-            other => other?,
-        }
+        self.remove_own_folder()?;
         Ok(Ensured::Done)
     }
 
@@ -418,6 +441,7 @@ impl StorageDriver for DirPool {
     }
 
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
+        self.check()?;
         self.seen_volume(&self.folder_of(id)?, id.clone())
     }
 

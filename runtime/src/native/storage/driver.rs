@@ -191,6 +191,11 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::PoolMissing`], [`StorageError::ForeignPool`], or what failed.
     fn ensure_pool(&self, may_create: bool) -> Result<Ensured, StorageError>;
+    /// Removes what crashes left in it.
+    ///
+    /// # Errors
+    /// [`StorageError::PoolMissing`], [`StorageError::ForeignPool`], or what failed.
+    fn sweep(&self) -> Result<(), StorageError>;
     /// Removes an empty pool: our folders and our marker, and the folder itself if it is empty then.
     ///
     /// # Errors
@@ -222,7 +227,7 @@ pub trait StorageDriver: Send + Sync {
     /// One volume as it is; `None`: there is none.
     ///
     /// # Errors
-    /// What failed.
+    /// As [`Self::volumes`].
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError>;
 
     /// Makes a volume usable (mounts it if it needs that) and tells where.

@@ -1,0 +1,47 @@
+//! Removing what a process that was killed left half made: it has no name by which anything else would find it.
+
+use manifests::kind::Kind;
+use manifests::path_io;
+
+use super::host::Host;
+use super::image_documents::sweep_content;
+use super::pools::{self, PoolPicks};
+use super::storage::StorageError;
+use crate::error::{Class, RuntimeError};
+
+/// Removes temporary files, folders of objects that got no definition, unpacked images and volumes without a name.
+/// What belongs to a process that lives stays.
+///
+/// # Errors
+/// Something could not be removed; the rest is.
+pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
+    let failed = |error: path_io::PathError| {
+        RuntimeError::new("clear up after a process that died", Class::Retry, error)
+    };
+    let mut result = host.definitions.sweep().map_err(failed);
+    result = result.and(host.ranges.sweep().map_err(failed));
+    for folder in [
+        &host.config.state,
+        &host.config.run,
+        &host.config.shared_run,
+    ] {
+        result = result.and(path_io::sweep_unfinished(folder).map_err(failed));
+    }
+    result = result.and(sweep_content(host));
+    let (all, _) = host
+        .definitions
+        .all::<PoolPicks>(Kind::StoragePool)
+        .map_err(failed)?;
+    for pool in all {
+        match pools::driver(host, &pool).sweep() {
+            // Nothing can be told of a pool that is away.
+            Ok(()) | Err(StorageError::PoolMissing { .. } | StorageError::ForeignPool { .. }) => {}
+            Err(error) => {
+                let class = pools::class(&error);
+                let error = RuntimeError::new("clear up in", class, error).of(&pool.address);
+                result = result.and(Err(error));
+            }
+        }
+    }
+    result
+}
