@@ -21,7 +21,9 @@ use runtime::runtime::Runtime;
 pub use self::asked::{Asked, AskedPlan};
 pub use self::boot::Booting;
 pub use self::drift::{Drift, DriftedField};
-use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Tools, apply, recover, seen};
+use crate::apply::{
+    ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, apply, recover, seen,
+};
 use crate::clock::Clock;
 use crate::diff::diff;
 use crate::diff::known::Known;
@@ -241,12 +243,23 @@ impl Session<'_> {
     }
 
     /// Takes the lock and ends in the journal what a dead process began.
-    fn begin(&self, command: &str) -> Result<(Lock, SqliteStore), SessionError> {
+    fn begin(
+        &self,
+        command: &str,
+        failpoint: Option<&Failpoint>,
+    ) -> Result<(Lock, SqliteStore), SessionError> {
         let lock = self.folder.lock(command, self.clock.now())?;
         let store = self.store()?;
         let unfinished = store.unfinished()?;
         if !unfinished.is_empty() {
+            // What cannot be cleared up now is tried again after the next death, and harms nobody meanwhile.
+            if let Err(error) = self.runtime.sweep() {
+                tracing::warn!(%error, "something half made was left behind");
+            }
             store.commit(&recover(&unfinished, self.runtime, self.clock.now()))?;
+            if let Some(point) = failpoint {
+                point.pass();
+            }
         }
         Ok((lock, store))
     }
@@ -260,7 +273,7 @@ impl Session<'_> {
         how: &ApplyOptions,
         observer: &dyn ApplyObserver,
     ) -> Result<ApplyReport, SessionError> {
-        let (lock, store) = self.begin(&how.command)?;
+        let (lock, store) = self.begin(&how.command, how.failpoint.as_deref())?;
         let mut known = store.load()?;
         self.check_generation(plan, &known)?;
         // What a lost database does not tell is told by the marks, as it was when the plan was made.
@@ -308,7 +321,7 @@ impl Session<'_> {
                 continue;
             }
             let item = live.get(seen::address_before(step)).copied();
-            if let Some(how) = seen::moved(step, item, desired, &known, plan.made_at) {
+            if let Some(how) = seen::moved(step, item, desired, &known, plan.made_at, None) {
                 return Err(Stale::Moved {
                     object: step.address().clone(),
                     how: how.to_owned(),

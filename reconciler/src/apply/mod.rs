@@ -1,8 +1,10 @@
 //! Doing: [`apply`] carries out a plan against a runtime, in parallel where the order allows.
 //!
 //! `schedule` says which step comes next (pure), `worker` does it, `seen` judges what is there before and after,
-//! `recorder` puts the journal on disk, `remember` says what is kept, `recover` ends what a dead process began.
+//! `recorder` puts the journal on disk, `remember` says what is kept, `recover` ends what a dead process began, and
+//! `failpoint` is where tests kill it.
 
+mod failpoint;
 mod recorder;
 mod recover;
 mod remember;
@@ -10,12 +12,15 @@ mod schedule;
 pub(crate) mod seen;
 mod worker;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use manifests::desired::DesiredSet;
 use runtime::runtime::Runtime;
 
+pub use self::failpoint::Failpoint;
+use self::failpoint::Watched;
 pub use self::recover::recover;
 use crate::clock::{Clock, micros_since};
 use crate::diff::known::Known;
@@ -34,6 +39,8 @@ pub struct ApplyOptions {
     pub readiness_timeout: Duration,
     /// For the journal: `keel apply`.
     pub command: String,
+    /// Where a test ends this process.
+    pub failpoint: Option<Arc<Failpoint>>,
 }
 
 impl Default for ApplyOptions {
@@ -43,6 +50,7 @@ impl Default for ApplyOptions {
             timeout: Duration::from_secs(30),
             readiness_timeout: Duration::from_secs(120),
             command: "keel apply".to_owned(),
+            failpoint: None,
         }
     }
 }
@@ -153,6 +161,25 @@ pub struct Tools<'a> {
 /// Nothing can be remembered any more: running steps ended, no further one began, the journal lacks their ends, and
 /// the next apply finds out by looking.
 pub fn apply(
+    plan: &Plan,
+    desired: &DesiredSet,
+    known: &Known,
+    tools: Tools<'_>,
+    options: &ApplyOptions,
+    observer: &dyn ApplyObserver,
+) -> Result<ApplyReport, StoreError> {
+    let Some(point) = options.failpoint.as_deref() else {
+        return carry_out(plan, desired, known, tools, options, observer);
+    };
+    let tools = Tools {
+        store: &Watched::new(tools.store, point),
+        runtime: &Watched::new(tools.runtime, point),
+        ..tools
+    };
+    carry_out(plan, desired, known, tools, options, observer)
+}
+
+fn carry_out(
     plan: &Plan,
     desired: &DesiredSet,
     known: &Known,

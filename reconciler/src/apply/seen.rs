@@ -1,6 +1,7 @@
 //! Whether an object looks as its step expects: before the step, after it, and for those that wait for it.
 
 use manifests::action::{Power, Verb};
+use manifests::change::FieldChange;
 use manifests::desired::{DesiredSet, Readiness};
 use manifests::id::Address;
 use manifests::observed::Item;
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::diff::known::Known;
 use crate::diff::{fingerprint, fingerprint_of_orphan, judge};
-use crate::plan::{Expectation, Step, state_of};
+use crate::plan::{Expectation, Plan, Step, state_of};
 
 /// The name under which the object lives before the step.
 pub(crate) const fn address_before(step: &Step) -> &Address {
@@ -21,19 +22,26 @@ pub(crate) const fn address_before(step: &Step) -> &Address {
 
 /// How the object differs from what the plan saw, in words; none if it does not. `planned` is the time for which the
 /// plan was made, so that the same ignore rules count.
+///
+/// What is derived of many objects for one moves with them: where other steps of the plan came before (`follows`, the
+/// plan itself), the object may look less different than it did, and one that is to go need only be the same one.
 pub(crate) fn moved(
     step: &Step,
     live: Option<&Item>,
     desired: &DesiredSet,
     known: &Known,
     planned: jiff::Timestamp,
+    follows: Option<&Plan>,
 ) -> Option<&'static str> {
     match (&step.expects, live) {
         (Expectation::Anything, _) | (Expectation::Absent, None) => None,
         (Expectation::Absent, Some(_)) => Some("it is there by now"),
         (Expectation::Managed(_) | Expectation::Whole(_), None) => Some("it is gone"),
-        (Expectation::Whole(digest), Some(item)) => (fingerprint_of_orphan(item) != *digest)
-            .then_some("it was changed since the plan was made"),
+        (Expectation::Whole(digest), Some(item)) => {
+            let same = item.mark.as_ref() == Some(&step.action.mark);
+            (fingerprint_of_orphan(item) != *digest && !(follows.is_some() && same))
+                .then_some("it was changed since the plan was made")
+        }
         (Expectation::Managed(digest), Some(item)) => {
             let changes = match desired.resources.get(step.address()) {
                 Some(resource) if item.complete => {
@@ -45,10 +53,24 @@ pub(crate) fn moved(
                 }
                 _ => Vec::new(),
             };
-            (fingerprint(item, &changes) != *digest)
+            let mended = |plan: &Plan| {
+                item.mark.as_ref() == Some(&step.action.mark)
+                    && changes.iter().all(|change| was_planned(plan, step, change))
+            };
+            (fingerprint(item, &changes) != *digest && !follows.is_some_and(mended))
                 .then_some("it was changed since the plan was made")
         }
     }
+}
+
+/// Whether a plan knew this very difference of the object of a step.
+fn was_planned(plan: &Plan, step: &Step, change: &FieldChange) -> bool {
+    plan.steps
+        .iter()
+        .chain(plan.held.iter().map(|held| &held.step))
+        .filter(|other| other.action.uid == step.action.uid)
+        .flat_map(|other| &other.changes)
+        .any(|known| known.change.path == change.path && known.change.before == change.before)
 }
 
 /// What is still missing after a step, in words; none if it is seen.

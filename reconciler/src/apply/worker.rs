@@ -305,6 +305,7 @@ impl<'a> Workers<'a> {
                 self.desired,
                 self.known,
                 self.plan.made_at,
+                (!step.after.is_empty()).then_some(self.plan),
             );
             if let Some(how) = moved {
                 return Err(RuntimeError::new(step.word(), Class::Conflict, how).of(step.address()));

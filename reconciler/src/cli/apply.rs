@@ -250,6 +250,7 @@ pub(super) fn how(invocation: &Invocation) -> ApplyOptions {
         timeout,
         readiness_timeout: timeout.max(Duration::from_secs(120)),
         command: format!("keel {}", words.join(" ")),
+        failpoint: invocation.failpoint(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use manifests::id::Address;
 use manifests::kind::Kind;
 
 use super::global::GlobalOptions;
+use crate::apply::Failpoint;
 use crate::clock::{Clock, FixedClock, HostClock};
 use crate::error::{CliError, Exit};
 
@@ -44,6 +46,12 @@ impl Invocation {
     /// The clock, for those who measure.
     pub(super) fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
+    }
+
+    /// Where a test ends this process: at the point of this number.
+    pub(super) fn failpoint(&self) -> Option<Arc<Failpoint>> {
+        let number = environment("KEEL_TEST_KILL_AT")?.parse().ok()?;
+        Some(Arc::new(Failpoint::at(number)))
     }
 
     /// Milliseconds since an earlier [`Invocation::now`]; 0 under a fixed clock.

@@ -148,7 +148,7 @@ impl Session<'_> {
         command: &str,
         work: impl FnOnce() -> Result<T, RuntimeError>,
     ) -> Result<T, SessionError> {
-        let (_lock, store) = self.begin(command)?;
+        let (_lock, store) = self.begin(command, None)?;
         let plan = PlanId(Uuid::now_v7());
         let (step, began) = (StepId(1), self.clock.instant());
         let event = |what| {
