@@ -11,9 +11,11 @@
 
 mod boot;
 mod debian;
+mod drifts;
 mod footprint;
 mod hostile;
 mod images;
+mod kills;
 mod life;
 mod ownership;
 mod power;

@@ -236,6 +236,19 @@ impl TestWorld {
         self.keel(&["get", kind, name, "-o", "json"]).with(0).json()
     }
 
+    /// Waits until an instance is seen in a state.
+    #[track_caller]
+    pub(crate) fn wait_for_state(&self, name: &str, state: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.get(&format!("instance/{name}"));
+            if seen["status"]["state"] == state {
+                return;
+            }
+            assert!(Instant::now() < deadline, "not {state}: {seen:#}");
+        }
+    }
+
     /// The process that is init of an instance, in the host's view.
     #[track_caller]
     pub(crate) fn init(&self, name: &str) -> u32 {

@@ -1,0 +1,267 @@
+//! What is changed by hand, one thing at a time: seen with its field and the line that declares it, and put back.
+
+use std::path::{Path, PathBuf};
+
+use manifests::path_io;
+
+use crate::footprint;
+use crate::world::{TestWorld, shell};
+
+/// One change by hand and where it must be seen.
+struct Case {
+    what: &'static str,
+    /// The object and the field, as the report names them.
+    object: &'static str,
+    field: &'static str,
+    /// The manifest and the words of its line.
+    declared: (&'static str, &'static str),
+    by_hand: fn(&TestWorld),
+}
+
+/// The file of this name in the cgroup of an instance's init, whichever hierarchy has it.
+fn cgroup_file(world: &TestWorld, names: &[&str]) -> PathBuf {
+    let init = world.init("one");
+    let text = path_io::read_to_string(format!("/proc/{init}/cgroup")).expect("its cgroups");
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let mut tried = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next().expect("names"), parts.next().expect("a path"));
+        let root = match controllers {
+            "" if unified => "/sys/fs/cgroup".to_owned(),
+            "" => "/sys/fs/cgroup/unified".to_owned(),
+            names => format!("/sys/fs/cgroup/{names}"),
+        };
+        // The container itself is a cgroup below the one that is limited.
+        let own = PathBuf::from(format!("{root}{path}"));
+        for folder in [own.as_path(), own.parent().expect("above")] {
+            for name in names {
+                let file = folder.join(name);
+                let text = path_io::read_to_string(&file).unwrap_or_default();
+                let unlimited = ["", "max", "max 100000", "-1", "9223372036854771712"];
+                if !unlimited.contains(&text.trim()) {
+                    return file;
+                }
+                tried.push(file);
+            }
+        }
+    }
+    panic!("no limit in any of {tried:?}");
+}
+
+fn rewrite(world: &TestWorld, names: &[&str], value: &str) {
+    path_io::write_kernel_file(cgroup_file(world, names), value).expect("written by hand");
+}
+
+fn inside(world: &TestWorld, namespaces: &str, command: &str) {
+    let init = world.init("one");
+    shell(&format!("nsenter -t {init} {namespaces} {command}"));
+}
+
+/// The host's end of the link of `one`.
+fn link(world: &TestWorld) -> String {
+    let init = world.init("one");
+    let peer = shell(&format!("nsenter -t {init} -n ip -o link show eth0"));
+    let index = peer
+        .split("eth0@if")
+        .nth(1)
+        .and_then(|rest| rest.split(':').next());
+    let index = index.unwrap_or_else(|| panic!("a peer in {peer}"));
+    let links = shell("ip -o link");
+    let line = links
+        .lines()
+        .find(|line| line.starts_with(&format!("{index}: ")));
+    let name = line.and_then(|line| line.split([' ', '@']).nth(1));
+    name.expect("the host's end")
+        .trim_end_matches(':')
+        .to_owned()
+}
+
+const CASES: &[Case] = &[
+    Case {
+        what: "the memory limit rewritten",
+        object: "instance/one",
+        field: "/spec/limits/memory",
+        declared: ("one.yaml", "memory:"),
+        by_hand: |world| rewrite(world, &["memory.max", "memory.limit_in_bytes"], "134217728"),
+    },
+    Case {
+        what: "the processor limit rewritten",
+        object: "instance/one",
+        field: "/spec/limits/cpuAllowance",
+        declared: ("one.yaml", "cpuAllowance:"),
+        by_hand: |world| {
+            let file = cgroup_file(world, &["cpu.max", "cpu.cfs_quota_us"]);
+            let value = if file.ends_with("cpu.max") {
+                "20000 100000"
+            } else {
+                "20000"
+            };
+            path_io::write_kernel_file(file, value).expect("written by hand");
+        },
+    },
+    Case {
+        what: "the limit of processes rewritten",
+        object: "instance/one",
+        field: "/spec/limits/processes",
+        declared: ("one.yaml", "processes:"),
+        by_hand: |world| rewrite(world, &["pids.max"], "50"),
+    },
+    Case {
+        what: "init killed",
+        object: "instance/one",
+        field: "/spec/state",
+        declared: ("one.yaml", "state:"),
+        by_hand: |world| {
+            let init = world.init("one");
+            shell(&format!("kill -9 {init}"));
+            world.wait_for_state("one", "Stopped");
+        },
+    },
+    Case {
+        what: "its link deleted",
+        object: "instance/one",
+        field: "/spec/devices/eth0",
+        declared: ("one.yaml", "eth0:"),
+        by_hand: |world| {
+            shell(&format!("ip link delete {}", link(world)));
+        },
+    },
+    Case {
+        what: "its link set down",
+        object: "instance/one",
+        field: "/spec/devices/eth0/connected",
+        declared: ("one.yaml", "eth0:"),
+        by_hand: |world| {
+            shell(&format!("ip link set {} down", link(world)));
+        },
+    },
+    Case {
+        what: "the bridge's address removed",
+        object: "network/lan",
+        field: "/spec/ipv4/address",
+        declared: ("host.yaml", "address: 10.77.0.1/24"),
+        by_hand: |_| {
+            shell("ip address del 10.77.0.1/24 dev lan");
+        },
+    },
+    Case {
+        what: "the guest's address removed",
+        object: "instance/one",
+        field: "/spec/devices/eth0/ipv4",
+        declared: ("one.yaml", "ipv4: 10.77.0.10"),
+        by_hand: |world| inside(world, "-n", "ip address flush dev eth0"),
+    },
+    Case {
+        what: "the nftables table flushed",
+        object: "network/lan",
+        field: "/spec/ipv4/nat",
+        declared: ("host.yaml", "nat: true"),
+        by_hand: |_| {
+            for line in shell("nft list tables").lines() {
+                shell(&format!("nft flush {line}"));
+            }
+        },
+    },
+    Case {
+        what: "the nftables table deleted",
+        object: "network/lan",
+        field: "/spec/ipv4/nat",
+        declared: ("host.yaml", "nat: true"),
+        by_hand: |_| {
+            shell("nft flush ruleset");
+        },
+    },
+    Case {
+        what: "dnsmasq killed",
+        object: "network/lan",
+        field: "/spec/ipv4/dhcp/enabled",
+        declared: ("host.yaml", "enabled: true"),
+        by_hand: |_| {
+            let mut killed = 0;
+            for pid in footprint::processes() {
+                if footprint::command_line(pid).contains("dnsmasq") {
+                    shell(&format!("kill -9 {pid}"));
+                    killed += 1;
+                }
+            }
+            assert!(killed > 0, "a dnsmasq ran");
+        },
+    },
+    Case {
+        what: "an enforced file edited",
+        object: "instance/one",
+        field: "/spec/files/~1etc~1motd/content",
+        declared: ("one.yaml", "content:"),
+        by_hand: |world| inside(world, "-m -U -S 0 -G 0", "/bin/sh -c 'echo bye >/etc/motd'"),
+    },
+    Case {
+        what: "a bind mount unmounted inside",
+        object: "instance/one",
+        field: "/spec/devices/data",
+        declared: ("one.yaml", "data: {"),
+        by_hand: |world| inside(world, "-m", "umount /data"),
+    },
+    Case {
+        what: "frozen by hand",
+        object: "instance/one",
+        field: "/spec/state",
+        declared: ("one.yaml", "state:"),
+        by_hand: |world| {
+            let freezer = cgroup_folder_of(world.init("one"));
+            if freezer.join("cgroup.freeze").exists() {
+                path_io::write_kernel_file(freezer.join("cgroup.freeze"), "1").expect("frozen");
+            } else {
+                path_io::write_kernel_file(freezer.join("freezer.state"), "FROZEN")
+                    .expect("frozen");
+            }
+            world.wait_for_state("one", "Frozen");
+        },
+    },
+];
+
+/// The cgroup of a process in which it can be frozen.
+fn cgroup_folder_of(pid: u32) -> PathBuf {
+    let text = path_io::read_to_string(format!("/proc/{pid}/cgroup")).expect("its cgroups");
+    let root = Path::new("/sys/fs/cgroup");
+    let freezer = text.lines().find_map(|line| line.split_once(":freezer:"));
+    let unified = text.lines().find_map(|line| line.strip_prefix("0::"));
+    let folder = match (freezer, unified) {
+        (Some((_, path)), _) => root.join("freezer").join(path.trim_start_matches('/')),
+        (None, Some(path)) => root.join(path.trim_start_matches('/')),
+        (None, None) => panic!("no freezer in {text}"),
+    };
+    // On version 2 the one above is keel's, the inner one the container's own.
+    folder
+}
+
+runtime::own_processes_test! {
+    fn what_is_changed_by_hand_is_told_with_its_line_and_put_back() {
+        let world = TestWorld::furnished();
+        world.converge();
+        for case in CASES {
+            println!("{}", case.what);
+            (case.by_hand)(&world);
+            let line = world.line(case.declared.0, case.declared.1);
+
+            let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(2).json();
+            let drift = report["drift"].as_array().expect("a list");
+            let field = drift.iter().find(|field| field["id"] == case.object && field["path"] == case.field);
+            let field = field.unwrap_or_else(|| panic!("{} at {} {} in {report:#}", case.what, case.object, case.field));
+            assert_eq!(field["source"]["path"], case.declared.0, "{}: {report:#}", case.what);
+            assert_eq!(field["source"]["line"], line, "{}: {report:#}", case.what);
+            assert_ne!(field["desired"], field["live"], "{}: {report:#}", case.what);
+
+            let page = world.keel(&["drift", "--detailed-exitcode"]).with(2).stdout;
+            assert!(page.contains(case.object), "{}: {page}", case.what);
+            assert!(page.contains(&format!("{}:{line}", case.declared.0)), "{}: line {line} in {page}", case.what);
+
+            world.keel(&["apply", "--yes"]).with(0);
+            world.nothing_to_do();
+        }
+        // Whatever it was, both reach each other again.
+        world.keel(&["exec", "two", "--", "ping", "-c1", "-W2", "10.77.0.10"]).with(0);
+        assert_eq!(world.keel(&["exec", "one", "--", "cat", "/data/gold", "/etc/motd"]).with(0).stdout, "precious\nhello\n");
+        world.destroy();
+    }
+}
