@@ -46,7 +46,7 @@ impl Moments {
             .and_then(|text| text.parse().ok());
         let seed = seed.unwrap_or_else(|| {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            now.expect("after 1970").as_nanos() as u64
+            u64::try_from(now.expect("after 1970").as_nanos()).expect("before 2500")
         });
         println!("to repeat the moments: KEEL_TEST_SEED={seed}");
         Self(seed)

@@ -7,7 +7,7 @@ use manifests::id::Address;
 use manifests::kind::Spec;
 use manifests::observed::Item;
 
-use super::{Check, Gate, Subject};
+use super::{Check, Findings, Gate, Subject};
 use crate::diff::{Difference, Verdict, overlay};
 use crate::plan::order::places;
 use crate::plan::{Because, PlanInput};
@@ -22,7 +22,7 @@ pub(super) const GATE: Gate = Gate {
     check: Check::Together(check),
 };
 
-fn check(subjects: &[Subject<'_>], input: &PlanInput<'_>) -> Vec<(usize, Because)> {
+fn check(subjects: &[Subject<'_>], input: &PlanInput<'_>) -> Findings {
     let removed: HashMap<&Address, usize> = subjects
         .iter()
         .enumerate()

@@ -49,13 +49,16 @@ impl Subject<'_> {
     }
 }
 
+/// Steps by their indices, each with why it is held.
+pub type Findings = Vec<(usize, Because)>;
+
 /// How a guard works.
 #[derive(Clone, Copy)]
 pub enum Check {
     /// It holds single steps.
     Holds(fn(&Subject<'_>, &PlanInput<'_>) -> Option<Because>),
     /// It holds single steps, seeing all of them: their indices.
-    Together(fn(&[Subject<'_>], &PlanInput<'_>) -> Vec<(usize, Because)>),
+    Together(fn(&[Subject<'_>], &PlanInput<'_>) -> Findings),
     /// It stops the whole plan, seeing all steps that nothing holds.
     Stops(fn(&[Subject<'_>], &PlanInput<'_>) -> Option<Because>),
     /// It holds steps for the sake of other held steps.
@@ -115,7 +118,7 @@ pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) ->
     let asked = |gate: &&Gate| !(gate.approvable && input.approve.contains(gate.code.0));
     let mut held = Holds::new();
     for gate in GATES.iter().filter(asked) {
-        let found: Vec<(usize, Because)> = match gate.check {
+        let found: Findings = match gate.check {
             Check::Holds(check) => subjects
                 .iter()
                 .enumerate()
