@@ -1,11 +1,12 @@
 //! Where things go inside the new root: folders, files and mount points made without following the image's links.
 //!
 //! Everything here runs after `pivot_root`, so even a followed link stays inside the container; still the last name
-//! of a target is never followed, and a link there is replaced (CVE-2021-30465, CVE-2025-31133 and their family).
+//! of a target is never followed, and a link of the image there is replaced (CVE-2021-30465, CVE-2025-31133 and their
+//! family). In what is mounted into the container, nothing is taken away for a mount point: it is somebody's data.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::failure::{Doing as _, Failure};
@@ -67,7 +68,7 @@ fn parent(root: impl AsFd, target: &str, create: bool) -> Result<(OwnedFd, &str)
         };
         folder = match open() {
             Err(Errno::NOENT) if create => {
-                make_folder(&folder, name, &path)?;
+                make_folder(&folder, name, &path, Links::in_the_way(&root, &folder)?)?;
                 open()
             }
             other => other,
@@ -77,13 +78,48 @@ fn parent(root: impl AsFd, target: &str, create: bool) -> Result<(OwnedFd, &str)
     Ok((folder, last))
 }
 
-/// A dangling link is in the way of nothing that can be reached: it is replaced.
-fn make_folder(folder: impl AsFd, name: &str, path: &str) -> Result<(), Failure> {
+/// What becomes of a link where a mount point has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// It is of the image.
+    Replaced,
+    /// It is of somebody's volume.
+    Kept,
+}
+
+impl Links {
+    /// Those in a folder of the container.
+    fn in_the_way(root: impl AsFd, folder: impl AsFd) -> Result<Self, Failure> {
+        let mount = |fd: BorrowedFd<'_>| {
+            rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+                .map(|found| found.stx_mnt_id)
+                .named("ask which mount a folder is on")
+        };
+        Ok(if mount(root.as_fd())? == mount(folder.as_fd())? {
+            Self::Replaced
+        } else {
+            Self::Kept
+        })
+    }
+
+    fn take_away(self, folder: impl AsFd, name: &str, path: &str) -> Result<(), Failure> {
+        if self == Self::Kept {
+            return Err(Failure::new(
+                format!("mount on {path}, which is a link in what is mounted there"),
+                libc::ELOOP,
+            ));
+        }
+        rustix::fs::unlinkat(folder, name, AtFlags::empty())
+            .doing(|| format!("replace the link {path} in the container"))
+    }
+}
+
+/// A dangling link is in the way of nothing that can be reached.
+fn make_folder(folder: impl AsFd, name: &str, path: &str, links: Links) -> Result<(), Failure> {
     let mode = Mode::from_raw_mode(0o755);
     match rustix::fs::mkdirat(&folder, name, mode) {
         Err(Errno::EXIST) => {
-            rustix::fs::unlinkat(&folder, name, AtFlags::empty())
-                .doing(|| format!("replace the link {path} in the container"))?;
+            links.take_away(&folder, name, path)?;
             rustix::fs::mkdirat(&folder, name, mode)
         }
         other => other,
@@ -91,23 +127,34 @@ fn make_folder(folder: impl AsFd, name: &str, path: &str) -> Result<(), Failure>
     .doing(|| format!("create the folder {path} in the container"))
 }
 
-/// Opens `target` as a mount point, and makes it where it is missing or a link.
+/// Opens `target` as a mount point, and makes it where it is missing or a link of the image.
 ///
 /// # Errors
 /// It is something else, or cannot be made.
 pub fn mount_point(root: impl AsFd, target: &str, kind: Kind) -> Result<OwnedFd, Failure> {
-    let (folder, name) = parent(root, target, true)?;
-    entry(folder, name, target, kind)
+    let (folder, name) = parent(&root, target, true)?;
+    let links = Links::in_the_way(&root, &folder)?;
+    place(folder, name, target, kind, links)
 }
 
-/// As [`mount_point`], for one name in an open folder.
+/// As [`mount_point`], for one name in an open folder of keel's own.
 ///
 /// # Errors
 /// It is something else, or cannot be made.
 pub fn entry(folder: impl AsFd, name: &str, path: &str, kind: Kind) -> Result<OwnedFd, Failure> {
+    place(folder, name, path, kind, Links::Kept)
+}
+
+fn place(
+    folder: impl AsFd,
+    name: &str,
+    path: &str,
+    kind: Kind,
+    links: Links,
+) -> Result<OwnedFd, Failure> {
     let open = || rustix::fs::openat(&folder, name, HANDLE | OFlags::NOFOLLOW, Mode::empty());
     let create = || match kind {
-        Kind::Folder => make_folder(&folder, name, path),
+        Kind::Folder => make_folder(&folder, name, path, links),
         Kind::File => rustix::fs::openat(
             &folder,
             name,
@@ -133,8 +180,7 @@ pub fn entry(folder: impl AsFd, name: &str, path: &str, kind: Kind) -> Result<Ow
     };
     let mut found = stat(&handle)?;
     if found == FileType::Symlink {
-        rustix::fs::unlinkat(&folder, name, AtFlags::empty())
-            .doing(|| format!("replace the link {path} in the container"))?;
+        links.take_away(&folder, name, path)?;
         create()?;
         handle = open().doing(opening)?;
         found = stat(&handle)?;

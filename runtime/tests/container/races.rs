@@ -118,6 +118,12 @@ fn race(least: usize, patience: Duration) {
         assert_eq!(tree(&victim), before);
     }
     let exchanged = exchange.end();
+    // What was in the way is the volume's and no keel's to replace.
+    let kinds = ["place", "other"].map(|name| {
+        let found = std::fs::symlink_metadata(shared.join(name)).expect("still there");
+        found.is_symlink()
+    });
+    assert!(kinds.contains(&true), "the link of the volume is gone");
     assert!(exchanged > 100, "only {exchanged} exchanges");
     assert_eq!(
         std::fs::read_to_string("/proc/self/mountinfo").expect("mounts"),
