@@ -239,6 +239,17 @@ pub const ALL: &[Entry] = &[
                       `validate` and an error of `plan` and `apply`. Take the field away, or use another engine.",
         example: ("type: virtual-machine", "type: container"),
     },
+    Entry {
+        code: support::HOST,
+        title: "a field that this host cannot put in force",
+        explanation: "The engine can do it and this host does not grant what that needs: a controller, a kernel feature, a \
+                      capability. `keel doctor` says what the host has. It is told where the host is known: in `plan` \
+                      and `apply`.",
+        example: (
+            "limits: { hugepages: { 2MB: 64MiB } }",
+            "# a host whose kernel has the hugetlb controller",
+        ),
+    },
 ];
 
 /// The entry of a code, in any case.

@@ -9,7 +9,7 @@ use crate::id::{Address, SourceName};
 use crate::kind::{Kind, Spec};
 use crate::lifecycle::Lifecycle;
 use crate::pointer::Pointer;
-use crate::tree::Node;
+use crate::tree::{Node, Place};
 
 /// Another object that one names in its spec.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,16 +87,20 @@ impl Provenance {
         self.0.as_ref()?.at(&below).map(|node| node.place.origin())
     }
 
-    /// Where this value or the nearest written one above it was written.
+    /// Where this value or the nearest written one above it was written: of a block, the line of its key, by which a
+    /// person finds it.
     fn nearest(&self, path: &Pointer) -> Option<Origin> {
         let mut node: &Node = self.0.as_ref()?;
+        let mut key = None;
         for step in path.steps().skip(1) {
-            match node.child(&step) {
-                Some(below) => node = below,
-                None => break,
-            }
+            let Some(below) = node.child(&step) else {
+                break;
+            };
+            key = node.entry(&step).map(|(key, _)| &key.place);
+            node = below;
         }
-        Some(node.place.origin())
+        let is_above = |key: &&Place| key.file == node.place.file && key.line < node.place.line;
+        Some(key.filter(is_above).unwrap_or(&node.place).origin())
     }
 
     /// Every written value with its place, parents first.

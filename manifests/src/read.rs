@@ -19,6 +19,14 @@ pub struct Texts {
 }
 
 impl Texts {
+    fn add(&mut self, path: &Path) -> Result<(), PathError> {
+        let text = String::from_utf8(path_io::read(path)?)
+            .map_err(|_| std::io::Error::other("it is not UTF-8"))
+            .at("read", path)?;
+        self.files.push((name_in(&self.root, path), text));
+        Ok(())
+    }
+
     /// Whether a file belongs to what is meant.
     pub fn means(&self, file: &str) -> bool {
         self.only.as_deref().is_none_or(|only| {
@@ -39,6 +47,56 @@ pub const SOURCE_FILE: &str = "keel.yaml";
 /// # Errors
 /// Something cannot be read, or is a symbolic link to a folder or to a manifest.
 pub fn read(path: &Path) -> Result<Texts, PathError> {
+    let (path, mut texts) = place(path)?;
+    let walk = ignore::WalkBuilder::new(&texts.root)
+        .standard_filters(false)
+        .hidden(true)
+        .parents(true)
+        .add_custom_ignore_filename(".keelignore")
+        .build();
+    for entry in walk {
+        let entry = entry
+            .map_err(std::io::Error::other)
+            .at("walk through", &texts.root)?;
+        let is_manifest = entry.path() == path
+            || entry
+                .path()
+                .extension()
+                .is_some_and(|end| end == "yaml" || end == "yml");
+        if entry.path_is_symlink() && (is_manifest || entry.path().is_dir()) {
+            return Err(link()).at("read", entry.path());
+        }
+        if entry.file_type().is_some_and(|kind| kind.is_file()) && is_manifest {
+            texts.add(entry.path())?;
+        }
+    }
+    texts.files.sort();
+    Ok(texts)
+}
+
+/// As [`read`], and of the files only the `keel.yaml`, if there is one: what the manifests say is in nobody's way.
+///
+/// # Errors
+/// It cannot be read, or is a symbolic link.
+pub fn read_source(path: &Path) -> Result<Texts, PathError> {
+    let (_, mut texts) = place(path)?;
+    let file = texts.root.join(SOURCE_FILE);
+    match file.symlink_metadata() {
+        Ok(kind) if kind.is_symlink() => return Err(link()).at("read", &file),
+        Ok(kind) if kind.is_file() => texts.add(&file)?,
+        _ => {}
+    }
+    Ok(texts)
+}
+
+fn link() -> std::io::Error {
+    std::io::Error::other(
+        "it is a symbolic link, which keel does not follow: name it in .keelignore, or put what it leads to in its place",
+    )
+}
+
+/// The source that a path belongs to, without its files yet, and the path itself, absolute.
+fn place(path: &Path) -> Result<(PathBuf, Texts), PathError> {
     let path = path.canonicalize().at("find", path)?;
     let start = if path.is_dir() {
         path.clone()
@@ -57,45 +115,14 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
     } else {
         Some(format!("only the folder {}", name_in(&root, &path)))
     };
-    let mut files = Vec::new();
-    let walk = ignore::WalkBuilder::new(&root)
-        .standard_filters(false)
-        .hidden(true)
-        .parents(true)
-        .add_custom_ignore_filename(".keelignore")
-        .build();
-    for entry in walk {
-        let entry = entry
-            .map_err(std::io::Error::other)
-            .at("walk through", &root)?;
-        let is_manifest = entry.path() == path
-            || entry
-                .path()
-                .extension()
-                .is_some_and(|end| end == "yaml" || end == "yml");
-        if entry.path_is_symlink() && (is_manifest || entry.path().is_dir()) {
-            return Err(std::io::Error::other(
-                "it is a symbolic link, which keel does not follow: name it in .keelignore, or put what it leads to \
-                 in its place",
-            ))
-            .at("read", entry.path());
-        }
-        if entry.file_type().is_some_and(|kind| kind.is_file()) && is_manifest {
-            let text = path_io::read(entry.path())?;
-            let text = String::from_utf8(text)
-                .map_err(|_| std::io::Error::other("it is not UTF-8"))
-                .at("read", entry.path())?;
-            files.push((name_in(&root, entry.path()), text));
-        }
-    }
-    files.sort();
     let only = partial.is_some().then(|| name_in(&root, &path));
-    Ok(Texts {
+    let texts = Texts {
         root,
-        files,
+        files: Vec::new(),
         partial,
         only,
-    })
+    };
+    Ok((path, texts))
 }
 
 fn parent(path: &Path) -> PathBuf {

@@ -203,6 +203,8 @@ fn every_code_has_a_case() {
         .collect();
     let missing: Vec<&str> = manifests::codes::ALL
         .iter()
+        // What a host lacks is told only where there is a host.
+        .filter(|entry| entry.code != manifests::support::HOST)
         .map(|entry| entry.code.0)
         .filter(|code| !all.contains(&format!("[{code}]")))
         .collect();

@@ -31,7 +31,7 @@ const UNITS: &[(&str, u64)] = &[
 ];
 
 impl ByteSize {
-    /// A size that nobody spelled; shown in the greatest binary unit that divides it.
+    /// A size that nobody spelled; shown in the greatest unit that divides it, binary before decimal.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self {
             bytes,
@@ -70,16 +70,11 @@ impl fmt::Display for ByteSize {
         if let Some(spelling) = &self.spelling {
             return formatter.write_str(spelling);
         }
-        for (unit, factor) in UNITS {
-            if *factor == 1
-                || (unit.ends_with("iB")
-                    && self.bytes >= *factor
-                    && self.bytes.is_multiple_of(*factor))
-            {
-                return write!(formatter, "{}{unit}", self.bytes / factor);
-            }
-        }
-        write!(formatter, "{}B", self.bytes)
+        let exact = |(_, factor): &&(&str, u64)| {
+            self.bytes >= *factor && self.bytes.is_multiple_of(*factor)
+        };
+        let (unit, factor) = UNITS.iter().find(exact).unwrap_or(&("B", 1));
+        write!(formatter, "{}{unit}", self.bytes / factor)
     }
 }
 
@@ -191,7 +186,7 @@ mod tests {
         }
         assert_eq!("1GiB".parse::<ByteSize>(), "1024MiB".parse());
         assert_eq!(ByteSize::from_bytes(512 << 20).to_string(), "512MiB");
-        assert_eq!(ByteSize::from_bytes(1000).to_string(), "1000B");
+        assert_eq!(ByteSize::from_bytes(1000).to_string(), "1kB");
     }
 
     #[test]

@@ -83,14 +83,13 @@ impl Destroy {
 /// The source of a path: only its `keel.yaml` is read, so that broken manifests are in nobody's way.
 pub(super) fn source_of_path(path: Option<&Path>) -> Result<SourceInfo, CliError> {
     let path = path.map_or_else(|| PathBuf::from("."), Path::to_path_buf);
-    let mut texts = read::read(&path)?;
+    let texts = read::read_source(&path)?;
     if let Some(partial) = &texts.partial {
         return Err(CliError::usage(format!(
             "{partial} is named: destroy takes down all of a source"
         ))
         .hint(format!("name its folder: {}", texts.root.display())));
     }
-    texts.files.retain(|(name, _)| name == SOURCE_FILE);
     let resolved = resolve(&texts, None);
     match resolved.desired {
         Some(desired) => Ok(desired.source),

@@ -1,6 +1,5 @@
 //! `keel logs`.
 
-use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use runtime::runtime::Operate;
@@ -26,7 +25,7 @@ pub(super) struct Logs {
     /// Only the last lines.
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<usize>,
-    /// Print bytes as they are, also on a terminal: they may drive it.
+    /// Print bytes as they are, colours among them: they may drive a terminal.
     #[arg(long)]
     raw: bool,
 }
@@ -35,12 +34,12 @@ impl Logs {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let instance = invocation.instance(&self.instance)?;
         let engine = engine::open(invocation)?.runtime;
-        let readable = !self.raw && std::io::stdout().is_terminal();
         let print = |bytes: &[u8]| {
-            if readable {
-                invocation.print(&harmless(bytes))
-            } else {
+            // Where it goes does not matter: behind a pipe is often a terminal.
+            if self.raw {
                 invocation.print_bytes(bytes)
+            } else {
+                invocation.print(&harmless(bytes))
             }
         };
         let mut seen = engine.console_log(&instance, ALL)?;

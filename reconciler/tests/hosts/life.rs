@@ -42,7 +42,7 @@ runtime::own_processes_test! {
         // The companion waits longer from time to time: a loop of accidents costs nobody anything.
         let seen = world.get("instance/one");
         assert_eq!(seen["status"]["lastExit"]["code"], serde_json::json!(3), "{seen:#}");
-        world.keel(&["stop", "one"]).with(0);
+        world.keel(&["stop", "one", "--hold", "1h", "--reason", "a test"]).with(0);
         let before = world.keel(&["logs", "one"]).stdout;
         std::thread::sleep(std::time::Duration::from_secs(2));
         assert_eq!(world.keel(&["logs", "one"]).stdout, before);
