@@ -106,7 +106,7 @@ runtime::host_test! {
         let by = by_hand(init, "blkio.throttle.write_bps_device", &format!("{disk} 7000000"))
             || by_hand(init, "io.max", &format!("{disk} wbps=7000000"));
         assert!(by, "a file of the kernel");
-        assert_eq!(world.differences(), ["instance/one devices.root.limits.write \"7000000B\" → \"1MB\""]);
+        assert_eq!(world.differences(), ["instance/one devices.root.limits.write \"7MB\" → \"1MB\""]);
         world.mend();
         assert_eq!(world.differences(), Vec::<String>::new());
         change(&mut world, &one, &json!({}));

@@ -89,6 +89,11 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         && !(a == 0x3fff && b < 0x1000)
 }
 
+/// An address that must not be asked. Its own type, so that it is found again in the error of the client.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
 /// The name server's answer without what is not allowed.
 struct Guard(Arc<AllowedAddresses>);
 
@@ -102,7 +107,7 @@ impl Resolve for Guard {
                 .filter(|address| allowed.allows(address.ip()))
                 .collect();
             if kept.is_empty() {
-                return Err(forbidden(name.as_str()).into());
+                return Err(Refused(forbidden(name.as_str())).into());
             }
             Ok(Box::new(kept.into_iter()) as Addrs)
         })
@@ -151,16 +156,20 @@ pub(super) fn fetch(
         problem,
     };
     let parsed = Url::parse(url).map_err(|error| failed(error.to_string()))?;
-    check(&parsed, allowed).map_err(|problem| ImageError::Forbidden {
+    let forbidden_url = |problem: String| ImageError::Forbidden {
         url: shown(url),
         problem,
-    })?;
+    };
+    check(&parsed, allowed).map_err(forbidden_url)?;
     let client = client(allowed).map_err(|error| failed(causes(&error)))?;
     let mut answer = client
         .get(parsed)
         .send()
         .and_then(reqwest::blocking::Response::error_for_status)
-        .map_err(|error| failed(causes(&error.without_url())))?;
+        .map_err(|error| match refused(&error) {
+            Some(problem) => forbidden_url(problem),
+            None => failed(causes(&error.without_url())),
+        })?;
     // A redirect that is not followed is no error to the client, and no image either.
     if answer.status() != reqwest::StatusCode::OK {
         return Err(failed(format!("the server answers {}", answer.status())));
@@ -224,6 +233,18 @@ fn client(allowed: &AllowedAddresses) -> Result<Client, reqwest::Error> {
             }
         }))
         .build()
+}
+
+/// Why an address was refused, where that is what an error comes from.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(Refused(problem)) = cause.downcast_ref() {
+            return Some(problem.clone());
+        }
+        next = cause.source();
+    }
+    None
 }
 
 /// An error with what caused it, in one line: the outer ones say little.
@@ -376,9 +397,10 @@ mod tests {
             "ftp://host/x".to_owned(),
             "unix:/run/x".to_owned(),
         ] {
+            let got = get(&url, &[], &limits);
             assert!(
-                matches!(get(&url, &[], &limits), Err(ImageError::Forbidden { .. })),
-                "{url}"
+                matches!(got, Err(ImageError::Forbidden { .. })),
+                "{url}: {got:?}"
             );
         }
         assert!(decoy.accept().is_err(), "somebody was asked");
