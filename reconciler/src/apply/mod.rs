@@ -1,9 +1,10 @@
 //! Doing: [`apply`] carries out a plan against a runtime, in parallel where the order allows.
 //!
-//! `schedule` says which step comes next (pure), `worker` does it, `seen` judges what is there before and after,
+//! `schedule` says which step comes next (pure), `worker` takes it, `deed` does it, `seen` judges what is there before and after,
 //! `recorder` puts the journal on disk, `remember` says what is kept, `recover` ends what a dead process began, and
 //! `failpoint` is where tests kill it.
 
+mod deed;
 mod failpoint;
 mod recorder;
 mod recover;

@@ -9,7 +9,7 @@ use runtime::runtime::Effected;
 use serde_json::Value;
 
 use crate::diff::known::Known;
-use crate::diff::{fingerprint, fingerprint_of_orphan, judge};
+use crate::diff::{Kept, fingerprint, fingerprint_of_orphan, judge};
 use crate::plan::{Expectation, Plan, Step, state_of};
 
 /// The name under which the object lives before the step.
@@ -73,12 +73,13 @@ fn was_planned(plan: &Plan, step: &Step, change: &FieldChange) -> bool {
         .any(|known| known.change.path == change.path && known.change.before == change.before)
 }
 
-/// What is still missing after a step, in words; none if it is seen.
+/// What is still missing after a step, in words; none if it is seen. Fields that are left for `later` are not.
 pub(crate) fn missing(
     step: &Step,
     effected: Effected,
     live: Option<&Item>,
     desired: &DesiredSet,
+    later: &[Kept],
     now: jiff::Timestamp,
 ) -> Option<String> {
     let own = live.filter(|item| item.uid() == Some(step.action.uid));
@@ -126,6 +127,7 @@ pub(crate) fn missing(
     let left: Vec<String> = judged
         .changes
         .iter()
+        .filter(|change| later.iter().all(|kept| kept.path != change.path))
         .filter(|change| {
             whole
                 || step

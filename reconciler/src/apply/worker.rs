@@ -7,10 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use manifests::action::{Action, Power, Verb};
 use manifests::desired::DesiredSet;
-use manifests::effect::Effect;
-use manifests::effect_table;
 use manifests::id::{Address, Uid};
 use manifests::kind::Kind;
 use manifests::observed::Item;
@@ -23,10 +20,9 @@ use super::schedule::{Before, Schedule, Task};
 use super::{ApplyObserver, ApplyOptions, StepResult, Tools, seen};
 use crate::clock::{deadline, micros_since};
 use crate::diff::known::Known;
-use crate::diff::{Kept, judge, overlay};
 use crate::journal::{Event, Outcome, What};
 use crate::plan::gates::{blocks_when_failed, waits_for};
-use crate::plan::{Plan, Step, state_of};
+use crate::plan::{Plan, Step};
 use crate::store::Write;
 
 /// How many beginnings share one sync at most.
@@ -36,9 +32,9 @@ const SOON: Duration = Duration::from_millis(2);
 const LATE: Duration = Duration::from_millis(250);
 
 /// What all threads share.
-struct Shared<'a> {
+pub(super) struct Shared<'a> {
     schedule: Schedule,
-    memory: Memory<'a>,
+    pub(super) memory: Memory<'a>,
     results: Vec<Option<StepResult>>,
     /// Steps of which the beginning was handed to the recorder.
     recorded: Vec<bool>,
@@ -65,12 +61,12 @@ pub(super) struct End {
 
 /// The threads' common ground.
 pub(super) struct Workers<'a> {
-    plan: &'a Plan,
-    desired: &'a DesiredSet,
-    known: &'a Known,
-    tools: Tools<'a>,
+    pub(super) plan: &'a Plan,
+    pub(super) desired: &'a DesiredSet,
+    pub(super) known: &'a Known,
+    pub(super) tools: Tools<'a>,
     options: &'a ApplyOptions,
-    observer: &'a dyn ApplyObserver,
+    pub(super) observer: &'a dyn ApplyObserver,
     shared: Mutex<Shared<'a>>,
     moved: Condvar,
 }
@@ -129,7 +125,7 @@ impl<'a> Workers<'a> {
         }
     }
 
-    fn shared(&self) -> MutexGuard<'_, Shared<'a>> {
+    pub(super) fn shared(&self) -> MutexGuard<'_, Shared<'a>> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -289,157 +285,14 @@ impl<'a> Workers<'a> {
         })
     }
 
-    /// The deed itself.
-    fn deed(&self, step: &Step, first: bool) -> Result<Effected, RuntimeError> {
-        let runtime = self.tools.runtime;
-        let before = seen::address_before(step);
-        let mut live = None;
-        let stops = step.effect == Some(Effect::StopNeeded);
-        if first || stops {
-            live = runtime.look(before)?;
-        }
-        if first {
-            let moved = seen::moved(
-                step,
-                live.as_ref(),
-                self.desired,
-                self.known,
-                self.plan.made_at,
-                (!step.after.is_empty()).then_some(self.plan),
-            );
-            if let Some(how) = moved {
-                return Err(RuntimeError::new(step.word(), Class::Conflict, how).of(step.address()));
-            }
-        }
-        let mut kept = step.kept.clone();
-        // A step that makes the object anew makes all of it, whatever else was planned for it.
-        if !matches!(step.action.verb, Verb::Create | Verb::Replace) {
-            kept.extend(self.shared().memory.not_yet(step));
-        }
-        let own;
-        let desired = if kept.is_empty() {
-            self.desired
-        } else {
-            own = self.leaving_alone(step, &kept)?;
-            &own
-        };
-        let progress = |phase: &str| self.observer.phase(step, phase);
-        let context = self.context(&progress);
-        let power = |power| Action {
-            verb: Verb::Power { power },
-            address: before.clone(),
-            ..step.action.clone()
-        };
-        let ran = live
-            .as_ref()
-            .and_then(state_of)
-            .is_some_and(|state| state != "Stopped");
-        if stops && ran {
-            runtime.perform(&power(Power::Stop), desired, &context)?;
-        }
-        let effected = runtime.perform(&step.action, desired, &context)?;
-        if stops && ran {
-            let start = Action {
-                address: step.address().clone(),
-                ..power(Power::Start)
-            };
-            runtime.perform(&start, desired, &context)?;
-        }
-        if matches!(step.action.verb, Verb::Restore) {
-            self.bring_up_to_date(step, desired, &context)?;
-        }
-        Ok(effected)
-    }
-
-    /// What comes out of the trash is as it was; the manifest may say something else by now.
-    fn bring_up_to_date(
-        &self,
-        step: &Step,
-        desired: &DesiredSet,
-        context: &Context<'_>,
-    ) -> Result<(), RuntimeError> {
-        let address = step.address();
-        let live = self.tools.runtime.look(address)?;
-        let (Some(resource), Some(item)) = (desired.resources.get(address), live) else {
-            return Ok(());
-        };
-        let (power, changes): (Vec<_>, Vec<_>) = judge(resource, &item, None, self.plan.made_at)
-            .changes
-            .into_iter()
-            .partition(|change| change.path.as_str() == "/spec/state");
-        // Nobody was shown, and no guard was asked about, what wipes what has just been saved: the next plan tells it.
-        let (later, now): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| {
-            let effect = effect_table::effect(address.kind, &change.path);
-            effect.destroys() || effect == Effect::Forbidden
-        });
-        if !now.is_empty() {
-            let own;
-            let desired = if later.is_empty() {
-                desired
-            } else {
-                let kept: Vec<Kept> = later.iter().map(Kept::of).collect();
-                own = self.leaving_alone(step, &kept)?;
-                &own
-            };
-            let update = Action {
-                verb: Verb::Update { changes: now },
-                ..step.action.clone()
-            };
-            self.tools.runtime.perform(&update, desired, context)?;
-        }
-        self.shared().memory.left(step.action.uid, later);
-        for change in power {
-            let powers: &[Power] = match change.after.as_str() {
-                Some("Running") => &[Power::Start],
-                Some("Frozen") => &[Power::Start, Power::Freeze],
-                _ => &[],
-            };
-            for power in powers {
-                let action = Action {
-                    verb: Verb::Power { power: *power },
-                    ..step.action.clone()
-                };
-                self.tools.runtime.perform(&action, desired, context)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The object and all that it needs, with the fields that are left alone as they live.
-    fn leaving_alone(&self, step: &Step, kept: &[Kept]) -> Result<DesiredSet, RuntimeError> {
-        let mut set = DesiredSet {
-            source: self.desired.source.clone(),
-            resources: std::collections::BTreeMap::new(),
-            others: std::collections::BTreeMap::new(),
-            external: self.desired.external.clone(),
-            budget: self.desired.budget,
-            windows: self.desired.windows.clone(),
-            host: self.desired.host.clone(),
-        };
-        let mut open = vec![step.address().clone()];
-        while let Some(address) = open.pop() {
-            let Some(resource) = self.desired.resources.get(&address) else {
-                continue;
-            };
-            if set.resources.contains_key(&address) {
-                continue;
-            }
-            open.extend(resource.needs.iter().map(|(need, _)| need.clone()));
-            let mut resource = resource.clone();
-            if address == *step.address() {
-                resource.spec = overlay(&resource.spec, kept).map_err(|error| {
-                    RuntimeError::new("leave fields alone", Class::Bug, error).of(&address)
-                })?;
-            }
-            set.resources.insert(address, resource);
-        }
-        Ok(set)
-    }
-
     /// Looks whether the step is seen, and ends it then or when its time is over.
     fn look(&self, recorder: &Recorder, index: usize) {
         let step = &self.plan.steps[index];
-        let (effected, micros) = self.shared().effected[index].unwrap_or((Effected::Done, 0));
+        let (effected, micros, later) = {
+            let shared = self.shared();
+            let (effected, micros) = shared.effected[index].unwrap_or((Effected::Done, 0));
+            (effected, micros, shared.memory.not_yet(step))
+        };
         let looked = self.guarded(|| self.tools.runtime.look(step.address()));
         let missing = match &looked {
             Ok(live) => seen::missing(
@@ -447,6 +300,7 @@ impl<'a> Workers<'a> {
                 effected,
                 live.as_ref().map(|item: &Item| item),
                 self.desired,
+                &later,
                 self.plan.made_at,
             ),
             Err((_, message)) => Some(message.clone()),
@@ -561,7 +415,7 @@ impl<'a> Workers<'a> {
         })
     }
 
-    fn context<'b>(&'b self, progress: &'b (dyn Fn(&str) + Sync)) -> Context<'b> {
+    pub(super) fn context<'b>(&'b self, progress: &'b (dyn Fn(&str) + Sync)) -> Context<'b> {
         Context {
             cancel: self.tools.cancel,
             timeout: self.options.timeout,

@@ -11,7 +11,7 @@ use reconciler::store::{Store as _, Write};
 use runtime::fake::{FakeRuntime, Fault};
 use runtime::runtime::Effected;
 
-use crate::stage::{Stage, address, edge, ground, instance, network, now, words};
+use crate::stage::{Stage, address, document, edge, ground, held, instance, network, now, words};
 
 #[test]
 fn a_change_that_is_refused_does_not_block_its_siblings() {
@@ -135,4 +135,23 @@ fn what_an_unlocked_apply_still_says_does_not_spoil_the_history() {
         )
         .unwrap();
     assert_eq!(stage.store().applies(9).unwrap(), applies);
+}
+
+#[test]
+fn what_comes_out_of_the_trash_is_not_wiped_for_another_image() {
+    let stage = Stage::new();
+    let other = document("Image", "other", "spec: {source: {rootfs: /srv/other}}");
+    let with = |image: &str| {
+        let text = instance("web", "", "").replace("image: busybox", &format!("image: {image}"));
+        edge(&(ground() + &other + &text))
+    };
+    stage.done(&with("busybox"));
+    stage.done(&edge(&(ground() + &other)));
+    let changed = with("other");
+    let (plan, report) = stage.apply(&changed);
+    assert_eq!(words(&plan.steps), ["restore instance/web"]);
+    let report = report.unwrap();
+    assert_eq!((report.failed(), report.applied()), (0, 1), "{report:#?}");
+    // What would wipe it is for a person to see.
+    assert_eq!(held(&stage.plan(&changed)), ["G108 rebuild instance/web"]);
 }
