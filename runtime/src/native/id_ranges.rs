@@ -1,9 +1,9 @@
 //! Private ranges of user and group ids, one an instance, claimed for the whole host.
 //!
-//! A claim is a file named after the first id, made with `O_EXCL`: two state folders, two programs and two threads
-//! cannot take the same range. Ranges that `/etc/subuid` and `/etc/subgid` give to people are left out.
+//! A claim is a file named after the first id, which appears with its content or not at all, and only where there is
+//! none: two state folders, two programs and two threads cannot take the same range. It grows and never shrinks: what runs
+//! still has the ids that it began with. Ranges that `/etc/subuid` and `/etc/subgid` give to people are left out.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, AtPath as _, PathError};
@@ -22,6 +22,24 @@ pub enum IdRangeError {
     /// All are taken.
     #[error("no range of {0} ids is free below {END}")]
     Full(u32),
+    /// The range that a manifest asks for is the host's own: root of a container must be nobody there.
+    #[error("ids {base} to {} are not for containers: theirs are from {FIRST} to {}", u64::from(*base) + u64::from(*size) - 1, END - 1)]
+    OfTheHost {
+        /// Its first id.
+        base: u32,
+        /// How many.
+        size: u32,
+    },
+    /// The range that a manifest asks for is given to a person.
+    #[error("ids {base} to {} are given to somebody by {file}", base + size - 1)]
+    OfPeople {
+        /// Its first id.
+        base: u32,
+        /// How many.
+        size: u32,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+    },
     /// The range that a manifest asks for is another's.
     #[error("ids {base} to {} are claimed by {owner}", base + size - 1)]
     Taken {
@@ -70,9 +88,11 @@ pub fn lowest_free(size: u32, taken: &[IdRange]) -> Option<u32> {
     None
 }
 
-/// The ranges of a `/etc/subuid` or `/etc/subgid` (`NAME:FIRST:COUNT`): pure.
+/// The ranges of a `/etc/subuid` or `/etc/subgid` (`NAME:FIRST:COUNT`), without those of root, who may make containers
+/// of them: pure.
 pub fn of_people(text: &str) -> Vec<IdRange> {
     text.lines()
+        .filter(|line| !line.starts_with("root:") && !line.starts_with("0:"))
         .filter_map(|line| {
             let mut parts = line.trim().splitn(3, ':').skip(1);
             let base = parts.next()?.parse().ok()?;
@@ -80,6 +100,78 @@ pub fn of_people(text: &str) -> Vec<IdRange> {
             Some(IdRange { base, size })
         })
         .collect()
+}
+
+/// What is done about a claim.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    /// It is there already.
+    Has(u32),
+    /// This range is taken, over a claim of the owner's or nobody's where `replace` says so.
+    Take { base: u32, replace: bool },
+}
+
+/// Decides which range is claimed: pure but for `people`, who are asked only where it matters.
+fn choose(
+    claims: &[(IdRange, String)],
+    owner: &str,
+    size: u32,
+    wished: Option<u32>,
+    people: impl FnOnce() -> Result<Vec<(IdRange, &'static str)>, PathError>,
+) -> Result<Choice, IdRangeError> {
+    let own = || {
+        claims
+            .iter()
+            .map(|(range, whose)| (*range, whose))
+            .filter(|(range, whose)| {
+                *whose == owner && wished.is_none_or(|base| base == range.base)
+            })
+    };
+    if let Some((range, _)) = own().find(|(range, _)| range.size >= size) {
+        return Ok(Choice::Has(range.base));
+    }
+    let people = people()?;
+    let Some(base) = wished else {
+        let taken = |mine: Option<u32>| {
+            let claims = claims.iter().map(|(range, _)| *range);
+            let taken: Vec<IdRange> = claims
+                .filter(|range| mine != Some(range.base))
+                .chain(people.iter().map(|(range, _)| *range))
+                .collect();
+            taken
+        };
+        let grown = own().map(|(range, _)| range.base).find(|base| {
+            let grown = IdRange { base: *base, size };
+            !taken(Some(*base)).iter().any(|range| range.overlaps(grown))
+        });
+        let base = grown.or_else(|| lowest_free(size, &taken(None)));
+        return Ok(Choice::Take {
+            base: base.ok_or(IdRangeError::Full(size))?,
+            replace: grown.is_some(),
+        });
+    };
+    let range = IdRange { base, size };
+    if base < FIRST || base.checked_add(size).is_none_or(|end| end > END) {
+        return Err(IdRangeError::OfTheHost { base, size });
+    }
+    if let Some((_, file)) = people.iter().find(|(other, _)| other.overlaps(range)) {
+        return Err(IdRangeError::OfPeople { base, size, file });
+    }
+    let free = |whose: &str| whose == owner || whose.is_empty();
+    if let Some((_, whose)) = claims
+        .iter()
+        .find(|(other, whose)| other.overlaps(range) && !free(whose))
+    {
+        return Err(IdRangeError::Taken {
+            base,
+            size,
+            owner: whose.clone(),
+        });
+    }
+    Ok(Choice::Take {
+        base,
+        replace: claims.iter().any(|(other, _)| other.base == base),
+    })
 }
 
 /// The claims of a host.
@@ -111,7 +203,7 @@ impl IdRanges {
             let Some(text) = path_io::read_if_exists(&path)? else {
                 continue;
             };
-            // A claim that is being written counts with the usual size.
+            // A spoiled claim counts with the usual size, as nobody's.
             let (size, owner) = text.trim().split_once(' ').unwrap_or(("65536", ""));
             claims.push((
                 IdRange {
@@ -132,47 +224,22 @@ impl IdRanges {
         path_io::create_dir_all(&self.folder)?;
         loop {
             let claims = self.claims()?;
-            if let Some((range, _)) = claims.iter().find(|(range, whose)| {
-                whose == owner && range.size == size && wished.is_none_or(|base| base == range.base)
-            }) {
-                return Ok(range.base);
-            }
-            let mut taken: Vec<IdRange> = claims.iter().map(|(range, _)| *range).collect();
-            let base = match wished {
-                Some(base) => {
-                    let range = IdRange { base, size };
-                    if let Some((_, whose)) = claims
-                        .iter()
-                        .find(|(other, whose)| other.overlaps(range) && whose != owner)
-                    {
-                        return Err(IdRangeError::Taken {
-                            base,
-                            size,
-                            owner: whose.clone(),
-                        });
-                    }
-                    base
+            let choice = choose(&claims, owner, size, wished, || {
+                let mut people = Vec::new();
+                for file in ["/etc/subuid", "/etc/subgid"] {
+                    let text = path_io::read_if_exists(file)?.unwrap_or_default();
+                    people.extend(of_people(&text).into_iter().map(|range| (range, file)));
                 }
-                None => {
-                    for file in ["/etc/subuid", "/etc/subgid"] {
-                        let text = path_io::read_if_exists(file)?.unwrap_or_default();
-                        taken.extend(of_people(&text));
+                Ok(people)
+            })?;
+            match choice {
+                Choice::Has(base) => return Ok(base),
+                Choice::Take { base, replace } => {
+                    if self.write(base, size, owner, replace)? {
+                        return Ok(base);
                     }
-                    lowest_free(size, &taken).ok_or(IdRangeError::Full(size))?
+                    // Somebody was faster: look again.
                 }
-            };
-            let path = self.file(base);
-            // With its text from the first moment: a claim of nobody would be a claim for ever.
-            let name = format!(".ids-{base}.{}.new", std::process::id());
-            let temporary = self.folder.join(name);
-            path_io::write(&temporary, format!("{size} {owner}\n"))?;
-            let linked = std::fs::hard_link(&temporary, &path);
-            path_io::remove_file(&temporary)?;
-            match linked {
-                Ok(()) => return Ok(base),
-                // Somebody was faster: look again.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).at("create", &path)?,
             }
         }
     }
@@ -183,6 +250,26 @@ impl IdRanges {
     /// The folder cannot be read or changed.
     pub fn sweep(&self) -> Result<(), PathError> {
         path_io::sweep_unfinished(&self.folder)
+    }
+
+    /// Writes a claim; `false`: there is one already, and it was not to be replaced.
+    fn write(&self, base: u32, size: u32, owner: &str, replace: bool) -> Result<bool, PathError> {
+        let path = self.file(base);
+        // As `sweep` knows them.
+        let name = format!(".ids-{base}.{}.new", std::process::id());
+        let new = self.folder.join(name);
+        path_io::write(&new, format!("{size} {owner}\n"))?;
+        if replace {
+            path_io::rename(&new, &path)?;
+            return Ok(true);
+        }
+        let linked = rustix::fs::link(&new, &path);
+        path_io::remove_file(&new)?;
+        match linked {
+            Ok(()) => Ok(true),
+            Err(rustix::io::Errno::EXIST) => Ok(false),
+            Err(error) => Err(error).at("create", &path),
+        }
     }
 
     /// Gives up what an owner claimed.
@@ -228,7 +315,7 @@ mod tests {
     #[test]
     fn ranges_of_people_are_read() {
         assert_eq!(
-            of_people("anna:1000000:65536\n# no\nbroken\n"),
+            of_people("anna:1000000:65536\nroot:2000000:65536\n# no\nbroken\n"),
             [IdRange {
                 base: 1_000_000,
                 size: 65_536
@@ -251,5 +338,65 @@ mod tests {
             ranges.claim("s/c", 65_536, Some(first)).expect("free now"),
             first
         );
+    }
+
+    #[test]
+    fn a_claim_changes_its_size_or_says_why_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ranges = IdRanges::new(folder.path());
+        let first = ranges.claim("s/a", 65_536, None).expect("a range");
+        let own = |size, base| ranges.claim("s/a", size, base);
+        assert_eq!(own(1000, Some(first)).expect("enough"), first);
+        assert_eq!(own(131_072, Some(first)).expect("more"), first);
+        // What runs may have all of them still.
+        assert_eq!(own(65_536, None).expect("enough"), first);
+        let second = ranges.claim("s/b", 65_536, None).expect("the next range");
+        assert_eq!(second, first + 131_072);
+        let error = own(196_608, Some(first)).expect_err("another's");
+        assert!(matches!(error, IdRangeError::Taken { owner, .. } if owner == "s/b"));
+        let third = own(196_608, None).expect("a range of its own size");
+        assert_eq!(third, second + 65_536);
+        assert_eq!(own(196_608, None).expect("the same"), third);
+        let names: Vec<_> = path_io::list(folder.path()).expect("listed");
+        assert_eq!(names.len(), 3, "{names:?}");
+    }
+
+    #[test]
+    fn a_claim_that_was_cut_short_holds_nobody_up() {
+        let folder = tempfile::tempdir().expect("a folder");
+        path_io::write(folder.path().join("ids-2000000"), "").expect("a spoiled claim");
+        let ranges = IdRanges::new(folder.path());
+        let base = ranges.claim("s/a", 65_536, Some(2_000_000));
+        assert_eq!(base.expect("replaced"), 2_000_000);
+        ranges.release("s/a").expect("given back");
+        assert_eq!(path_io::list(folder.path()).expect("listed").len(), 0);
+    }
+
+    #[test]
+    fn ids_of_the_host_and_of_people_are_not_claimed() {
+        let people = || {
+            Ok(vec![(
+                IdRange {
+                    base: 1_200_000,
+                    size: 65_536,
+                },
+                "/etc/subuid",
+            )])
+        };
+        let wish = |base, size| choose(&[], "s/a", size, Some(base), people);
+        for base in [0, 100_000, FIRST - 1, END - 1, u32::MAX] {
+            let error = wish(base, 65_536).expect_err("the host's");
+            assert!(matches!(error, IdRangeError::OfTheHost { .. }), "{error}");
+        }
+        let error = wish(1_190_000, 65_536).expect_err("a person's");
+        assert_eq!(
+            error.to_string(),
+            "ids 1190000 to 1255535 are given to somebody by /etc/subuid"
+        );
+        let taken = Choice::Take {
+            base: FIRST,
+            replace: false,
+        };
+        assert_eq!(wish(FIRST, 65_536).expect("free"), taken);
     }
 }

@@ -182,6 +182,11 @@ fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), R
     let instance = spec(definition)?.clone();
     let networks = networks_of(host, definition, &instance)?;
     let _alone = host.picking();
+    if !definition.complete && !instance.security.privileged {
+        // Known before it claims: a run that is cut short is gone on with under the same identity, or deleted.
+        host.write_instance(definition)
+            .map_err(io_failed("record"))?;
+    }
     definition.picks.id_base = claim_ids(host, definition, &instance)?;
     let others: Vec<_> = host
         .instances()
