@@ -315,10 +315,23 @@ pub(super) fn perform(
                 remembered: super::remember(resource),
                 picks,
             };
+            let plan_mark = super::network_mark(host, &action.uid);
+            if let Some(Spec::Network(old)) = before.as_ref().map(|before| &before.spec) {
+                let (mut out, kept) = (old.bridge.external_interfaces.clone(), &written.bridge);
+                out.retain(|name| !kept.external_interfaces.contains(name));
+                host.network
+                    .release_external(&definition.picks.interface, &plan_mark, &out)
+                    .map_err(failed("take interfaces out of"))?;
+            }
             host.definitions.write(&definition).map_err(stored)?;
             if let Err(error) = host.ensure_network(&definition) {
-                // Nothing of a network that could not be made stays behind.
-                if !definition.complete && error.class != Class::Retry {
+                // Nothing of a network that could not be made stays behind; what cannot be removed keeps its definition,
+                // and with that its identity for the next try.
+                let (interface, mark) = (&definition.picks.interface, plan_mark);
+                if !definition.complete
+                    && error.class != Class::Retry
+                    && host.network.remove(interface, &mark).is_ok()
+                {
                     let _ = host.definitions.remove(Kind::Network, &action.uid);
                 }
                 return Err(error);
@@ -396,6 +409,18 @@ pub(super) fn observe(
             ports.insert((uid, device), seen.clone());
         }
     }
+    // Put in by hand, or left by a change that was cut short: told, and not ours to take out.
+    let unexpected: Vec<&String> = seen
+        .bridge
+        .iter()
+        .flat_map(|bridge| {
+            bridge
+                .external_interfaces
+                .iter()
+                .chain(&bridge.unexpected_ports)
+        })
+        .filter(|name| !plan.external_interfaces.contains(name))
+        .collect();
     let addresses: Vec<String> = seen
         .bridge
         .iter()
@@ -416,6 +441,7 @@ pub(super) fn observe(
             "addresses": addresses,
             "leases": seen.leases.iter().map(lease).collect::<Vec<_>>(),
             "ports": plan.ports.iter().map(|port| &port.host_interface).collect::<Vec<_>>(),
+            "unexpectedInterfaces": unexpected,
         }),
     });
 }

@@ -11,6 +11,7 @@ mod devices;
 mod files;
 mod identity;
 mod images;
+mod networks;
 mod restart;
 mod world;
 

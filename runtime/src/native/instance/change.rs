@@ -142,6 +142,7 @@ pub(super) fn update(
             (context.progress)("plugging");
             keep(unplug(host, before, &definition));
             keep(network(host, &definition));
+            keep(leave(host, before, &definition));
             keep(plug(host, before, &definition, now));
         }
         if touched.files {
@@ -165,7 +166,9 @@ pub(super) fn update(
             keep(written);
         }
     } else if touched.nics {
+        keep(sweep(host, &definition));
         keep(network(host, &definition));
+        keep(leave(host, before, &definition));
     }
     host.write_instance(&definition).map_err(stored)?;
     match refusal {
@@ -234,7 +237,27 @@ pub(super) fn network(
         .try_for_each(|network| host.ensure_network(network))
 }
 
-/// Takes out the NICs that are gone or join another network now.
+/// Takes rules and reservations out of the networks that an instance was in and is not in any more.
+fn leave(
+    host: &Host,
+    before: &Definition<InstancePicks>,
+    after: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    let now = networks_of(host, after, spec(after)?)?;
+    for (_, nic) in super::nics::nics(spec(before)?) {
+        let Some(name) = nic.network.as_ref().filter(|name| !now.contains_key(*name)) else {
+            continue;
+        };
+        // One that is gone already holds nothing of it.
+        let left = host.network_named(before.address.project_name(), name);
+        if let Some(left) = left.map_err(super::io_failed("find the network of"))? {
+            host.ensure_network(&left)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes out the NICs that are gone or join another network now, and what an earlier change left half done.
 fn unplug(
     host: &Host,
     before: &Definition<InstancePicks>,
@@ -250,11 +273,20 @@ fn unplug(
         });
         if let (false, Some(picked)) = (stays, before.picks.nics.get(device)) {
             host.network
-                .detach(&picked.host_interface, &own_mark(host, before))
+                .unplug(&picked.host_interface, &own_mark(host, before))
                 .map_err(|error| RuntimeError::new("unplug", Class::Retry, error))?;
         }
     }
-    Ok(())
+    sweep(host, after)
+}
+
+/// Removes the links of an instance that belong to none of its NICs.
+fn sweep(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
+    let nics = definition.picks.nics.values();
+    let kept = nics.map(|nic| nic.host_interface.clone()).collect();
+    host.network
+        .unplug_others(&own_mark(host, definition), &kept)
+        .map_err(|error| RuntimeError::new("unplug", Class::Retry, error))
 }
 
 fn plug(

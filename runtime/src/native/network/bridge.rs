@@ -95,6 +95,26 @@ fn refuse_overlap(plan: &NetworkPlan, taken: &[(IpNet, String)]) -> Result<(), N
     Ok(())
 }
 
+/// Refuses an interface of the host that is not there, or in another bridge: pure.
+fn refuse_external(plan: &NetworkPlan, links: &[Link]) -> Result<(), NetworkError> {
+    let find = |name: &str| links.iter().find(|link| link.name == name);
+    let own = find(&plan.interface).map(|link| link.index);
+    for name in &plan.external_interfaces {
+        let Some(link) = find(name) else {
+            return Err(NetworkError::NoInterface {
+                interface: name.clone(),
+            });
+        };
+        if link.master.is_some() && link.master != own {
+            return Err(NetworkError::Foreign {
+                interface: name.clone(),
+                alias: link.alias.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
 impl Bridge {
     /// The driver for one state folder.
     pub fn new(host: NetworkHost) -> Self {
@@ -382,13 +402,15 @@ impl NetworkDriver for Bridge {
 
     fn ensure(&self, plan: &NetworkPlan) -> Result<bool, NetworkError> {
         let mut connection = Connection::open()?;
+        let links = connection.links()?;
         let taken = taken_subnets(
-            &connection.links()?,
+            &links,
             &connection.addresses()?,
             &connection.routes()?,
             &plan.interface,
         );
         refuse_overlap(plan, &taken)?;
+        refuse_external(plan, &links)?;
         let mut changed = false;
         let link = self.ensure_link(&mut connection, plan, &mut changed)?;
         // Before it is switched on, so that it never listens to routers nor answers where it shall not.
@@ -439,6 +461,40 @@ impl NetworkDriver for Bridge {
 
     fn detach(&self, host_interface: &str, mark: &str) -> Result<Option<Gone>, NetworkError> {
         port::detach(&mut Connection::open()?, host_interface, mark)
+    }
+
+    fn unplug(&self, host_interface: &str, mark: &str) -> Result<(), NetworkError> {
+        port::unplug(&mut Connection::open()?, host_interface, mark)
+    }
+
+    fn unplug_others(&self, mark: &str, kept: &BTreeSet<String>) -> Result<(), NetworkError> {
+        port::unplug_others(&mut Connection::open()?, mark, kept)
+    }
+
+    fn release_external(
+        &self,
+        interface: &str,
+        mark: &str,
+        names: &[String],
+    ) -> Result<(), NetworkError> {
+        let mut connection = Connection::open()?;
+        let bridge = connection.link(interface)?;
+        let Some(bridge) = bridge.filter(|link| port::owner(Some(link), mark) == LinkOwner::Ours)
+        else {
+            return Ok(());
+        };
+        for name in names {
+            if let Some(link) = connection.link(name)?
+                && link.master == Some(bridge.index)
+            {
+                let out = LinkChange {
+                    master: Some(0),
+                    ..LinkChange::default()
+                };
+                connection.change_link(link.index, &out)?;
+            }
+        }
+        Ok(())
     }
 
     fn remove(&self, interface: &str, mark: &str) -> Result<(), NetworkError> {

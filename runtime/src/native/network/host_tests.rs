@@ -784,9 +784,15 @@ crate::host_test! {
         let marked: Vec<String> = port::marked("keel:main:").unwrap().into_iter().map(|m| m.kind).collect();
         assert_eq!(marked.iter().filter(|kind| *kind == "bridge").count(), 1);
         assert_eq!(marked.iter().filter(|kind| *kind == "veth").count(), 3);
-        let gone = port::detach(&mut connection, &alone.host_interface, &alone.mark).unwrap().unwrap();
-        port::delete(&mut connection, gone, &alone.mark).unwrap();
-        assert!(port::is_gone(&mut connection, gone, &alone.mark).unwrap());
+        port::unplug(&mut connection, &alone.host_interface, "keel:main:other").unwrap();
+        assert!(second.shell("ip link show dev eth1").0);
+        port::unplug(&mut connection, &alone.host_interface, &alone.mark).unwrap();
+        assert!(!second.shell("ip link show dev eth1").0);
+        assert_eq!(port::attach(&mut connection, &alone, None, None, &second.namespace()).unwrap(), Attached::Made);
+        // One that was detached only has another name on the host and the old one in its guest.
+        port::detach(&mut connection, &alone.host_interface, &alone.mark).unwrap().unwrap();
+        assert!(second.shell("ip link show dev eth1").0);
+        port::unplug_others(&mut connection, &alone.mark, &BTreeSet::from([alone.host_interface.clone()])).unwrap();
         assert!(!second.shell("ip link show dev eth1").0);
     }
 }

@@ -21,7 +21,7 @@ mod host_tests;
 #[cfg(test)]
 mod spoof_tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
@@ -126,6 +126,29 @@ pub trait NetworkDriver: Send + Sync {
     /// # Errors
     /// The kernel refused.
     fn detach(&self, host_interface: &str, mark: &str) -> Result<Option<port::Gone>, NetworkError>;
+
+    /// Deletes a port whose guest lives on.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn unplug(&self, host_interface: &str, mark: &str) -> Result<(), NetworkError>;
+
+    /// Deletes what is left of the ports of a mark, but for those on these interfaces of the host.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn unplug_others(&self, mark: &str, kept: &BTreeSet<String>) -> Result<(), NetworkError>;
+
+    /// Takes interfaces of the host out of a bridge of ours that they are in.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    fn release_external(
+        &self,
+        interface: &str,
+        mark: &str,
+        names: &[String],
+    ) -> Result<(), NetworkError>;
 
     /// Removes what bears the mark, and nothing else.
     ///

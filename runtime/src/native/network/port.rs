@@ -1,5 +1,7 @@
 //! Ports: the pair of links of one NIC, from the host into the guest, with or without a bridge.
 
+use std::collections::BTreeSet;
+
 use ipnet::IpNet;
 
 use super::NetworkError;
@@ -223,10 +225,10 @@ fn limit(
     Ok(())
 }
 
-/// Takes a port away from under its name at once, so that the name is free: switched off, out of the bridge, renamed.
+/// Takes a port away from under its name at once, so that the name is free: switched off and renamed.
 ///
 /// Deleting the pair costs the kernel some 30 ms under the lock of all network changes; when the guest ends, its
-/// namespace takes the pair along anyway. Where the guest lives on, call [`delete`].
+/// namespace takes the pair along anyway. Where the guest lives on, call [`unplug`].
 ///
 /// # Errors
 /// The kernel refused.
@@ -267,14 +269,52 @@ pub fn detach(
     }
 }
 
-/// Deletes a detached port whose guest lives on; waits for the kernel, some 30 ms.
+/// Deletes a port whose guest lives on: its name in there is free then. Waits for the kernel, some 30 ms.
 ///
 /// # Errors
 /// The kernel refused.
-pub fn delete(connection: &mut Connection, gone: Gone, mark: &str) -> Result<(), NetworkError> {
-    match connection.link_by_index(gone.link)? {
-        Some(link) if link.alias.as_deref() == Some(mark) => Ok(connection.delete_link(gone.link)?),
-        _ => Ok(()),
+pub fn unplug(
+    connection: &mut Connection,
+    host_interface: &str,
+    mark: &str,
+) -> Result<(), NetworkError> {
+    for name in [shaper_interface(host_interface), host_interface.to_owned()] {
+        if let Some(link) = connection.link(&name)?
+            && owner(Some(&link), mark) == LinkOwner::Ours
+        {
+            delete(connection, link.index)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes all links of a mark but those of the ports that are kept, by their names on the host: what an earlier plug
+/// left behind, under whatever name.
+///
+/// # Errors
+/// The kernel refused.
+pub fn unplug_others(
+    connection: &mut Connection,
+    mark: &str,
+    kept: &BTreeSet<String>,
+) -> Result<(), NetworkError> {
+    let shapers: BTreeSet<String> = kept.iter().map(|name| shaper_interface(name)).collect();
+    let others = connection.links()?.into_iter().filter(|link| {
+        link.alias.as_deref() == Some(mark)
+            && !kept.contains(&link.name)
+            && !shapers.contains(&link.name)
+    });
+    for link in others.collect::<Vec<_>>() {
+        delete(connection, link.index)?;
+    }
+    Ok(())
+}
+
+fn delete(connection: &mut Connection, link: u32) -> Result<(), NetworkError> {
+    match connection.delete_link(link) {
+        // It went with its guest meanwhile.
+        Err(error) if error.is_missing() => Ok(()),
+        other => Ok(other?),
     }
 }
 
