@@ -6,7 +6,7 @@ use runtime::error::Class;
 use runtime::runtime::{ExitStatus, Runtime as _};
 use serde_json::json;
 
-use crate::world::{World, pid, shell};
+use crate::world::{World, pid};
 
 runtime::host_test! {
     fn ids_are_mapped_as_the_manifest_says() {
@@ -87,7 +87,7 @@ runtime::host_test! {
         let one = world.container("one", &json!({"ephemeral": true}));
         assert_eq!(world.run(&one, "touch /mine"), ExitStatus::Code(0));
         // By itself: apply makes a new one, without what the old one had.
-        shell(&format!("kill -9 {}", pid(&world.look(&one))));
+        world.kill_by_hand(&one);
         assert!(world.differences().contains(&"instance/one is not complete".to_owned()), "{:?}", world.differences());
         world.mend();
         assert_eq!(world.differences(), Vec::<String>::new());

@@ -54,13 +54,7 @@ runtime::host_test! {
         world.container_spec("web", &both);
         world.mend();
         assert_eq!(links().len(), 5);
-        shell(&format!("kill -9 {init}"));
-        for _ in 0..500 {
-            if world.look(&web).status["state"] == json!("Stopped") {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        world.kill_by_hand(&web);
         world.container_spec("web", &wanted);
         let changes = world.changes(&web).into_iter().filter(|change| change.path.as_str() != "/spec/state").collect();
         world.perform(&web, Verb::Update { changes });

@@ -131,6 +131,18 @@ impl World {
             .unwrap_or_else(|| panic!("{address} is there"))
     }
 
+    /// Kills the first process of an instance, and waits until that is seen.
+    pub(crate) fn kill_by_hand(&self, address: &Address) {
+        shell(&format!("kill -9 {}", pid(&self.look(address))));
+        for _ in 0..1000 {
+            if self.look(address).status["state"] == json!("Stopped") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{address} has not ended");
+    }
+
     /// The fields in which the world differs from what is wanted.
     pub(crate) fn differences(&self) -> Vec<String> {
         let seen = self.engine.observe().expect("observed");
