@@ -9,7 +9,7 @@ use manifests::resolve::resolve;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
-use super::decide::{Decisions, apply_command, right_host, session, wanted};
+use super::decide::{Decisions, apply_command, command, right_host, session, wanted};
 use super::engine::{self, Opened};
 use super::invocation::{Invocation, absolute, say};
 use super::narrow::narrow;
@@ -166,7 +166,7 @@ impl Run<'_> {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let again = apply_command(&plan, self.path, self.decisions);
+        let again = command(plan.purpose, self.path, self.decisions);
         if report.is_none() {
             // Guards stop it: nobody was asked.
             self.show(invocation, &plan, began)?;
@@ -227,8 +227,11 @@ impl Run<'_> {
         if self.output != HumanOrJson::Human {
             return Ok(());
         }
-        let next =
-            (!plan.stopping.is_empty()).then(|| apply_command(plan, self.path, self.decisions));
+        let next = if plan.stopping.is_empty() && !plan.steps.is_empty() {
+            None
+        } else {
+            apply_command(plan, self.path, self.decisions)
+        };
         invocation.print(&page(
             plan,
             &Around {

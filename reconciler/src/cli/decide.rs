@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use manifests::desired::DesiredSet;
+use manifests::diagnostic::Code;
 
 use super::engine::Opened;
 use super::invocation::{Invocation, say};
 use super::narrow::narrow;
 use super::read::{Source, Wanted};
 use crate::error::{CliError, Exit};
-use crate::plan::{Allow, Plan, Purpose};
+use crate::plan::gates::GATES;
+use crate::plan::{Allow, Because, Plan, Purpose};
 use crate::session::{PlanOptions, Session};
 use crate::view::diagnostics;
 
@@ -119,13 +121,39 @@ pub(super) fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), Cl
     }
 }
 
-/// The command that applies what was planned.
-pub(super) fn apply_command(plan: &Plan, path: Option<&Path>, decisions: &Decisions) -> String {
-    let mut words = command(plan.purpose, path, decisions);
-    for because in &plan.stopping {
-        words.push_str(&format!(" --approve {}", because.code));
+/// The command that applies what was planned; where only held steps are left, the one that does these. None where no
+/// word of a person changes anything.
+pub(super) fn apply_command(
+    plan: &Plan,
+    path: Option<&Path>,
+    decisions: &Decisions,
+) -> Option<String> {
+    let approvable = |because: &&Because| {
+        GATES
+            .iter()
+            .any(|gate| gate.code == because.code && gate.approvable)
+    };
+    let mut codes: BTreeSet<Code> = BTreeSet::new();
+    if !plan.stopping.iter().all(|because| approvable(&because)) {
+        return None;
     }
-    words
+    codes.extend(plan.stopping.iter().map(|because| because.code));
+    if plan.steps.is_empty() {
+        // Each of these would go on if all that holds it is answered for.
+        let answered = plan
+            .held
+            .iter()
+            .filter(|held| held.because.iter().all(|because| approvable(&because)));
+        codes.extend(answered.flat_map(|held| held.because.iter().map(|because| because.code)));
+        if codes.is_empty() {
+            return None;
+        }
+    }
+    let mut words = command(plan.purpose, path, decisions);
+    for code in codes {
+        words.push_str(&format!(" --approve {code}"));
+    }
+    Some(words)
 }
 
 /// The command that does this again, with the same words.

@@ -52,7 +52,7 @@ impl Plan {
             HumanOrJson::Human => {
                 let next = match &self.save {
                     Some(file) if plan.stopping.is_empty() => {
-                        format!("keel apply {}", file.display())
+                        Some(format!("keel apply {}", file.display()))
                     }
                     _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
                 };
@@ -61,7 +61,7 @@ impl Plan {
                     &Around {
                         milliseconds: invocation.milliseconds_since(began),
                         columns: invocation.columns(),
-                        next: Some(&next),
+                        next: next.as_deref(),
                         all_fields: self.all_fields,
                     },
                 ))?;
