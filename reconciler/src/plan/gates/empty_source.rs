@@ -29,7 +29,7 @@ fn check(steps: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
         Because {
             code: GATE.code,
             message: format!(
-                "the source is empty and {gone} objects would be deleted, stopped or let go; `keel destroy --source {}` does that",
+                "the source is empty and all that it owns ({gone}) would be deleted, stopped or let go; `keel destroy --source {}` does that",
                 input.desired.source.name
             ),
             until: None,
