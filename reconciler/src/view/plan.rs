@@ -81,8 +81,8 @@ fn kind_of(step: &Step) -> Kind {
     }
 }
 
-/// The word at the end of an object's line: `DELETE`, `REPLUG eth0`, `LIVE (drift)`.
-fn effect_words(step: &Step) -> String {
+/// The word at the end of an object's line: `DELETE`, `REPLUG eth0`, `LIVE (drift, held)`.
+fn effect_words(step: &Step, held: bool) -> String {
     let word = match (&step.action.verb, step.effect) {
         (Verb::Power { power }, _) => match power {
             Power::Start => "START",
@@ -105,11 +105,17 @@ fn effect_words(step: &Step) -> String {
         (Verb::Update { .. }, _) => "LIVE".to_owned(),
         _ => step.word().to_uppercase(),
     };
-    match step.cause {
-        Cause::Drifted => format!("{word} (drift)"),
-        Cause::Image => format!("{word} (image)"),
-        Cause::Dependency => format!("{word} (dependency)"),
-        Cause::Edited | Cause::Orphaned | Cause::Asked => word,
+    let cause = match step.cause {
+        Cause::Drifted => Some("drift"),
+        Cause::Image => Some("image"),
+        Cause::Dependency => Some("dependency"),
+        Cause::Edited | Cause::Orphaned | Cause::Asked => None,
+    };
+    let remarks: Vec<&str> = cause.into_iter().chain(held.then_some("held")).collect();
+    if remarks.is_empty() {
+        word
+    } else {
+        format!("{word} ({})", remarks.join(", "))
     }
 }
 
@@ -221,7 +227,7 @@ pub fn page(plan: &Plan, around: &Around<'_>) -> String {
     steps.sort_by_key(|(kind, step)| (kind.rank, step.id));
     let mut bare_before = false;
     for (kind, step) in &steps {
-        let block = object(kind, step, "", plan.made_at, around);
+        let block = object(kind, step, false, plan.made_at, around);
         // Objects of one line stand together; those with fields are set apart.
         let bare = block.lines().count() == 1;
         if !(bare && bare_before) {
@@ -245,7 +251,7 @@ pub fn page(plan: &Plan, around: &Around<'_>) -> String {
 }
 
 /// One object: its line, then what changes.
-fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Around<'_>) -> String {
+fn object(kind: &Kind, step: &Step, held: bool, now: Timestamp, around: &Around<'_>) -> String {
     let mut out = String::new();
     let name = text::visible(&step.address().to_string());
     let mut line = text::pad(&format!("{} {name}", kind.mark), SOURCE_AT);
@@ -255,7 +261,7 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
     let _ = writeln!(
         out,
         "{}",
-        paint(kind.style, &format!("{line}{}{suffix}", effect_words(step)))
+        paint(kind.style, &format!("{line}{}", effect_words(step, held)))
     );
     let detail = |key: &str, value: &str| {
         let value = text::cut(&text::visible(value), around.columns.saturating_sub(13));
@@ -263,9 +269,6 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
     };
     if tells_reason(step) {
         out.push_str(&detail("reason", &step.reason));
-    }
-    if let Verb::Rename { from } = &step.action.verb {
-        out.push_str(&detail("from", &from.to_string()));
     }
     if let Some(holds) = step.loss.filter(|holds| *holds != Holds::default()) {
         let fate = match &step.action.verb {
@@ -280,8 +283,17 @@ fn object(kind: &Kind, step: &Step, suffix: &str, now: Timestamp, around: &Aroun
     } else if matches!(step.action.verb, Verb::Trash { .. }) {
         out.push_str(&detail("trash", "kept, see keel trash list"));
     }
-    if !matches!(step.action.verb, Verb::Create) || around.all_fields {
-        out.push_str(&planned_fields(step, around.columns));
+    match &step.action.verb {
+        Verb::Create if !around.all_fields => {}
+        // The step before it changes them.
+        Verb::Power {
+            power: Power::Restart,
+        } if !step.changes.is_empty() => {
+            let paths = step.changes.iter().map(|p| p.change.path.dotted());
+            let paths: Vec<String> = paths.collect();
+            out.push_str(&detail("reason", &format!("for {}", paths.join(", "))));
+        }
+        _ => out.push_str(&planned_fields(step, around.columns)),
     }
     out
 }
@@ -300,12 +312,11 @@ fn held_words(holds: Holds) -> String {
     words.join(", ")
 }
 
-/// Whether the reason says more than the word of the effect.
+/// Whether the reason says more than the word of the effect and the fields below it.
 fn tells_reason(step: &Step) -> bool {
     match &step.action.verb {
-        Verb::Update { .. } => step.changes.is_empty() && !step.reason.is_empty(),
         Verb::Create => step.cause == Cause::Drifted,
-        _ => !step.reason.is_empty(),
+        _ => step.changes.is_empty() && !step.reason.is_empty(),
     }
 }
 
@@ -360,7 +371,7 @@ pub fn fields(rows: &[(&FieldChange, Option<String>)], indent: usize, columns: u
 }
 
 fn held_object(held: &Held, now: Timestamp, around: &Around<'_>) -> String {
-    let mut out = object(&kind_of(&held.step), &held.step, " (held)", now, around);
+    let mut out = object(&kind_of(&held.step), &held.step, true, now, around);
     for Because {
         code,
         message,
