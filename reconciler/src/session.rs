@@ -156,7 +156,10 @@ impl Session<'_> {
 
     /// What is remembered, and what is there. What is remembered first: what another apply makes in between is seen
     /// and not missed.
-    fn look(&self) -> Result<(Known, ObservedSet), SessionError> {
+    ///
+    /// # Errors
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn look(&self) -> Result<(Known, ObservedSet), SessionError> {
         let known = self.store()?.load()?;
         let observed = self.runtime.observe()?;
         Ok((Self::filled(known, &observed), observed))

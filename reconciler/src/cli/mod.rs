@@ -13,6 +13,7 @@ mod doctor;
 mod drift;
 mod engine;
 mod exec;
+mod explain;
 mod file;
 mod get;
 mod global;
@@ -78,6 +79,7 @@ enum Command {
     Get(get::Get),
     Describe(get::Describe),
     History(history::History),
+    Explain(explain::Explain),
     Wait(wait::Wait),
     Start(power::Start),
     Stop(power::Stop),
@@ -119,6 +121,7 @@ impl Command {
             Self::Forget(command) => command.run(invocation),
             Self::Trash(command) => command.run(invocation),
             Self::Image(command) => command.run(invocation),
+            Self::Explain(command) => command.run(invocation),
             Self::Unlock(command) => command.run(invocation),
             Self::Wait(command) => command.run(invocation),
             Self::Start(command) => command.run(invocation),

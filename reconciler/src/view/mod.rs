@@ -3,6 +3,7 @@
 
 pub mod diagnostics;
 pub mod drift;
+pub mod explain;
 pub mod history;
 pub mod images;
 pub mod objects;

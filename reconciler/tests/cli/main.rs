@@ -4,5 +4,6 @@
 //! They live here and not in the folder of end-to-end tests because cargo builds the program for tests of its own crate.
 
 mod environment;
+mod explain;
 mod help;
 mod usage;

@@ -256,6 +256,14 @@ runtime::own_processes_test! {
             assert!(page.contains(case.object), "{}: {page}", case.what);
             assert!(page.contains(&format!("{}:{line}", case.declared.0)), "{}: line {line} in {page}", case.what);
 
+            let explained = world.keel(&["explain", case.object, "-o", "json"]).with(0).json();
+            let fields = explained["fields"].as_array().expect("a list");
+            let differs = |field: &&serde_json::Value| {
+                field["path"].as_str().is_some_and(|path| path.starts_with(case.field)) && field["desired"] != field["live"]
+            };
+            assert!(fields.iter().any(|field| differs(&field)), "{}: {explained:#}", case.what);
+            assert_ne!(explained["planned"], serde_json::json!([]), "{}: {explained:#}", case.what);
+
             world.keel(&["apply", "--yes"]).with(0);
             world.nothing_to_do();
         }
