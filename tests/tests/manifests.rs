@@ -4,6 +4,9 @@
 //! To add one: put a file (or a folder with several) there. `KEEL_RENEW=1` writes the `.diag` files; read them as the
 //! person would who made the mistake.
 
+#[path = "support/yaml.rs"]
+mod yaml;
+
 use std::path::{Path, PathBuf};
 
 use manifests::diagnostic::Diagnostics;
@@ -66,32 +69,12 @@ fn documents(texts: &Texts) -> Vec<(String, Value)> {
         .files
         .iter()
         .flat_map(|(file, text)| {
-            let (nodes, _) = manifests::parse::parse(file, text);
-            nodes.into_iter().map(|node| (file.clone(), json(&node)))
+            let documents = yaml::documents(text);
+            documents
+                .into_iter()
+                .map(|document| (file.clone(), document))
         })
         .collect()
-}
-
-fn json(node: &manifests::tree::Node) -> Value {
-    use manifests::tree::Value as Tree;
-    match &node.value {
-        Tree::Null => Value::Null,
-        Tree::Bool(yes) => Value::Bool(*yes),
-        Tree::Integer(text) => text
-            .parse::<i64>()
-            .map_or_else(|_| Value::String(text.to_string()), Value::from),
-        Tree::Float(text) => text
-            .parse::<f64>()
-            .map_or_else(|_| Value::String(text.to_string()), Value::from),
-        Tree::Text(text) => Value::String(text.to_string()),
-        Tree::List(items) => items.iter().map(json).collect(),
-        Tree::Map(entries) => Value::Object(
-            entries
-                .iter()
-                .map(|(key, node)| (key.name.clone(), json(node)))
-                .collect(),
-        ),
-    }
 }
 
 fn validator() -> jsonschema::Validator {

@@ -1,0 +1,398 @@
+//! Planning scenarios: in each folder of `tests/scenarios/`, the plan of what is wanted (`desired.yaml`), what lives
+//! (`observed.yaml`) and what was done before (`history.yaml`) is `plan.txt`.
+//!
+//! To add one: make a folder with those that say something. `KEEL_RENEW=1` writes the plans; read them as the person
+//! would who is about to say yes.
+//!
+//! - `desired.yaml`: manifests; `keel.yaml` beside it is the source's.
+//! - `observed.yaml`: live objects as manifests. `spec` lies over what is wanted of the object (`null` takes away), so only
+//!   what differs is written. Beside it: `source` (whose it is; absent: `edge`; `null`: nobody's), `complete`, `holds`,
+//!   `remembered`, `trash` (it lies there), `unseen` (why, by path), `unclear` (why).
+//! - `history.yaml`: `now`, `sources`, `applied` by object (what was applied last lies over what is wanted; also of what
+//!   lives no more), `drift`, `pending` (for a restart) and `stopped` (by hand) by object, and what the person says:
+//!   `approve`, `allow`, `noTrash`, `purpose`, `partial`.
+
+#[path = "support/yaml.rs"]
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use manifests::change::FieldChange;
+use manifests::desired::{DesiredSet, Resource};
+use manifests::feature::Capabilities;
+use manifests::id::{Address, Mark, SourceName, Uid};
+use manifests::kind::{Kind, Spec};
+use manifests::observed::{Item, ObservedSet, Trashed, Unclear, Unseen};
+use manifests::path_io;
+use manifests::pointer::Pointer;
+use manifests::read::Texts;
+use manifests::resolve::resolve;
+use manifests::support::settle;
+use reconciler::diff::diff;
+use reconciler::diff::known::{DriftSeen, Known, KnownSource, Owned};
+use reconciler::plan::gates::GATES;
+use reconciler::plan::{Allow, PlanId, PlanInput, Purpose, plan};
+use reconciler::view::plan::{Around, page};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// Whose everything is where nothing else is said.
+const SOURCE: &str = "edge";
+
+fn read(folder: &Path, name: &str) -> Option<String> {
+    path_io::read_if_exists(folder.join(name)).expect("a readable file")
+}
+
+/// What is wanted; nothing where there is no `desired.yaml`.
+fn desired(folder: &Path, partial: Option<String>) -> DesiredSet {
+    let source = read(folder, "keel.yaml")
+        .unwrap_or_else(|| format!("apiVersion: evenkeel/v1\nkind: Source\nname: {SOURCE}\n"));
+    let mut files = vec![("keel.yaml".to_owned(), source)];
+    files.extend(read(folder, "desired.yaml").map(|text| ("desired.yaml".to_owned(), text)));
+    let texts = Texts {
+        root: "/srv/edge".into(),
+        files,
+        partial,
+        only: None,
+    };
+    let resolved = resolve(&texts, Some("3f1c9ad".to_owned()));
+    let mut desired = resolved
+        .desired
+        .unwrap_or_else(|| panic!("{}: {:#?}", folder.display(), resolved.found));
+    settle(&mut desired);
+    desired
+}
+
+/// Lies one value over another: maps by key, `null` takes away.
+fn over(base: &mut Value, written: &Value) {
+    match (base, written) {
+        // Nothing is written of it.
+        (_, Value::Null) => {}
+        (Value::Object(base), Value::Object(written)) => {
+            for (key, value) in written {
+                if value.is_null() {
+                    base.remove(key);
+                } else {
+                    over(base.entry(key.clone()).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (base, written) => *base = written.clone(),
+    }
+}
+
+/// A spec in full, from what is written of it over what is wanted.
+fn spec_of(kind: Kind, wanted: Option<&Resource>, written: &Value) -> Spec {
+    let mut value = wanted.map_or_else(|| json!({}), |resource| resource.spec.to_value());
+    over(&mut value, written);
+    Spec::deserialize(kind, value.clone()).unwrap_or_else(|error| panic!("{error}: {value:#}"))
+}
+
+fn mark(source: &str, address: &Address) -> Mark {
+    Mark {
+        source: SourceName::new(source),
+        uid: Uid::derive(&Uuid::nil(), address),
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(value: &Value) -> Option<T> {
+    (!value.is_null()).then(|| serde_json::from_value(value.clone()).expect("as the comment says"))
+}
+
+fn address_of(document: &Value, desired: &DesiredSet) -> Address {
+    let kind = Kind::from_word(document["kind"].as_str().expect("kind")).expect("a kind");
+    let name = document["metadata"]["name"].as_str().expect("a name");
+    let project = document["metadata"]["project"]
+        .as_str()
+        .unwrap_or("default");
+    let mut address = Address::in_project(kind, project, name);
+    if kind == Kind::Volume {
+        let pool = document["spec"]["pool"].as_str().map(str::to_owned);
+        let same = desired
+            .resources
+            .keys()
+            .find(|known| known.kind == kind && known.name == name);
+        address.pool = pool.or_else(|| same.and_then(|known| known.pool.clone()));
+    }
+    address
+}
+
+/// What lives.
+fn observed(folder: &Path, desired: &DesiredSet, now: Timestamp) -> ObservedSet {
+    let mut observed = ObservedSet::default();
+    for document in yaml::documents(&read(folder, "observed.yaml").unwrap_or_default()) {
+        let address = address_of(&document, desired);
+        if let Some(why) = document["unclear"].as_str() {
+            observed.unclear.push(Unclear {
+                address,
+                nameless: None,
+                why: why.to_owned(),
+            });
+            continue;
+        }
+        // `null` is written for nobody; absent is the source of the scenario.
+        let owner = match document.get("source") {
+            None => Some(SOURCE),
+            Some(source) => source.as_str(),
+        };
+        let holds = parsed(&document["holds"]).unwrap_or_default();
+        if document["trash"] == json!(true) {
+            observed.trash.push(Trashed {
+                mark: mark(owner.unwrap_or(SOURCE), &address),
+                deleted_at: now,
+                expires_at: now,
+                holds,
+                address,
+            });
+            continue;
+        }
+        let wanted = desired
+            .resources
+            .values()
+            .find(|resource| resource.address == address || resource.previous.contains(&address));
+        let unseen = document["unseen"].as_object().into_iter().flatten();
+        let unseen = unseen.map(|(path, why)| Unseen {
+            path: Pointer::new(path.as_str()),
+            why: why.as_str().expect("why").to_owned(),
+        });
+        observed.items.push(Item {
+            mark: owner.map(|owner| mark(owner, &address)),
+            complete: document["complete"] != json!(false),
+            spec: spec_of(address.kind, wanted, &document["spec"]),
+            last_told: None,
+            unseen: unseen.collect(),
+            remembered: parsed(&document["remembered"]),
+            holds,
+            status: json!({}),
+            address,
+        });
+    }
+    observed
+}
+
+/// What was done before: everything that lives and is ours was applied as it is wanted, but for what is written.
+fn known(history: &Value, desired: &DesiredSet, observed: &ObservedSet, now: Timestamp) -> Known {
+    let mut known = Known {
+        generation: 7,
+        ..Known::default()
+    };
+    let sources = history["sources"]
+        .as_array()
+        .cloned()
+        .unwrap_or_else(|| vec![json!({"name": SOURCE})]);
+    for source in sources {
+        let name = SourceName::new(source["name"].as_str().expect("a name"));
+        known.sources.insert(
+            name.clone(),
+            KnownSource {
+                name,
+                root: source["root"].as_str().unwrap_or("/srv/edge").into(),
+                revision: Some("9b02e11".to_owned()),
+                applied_at: now,
+            },
+        );
+    }
+    // What lives, and what was applied and lives no more.
+    let mut marked: BTreeMap<Address, (Mark, Option<&Item>)> = history["applied"]
+        .as_object()
+        .into_iter()
+        .flat_map(|applied| applied.keys())
+        .map(|name| name.parse().expect("an object"))
+        .map(|address: Address| {
+            let mark = mark(SOURCE, &address);
+            (address, (mark, None))
+        })
+        .collect();
+    for item in &observed.items {
+        if let Some(mark) = &item.mark {
+            marked.insert(item.address.clone(), (mark.clone(), Some(item)));
+        }
+    }
+    for (address, (mark, item)) in marked {
+        let name = address.to_string();
+        let wanted = desired
+            .resources
+            .values()
+            .find(|resource| resource.address == address || resource.previous.contains(&address));
+        let mut value = wanted
+            .map(|resource| &resource.spec)
+            .or(item.map(|item| &item.spec))
+            .map_or_else(|| json!({}), Spec::to_value);
+        over(
+            &mut value,
+            history["applied"].get(&name).unwrap_or(&json!({})),
+        );
+        let drift = history["drift"][&name].as_array().into_iter().flatten();
+        known.owned.insert(
+            mark.uid,
+            Owned {
+                uid: mark.uid,
+                source: mark.source.clone(),
+                address: address.clone(),
+                spec: Some(value.to_string()),
+                origin: wanted.map(|resource| resource.origin.clone()),
+                needs: Vec::new(),
+                remembered: item.and_then(|item| item.remembered),
+                restart_pending: parsed(&history["pending"][&name]).unwrap_or_default(),
+                drift: drift
+                    .map(|seen| DriftSeen {
+                        path: Pointer::new(seen["path"].as_str().expect("a path")),
+                        first: parsed(&seen["first"]).expect("a time"),
+                        last: now,
+                        times: 3,
+                    })
+                    .collect(),
+            },
+        );
+        if let Some(hold) = parsed(&history["stopped"][&name]) {
+            known.holds.insert(mark.uid, hold);
+        }
+    }
+    known
+}
+
+fn cost(
+    _: &Capabilities,
+    resource: &Resource,
+    _: &Item,
+    change: &FieldChange,
+) -> manifests::effect::Effect {
+    manifests::effect_table::effect(resource.address.kind, &change.path)
+}
+
+fn planned(folder: &Path) -> String {
+    let history = yaml::documents(&read(folder, "history.yaml").unwrap_or_default());
+    let history = history.first().cloned().unwrap_or_else(|| json!({}));
+    let now: Timestamp =
+        parsed(&history["now"]).unwrap_or_else(|| "2026-07-05T12:00:00Z".parse().expect("a time"));
+    let desired = desired(folder, parsed(&history["partial"]));
+    let observed = observed(folder, &desired, now);
+    let known = known(&history, &desired, &observed, now);
+    let host = Capabilities {
+        engine: "native",
+        host: "edge-1".to_owned(),
+        machine_id: None,
+        state_id: "scenario".to_owned(),
+        architecture: "x86_64".to_owned(),
+        memory: 16 << 30,
+        processors: 8,
+        ceilings: BTreeMap::new(),
+        missing: Vec::new(),
+    };
+    let words = |key: &str| -> Vec<String> { parsed(&history[key]).unwrap_or_default() };
+    let allow = match words("allow") {
+        none if none.is_empty() => Allow::ALL.into(),
+        some => some
+            .iter()
+            .map(|word| word.parse().expect("a class"))
+            .collect(),
+    };
+    let diff = diff(&desired, &observed, &known, now);
+    let plan = plan(&PlanInput {
+        id: PlanId(Uuid::nil()),
+        purpose: parsed(&history["purpose"]).unwrap_or(Purpose::Apply),
+        diff: &diff,
+        desired: &desired,
+        observed: &observed,
+        known: &known,
+        host: &host,
+        effects: &cost,
+        approve: &words("approve").into_iter().collect(),
+        allow: &allow,
+        no_trash: history["noTrash"] == json!(true),
+        now,
+    });
+    let page = page(
+        &plan,
+        &Around {
+            milliseconds: 20,
+            columns: 100,
+            next: Some(match plan.purpose {
+                Purpose::Destroy => "keel destroy",
+                Purpose::Apply | Purpose::Asked => "keel apply",
+            }),
+            all_fields: history["allFields"] == json!(true),
+        },
+    );
+    anstream::adapter::strip_str(&page).to_string()
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "whoever renews says so by the environment"
+)]
+fn plans_are_as_they_were_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let renew = std::env::var_os("KEEL_RENEW").is_some();
+    let folders: Vec<PathBuf> = path_io::list(&root)
+        .expect("a folder")
+        .into_iter()
+        .filter(|path| path.is_dir())
+        .collect();
+    assert!(folders.len() > 12, "{} scenarios", folders.len());
+    let mut differ: BTreeMap<String, String> = BTreeMap::new();
+    for folder in folders {
+        let text = planned(&folder);
+        assert_eq!(
+            text,
+            planned(&folder),
+            "the same question has the same answer"
+        );
+        if renew {
+            path_io::write(folder.join("plan.txt"), &text).expect("written");
+        }
+        if read(&folder, "plan.txt").as_deref() != Some(&text) {
+            differ.insert(folder.display().to_string(), text);
+        }
+    }
+    let all: Vec<String> = differ
+        .iter()
+        .map(|(name, text)| format!("{name}\n{text}"))
+        .collect();
+    assert!(
+        all.is_empty(),
+        "{}\nif these are right: KEEL_RENEW=1 cargo nextest run -p keel-tests --test scenarios",
+        all.join("\n")
+    );
+}
+
+#[test]
+fn every_guard_and_every_deed_has_a_scenario() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let pages: String = path_io::list(&root)
+        .expect("a folder")
+        .into_iter()
+        .filter_map(|folder| read(&folder, "plan.txt"))
+        .collect();
+    let deeds = [
+        "FETCH",
+        "CREATE",
+        "LIVE",
+        "REPLUG",
+        "NEXT START",
+        "REBUILD",
+        "REPLACE",
+        "RENAME",
+        "START",
+        "STOP",
+        "RESTART",
+        "FREEZE",
+        "UNFREEZE",
+        "ADOPT",
+        "FORGET",
+        "DELETE",
+        "RESTORE",
+    ];
+    let missing: Vec<&str> = GATES
+        .iter()
+        .map(|gate| gate.code.0)
+        .chain(deeds)
+        .filter(|word| {
+            !pages.contains(&format!(" {word} ")) && !pages.contains(&format!(" {word}\n"))
+        })
+        .collect();
+    assert!(missing.is_empty(), "no scenario shows {missing:?}");
+}
