@@ -10,6 +10,7 @@ use serde::de::{
 use serde::forward_to_deserialize_any;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
+use crate::near_miss;
 use crate::pointer::Pointer;
 use crate::tree::{Key, Node, Place, Value};
 
@@ -85,11 +86,9 @@ impl DecodeError {
                     origin,
                     format!("unknown field `{field}`{inside}"),
                 );
-                let found = match nearest(field, known) {
-                    Some(near) => found.hint(format!("did you mean `{near}`?")),
-                    None => found.hint("not known here"),
-                };
-                found.note(format!("known fields: {}", known.join(", ")))
+                found
+                    .hint(near_miss::key(field, known))
+                    .note(format!("known fields: {}", known.join(", ")))
             }
             Wrong::UnknownWord(word, known) => {
                 let found = Diagnostic::error(
@@ -97,11 +96,9 @@ impl DecodeError {
                     origin,
                     format!("`{word}` is not possible as {}", self.pointer.dotted()),
                 );
-                let found = match nearest(word, known) {
-                    Some(near) => found.hint(format!("did you mean `{near}`?")),
-                    None => found.hint("not known here"),
-                };
-                found.note(format!("possible: {}", known.join(", ")))
+                found
+                    .hint(near_miss::word(word, known))
+                    .note(format!("possible: {}", known.join(", ")))
             }
             Wrong::MissingField(field) => Diagnostic::error(
                 MISSING_FIELD,
@@ -114,18 +111,9 @@ impl DecodeError {
                     origin,
                     format!("{} is {found}, expected {expected}", self.pointer.dotted()),
                 );
-                let word = found
-                    .strip_prefix("the text `")
-                    .and_then(|rest| rest.strip_suffix('`'));
-                match (word, expected.as_str()) {
-                    (Some(word), "a list") => one.hint(format!("write `[{word}]`")),
-                    (Some("yes" | "on" | "True"), "true or false") => {
-                        one.hint("did you mean `true`?")
-                    }
-                    (Some("no" | "off" | "False"), "true or false") => {
-                        one.hint("did you mean `false`?")
-                    }
-                    _ => one,
+                match near_miss::r#type(found, expected, &self.pointer) {
+                    Some(hint) => one.hint(hint),
+                    None => one,
                 }
             }
             Wrong::Value(message) => match message.split_once("; ") {
@@ -137,36 +125,6 @@ impl DecodeError {
         };
         found.at(self.pointer.clone())
     }
-}
-
-/// The known word nearest to a wrong one, where one is near enough to be meant.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let lower = word.to_lowercase();
-    // `vm` is short for `virtual-machine`.
-    let initials = |candidate: &str| -> String {
-        candidate
-            .split('-')
-            .filter_map(|part| part.chars().next())
-            .collect()
-    };
-    if lower.len() > 1
-        && let Some(short) = known.iter().find(|known| initials(known) == lower)
-    {
-        return Some(short);
-    }
-    // A slip of two neighbours (`lna`) is one edit; a long word may have more of them.
-    let bearable = (lower.len() / 3).max(1);
-    let score = |candidate: &str| {
-        let candidate = candidate.to_lowercase();
-        let near = strsim::damerau_levenshtein(&lower, &candidate) <= bearable;
-        let alike = strsim::jaro_winkler(&lower, &candidate);
-        (near || alike > 0.8).then_some(alike)
-    };
-    known
-        .iter()
-        .filter_map(|candidate| Some((score(candidate)?, *candidate)))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 impl fmt::Display for DecodeError {

@@ -211,6 +211,11 @@ impl Diagnostics {
         self.found.extend(other.found);
     }
 
+    /// Changes each finding.
+    pub fn each(&mut self, change: impl FnMut(&mut Diagnostic)) {
+        self.found.iter_mut().for_each(change);
+    }
+
     /// Tells each finding once: a mistake in a profile shows in each of its instances.
     pub fn tell_once(&mut self) {
         let mut seen = std::collections::BTreeSet::new();

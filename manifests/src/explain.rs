@@ -2,14 +2,17 @@
 
 mod shape;
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use shape::{child, properties, settled, text, type_of, words};
 
-use crate::decode::nearest;
 use crate::effect::Effect;
 use crate::effect_table;
 use crate::kind::Kind;
+use crate::near_miss::nearest;
 use crate::pointer::Pointer;
 use crate::schema;
 
@@ -92,6 +95,43 @@ pub fn field(path: &str) -> Result<Field, NoField> {
             _ => wrong,
         }
     })
+}
+
+/// Where the documents of a kind have a field of this name: the shortest path of it. Maps by name, such as devices, are
+/// not looked into.
+pub fn place_of(kind: Kind, name: &str) -> Option<&'static [String]> {
+    type Places = BTreeMap<String, Vec<String>>;
+    // One mistake in a profile shows in each of its instances.
+    static PLACES: LazyLock<BTreeMap<Kind, Places>> = LazyLock::new(|| {
+        Kind::ALL
+            .iter()
+            .map(|kind| (*kind, places(*kind)))
+            .collect()
+    });
+    Some(PLACES.get(&kind)?.get(&name.to_lowercase())?.as_slice())
+}
+
+/// Where each field of a kind is, by its name in small letters.
+fn places(kind: Kind) -> BTreeMap<String, Vec<String>> {
+    /// No field lies deeper.
+    const DEEPEST: usize = 5;
+    let root = schema::of_kind_plain(kind);
+    let mut places = BTreeMap::new();
+    let mut level = vec![(Vec::new(), root.clone())];
+    for _ in 0..DEEPEST {
+        let mut below = Vec::new();
+        for (path, node) in &level {
+            for (field, node) in properties(&settled(node, &root), &root) {
+                let path: Vec<String> = path.iter().chain([&field]).cloned().collect();
+                places
+                    .entry(field.to_lowercase())
+                    .or_insert_with(|| path.clone());
+                below.push((path, node));
+            }
+        }
+        level = below;
+    }
+    places
 }
 
 /// Parts of the envelope: a path that begins with none of them is one of the spec.

@@ -25,6 +25,7 @@ pub mod kind;
 pub mod kinds;
 pub mod lifecycle;
 pub mod merge;
+pub mod near_miss;
 pub mod observed;
 pub mod overlay;
 pub mod parse;

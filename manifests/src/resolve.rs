@@ -15,9 +15,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::decode::{
-    self, Decoder, MISSING_FIELD, UNKNOWN_FIELD, UNKNOWN_WORD, WRONG_TYPE, nearest,
-};
+use crate::decode::{self, Decoder, MISSING_FIELD, UNKNOWN_FIELD, UNKNOWN_WORD, WRONG_TYPE};
 use crate::desired::{
     Budget, DesiredSet, Provenance, Readiness, Reference, Resource, SourceInfo, Window, Windows,
 };
@@ -30,6 +28,7 @@ use crate::id::{Address, SourceName};
 use crate::kind::{Kind, Spec};
 use crate::lifecycle::Lifecycle;
 use crate::merge;
+use crate::near_miss::{self, nearest};
 use crate::parse::parse;
 use crate::pointer::Pointer;
 use crate::read::{SOURCE_FILE, Texts};
@@ -43,7 +42,7 @@ use project::Projects;
 use references::{depends_on, needs_of, secrets_of};
 use root_disk::complete_root;
 use source::{Source, read_source};
-use unknown::{api_version, unknown_keys, unknown_kind};
+use unknown::{api_version, misplaced, unknown_keys, unknown_kind};
 
 pub use for_each::MOST;
 
@@ -255,6 +254,7 @@ fn decode_spec(kind: Kind, node: &Node) -> Result<Spec, Diagnostics> {
     decode::decode(node, &Pointer::new("/spec"), |decoder| {
         Spec::deserialize(kind, decoder)
     })
+    .map_err(|wrong| misplaced(kind, wrong))
 }
 
 /// A profile is resolved away; one that nobody uses is checked all the same.

@@ -86,7 +86,7 @@ fn undefined(name: &str, known: &Known, origin: crate::diagnostic::Origin) -> Di
         .filter_map(|known| known.strip_prefix(group)?.strip_prefix('.'))
         .collect();
     let found = Diagnostic::error(UNDEFINED, origin, format!("`${{{name}}}` is not defined"));
-    match crate::decode::nearest(own, &names) {
+    match crate::near_miss::nearest(own, &names) {
         Some(near) => found.hint(format!("did you mean `${{{group}.{near}}}`?")),
         None if name.starts_with("each.") => found
             .hint("`${each.value}` and `${each.index}` are known where the document has `forEach`"),

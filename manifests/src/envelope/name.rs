@@ -67,7 +67,20 @@ const fn rule(kind: Kind) -> &'static Rule {
 /// What is wrong with a name of a kind, in words.
 pub fn wrong_name(kind: Kind, name: &str) -> Option<String> {
     let rule = rule(kind);
-    (!(rule.holds)(name)).then(|| format!("names of {} objects have {}", kind.name(), rule.words))
+    if (rule.holds)(name) {
+        return None;
+    }
+    let words = format!("names of {} objects have {}", kind.name(), rule.words);
+    Some(match alike(name).filter(|near| (rule.holds)(near)) {
+        Some(near) => format!("did you mean `{near}`? {words}"),
+        None => words,
+    })
+}
+
+/// A name with `-` for what other names have between their words; none where it says nothing of what was meant.
+fn alike(name: &str) -> Option<String> {
+    let near = name.replace(['_', '.', ' '], "-");
+    (near != name && !name.contains("..")).then_some(near)
 }
 
 /// The names of a kind as a regular expression; it lets pass some that [`wrong_name`] refuses (`a/../b`).

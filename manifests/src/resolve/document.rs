@@ -25,9 +25,14 @@ pub(super) fn read_document(
         return None;
     }
     substitute::fill(&mut node, &source.variables, found);
-    unknown_keys(&node, envelope::KEYS, found);
+    let mut unknown = Diagnostics::default();
+    unknown_keys(&node, envelope::KEYS, &mut unknown);
     api_version(&node, found);
     let kind = kind(&node, found);
+    found.extend(match kind {
+        Some(kind) => misplaced(kind, unknown),
+        None => unknown,
+    });
     for key in ["spec", "lifecycle"] {
         if let Some(part) = node.get(key)
             && !matches!(part.value, Value::Map(_) | Value::Null)

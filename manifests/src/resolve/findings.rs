@@ -74,6 +74,6 @@ pub(super) fn not_an_address<'a>(
 pub(super) fn hinted(found: Diagnostic, word: &str, known: &[&str]) -> Diagnostic {
     match nearest(word, known) {
         Some(near) => found.hint(format!("did you mean `{near}`?")),
-        None => found.hint("not known here"),
+        None => found.hint(near_miss::NOT_KNOWN),
     }
 }

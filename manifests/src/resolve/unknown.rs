@@ -30,9 +30,26 @@ pub(super) fn unknown_keys(node: &Node, known: &[&'static str], found: &mut Diag
             .filter(|key| !key.starts_with('$'))
             .collect();
         found.push(
-            hinted(one, &key.name, &known).note(format!("known fields: {}", known.join(", "))),
+            one.hint(near_miss::key(&key.name, &known))
+                .note(format!("known fields: {}", known.join(", "))),
         );
     }
+}
+
+/// Says of keys that are not known where they stand in which part of the kind they belong.
+pub(super) fn misplaced(kind: Kind, mut found: Diagnostics) -> Diagnostics {
+    found.each(|one| {
+        if one.code != UNKNOWN_FIELD || one.hint.as_deref() != Some(near_miss::NOT_KNOWN) {
+            return;
+        }
+        let (map, key) = (one.path.parent(), one.path.steps().last());
+        if let (Some(map), Some(key)) = (map, key)
+            && let Some(hint) = near_miss::elsewhere(kind, &key, &map)
+        {
+            one.hint = Some(hint);
+        }
+    });
+    found
 }
 
 /// Checks that a document is of this language.

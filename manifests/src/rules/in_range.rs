@@ -7,15 +7,54 @@ use crate::devices::Device;
 use crate::diagnostic::Diagnostics;
 use crate::kind::Spec;
 use crate::pointer::Pointer;
+use crate::scalar::byte_size::ByteSize;
+use crate::scalar::memory::MemoryLimit;
 
 /// Priorities, packet sizes and VLANs are numbers that the kernel takes.
 pub(super) struct InRange;
 
 const SPEC: &str = "/spec";
 
+/// Bytes below which no process runs and no file system is made: whoever writes less forgot the unit.
+const LEAST: u64 = 1 << 20;
+
+/// Sizes of memory and of file systems that are too small, in bytes.
+fn too_small(resource: &Resource) -> Vec<(Pointer, u64)> {
+    let spec = Pointer::new(SPEC);
+    let mut small = Vec::new();
+    let mut look = |at: &dyn Fn() -> Pointer, size: Option<&ByteSize>| {
+        if let Some(bytes) = size.map(ByteSize::bytes).filter(|bytes| *bytes < LEAST) {
+            small.push((at(), bytes));
+        }
+    };
+    match &resource.spec {
+        Spec::Instance(instance) => {
+            if let Some(MemoryLimit::Size(size)) = &instance.limits.memory {
+                look(&|| spec.field("limits").field("memory"), Some(size));
+            }
+            for (_, device, at) in devices(instance) {
+                if let Device::Disk(disk) = device
+                    && disk.is_root()
+                {
+                    look(&|| at.field("size"), disk.size.as_ref());
+                }
+            }
+        }
+        Spec::Volume(volume) => look(&|| spec.field("size"), volume.size.as_ref()),
+        Spec::StoragePool(pool) => look(&|| spec.field("size"), pool.size.as_ref()),
+        _ => {}
+    }
+    small
+}
+
 impl Rule for InRange {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
         for resource in desired.resources.values() {
+            for (at, bytes) in too_small(resource) {
+                let message = format!("{} is {bytes} bytes", at.dotted());
+                let one = wrong(BAD_VALUE, resource, at, message);
+                found.push(one.hint(format!("did you mean `{bytes}MiB`?")));
+            }
             let mut within = |at: Pointer, number: Option<i64>, least: i64, most: i64| {
                 if let Some(number) = number.filter(|number| !(least..=most).contains(number)) {
                     found.push(outside(resource, at, number, least, most));

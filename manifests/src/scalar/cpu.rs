@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::de::{self, MapAccess, Visitor};
 
 use super::BadScalar;
+use crate::near_miss;
 
 /// Sets of processor numbers: `0-3,5`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -118,11 +119,22 @@ impl FromStr for CpuLimit {
             return text.parse().map(Self::Set);
         }
         match text.parse::<u32>() {
-            Ok(0) => Err(BadScalar::new("an instance needs at least one processor")),
+            Ok(0) => Err(BadScalar::new(
+                "a number of processors is at least 1; did you mean the first processor, `\"0-0\"`?",
+            )),
             Ok(count) if count <= MOST => Ok(Self::Count(count)),
-            _ => Err(BadScalar::new(format!(
-                "`{text}` is neither a number of processors nor a set such as `0-3,5`"
-            ))),
+            _ => {
+                let wrong =
+                    format!("`{text}` is neither a number of processors nor a set such as `0-3,5`");
+                // As Kubernetes counts them.
+                let thousandths = text
+                    .strip_suffix('m')
+                    .and_then(|digits| digits.parse::<u32>().ok());
+                Err(BadScalar::new(match thousandths {
+                    Some(some) => format!("{wrong}; {}", near_miss::cpu_share(f64::from(some))),
+                    None => wrong,
+                }))
+            }
         }
     }
 }

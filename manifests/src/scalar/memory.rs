@@ -33,6 +33,10 @@ impl FromStr for MemoryLimit {
         match text.strip_suffix('%') {
             Some(percent) => match percent.parse::<u8>() {
                 Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
+                Err(_) if percent.trim_end() != percent => Err(BadScalar::meant(
+                    format_args!("`{text}` is no share"),
+                    format_args!("{}%", percent.trim_end()),
+                )),
                 _ => Err(BadScalar::new(format!(
                     "`{text}` is no share: write `1%` to `100%`"
                 ))),

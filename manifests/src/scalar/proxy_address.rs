@@ -23,6 +23,11 @@ impl FromStr for ProxyAddress {
 
     fn from_str(text: &str) -> Result<Self, BadScalar> {
         let wrong = || {
+            let tcp = format!("tcp:{text}");
+            // The protocol was left out.
+            if !text.starts_with("tcp:") && tcp.parse::<Self>().is_ok() {
+                return BadScalar::meant(format_args!("`{text}` is no proxy address"), tcp);
+            }
             BadScalar::new(format!(
                 "`{text}` is no proxy address: write `tcp:0.0.0.0:80`, `udp:[::1]:53` or `unix:/run/app.sock`"
             ))

@@ -62,6 +62,12 @@ impl FromStr for Schedule {
             }
             return Ok(Self(text.into()));
         }
+        if let Some((known, _)) = WORDS.iter().find(|(known, _)| known[1..] == *text) {
+            return Err(BadScalar::meant(
+                format_args!("`{text}` is no schedule"),
+                known,
+            ));
+        }
         if text.split_whitespace().count() != 5 {
             return Err(BadScalar::new(format!(
                 "`{text}` is no schedule: write five fields (minute, hour, day, month, weekday) or `@hourly` to `@yearly`"

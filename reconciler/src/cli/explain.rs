@@ -79,7 +79,7 @@ impl Explain {
                 format!("{address} is neither declared nor there"),
             );
             return Err(
-                match manifests::decode::nearest(&address.to_string(), &names) {
+                match manifests::near_miss::nearest(&address.to_string(), &names) {
                     Some(near) => error.hint(format!("did you mean {near}?")),
                     None => error.hint("keel get lists what lives, keel render what is declared"),
                 },
@@ -128,7 +128,7 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         .collect();
     let upper = text.to_uppercase();
     let error = CliError::usage(format!("there is no code {upper}"));
-    Err(match manifests::decode::nearest(&upper, &known) {
+    Err(match manifests::near_miss::nearest(&upper, &known) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }
