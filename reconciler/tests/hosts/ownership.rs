@@ -246,3 +246,20 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+runtime::own_processes_test! {
+    fn data_come_back_also_where_their_network_is_gone() {
+        let world = TestWorld::furnished();
+        world.converge();
+        world.keel(&["exec", "one", "--", "sh", "-c", "echo kept >/kept.txt"]).with(0);
+        world.keel(&["destroy", "--yes"]).with(0);
+        assert_eq!(world.keel(&["get", "networks"]).with(0).stdout, "");
+        world.keel(&["trash", "restore", "instance/one"]).with(0);
+        assert_eq!(instances(&world, false), ["one Stopped"]);
+        world.keel(&["start", "one"]).with(1).saying("there is no network lan");
+        world.converge();
+        assert_eq!(world.keel(&["exec", "one", "--", "cat", "/kept.txt"]).with(0).stdout, "kept\n");
+        world.keel(&["exec", "two", "--", "ping", "-c1", "-W2", "10.77.0.10"]).with(0);
+        world.destroy();
+    }
+}

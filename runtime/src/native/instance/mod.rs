@@ -95,20 +95,32 @@ fn networks_of(
     definition: &Definition<InstancePicks>,
     instance: &Instance,
 ) -> Result<BTreeMap<String, Definition<NetworkPicks>>, RuntimeError> {
+    let found = networks_there(host, definition, instance)?;
+    let mut wanted = nics::nics(instance).filter_map(|(_, nic)| nic.network.as_ref());
+    match wanted.find(|name| !found.contains_key(*name)) {
+        None => Ok(found),
+        Some(name) => Err(RuntimeError::new(
+            "find the network of",
+            Class::NeedsOperator,
+            format!("there is no network {name}"),
+        )),
+    }
+}
+
+/// As [`networks_of`], without those that are not there.
+fn networks_there(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+) -> Result<BTreeMap<String, Definition<NetworkPicks>>, RuntimeError> {
     let mut found = BTreeMap::new();
-    for (_, nic) in nics::nics(instance) {
-        let Some(name) = &nic.network else { continue };
+    for name in nics::nics(instance).filter_map(|(_, nic)| nic.network.as_ref()) {
         let network = host
             .network_named(definition.address.project_name(), name)
-            .map_err(io_failed("find the network of"))?
-            .ok_or_else(|| {
-                RuntimeError::new(
-                    "find the network of",
-                    Class::NeedsOperator,
-                    format!("there is no network {name}"),
-                )
-            })?;
-        found.insert(name.clone(), network);
+            .map_err(io_failed("find the network of"))?;
+        if let Some(network) = network {
+            found.insert(name.clone(), network);
+        }
     }
     Ok(found)
 }
@@ -179,8 +191,17 @@ fn own_mark(host: &Host, definition: &Definition<InstancePicks>) -> String {
 
 /// Picks what an instance needs once: its ids, its hardware addresses, its reservations.
 fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), RuntimeError> {
+    let networks = networks_of(host, definition, spec(definition)?)?;
+    pick_in(host, definition, &networks)
+}
+
+/// As [`pick`], in these networks; NICs of others get nothing yet.
+fn pick_in(
+    host: &Host,
+    definition: &mut Definition<InstancePicks>,
+    networks: &BTreeMap<String, Definition<NetworkPicks>>,
+) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
-    let networks = networks_of(host, definition, &instance)?;
     let _alone = host.picking();
     if !definition.complete && !instance.security.privileged {
         // Known before it claims: a run that is cut short is gone on with under the same identity, or deleted.
@@ -201,9 +222,11 @@ fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), R
         .collect();
     let mut picked = BTreeMap::new();
     for (device, nic) in nics::nics(&instance) {
-        let around = match nic.network.as_ref().and_then(|name| networks.get(name)) {
+        let network = nic.network.as_ref().map(|name| networks.get(name));
+        let around = match network {
             None => None,
-            Some(network) => {
+            Some(None) => continue,
+            Some(Some(network)) => {
                 let Spec::Network(written) = &network.spec else {
                     continue;
                 };

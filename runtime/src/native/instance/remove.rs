@@ -173,7 +173,9 @@ pub(super) fn restore(
         definition.picks.running = false;
         definition.picks.started_with = None;
         // Ids and addresses first: whatever is not to be had leaves it in the trash.
-        super::pick(host, &mut definition)?;
+        // Networks went before or after it: its start needs them, its data do not.
+        let networks = super::networks_there(host, &definition, spec(&definition)?)?;
+        super::pick_in(host, &mut definition, &networks)?;
         driver
             .untrash(&entry.uid)
             .map_err(disk_failed("take out of the trash"))?;

@@ -311,6 +311,10 @@ pub(super) fn start(
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
+    // It came out of the trash while its network was not there.
+    if nics::nics(&instance).any(|(device, _)| !definition.picks.nics.contains_key(device)) {
+        super::pick(host, definition)?;
+    }
     let image = host
         .images
         .get(&definition.picks.image)
