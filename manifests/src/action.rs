@@ -21,6 +21,20 @@ pub enum Power {
     Unfreeze,
 }
 
+impl Power {
+    /// The word of the command that does it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Kill => "stop by force",
+            Self::Restart => "restart",
+            Self::Freeze => "freeze",
+            Self::Unfreeze => "unfreeze",
+        }
+    }
+}
+
 /// What is done to one object. Every action is idempotent: performed again after a crash inside it, it converges.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", tag = "action")]
@@ -64,7 +78,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// The word in plans and journals.
+    /// The word in plans as JSON.
     pub const fn word(&self) -> &'static str {
         match self {
             Self::Create => "create",

@@ -32,7 +32,7 @@ impl Workers<'_> {
                 (!step.after.is_empty()).then_some(self.plan),
             );
             if let Some(how) = moved {
-                return Err(RuntimeError::new(step.word(), Class::Conflict, how).of(step.address()));
+                return Err(RuntimeError::new(step.deed(), Class::Conflict, how).of(step.address()));
             }
         }
         let mut kept = step.kept.clone();

@@ -206,7 +206,7 @@ impl<'a> Workers<'a> {
                     step: step.id,
                     address: step.address().clone(),
                     uid: step.action.uid,
-                    word: step.word().to_owned(),
+                    word: step.deed().to_owned(),
                 }));
             }
         }

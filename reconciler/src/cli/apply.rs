@@ -210,7 +210,13 @@ impl Run<'_> {
                 crate::view::text::visible(&plan.host),
                 summary(plan)
             );
-            invocation.confirm(self.yes, &question)?;
+            invocation.confirm(self.yes, &question).map_err(|error| {
+                if plan.purpose == Purpose::Apply && error.exit == Exit::Usage {
+                    error.hint("or apply a plan that was saved by `keel plan --save plan.json`")
+                } else {
+                    error
+                }
+            })?;
             runtime::sys::interrupt::ask_to_leave(invocation.cancel).map_err(|error| {
                 CliError::new(Exit::Unexpected, format!("catch signals: {error}"))
             })?;

@@ -28,7 +28,7 @@ enum Deed {
     Pull {
         /// The file, as `web-1/etc/motd`.
         file: String,
-        /// Where to: a file or a folder.
+        /// Where to: a file or a folder; `-` is stdout.
         #[arg(default_value = ".")]
         to: PathBuf,
     },
@@ -68,6 +68,10 @@ impl File {
                 let file = engine::open(invocation)?
                     .runtime
                     .read_file(&instance, &path)?;
+                if to == Path::new("-") {
+                    invocation.print_bytes(&file.content)?;
+                    return Ok(Exit::Done);
+                }
                 let to = absolute(to)?;
                 let to = if to.is_dir() {
                     to.join(last_step(&path)?)

@@ -116,9 +116,7 @@ impl Invocation {
             return Ok(());
         }
         if !self.can_ask() {
-            return Err(CliError::usage("nobody is there to be asked").hint(
-                "say --yes, or apply a plan that was saved by `keel plan --save plan.json`",
-            ));
+            return Err(CliError::usage("nobody is there to be asked").hint("say --yes"));
         }
         if self.ask(question)? {
             Ok(())

@@ -84,7 +84,11 @@ fn overlap(before: &[u8], now: &[u8]) -> usize {
 fn harmless(bytes: &[u8]) -> String {
     let plain = String::from_utf8_lossy(bytes);
     let plain = anstream::adapter::strip_str(&plain).to_string();
-    let plain = plain.replace("\r\n", "\n").replace('\t', "    ");
+    // What a terminal would write over stands on a line of its own.
+    let plain = plain
+        .replace("\r\n", "\n")
+        .replace('\r', "\n")
+        .replace('\t', "    ");
     text::visible_lines(&plain)
 }
 

@@ -106,7 +106,7 @@ impl ApplyObserver for Progress<'_> {
     fn started(&self, step: &Step) {
         let mut board = self.board();
         let object = step.address().to_string();
-        let text = board.started(step.id, &object, step.word(), self.milliseconds());
+        let text = board.started(step.id, &object, step.deed(), self.milliseconds());
         // Told under the lock, so that lines of two threads do not mix.
         self.tell(&text);
     }

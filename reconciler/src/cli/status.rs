@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
+use manifests::id::Address;
 use manifests::observed::ObservedSet;
 use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use super::HumanOrJson;
 use super::engine;
 use super::invocation::Invocation;
-use crate::diff::known::Known;
+use crate::diff::known::{Hold, Known};
 use crate::error::{CliError, Exit};
 use crate::journal::{ApplyStatus, Journal as _, JournalError};
 use crate::state_folder::LockOwner;
@@ -29,6 +31,7 @@ pub(super) struct Status {
 
 /// All that the page tells.
 struct Facts {
+    now: Timestamp,
     known: Known,
     observed: ObservedSet,
     last: Vec<ApplyStatus>,
@@ -42,6 +45,7 @@ impl Status {
         let store = engine::store(&opened.folder)?;
         let unreadable = |error: JournalError| CliError::new(Exit::Unexpected, error);
         let facts = Facts {
+            now: invocation.now(),
             known: store.load()?,
             observed: opened.runtime.observe()?,
             last: store.applies(1).map_err(unreadable)?,
@@ -72,6 +76,14 @@ impl Facts {
         counts
     }
 
+    /// What a person stopped for a while.
+    fn held(&self) -> impl Iterator<Item = (&Address, &Hold)> {
+        self.known.owned.values().filter_map(|owned| {
+            let hold = self.known.hold(&owned.uid, self.now)?;
+            Some((&owned.address, hold))
+        })
+    }
+
     fn json(&self) -> Value {
         let objects: Vec<Value> = self
             .counts()
@@ -87,11 +99,16 @@ impl Facts {
             .filter(|owned| !owned.restart_pending.is_empty())
             .map(|owned| json!({"id": owned.address, "restartPending": owned.restart_pending}))
             .collect();
+        let held: Vec<Value> = self
+            .held()
+            .map(|(address, hold)| json!({"id": address, "hold": hold}))
+            .collect();
         json!({
             "generation": self.known.generation,
             "sources": self.known.sources.values().collect::<Vec<_>>(),
             "objects": objects,
             "restartPending": waiting,
+            "stoppedByHand": held,
             "unclear": self.observed.unclear,
             "trash": self.observed.trash,
             "lastApply": self.last.first(),
@@ -150,6 +167,15 @@ impl Facts {
                 let name = text::pad(&format!("  {}", owned.address), 30);
                 let _ = writeln!(out, "{name}{}", text::visible(&pending.path.dotted()));
             }
+        }
+        let mut held = self.held().peekable();
+        if held.peek().is_some() {
+            let _ = writeln!(out, "\n{}", paint(CAREFUL, "Stopped by hand:"));
+        }
+        for (address, hold) in held {
+            let name = text::pad(&format!("  {address}"), 30);
+            let (until, reason) = (when(hold.until), text::visible(&hold.reason));
+            let _ = writeln!(out, "{name}until {until}: {reason}");
         }
         for unclear in &self.observed.unclear {
             let why = text::visible(&unclear.why);

@@ -79,7 +79,7 @@ impl Trash {
                 let plan = session.asked(objects, &Asked::Restore)?;
                 let restored = !plan.plan.steps.is_empty();
                 let exit = carry_out(invocation, &opened, plan, *output)?;
-                if restored {
+                if restored && exit == Exit::Done {
                     invocation.note(
                         "an object that no manifest declares goes again with the next apply of its \
                          source: write its manifest, or `keel forget` it\n",

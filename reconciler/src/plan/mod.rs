@@ -191,7 +191,15 @@ impl Step {
         &self.action.address
     }
 
-    /// The word in plans and journals: `create`, `fetch` for an image.
+    /// The word that people read and journals keep: as [`Self::word`], and `start`, `stop` and the rest for power.
+    pub const fn deed(&self) -> &'static str {
+        match &self.action.verb {
+            Verb::Power { power } => power.word(),
+            _ => self.word(),
+        }
+    }
+
+    /// The word in plans as JSON: `create`, `fetch` for an image.
     pub const fn word(&self) -> &'static str {
         match (&self.action.verb, self.action.address.kind) {
             (Verb::Create, Kind::Image) => "fetch",

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::text;
 use crate::journal::{ApplyStatus, Event, Outcome, What};
-use crate::plan::Purpose;
+use crate::plan::{PlanId, Purpose};
 
 /// The applies, one a line.
 pub fn applies(all: &[ApplyStatus]) -> String {
@@ -56,7 +56,7 @@ fn apply(status: &ApplyStatus) -> Vec<String> {
         format!("{done}/{}", status.planned),
         format!("{purpose}{}", words.join(", ")),
         took,
-        status.plan.to_string().chars().take(8).collect(),
+        short(&status.plan),
     ]
 }
 
@@ -79,7 +79,7 @@ pub fn events(all: &[Event]) -> String {
                 when(event.at),
                 word,
                 took.map_or_else(|| "-".to_owned(), microseconds),
-                event.plan.to_string().chars().take(8).collect(),
+                short(&event.plan),
                 text::visible(&note),
             ])
         })
@@ -112,6 +112,14 @@ fn outcome_words(outcome: &Outcome) -> (String, String) {
 /// A time to the second, in UTC: `2026-11-23 12:00:00Z`.
 pub fn when(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// The end of a plan's id: its beginning is the time, which neighbours share.
+fn short(plan: &PlanId) -> String {
+    let text = plan.to_string();
+    text.get(text.len().saturating_sub(8)..)
+        .unwrap_or(&text)
+        .to_owned()
 }
 
 fn microseconds(micros: u64) -> String {

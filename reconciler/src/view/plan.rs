@@ -11,6 +11,7 @@ use manifests::change::{Cause, FieldChange};
 use manifests::effect::Effect;
 use manifests::observed::Holds;
 
+use super::history::when;
 use super::style::{BAD, CALM, CAREFUL, FAINT, GOOD, STRONG, paint};
 use super::text;
 use crate::plan::{Because, Held, Plan, PlannedChange, Purpose, Step};
@@ -84,15 +85,6 @@ fn kind_of(step: &Step) -> Kind {
 /// The word at the end of an object's line: `DELETE`, `REPLUG eth0`, `LIVE (drift, held)`.
 fn effect_words(step: &Step, held: bool) -> String {
     let word = match (&step.action.verb, step.effect) {
-        (Verb::Power { power }, _) => match power {
-            Power::Start => "START",
-            Power::Stop => "STOP",
-            Power::Kill => "STOP BY FORCE",
-            Power::Restart => "RESTART",
-            Power::Freeze => "FREEZE",
-            Power::Unfreeze => "UNFREEZE",
-        }
-        .to_owned(),
         (Verb::Update { .. } | Verb::Rename { .. }, Some(effect)) if effect != Effect::Live => {
             let mut words = effect.word().to_uppercase();
             if effect == Effect::Replug {
@@ -103,7 +95,7 @@ fn effect_words(step: &Step, held: bool) -> String {
             words
         }
         (Verb::Update { .. }, _) => "LIVE".to_owned(),
-        _ => step.word().to_uppercase(),
+        _ => step.deed().to_uppercase(),
     };
     let cause = match step.cause {
         Cause::Drifted => Some("drift"),
@@ -382,6 +374,7 @@ fn held_object(held: &Held, now: Timestamp, around: &Around<'_>) -> String {
         let _ = writeln!(out, "    {code}{}", text::visible(message));
         if let Some(until) = until {
             let wait = text::span(milliseconds_between(now, *until));
+            let until = when(*until);
             let _ = writeln!(out, "    {}{until} (in {wait})", text::pad("until", 9));
         }
     }

@@ -22,7 +22,7 @@ pub(super) const GATE: Gate = Gate {
 pub(crate) fn because(first: &Step) -> Because {
     Because {
         code: GATE.code,
-        message: format!("waits for {} of {}", first.word(), first.address()),
+        message: format!("waits for {} of {}", first.deed(), first.address()),
         until: None,
     }
 }

@@ -207,7 +207,7 @@ fn deeds_are_in_the_journal() {
                 ..
             }
         ));
-        assert!(matches!(&history[1].what, What::Started { word, .. } if word == "power"));
+        assert!(matches!(&history[1].what, What::Started { word, .. } if word == "freeze"));
         let failed: Result<(), _> =
             session.deed(&address("web"), "fetch", "keel image import", || {
                 Err(RuntimeError::new(
