@@ -3,7 +3,10 @@
 //! It is to the native engine what a running Incus keeps in its database: the mark, the spec, and what was picked once
 //! and is kept (identity range, addresses, MACs). What the kernel can tell is read from the kernel instead.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::{Kind, Spec};
@@ -141,18 +144,38 @@ impl<P: DeserializeOwned> Definition<P> {
     }
 }
 
+/// The definitions of a kind by identity; each is a `Definition<P>` of the picks of its kind.
+type Kept = BTreeMap<Uid, Arc<dyn Any + Send + Sync>>;
+
 /// Where the definitions of a state folder are.
+///
+/// What [`Definitions::all`] has read is kept, so that fifty starts do not read fifty files each; whoever changes
+/// anything holds the lock of the state folder, so nobody else writes meanwhile.
 #[derive(Debug, Clone)]
 pub struct Definitions {
     state: PathBuf,
+    kept: Arc<Mutex<BTreeMap<Kind, Kept>>>,
 }
+
+/// All definitions of a kind, and what could not be understood.
+pub type All<P> = (Vec<Arc<Definition<P>>>, Vec<(Uid, DefinitionError)>);
 
 impl Definitions {
     /// The definitions of a state folder.
     pub fn new(state: &Path) -> Self {
         Self {
             state: state.to_path_buf(),
+            kept: Arc::default(),
         }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<Kind, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What others may have written since is read again.
+    pub fn forget(&self) {
+        self.kept().clear();
     }
 
     /// The folder that holds what is known of one object: `instances/UID`, `networks/UID`, …
@@ -179,11 +202,18 @@ impl Definitions {
     ///
     /// # Errors
     /// The folder could not be listed.
-    #[expect(clippy::type_complexity, reason = "two lists, each said once")]
-    pub fn all<P: DeserializeOwned>(
+    pub fn all<P: DeserializeOwned + Send + Sync + 'static>(
         &self,
         kind: Kind,
-    ) -> Result<(Vec<Definition<P>>, Vec<(Uid, DefinitionError)>), PathError> {
+    ) -> Result<All<P>, PathError> {
+        // Held while reading: what is written meanwhile must not be overtaken by what was read before.
+        let mut kept = self.kept();
+        if let Some(kept) = kept.get(&kind) {
+            let known = kept
+                .values()
+                .filter_map(|one| Arc::clone(one).downcast::<Definition<P>>().ok());
+            return Ok((known.collect(), Vec::new()));
+        }
         let folder = self.of_kind(kind);
         let entries = match path_io::list(&folder) {
             Ok(entries) => entries,
@@ -201,11 +231,16 @@ impl Definitions {
                 continue;
             };
             match self.read(kind, &uid) {
-                Ok(Some(definition)) => good.push(definition),
+                Ok(Some(definition)) => good.push(Arc::new(definition)),
                 // A folder without a definition: making it was cut short before anything could be lost.
                 Ok(None) => {}
                 Err(error) => bad.push((uid, error)),
             }
+        }
+        good.sort_by_key(|one| one.uid);
+        if bad.is_empty() {
+            let of_kind = good.iter().map(|one| (one.uid, Arc::clone(one) as _));
+            kept.insert(kind, of_kind.collect());
         }
         Ok((good, bad))
     }
@@ -235,7 +270,7 @@ impl Definitions {
     ///
     /// # Errors
     /// The file could not be written.
-    pub fn write<P: Serialize + Clone>(
+    pub fn write<P: Serialize + Clone + Send + Sync + 'static>(
         &self,
         definition: &Definition<P>,
     ) -> Result<(), DefinitionError> {
@@ -253,6 +288,9 @@ impl Definitions {
         } else {
             path_io::write_atomically(&path, text)?;
         }
+        if let Some(kept) = self.kept().get_mut(&kind) {
+            kept.insert(definition.uid, Arc::new(definition.clone()));
+        }
         Ok(())
     }
 
@@ -261,6 +299,9 @@ impl Definitions {
     /// # Errors
     /// The folder holds something else, or the kernel refuses.
     pub fn remove(&self, kind: Kind, uid: &Uid) -> Result<(), PathError> {
+        if let Some(kept) = self.kept().get_mut(&kind) {
+            kept.remove(uid);
+        }
         let folder = self.folder(kind, uid);
         path_io::remove_file(self.file(kind, uid))?;
         path_io::sweep_unfinished(&folder)?;

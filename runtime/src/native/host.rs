@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manifests::id::Uid;
 use manifests::kind::Kind;
@@ -51,8 +51,6 @@ pub(super) struct Host {
     /// Of each bridge, up to which request its rules and reservations hold.
     ensured: Mutex<BTreeMap<String, u64>>,
     requests: AtomicU64,
-    /// The instances as this program wrote them last, so that fifty starts do not read fifty files each.
-    instances: Mutex<Option<BTreeMap<Uid, Definition<InstancePicks>>>>,
 }
 
 impl Host {
@@ -98,7 +96,6 @@ impl Host {
             picking: Mutex::new(()),
             ensured: Mutex::new(BTreeMap::new()),
             requests: AtomicU64::new(0),
-            instances: Mutex::new(None),
             config,
         })
     }
@@ -118,28 +115,12 @@ impl Host {
         cgroup::InstanceCgroups::of(&self.hierarchies, &self.config.state_id, &uid.to_string())
     }
 
-    /// All instances; from the files the first time and after [`Host::forget_cache`].
-    pub(super) fn instances(&self) -> Result<Vec<Definition<InstancePicks>>, path_io::PathError> {
-        let mut cache = self
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if cache.is_none() {
-            let (all, _) = self.definitions.all::<InstancePicks>(Kind::Instance)?;
-            *cache = Some(all.into_iter().map(|d| (d.uid, d)).collect());
-        }
-        Ok(cache
-            .as_ref()
-            .map(|all| all.values().cloned().collect())
-            .unwrap_or_default())
-    }
-
-    /// What others may have written since is read again.
-    pub(super) fn forget_cache(&self) {
-        *self
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+    /// All instances.
+    pub(super) fn instances(
+        &self,
+    ) -> Result<Vec<Arc<Definition<InstancePicks>>>, path_io::PathError> {
+        let (all, _) = self.definitions.all::<InstancePicks>(Kind::Instance)?;
+        Ok(all)
     }
 
     /// Writes the definition of an instance.
@@ -147,30 +128,12 @@ impl Host {
         &self,
         definition: &Definition<InstancePicks>,
     ) -> Result<(), DefinitionError> {
-        self.definitions.write(definition)?;
-        if let Some(all) = self
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
-            all.insert(definition.uid, definition.clone());
-        }
-        Ok(())
+        self.definitions.write(definition)
     }
 
     /// Removes the definition of an instance.
     pub(super) fn remove_instance(&self, uid: &Uid) -> Result<(), path_io::PathError> {
-        self.definitions.remove(Kind::Instance, uid)?;
-        if let Some(all) = self
-            .instances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-        {
-            all.remove(uid);
-        }
-        Ok(())
+        self.definitions.remove(Kind::Instance, uid)
     }
 
     /// Brings a network to where it shall be, with rules and reservations of all ports that are defined by now. Many
@@ -202,7 +165,7 @@ impl Host {
         &self,
         project: &str,
         name: &str,
-    ) -> Result<Option<Definition<NetworkPicks>>, path_io::PathError> {
+    ) -> Result<Option<Arc<Definition<NetworkPicks>>>, path_io::PathError> {
         let (all, _) = self.definitions.all::<NetworkPicks>(Kind::Network)?;
         let in_project = |wanted: &str| {
             all.iter()
@@ -217,7 +180,7 @@ impl Host {
     pub(super) fn pool_named(
         &self,
         name: &str,
-    ) -> Result<Option<Definition<PoolPicks>>, path_io::PathError> {
+    ) -> Result<Option<Arc<Definition<PoolPicks>>>, path_io::PathError> {
         let (all, _) = self.definitions.all::<PoolPicks>(Kind::StoragePool)?;
         Ok(all.into_iter().find(|d| d.address.name == name))
     }

@@ -301,8 +301,8 @@ fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String
     let mut used: BTreeSet<String> = host
         .instances()
         .map_err(failed)?
-        .into_iter()
-        .map(|d| d.picks.image)
+        .iter()
+        .map(|d| d.picks.image.clone())
         .collect();
     let (documents, _) = host
         .definitions
@@ -310,9 +310,9 @@ fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String
         .map_err(failed)?;
     used.extend(
         documents
-            .into_iter()
+            .iter()
             .filter(|other| Some(&other.uid) != document)
-            .map(|other| other.picks.fingerprint),
+            .map(|other| other.picks.fingerprint.clone()),
     );
     let (pools, _) = host
         .definitions

@@ -24,6 +24,7 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 
 use manifests::action::{Action, Verb};
 use manifests::desired::{DesiredSet, Resource};
@@ -38,6 +39,7 @@ use crate::runtime::{Context, Effected, Runtime};
 use self::host::Host;
 pub use self::host::NativeConfig;
 use self::image_documents::ImagePicks;
+use self::instance::InstancePicks;
 use self::network::{Guests, NetworkError};
 use self::networks::NetworkPicks;
 use self::pools::PoolPicks;
@@ -111,7 +113,7 @@ fn network_mark(host: &Host, uid: &Uid) -> String {
 }
 
 /// The network namespaces of the instances that run, by the links that lead there.
-fn guests(host: &Host, instances: &[definition::Definition<instance::InstancePicks>]) -> Guests {
+fn guests(host: &Host, instances: &[Arc<definition::Definition<InstancePicks>>]) -> Guests {
     let mut guests = Guests::new();
     for one in instances {
         let Ok(Some(running)) = instance::running(host, &one.uid) else {
@@ -147,7 +149,7 @@ impl Runtime for NativeRuntime {
     }
 
     fn observe(&self) -> Result<ObservedSet, RuntimeError> {
-        self.host.forget_cache();
+        self.host.definitions.forget();
         let host = &self.host;
         let failed = |error| RuntimeError::new("read the state folder", Class::Retry, error);
         let mut out = ObservedSet::default();
@@ -176,7 +178,7 @@ impl Runtime for NativeRuntime {
         }
         let (mut instances, bad) = host
             .definitions
-            .all::<instance::InstancePicks>(Kind::Instance)
+            .all::<InstancePicks>(Kind::Instance)
             .map_err(failed)?;
         out.unclear.extend(unclear(Kind::Instance, bad));
         out.trash = instance::trashed(host, &instances)?;

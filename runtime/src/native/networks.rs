@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use manifests::action::{Action, Verb};
@@ -462,7 +463,7 @@ fn lease(lease: &Lease) -> serde_json::Value {
 /// What the NICs that join no network of ours are.
 pub(super) fn observe_unattached(
     host: &Host,
-    instances: &[Definition<InstancePicks>],
+    instances: &[Arc<Definition<InstancePicks>>],
     guests: &Guests,
     ports: &mut BTreeMap<(Uid, String), PortSeen>,
 ) {
@@ -504,7 +505,7 @@ pub(super) fn look_at_port(port: &PortPlan, guests: &Guests) -> Option<PortSeen>
 }
 
 /// Bridges of the host that are not ours: a manifest that declares one of their names must not take them.
-pub(super) fn observe_foreign(ours: &[Definition<NetworkPicks>], out: &mut ObservedSet) {
+pub(super) fn observe_foreign(ours: &[Arc<Definition<NetworkPicks>>], out: &mut ObservedSet) {
     let Ok(links) = Connection::open().and_then(|mut connection| connection.links()) else {
         return;
     };

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 
 use manifests::id::Address;
 use manifests::kind::Spec;
@@ -19,7 +20,10 @@ use crate::error::{Class, RuntimeError};
 use crate::runtime::{ExecRequest, ExitStatus, FileInside, Operate, Usage};
 
 impl NativeRuntime {
-    fn definition(&self, address: &Address) -> Result<Definition<InstancePicks>, RuntimeError> {
+    fn definition(
+        &self,
+        address: &Address,
+    ) -> Result<Arc<Definition<InstancePicks>>, RuntimeError> {
         self.host
             .instances()
             .map_err(|error| RuntimeError::new("find", Class::Retry, error).of(address))?
@@ -32,7 +36,7 @@ impl NativeRuntime {
     }
 
     fn running(&self, address: &Address) -> Result<Box<Running>, RuntimeError> {
-        self.running_of(&self.definition(address)?)
+        self.running_of(&*self.definition(address)?)
     }
 
     fn running_of(

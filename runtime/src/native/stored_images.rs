@@ -101,10 +101,13 @@ impl NativeRuntime {
             .all::<ImagePicks>(Kind::Image)
             .map_err(failed)?;
         for document in documents {
-            add(document.picks.fingerprint, document.address.to_string());
+            add(
+                document.picks.fingerprint.clone(),
+                document.address.to_string(),
+            );
         }
         for instance in host.instances().map_err(failed)? {
-            add(instance.picks.image, instance.address.to_string());
+            add(instance.picks.image.clone(), instance.address.to_string());
         }
         let (pools, _) = host
             .definitions

@@ -18,6 +18,7 @@ mod start;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use manifests::action::{Action, Power, Verb};
 use manifests::desired::{DesiredSet, Resource};
@@ -61,11 +62,10 @@ fn spec(definition: &Definition<InstancePicks>) -> Result<&Instance, RuntimeErro
     }
 }
 
+type Pool = (Arc<Definition<PoolPicks>>, Box<dyn StorageDriver>);
+
 /// The pool of an instance's root and its driver.
-fn pool_of(
-    host: &Host,
-    name: &str,
-) -> Result<(Definition<PoolPicks>, Box<dyn StorageDriver>), RuntimeError> {
+fn pool_of(host: &Host, name: &str) -> Result<Pool, RuntimeError> {
     let pool = host
         .pool_named(name)
         .map_err(io_failed("find the pool of"))?
@@ -94,7 +94,7 @@ fn networks_of(
     host: &Host,
     definition: &Definition<InstancePicks>,
     instance: &Instance,
-) -> Result<BTreeMap<String, Definition<NetworkPicks>>, RuntimeError> {
+) -> Result<BTreeMap<String, Arc<Definition<NetworkPicks>>>, RuntimeError> {
     let found = networks_there(host, definition, instance)?;
     let mut wanted = nics::nics(instance).filter_map(|(_, nic)| nic.network.as_ref());
     match wanted.find(|name| !found.contains_key(*name)) {
@@ -112,7 +112,7 @@ fn networks_there(
     host: &Host,
     definition: &Definition<InstancePicks>,
     instance: &Instance,
-) -> Result<BTreeMap<String, Definition<NetworkPicks>>, RuntimeError> {
+) -> Result<BTreeMap<String, Arc<Definition<NetworkPicks>>>, RuntimeError> {
     let mut found = BTreeMap::new();
     for name in nics::nics(instance).filter_map(|(_, nic)| nic.network.as_ref()) {
         let network = host
@@ -137,11 +137,14 @@ pub(super) fn ports(
         .collect())
 }
 
+/// An instance, one of its NICs by name, and its port.
+type PortOfInstance = (Arc<Definition<InstancePicks>>, String, PortPlan);
+
 /// The ports of all instances in a network, with the instances.
 fn ports_of_instances(
     host: &Host,
     network: &Definition<NetworkPicks>,
-) -> Result<Vec<(Definition<InstancePicks>, String, PortPlan)>, RuntimeError> {
+) -> Result<Vec<PortOfInstance>, RuntimeError> {
     let mut all = Vec::new();
     for definition in host.instances().map_err(io_failed("list the instances"))? {
         let Spec::Instance(instance) = &definition.spec else {
@@ -159,7 +162,7 @@ fn ports_of_instances(
             let mark = own_mark(host, &definition);
             let name = &definition.address.name;
             if let Some(port) = nics::port(name, &mark, device, nic, &definition.picks) {
-                all.push((definition.clone(), device.to_owned(), port));
+                all.push((Arc::clone(&definition), device.to_owned(), port));
             }
         }
     }
@@ -199,7 +202,7 @@ fn pick(host: &Host, definition: &mut Definition<InstancePicks>) -> Result<(), R
 fn pick_in(
     host: &Host,
     definition: &mut Definition<InstancePicks>,
-    networks: &BTreeMap<String, Definition<NetworkPicks>>,
+    networks: &BTreeMap<String, Arc<Definition<NetworkPicks>>>,
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
     let _alone = host.picking();

@@ -1,5 +1,7 @@
 //! Removing an instance: to the trash, from the trash, for good.
 
+use std::sync::Arc;
+
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::Kind;
 use manifests::observed::{Holds, Trashed};
@@ -51,7 +53,7 @@ fn forget(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), Run
     };
     let others = host.instances().map_err(io_failed("list the instances"))?;
     let mut others = others.iter().filter(|other| other.uid != definition.uid);
-    if shares(definition) && !others.any(shares) {
+    if shares(definition) && !others.any(|other| shares(other)) {
         owners.push(owner_of_ids(host, definition, false));
     }
     // Nothing runs with these ids any more. First: without its definition nobody would find the claim again.
@@ -244,7 +246,7 @@ const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 /// What lies in the trash of all pools that can be reached, but for what is wholly back.
 pub(in crate::native) fn trashed(
     host: &Host,
-    instances: &[Definition<InstancePicks>],
+    instances: &[Arc<Definition<InstancePicks>>],
 ) -> Result<Vec<Trashed>, RuntimeError> {
     let back = |uid: &str| {
         instances

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use manifests::devices::Device;
 use manifests::kind::Spec;
@@ -169,7 +170,7 @@ const OURS: &str = "# Written by keel at each start; without this line it is lef
 fn own_files(
     name: &str,
     instance: &Instance,
-    networks: &BTreeMap<String, Definition<networks::NetworkPicks>>,
+    networks: &BTreeMap<String, Arc<Definition<networks::NetworkPicks>>>,
     picks: &InstancePicks,
 ) -> Vec<FilePlan> {
     let first = nics::nics(instance).next();
