@@ -13,7 +13,7 @@ use manifests::pointer::Pointer;
 use super::mounts::mount_points;
 use super::picks::InstancePicks;
 use super::{
-    files, live_mount, networks_of, own_mark, pick, pool_of, running, spec, start, stored,
+    files, live_mount, networks_of, own_mark, pick, plugs, pool_of, running, spec, start, stored,
 };
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup;
@@ -296,8 +296,8 @@ fn plug(
     now: &Running,
 ) -> Result<(), RuntimeError> {
     let guest = start::namespace(now)?;
-    let set_before = start::plugs(host, before).unwrap_or_default();
-    for one in start::plugs(host, after)? {
+    let set_before = plugs::plugs(host, before).unwrap_or_default();
+    for one in plugs::plugs(host, after)? {
         let interface = &one.port.guest_interface;
         if let Some(old) = set_before
             .iter()
@@ -306,7 +306,7 @@ fn plug(
             port::clear_guest(&guest, interface, &old.guest, &one.guest)
                 .map_err(|error| RuntimeError::new("readdress", Class::Retry, error))?;
         }
-        start::plug(host, &one, &guest)?;
+        plugs::plug(host, &one, &guest)?;
     }
     Ok(())
 }

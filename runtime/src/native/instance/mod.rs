@@ -13,6 +13,7 @@ mod mounts;
 mod nics;
 mod observe;
 mod picks;
+mod plugs;
 mod remove;
 mod start;
 mod status;
@@ -40,8 +41,8 @@ use crate::runtime::{Context, Effected};
 pub(super) use self::change::plug_again;
 pub(super) use self::observe::{observe, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
+pub(super) use self::plugs::network_plan;
 pub(super) use self::remove::{is_on_its_way, trashed};
-pub(super) use self::start::network_plan;
 
 /// The class of a failure of the shim's client.
 fn shim_failed(doing: &str, error: shim::ShimError) -> RuntimeError {

@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::mounts::{self, Mount, mount_points};
 use super::picks::InstancePicks;
-use super::{change, container, disks, files, limits, nics, shim_failed, start, status};
+use super::{change, container, disks, files, limits, nics, plugs, shim_failed, start, status};
 use crate::error::RuntimeError;
 use crate::native::cgroup;
 use crate::native::definition::Definition;
@@ -280,11 +280,7 @@ fn live(
             why: crate::native::chain(&error),
         }),
     }
-    let wanted: BTreeMap<String, GuestPlan> = start::plugs(host, definition)
-        .unwrap_or_default()
-        .into_iter()
-        .map(|plug| (plug.port.host_interface, plug.guest))
-        .collect();
+    let wanted = plugs::guest_plans(host, definition).unwrap_or_default();
     let interfaces: Vec<String> = nics::nics(instance)
         .map(|(name, _)| name.to_owned())
         .collect();

@@ -12,9 +12,8 @@ use rustix::fs::{FileType, OFlags};
 
 use super::container::Nodes;
 use super::picks::InstancePicks;
-use super::{
-    disks, io_failed, limits, networks_of, nics, own_mark, pool_of, ports, shim_failed, spec,
-};
+use super::plugs::{plug, plugs};
+use super::{disks, io_failed, limits, networks_of, nics, own_mark, pool_of, shim_failed, spec};
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup::{
     self, CgroupError, Delegation, DeviceAccess, DeviceRule, DeviceRules, LimitError, Patience,
@@ -22,14 +21,12 @@ use crate::native::cgroup::{
 use crate::native::container::plan::{CgroupPlan, Delegation as Bounds, FilePlan, RootPlan};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
-use crate::native::network::port;
-use crate::native::network::{NetworkPlan, PortPlan};
 use crate::native::networks;
 use crate::native::pools::root_volume;
 use crate::native::shim::{self, Running};
 use crate::native::storage::Placed;
 use crate::runtime::Context;
-use crate::sys::netlink::{Connection, Namespace};
+use crate::sys::netlink::Namespace;
 
 /// What the unix devices of an instance are on this host: the numbers that are written, else those of the node.
 pub(super) fn nodes(instance: &Instance) -> Result<Nodes, RuntimeError> {
@@ -223,86 +220,6 @@ fn own_files(
         files.push(file("/etc/resolv.conf", text, true));
     }
     files
-}
-
-/// The plan of a network with all its ports.
-pub(in crate::native) fn network_plan(
-    host: &Host,
-    network: &Definition<networks::NetworkPicks>,
-) -> Result<NetworkPlan, RuntimeError> {
-    let Spec::Network(written) = &network.spec else {
-        return Err(crate::native::wrong_kind(&network.address));
-    };
-    let ports = ports(host, network)?
-        .into_iter()
-        .map(|(_, _, port)| port)
-        .collect();
-    let mark = crate::native::network_mark(host, &network.uid);
-    Ok(networks::plan(written, &network.picks, mark, ports))
-}
-
-/// One NIC as it is plugged.
-pub(super) struct Plug {
-    /// The network's plan; none for one that joins no network.
-    pub network: Option<NetworkPlan>,
-    /// The port.
-    pub port: PortPlan,
-    /// What is set at the guest's end.
-    pub guest: crate::native::network::GuestPlan,
-}
-
-/// The NICs of an instance as they are plugged.
-pub(super) fn plugs(
-    host: &Host,
-    definition: &Definition<InstancePicks>,
-) -> Result<Vec<Plug>, RuntimeError> {
-    let instance = spec(definition)?;
-    let networks = networks_of(host, definition, instance)?;
-    let mark = own_mark(host, definition);
-    let mut plans: BTreeMap<&String, NetworkPlan> = BTreeMap::new();
-    for (name, network) in &networks {
-        plans.insert(name, network_plan(host, network)?);
-    }
-    let mut plugs = Vec::new();
-    for (device, nic) in nics::nics(instance) {
-        let name = &definition.address.name;
-        let Some(port) = nics::port(name, &mark, device, nic, &definition.picks) else {
-            continue;
-        };
-        let network = nic.network.as_ref().and_then(|name| networks.get(name));
-        let (ipv4, ipv6) = match network.map(|network| (&network.spec, &network.picks)) {
-            Some((Spec::Network(written), picks)) => (picks.ipv4(written), picks.ipv6(written)),
-            _ => (None, None),
-        };
-        plugs.push(Plug {
-            network: nic
-                .network
-                .as_ref()
-                .and_then(|name| plans.get(name).cloned()),
-            port,
-            guest: nics::guest(nic, ipv4, ipv6),
-        });
-    }
-    Ok(plugs)
-}
-
-/// Puts one NIC into a running guest.
-pub(super) fn plug(host: &Host, plug: &Plug, guest: &Namespace) -> Result<(), RuntimeError> {
-    let failed = |error| RuntimeError::new("plug the network interface of", Class::Retry, error);
-    match &plug.network {
-        Some(network) => {
-            host.network
-                .attach(network, &plug.port, guest)
-                .map_err(failed)?;
-        }
-        None => {
-            let mut connection = Connection::open().map_err(|error| {
-                RuntimeError::new("reach the kernel's links", Class::Retry, error)
-            })?;
-            port::attach(&mut connection, &plug.port, None, None, guest).map_err(failed)?;
-        }
-    }
-    port::configure_guest(guest, &plug.port.guest_interface, &plug.guest).map_err(failed)
 }
 
 /// Starts a container and records with what it was started.
