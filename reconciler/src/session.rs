@@ -187,7 +187,7 @@ impl Session<'_> {
         self.folder.id().clone_into(&mut host.state_id);
         let now = self.clock.now();
         let diff = diff(desired, &observed, &known, now);
-        Ok(plan(&PlanInput {
+        let mut plan = plan(&PlanInput {
             id: PlanId(uuid::Uuid::now_v7()),
             purpose: options.purpose,
             diff: &diff,
@@ -200,7 +200,23 @@ impl Session<'_> {
             allow: &options.allow,
             no_trash: options.no_trash,
             now,
-        }))
+        });
+        self.measure(&mut plan)?;
+        Ok(plan)
+    }
+
+    /// Counts the data of what a plan takes away, and of nothing else.
+    fn measure(&self, plan: &mut Plan) -> Result<(), RuntimeError> {
+        let held = plan.held.iter_mut().map(|held| &mut held.step);
+        for step in plan.steps.iter_mut().chain(held) {
+            let Some(mut loss) = step.loss else { continue };
+            let action = &step.action;
+            if let Some(bytes) = self.runtime.measure(action.address.kind, &action.uid)? {
+                loss.bytes = bytes;
+            }
+            step.loss = Some(loss);
+        }
+        Ok(())
     }
 
     /// Plans and applies under the lock: nobody else changes anything in between. `agree` is shown the plan and says

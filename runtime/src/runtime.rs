@@ -7,7 +7,8 @@ use std::time::Duration;
 use manifests::action::Action;
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
-use manifests::id::Address;
+use manifests::id::{Address, Uid};
+use manifests::kind::Kind;
 use manifests::observed::{Item, ObservedSet};
 
 use crate::error::RuntimeError;
@@ -55,6 +56,13 @@ pub trait Runtime: Send + Sync {
     /// # Errors
     /// It could not be told whether it is there.
     fn look(&self, address: &Address) -> Result<Option<Item>, RuntimeError>;
+
+    /// Bytes of data of a live object's own; none where there is nothing more to count than [`Runtime::observe`] and
+    /// [`Runtime::look`] tell. Those do not count what takes as long as a root is large, and as its owner chooses.
+    ///
+    /// # Errors
+    /// It could not be told.
+    fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError>;
 
     /// Does one thing to one object. `desired` holds the object itself and what it refers to.
     ///

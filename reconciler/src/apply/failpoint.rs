@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use manifests::action::Action;
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
-use manifests::id::Address;
+use manifests::id::{Address, Uid};
+use manifests::kind::Kind;
 use manifests::observed::{Item, ObservedSet};
 use runtime::error::RuntimeError;
 use runtime::runtime::{Context, Effected, Runtime};
@@ -77,6 +78,10 @@ impl Runtime for Watched<'_, dyn Runtime + '_> {
 
     fn look(&self, address: &Address) -> Result<Option<Item>, RuntimeError> {
         self.inner.look(address)
+    }
+
+    fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError> {
+        self.inner.measure(kind, uid)
     }
 
     fn perform(

@@ -189,12 +189,18 @@ fn find(
         Asked::Named(addresses) => addresses
             .iter()
             .map(|address| {
-                engine.look(address)?.ok_or_else(|| {
+                let mut item = engine.look(address)?.ok_or_else(|| {
                     CliError::new(Exit::Unexpected, format!("there is no {address}"))
                         .hint(format!("what there is: keel get {}", address.kind.word()))
-                })
+                })?;
+                // Who names it wants to know all of it.
+                if let Some(uid) = item.uid() {
+                    let measured = engine.measure(address.kind, &uid)?;
+                    item.holds.bytes = measured.unwrap_or(item.holds.bytes);
+                }
+                Ok(item)
             })
-            .collect::<Result<_, _>>()?,
+            .collect::<Result<_, CliError>>()?,
     };
     let narrow = &invocation.global;
     Ok(found

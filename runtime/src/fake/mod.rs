@@ -13,6 +13,7 @@ use manifests::change::FieldChange;
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
 use manifests::id::{Address, Uid};
+use manifests::kind::Kind;
 use manifests::observed::{Item, ObservedSet, Trashed, Unclear};
 
 use crate::error::{Class, RuntimeError};
@@ -160,6 +161,11 @@ impl Runtime for FakeRuntime {
             return Err(error.of(address));
         }
         Ok(inner.world.items.get(address).cloned())
+    }
+
+    /// Its world tells all at once.
+    fn measure(&self, _: Kind, _: &Uid) -> Result<Option<u64>, RuntimeError> {
+        Ok(None)
     }
 
     fn perform(

@@ -240,6 +240,16 @@ impl Runtime for NativeRuntime {
         Ok(seen.items.into_iter().find(|item| item.address == *address))
     }
 
+    fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError> {
+        if kind != Kind::Instance {
+            return Ok(None);
+        }
+        let failed = |error| RuntimeError::new("list the instances", Class::Retry, error);
+        let all = self.host.instances().map_err(failed)?;
+        let own = all.iter().find(|one| one.uid == *uid);
+        Ok(own.map(|one| instance::root_bytes(&self.host, one)))
+    }
+
     fn perform(
         &self,
         action: &Action,

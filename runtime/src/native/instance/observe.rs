@@ -163,10 +163,7 @@ pub(in crate::native) fn observe(
         last_told: Some(definition.spec.clone()),
         unseen,
         remembered: Some(definition.remembered),
-        holds: Holds {
-            bytes: root_bytes(host, definition),
-            snapshots: 0,
-        },
+        holds: Holds::default(),
         status,
     });
 }
@@ -179,7 +176,7 @@ fn root_size(host: &Host, definition: &Definition<InstancePicks>) -> Option<Opti
 }
 
 /// Bytes of an instance's own root. An instance always holds something: at least its having been there.
-fn root_bytes(host: &Host, definition: &Definition<InstancePicks>) -> u64 {
+pub(in crate::native) fn root_bytes(host: &Host, definition: &Definition<InstancePicks>) -> u64 {
     super::pool_of(host, &definition.picks.pool)
         .ok()
         .and_then(|(_, driver)| driver.used(&root_volume(&definition.uid)).ok())
