@@ -109,7 +109,7 @@ fn of_the_house(line: &str) -> bool {
             | ["", "run", "keel", _]
             | ["", "run", "keel", _, "instances" | "network"],
         ) => true,
-        ("state", [.., "images", "aliases"]) => true,
+        ("state", [.., "images", "aliases"] | [.., "filters", _]) => true,
         ("state", [.., name]) => [
             "keel.db",
             "keel.db-wal",
@@ -125,6 +125,7 @@ fn of_the_house(line: &str) -> bool {
             "network",
             "image-documents",
             "storage-pools",
+            "filters",
         ]
         .contains(name),
         _ => false,

@@ -115,6 +115,11 @@ impl Host {
         cgroup::InstanceCgroups::of(&self.hierarchies, &self.config.state_id, &uid.to_string())
     }
 
+    /// Where compiled seccomp filters are kept.
+    pub(super) fn filters(&self) -> PathBuf {
+        self.config.state.join("filters")
+    }
+
     /// All instances.
     pub(super) fn instances(
         &self,

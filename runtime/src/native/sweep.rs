@@ -22,6 +22,7 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
     result = result.and(host.ranges.sweep().map_err(failed));
     for folder in [
         &host.config.state,
+        &host.filters(),
         &host.config.run,
         &host.config.shared_run,
     ] {

@@ -96,6 +96,7 @@ impl World {
             sysctls: Vec::new(),
             time: None,
             restart: None,
+            filters: None,
         };
         Self {
             folder,

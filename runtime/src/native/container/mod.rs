@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod exec;
+mod filter_cache;
 mod order;
 pub mod plan;
 pub mod relay;

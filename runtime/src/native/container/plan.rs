@@ -43,6 +43,8 @@ pub struct ContainerPlan {
     pub capabilities: Capabilities,
     /// System calls; absent: no filter.
     pub seccomp: Option<Seccomp>,
+    /// Where compiled filters are kept for the next start; absent: nowhere.
+    pub filters: Option<PathBuf>,
     /// What the host does not grant comes back as a warning.
     pub limits: Vec<LimitPlan>,
     /// Name and value, for instance `net.ipv4.ip_forward` and `1`; written after the network is plugged.

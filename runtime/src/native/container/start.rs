@@ -9,9 +9,10 @@ use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::process::Pid;
 
+use super::filter_cache;
 use super::order::{How, order};
 use super::plan::{ContainerPlan, RootPlan};
-use super::seccomp::{self, SeccompError};
+use super::seccomp::SeccompError;
 use super::talk::Talk;
 use crate::native::shim::state::{self, SavedState};
 use crate::native::shim::{self as client, Found, ShimError};
@@ -103,7 +104,7 @@ pub fn start(
     plug: &mut dyn FnMut(HeldProcess<'_>) -> Result<(), PlugError>,
 ) -> Result<Started, ContainerError> {
     let filter = match &plan.seccomp {
-        Some(policy) => seccomp::compile(policy)?,
+        Some(policy) => filter_cache::filter(policy, plan.filters.as_deref())?,
         None => Vec::new(),
     };
     let boot_id = state::boot_id()?;

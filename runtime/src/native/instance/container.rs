@@ -31,6 +31,8 @@ pub(super) struct Surroundings<'a> {
     pub generation: u64,
     /// Its run folder.
     pub run_dir: PathBuf,
+    /// Where compiled seccomp filters are kept.
+    pub filters: PathBuf,
     /// What becomes `/`.
     pub root: RootPlan,
     /// Its ids on the host; none for a privileged one.
@@ -67,6 +69,7 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
         uid: around.uid,
         generation: around.generation,
         run_dir: around.run_dir,
+        filters: Some(around.filters),
         hostname: around.name.to_owned(),
         root: around.root,
         ids: around.ids,

@@ -295,6 +295,7 @@ pub(super) fn start(
             uid: definition.uid.to_string(),
             generation: definition.picks.generation,
             run_dir,
+            filters: host.filters(),
             root: RootPlan::Overlay {
                 layers: vec![rootfs],
                 writable: folder,
