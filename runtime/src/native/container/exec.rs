@@ -114,7 +114,8 @@ fn enter(
         }),
     };
     let borrowed: Vec<BorrowedFd<'_>> = descriptors.0.iter().map(|fd| fd.as_fd()).collect();
-    let talk = Talk::begin(shim, &state.name, &order, &borrowed)?;
+    let mut talk = Talk::begin(shim, &state.name)?;
+    talk.order(&order, &borrowed)?;
     drop(borrowed);
     // Held longer, these would keep a pipe open whose other users have left.
     drop(descriptors);

@@ -103,6 +103,8 @@ pub fn start(
     shim: &Path,
     plug: &mut dyn FnMut(HeldProcess<'_>) -> Result<(), PlugError>,
 ) -> Result<Started, ContainerError> {
+    // The companion comes up while all that it needs is prepared here.
+    let mut talk = Talk::begin(shim, &plan.name)?;
     let filter = match &plan.seccomp {
         Some(policy) => filter_cache::filter(policy, plan.filters.as_deref())?,
         None => Vec::new(),
@@ -121,7 +123,7 @@ pub fn start(
     let order = Order::Start {
         start: Box::new(ordered.start),
     };
-    let talk = Talk::begin(shim, &plan.name, &order, &borrowed)?;
+    talk.order(&order, &borrowed)?;
     let (event, descriptors) = talk.hear()?;
     let Event::Cloned { init, shim } = event else {
         return Err(talk.out_of_turn(event));

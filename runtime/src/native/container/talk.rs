@@ -2,7 +2,8 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Child;
 
 use super::start::ContainerError;
 use crate::shim::channel;
@@ -13,19 +14,31 @@ use crate::sys::companion;
 #[derive(Debug)]
 pub(super) struct Talk {
     socket: OwnedFd,
+    program: PathBuf,
+    /// What was executed: it forks the companion and ends.
+    child: Option<Child>,
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            // It forks at once, with or without an order.
+            let _ = child.wait();
+        }
+    }
+}
+
+fn spawn_failed(program: &Path) -> impl Fn(io::Error) -> ContainerError {
+    move |source| ContainerError::Spawn {
+        program: program.to_path_buf(),
+        source,
+    }
 }
 
 impl Talk {
-    pub(super) fn begin(
-        program: &Path,
-        name: &str,
-        order: &Order,
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<Self, ContainerError> {
-        let spawn = |source: io::Error| ContainerError::Spawn {
-            program: program.to_path_buf(),
-            source,
-        };
+    /// Executes a companion; it waits for its order, and ends if there comes none.
+    pub(super) fn begin(program: &Path, name: &str) -> Result<Self, ContainerError> {
+        let spawn = spawn_failed(program);
         let (socket, theirs) = rustix::net::socketpair(
             rustix::net::AddressFamily::UNIX,
             rustix::net::SocketType::STREAM,
@@ -33,13 +46,26 @@ impl Talk {
             None,
         )
         .map_err(|errno| spawn(errno.into()))?;
-        let mut child = companion::spawn(program, name, theirs).map_err(spawn)?;
-        let talk = Self { socket };
-        let sent = channel::send(&talk.socket, VERSION, order, descriptors);
+        let child = companion::spawn(program, name, theirs).map_err(&spawn)?;
+        Ok(Self {
+            socket,
+            program: program.to_path_buf(),
+            child: Some(child),
+        })
+    }
+
+    /// Gives the companion its order.
+    pub(super) fn order(
+        &mut self,
+        order: &Order,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), ContainerError> {
+        let sent = channel::send(&self.socket, VERSION, order, descriptors);
         // Only the fork of the companion is waited for here: its parent has nothing else to do.
-        child.wait().map_err(spawn)?;
-        sent.map_err(ContainerError::Channel)?;
-        Ok(talk)
+        if let Some(mut child) = self.child.take() {
+            child.wait().map_err(spawn_failed(&self.program))?;
+        }
+        sent.map_err(ContainerError::Channel)
     }
 
     pub(super) fn hear(&self) -> Result<(Event, Vec<OwnedFd>), ContainerError> {
