@@ -160,7 +160,11 @@ impl Session<'_> {
     /// # Errors
     /// The engine is out of reach, or the database cannot be read.
     pub fn look(&self) -> Result<(Known, ObservedSet), SessionError> {
-        let known = self.store()?.load()?;
+        self.look_with(&self.store()?)
+    }
+
+    fn look_with(&self, store: &SqliteStore) -> Result<(Known, ObservedSet), SessionError> {
+        let known = store.load()?;
         let observed = self.runtime.observe()?;
         Ok((Self::filled(known, &observed), observed))
     }
@@ -182,7 +186,16 @@ impl Session<'_> {
     /// # Errors
     /// The world or the database cannot be read.
     pub fn plan(&self, desired: &DesiredSet, options: &PlanOptions) -> Result<Plan, SessionError> {
-        let (known, observed) = self.look()?;
+        self.plan_with(&self.store()?, desired, options)
+    }
+
+    fn plan_with(
+        &self,
+        store: &SqliteStore,
+        desired: &DesiredSet,
+        options: &PlanOptions,
+    ) -> Result<Plan, SessionError> {
+        let (known, observed) = self.look_with(store)?;
         let mut host = self.runtime.capabilities()?;
         self.folder.id().clone_into(&mut host.state_id);
         let now = self.clock.now();
@@ -232,11 +245,12 @@ impl Session<'_> {
         observer: &dyn ApplyObserver,
         agree: &mut dyn FnMut(&Plan) -> bool,
     ) -> Result<(Plan, Option<ApplyReport>), SessionError> {
-        let first = self.plan(desired, options)?;
+        let store = self.store()?;
+        let first = self.plan_with(&store, desired, options)?;
         if !first.stopping.is_empty() || !agree(&first) {
             return Ok((first, None));
         }
-        let report = self.carry_out(&first, desired, &[], how, observer)?;
+        let report = self.carry_out(&store, &first, desired, &[], how, observer)?;
         Ok((first, Some(report)))
     }
 
@@ -258,17 +272,17 @@ impl Session<'_> {
             });
         }
         self.check(plan, desired)?;
-        self.carry_out(plan, desired, &[], how, observer)
+        self.carry_out(&self.store()?, plan, desired, &[], how, observer)
     }
 
     /// Takes the lock and ends in the journal what a dead process began.
     fn begin(
         &self,
+        store: &SqliteStore,
         command: &str,
         failpoint: Option<&Failpoint>,
-    ) -> Result<(Lock, SqliteStore), SessionError> {
+    ) -> Result<Lock, SessionError> {
         let lock = self.folder.lock(command, self.clock.now())?;
-        let store = self.store()?;
         let unfinished = store.unfinished()?;
         if !unfinished.is_empty() {
             // What cannot be cleared up now is tried again after the next death, and harms nobody meanwhile.
@@ -280,19 +294,20 @@ impl Session<'_> {
                 point.pass();
             }
         }
-        Ok((lock, store))
+        Ok(lock)
     }
 
     /// Under the lock; `before` is remembered before the first step begins.
     fn carry_out(
         &self,
+        store: &SqliteStore,
         plan: &Plan,
         desired: &DesiredSet,
         before: &[Write],
         how: &ApplyOptions,
         observer: &dyn ApplyObserver,
     ) -> Result<ApplyReport, SessionError> {
-        let (lock, store) = self.begin(&how.command, how.failpoint.as_deref())?;
+        let lock = self.begin(store, &how.command, how.failpoint.as_deref())?;
         let mut known = store.load()?;
         self.check_generation(plan, &known)?;
         // What a lost database does not tell is told by the marks, as it was when the plan was made.
@@ -311,7 +326,7 @@ impl Session<'_> {
         let when_full = || self.folder.free_reserve();
         let tools = Tools {
             runtime: self.runtime,
-            store: &store,
+            store,
             clock: self.clock,
             cancel: self.cancel,
             still_held: &still_held,

@@ -134,7 +134,9 @@ impl Session<'_> {
         how: &ApplyOptions,
         observer: &dyn ApplyObserver,
     ) -> Result<ApplyReport, SessionError> {
-        self.carry_out(&asked.plan, &asked.desired, &asked.before, how, observer)
+        let store = self.store()?;
+        let (plan, desired) = (&asked.plan, &asked.desired);
+        self.carry_out(&store, plan, desired, &asked.before, how, observer)
     }
 
     /// Does one thing of which no plan can tell, under the lock and in the journal.
@@ -148,7 +150,8 @@ impl Session<'_> {
         command: &str,
         work: impl FnOnce() -> Result<T, RuntimeError>,
     ) -> Result<T, SessionError> {
-        let (_lock, store) = self.begin(command, None)?;
+        let store = self.store()?;
+        let _lock = self.begin(&store, command, None)?;
         let plan = PlanId(Uuid::now_v7());
         let (step, began) = (StepId(1), self.clock.instant());
         let event = |what| {
