@@ -29,9 +29,15 @@ impl Source {
         let texts = read::read(&path).map_err(|error| {
             CliError::new(Exit::Invalid, error).hint("name a folder or a file of manifests")
         })?;
-        let revision = git::revision(&texts.root, environment("SUDO_UID").as_deref());
-        let mut resolved = resolve(&texts, revision);
-        if let Some(desired) = &resolved.desired {
+        // git takes as long as a thousand manifests: it is asked meanwhile.
+        let sudo = environment("SUDO_UID");
+        let (mut resolved, revision) = std::thread::scope(|scope| {
+            let asked = scope.spawn(|| git::revision(&texts.root, sudo.as_deref()));
+            let resolved = resolve(&texts, None);
+            (resolved, asked.join().unwrap_or_default())
+        });
+        if let Some(desired) = &mut resolved.desired {
+            desired.source.revision = revision;
             resolved.found.extend(unsupported(desired));
         }
         Ok(Self { texts, resolved })
