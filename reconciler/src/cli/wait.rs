@@ -64,11 +64,13 @@ impl Condition {
 
 impl Wait {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let engine = engine::open(invocation)?.runtime;
+        // What others make or remove meanwhile is seen by an engine that has not read it before.
+        let look =
+            |object| -> Result<_, CliError> { Ok(engine::open(invocation)?.runtime.look(object)?) };
         let clock = invocation.clock();
         let deadline = crate::clock::deadline(clock.instant(), invocation.global.timeout);
         for object in &self.objects {
-            while !self.condition.holds(engine.look(object)?.as_ref()) {
+            while !self.condition.holds(look(object)?.as_ref()) {
                 if clock.instant() >= deadline {
                     let seconds = invocation.global.timeout.as_secs();
                     let message = format!("{object} is not so after {seconds} s");
