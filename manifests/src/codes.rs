@@ -156,6 +156,17 @@ pub const ALL: &[Entry] = &[
         ),
     },
     Entry {
+        code: resolve::NOT_TAKEN,
+        title: "a file that cannot be taken in",
+        explanation: "A text may be the content of a file of the same repository, named relative to the manifest. It is \
+                      UTF-8, has at most 1 MiB, and lies inside of the source; symbolic links are not followed, and its \
+                      name has no variables in it.",
+        example: (
+            "content: { file: /etc/motd }",
+            "content: { file: ./files/motd }",
+        ),
+    },
+    Entry {
         code: resolve::DANGLING,
         title: "a reference to nothing",
         explanation: "The object that is named is not declared in this source. A name is looked up in the project of the \

@@ -7,6 +7,7 @@
 //! Invariants: this crate reads files only in [`path_io`] and `read`; it knows no clock, no engine and no database.
 
 pub mod action;
+pub mod attached;
 pub mod change;
 pub mod codes;
 pub mod decode;

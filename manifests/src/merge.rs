@@ -28,11 +28,29 @@ fn maps(base: &mut Node, over: &Node, whole: &[&str]) {
         } else if node.value == Value::Null {
             base.take(&key.name);
         } else if let (Value::Map(_), Some(below)) = (&node.value, base.get_mut(&key.name)) {
-            maps(below, node, &[]);
+            if other_text(below, node) {
+                *below = node.clone();
+            } else {
+                maps(below, node, &[]);
+            }
         } else {
             put(base, key, without_nulls(node));
         }
     }
+}
+
+/// Whether both say where a text comes from, each in its way: one replaces the other.
+fn other_text(base: &Node, over: &Node) -> bool {
+    let way = |node: &Node| match &node.value {
+        Value::Map(entries) => match entries.as_slice() {
+            [(key, _)] => ["secretRef", "template", "file"]
+                .into_iter()
+                .find(|way| *way == key.name),
+            _ => None,
+        },
+        _ => None,
+    };
+    matches!((way(base), way(over)), (Some(base), Some(over)) if base != over)
 }
 
 fn devices(base: &mut Node, over: &Node) {

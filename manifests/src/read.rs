@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::attached::{self, AttachedFiles};
 use crate::path_io::{self, AtPath as _, PathError};
 
 /// The files of a source.
@@ -16,6 +17,8 @@ pub struct Texts {
     pub partial: Option<String>,
     /// The file or folder that is meant, relative to the root; none: all.
     pub only: Option<String>,
+    /// The files that manifests take in as texts.
+    pub attached: AttachedFiles,
 }
 
 impl Texts {
@@ -71,6 +74,7 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
         }
     }
     texts.files.sort();
+    texts.attached = attached::read(&texts.root, &texts.files);
     Ok(texts)
 }
 
@@ -121,6 +125,7 @@ fn place(path: &Path) -> Result<(PathBuf, Texts), PathError> {
         files: Vec::new(),
         partial,
         only,
+        attached: AttachedFiles::new(),
     };
     Ok((path, texts))
 }

@@ -8,6 +8,7 @@ mod project;
 mod references;
 mod root_disk;
 mod source;
+mod texts;
 mod unknown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use crate::attached::AttachedFiles;
 use crate::decode::{self, Decoder, MISSING_FIELD, UNKNOWN_FIELD, UNKNOWN_WORD, WRONG_TYPE};
 use crate::desired::{
     Budget, DesiredSet, Provenance, Readiness, Reference, Resource, SourceInfo, Window, Windows,
@@ -42,9 +44,11 @@ use project::Projects;
 use references::{depends_on, needs_of, secrets_of};
 use root_disk::complete_root;
 use source::{Source, read_source};
+use texts::take_in;
 use unknown::{api_version, misplaced, unknown_keys, unknown_kind};
 
 pub use for_each::MOST;
+pub use texts::NOT_TAKEN;
 
 /// A name that its kind does not allow.
 pub const BAD_NAME: Code = Code("E0110");
@@ -108,8 +112,8 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
     let mut resources = BTreeMap::new();
     for document in tree.documents.values() {
         if document.kind == Kind::Profile {
-            profile(document, &mut found);
-        } else if let Some(resource) = resource(document, &tree, &mut found) {
+            profile(document, &texts.attached, &mut found);
+        } else if let Some(resource) = resource(document, &tree, &texts.attached, &mut found) {
             resources.insert(resource.address.clone(), resource);
         }
     }
@@ -258,10 +262,11 @@ fn decode_spec(kind: Kind, node: &Node) -> Result<Spec, Diagnostics> {
 }
 
 /// A profile is resolved away; one that nobody uses is checked all the same.
-fn profile(document: &Document, found: &mut Diagnostics) {
+fn profile(document: &Document, files: &AttachedFiles, found: &mut Diagnostics) {
     if let Some(spec) = document.node.get("spec") {
         let mut whole = empty_map(&spec.place);
         merge::spec(&mut whole, spec);
+        take_in(&mut whole, files, found);
         if let Err(wrong) = decode_spec(Kind::Profile, &whole) {
             found.extend(wrong);
         }
@@ -323,9 +328,15 @@ fn merged(document: &Document, tree: &Tree, found: &mut Diagnostics) -> Node {
     spec
 }
 
-fn resource(document: &Document, tree: &Tree, found: &mut Diagnostics) -> Option<Resource> {
+fn resource(
+    document: &Document,
+    tree: &Tree,
+    files: &AttachedFiles,
+    found: &mut Diagnostics,
+) -> Option<Resource> {
     let address = &document.address;
-    let node = merged(document, tree, found);
+    let mut node = merged(document, tree, found);
+    take_in(&mut node, files, found);
     let spec = decode_spec(document.kind, &node);
     let lifecycle = lifecycle(document, &tree.source.written, found);
     let mut needs = depends_on(document, tree, found);

@@ -379,18 +379,15 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     }
 }
 
-/// Texts that come from a secret, a template or a file are not filled in yet: they would be empty.
+/// Texts that come from a secret are not filled in yet: they would be empty.
 fn secrets(resource: &Resource, found: &mut Diagnostics) {
     fn walk(value: &Value, at: &Pointer, out: &mut Vec<Pointer>) {
         match value {
             Value::Object(map) => {
-                // `{file: …}` as the source of an image is no text.
-                let sources: &[&str] = if at.as_str().ends_with("/source") {
-                    &["secretRef", "template"]
-                } else {
-                    &["secretRef", "template", "file"]
-                };
-                let is_text = map.len() == 1 && sources.iter().any(|key| map.contains_key(*key));
+                let is_text = map.len() == 1
+                    && ["secretRef", "template"]
+                        .iter()
+                        .any(|key| map.contains_key(*key));
                 if is_text {
                     out.push(at.clone());
                 }
@@ -418,7 +415,7 @@ fn secrets(resource: &Resource, found: &mut Diagnostics) {
             Diagnostic::warning(
                 FIELD,
                 origin,
-                "texts from secrets, templates and files are not filled in by this engine yet",
+                "texts from secrets are not filled in by this engine yet",
             )
             .of(&resource.address)
             .at(at),
@@ -442,6 +439,7 @@ mod tests {
             files,
             partial: None,
             only: None,
+            attached: Default::default(),
         };
         let resolved = resolve(&texts, None);
         let desired = resolved
@@ -459,13 +457,10 @@ mod tests {
     fn what_is_not_put_in_force_is_told_with_its_line() {
         assert_eq!(found("  limits: {memory: 1GiB}\n"), Vec::<String>::new());
         assert_eq!(
-            found(
-                "  type: virtual-machine\n  cloudInit: {userData: x}\n  environment:\n    A: {template: x}\n"
-            ),
+            found("  type: virtual-machine\n  cloudInit: {userData: x}\n"),
             [
                 "a.yaml:10 U0302 /spec/type",
                 "a.yaml:11 U0302 /spec/cloudInit",
-                "a.yaml:13 U0302 /spec/environment/A",
             ]
         );
     }

@@ -13,7 +13,7 @@ use manifests::diagnostic::Diagnostics;
 use manifests::read::{self, Texts};
 use manifests::resolve::{Resolved, resolve};
 use manifests::support::unsupported;
-use manifests::{path_io, schema};
+use manifests::{attached, path_io, schema};
 use reconciler::view::diagnostics::page;
 use serde_json::Value;
 
@@ -38,12 +38,13 @@ fn texts(case: &Path) -> Texts {
         return read::read(case).expect("readable manifests");
     }
     let name = case.file_name().expect("a file").to_string_lossy();
+    let root = case.parent().expect("a folder");
+    let text = path_io::read_to_string(case).expect("a text");
+    let files = vec![(name.into_owned(), text)];
     Texts {
         root: "/".into(),
-        files: vec![(
-            name.into_owned(),
-            path_io::read_to_string(case).expect("a text"),
-        )],
+        attached: attached::read(root, &files),
+        files,
         partial: None,
         only: None,
     }

@@ -56,6 +56,7 @@ fn desired(folder: &Path, partial: Option<String>) -> DesiredSet {
         files,
         partial,
         only: None,
+        attached: Default::default(),
     };
     let resolved = resolve(&texts, Some("3f1c9ad".to_owned()));
     let mut desired = resolved

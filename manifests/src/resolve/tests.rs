@@ -13,6 +13,7 @@ fn run(files: &[(&str, &str)]) -> Resolved {
             files,
             partial: None,
             only: None,
+            attached: Default::default(),
         },
         None,
     )

@@ -94,6 +94,7 @@ pub(super) fn made_from(
         partial: wanted.texts.partial.clone(),
         part: wanted.texts.only.clone(),
         files: wanted.texts.files.clone(),
+        attached: wanted.texts.attached.clone(),
         only: invocation.global.only.clone(),
         exclude: invocation.global.exclude.clone(),
         selector: invocation.global.selector.clone(),

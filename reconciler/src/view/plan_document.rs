@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use manifests::attached::AttachedFiles;
 use manifests::diagnostic::{Diagnostics, Origin};
 use manifests::read::Texts;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,9 @@ pub struct MadeFrom {
     pub part: Option<String>,
     /// Name and content of each file.
     pub files: Vec<(String, String)>,
+    /// The files that manifests take in as texts.
+    #[serde(default, skip_serializing_if = "AttachedFiles::is_empty")]
+    pub attached: AttachedFiles,
     /// `--only`.
     pub only: Vec<manifests::id::Address>,
     /// `--exclude`.
@@ -53,6 +57,7 @@ impl MadeFrom {
             files: self.files.clone(),
             partial: self.partial.clone(),
             only: self.part.clone(),
+            attached: self.attached.clone(),
         }
     }
 }

@@ -1,0 +1,161 @@
+//! Files beside the manifests that they take in as texts, by `{ file: ./motd }`: only from inside the source.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use crate::parse::parse;
+use crate::path_io;
+use crate::tree::{Node, Value};
+
+/// The most bytes that a file may have: what is larger is no text that a manifest would have had.
+pub const MOST: u64 = 1 << 20;
+
+/// What a file says, or why it cannot be taken in.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Attached {
+    /// Its content.
+    Text(String),
+    /// Why not, in words that go on after its name.
+    Refused(String),
+}
+
+/// Files by their names relative to the root of the source.
+pub type AttachedFiles = BTreeMap<String, Attached>;
+
+/// The name, relative to the root, of what a manifest names; none for what lies outside of the source.
+pub fn name_of(manifest: &str, path: &str) -> Option<String> {
+    let mut name = PathBuf::from(manifest);
+    name.pop();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(step) => name.push(step),
+            Component::CurDir => {}
+            Component::ParentDir if name.pop() => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(name.to_str()?.to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Reads every file that manifests name in a map `{ file: … }`. Those that images are made of are larger than is read.
+pub fn read(root: &Path, files: &[(String, String)]) -> AttachedFiles {
+    let mut attached = AttachedFiles::new();
+    for (manifest, text) in files.iter().filter(|(_, text)| text.contains("file:")) {
+        let mut names = Vec::new();
+        for document in parse(manifest, text).0 {
+            named(&document, &mut names);
+        }
+        for name in names.iter().filter_map(|path| name_of(manifest, path)) {
+            attached
+                .entry(name)
+                .or_insert_with_key(|name| match one(root, name) {
+                    Ok(text) => Attached::Text(text),
+                    Err(why) => Attached::Refused(why),
+                });
+        }
+    }
+    attached
+}
+
+fn named(node: &Node, out: &mut Vec<String>) {
+    match &node.value {
+        Value::Map(entries) => {
+            if let [(key, below)] = entries.as_slice()
+                && key.name == "file"
+            {
+                out.extend(below.text().map(str::to_owned));
+            }
+            for (_, below) in entries {
+                named(below, out);
+            }
+        }
+        Value::List(items) => {
+            for below in items {
+                named(below, out);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// One file. No step of its path may be a link: it could lead anywhere on this host.
+fn one(root: &Path, name: &str) -> Result<String, String> {
+    let mut path = root.to_path_buf();
+    let mut found = None;
+    for step in Path::new(name) {
+        path.push(step);
+        let kind = path
+            .symlink_metadata()
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => "is not there".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            })?;
+        if kind.is_symlink() {
+            return Err("lies behind a symbolic link, which keel does not follow".to_owned());
+        }
+        found = Some(kind);
+    }
+    match found {
+        Some(kind) if !kind.is_file() => Err("is no file".to_owned()),
+        Some(kind) if kind.len() > MOST => Err(format!("has more than {} KiB", MOST >> 10)),
+        _ => {
+            let bytes = path_io::read(&path).map_err(|error| match error.kind() {
+                std::io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
+                _ => "cannot be read".to_owned(),
+            })?;
+            String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_inside_of_the_source() {
+        let cases = [
+            ("web.yaml", "./motd", Some("motd")),
+            ("apps/web.yaml", "files/motd", Some("apps/files/motd")),
+            ("apps/web.yaml", "../motd", Some("motd")),
+            ("web.yaml", "../motd", None),
+            ("apps/web.yaml", "../../etc/shadow", None),
+            ("web.yaml", "/etc/shadow", None),
+            ("web.yaml", ".", None),
+        ];
+        for (manifest, path, name) in cases {
+            assert_eq!(name_of(manifest, path).as_deref(), name, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_of_the_source_is_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        path_io::create_dir_all(at("root/sub")).expect("a folder");
+        path_io::write(at("secret"), "outside").expect("written");
+        path_io::write(at("root/motd"), "hello\n").expect("written");
+        path_io::write(at("root/bytes"), [0xff, 0xfe]).expect("written");
+        path_io::write(at("root/large"), vec![b'a'; (1 << 20) + 1]).expect("written");
+        std::os::unix::fs::symlink("../secret", at("root/link")).expect("a link");
+        std::os::unix::fs::symlink("..", at("root/up")).expect("a link");
+        let read = |name: &str| one(&at("root"), name);
+        assert_eq!(read("motd"), Ok("hello\n".to_owned()));
+        for (name, why) in [
+            ("bytes", "UTF-8"),
+            ("large", "1024 KiB"),
+            ("link", "symbolic link"),
+            ("up/secret", "symbolic link"),
+            ("sub", "no file"),
+            ("gone", "not there"),
+        ] {
+            let refused = read(name).expect_err(name);
+            assert!(refused.contains(why), "{name}: {refused}");
+        }
+        let manifest = "a: { content: { file: ./motd } }\nb: { content: { file: ../secret } }\n";
+        let files = [("a.yaml".to_owned(), manifest.to_owned())];
+        let all = super::read(&at("root"), &files);
+        assert_eq!(all.keys().collect::<Vec<_>>(), ["motd"]);
+    }
+}

@@ -1,0 +1,87 @@
+//! Texts that stand elsewhere: `{ file: ./motd }` becomes the text of the file, `{ template: … }` without a secret its
+//! own text. Who takes a text from a secret gets it when it is used, and not here.
+
+use super::*;
+use crate::attached::{self, Attached, AttachedFiles};
+
+/// A file that cannot be taken in.
+pub const NOT_TAKEN: Code = Code("E0119");
+
+/// Where a spec has texts that may stand elsewhere; `*` is any key.
+const PLACES: [&[&str]; 10] = [
+    &["environment", "*"],
+    &["user", "*"],
+    &["credentials", "*"],
+    &["sysctl", "*"],
+    &["config", "*"],
+    &["files", "*", "content"],
+    &["cloudInit", "userData"],
+    &["cloudInit", "vendorData"],
+    &["cloudInit", "networkConfig"],
+    &["cloudInit", "parts", "*"],
+];
+
+/// Puts texts in the place of where they come from.
+pub(super) fn take_in(spec: &mut Node, files: &AttachedFiles, found: &mut Diagnostics) {
+    for place in PLACES {
+        each_at(spec, place, &Pointer::new("/spec"), &mut |node, at| {
+            let Value::Map(entries) = &node.value else {
+                return;
+            };
+            let [(key, below)] = entries.as_slice() else {
+                return;
+            };
+            let Some(text) = below.text() else { return };
+            let taken = match key.name.as_str() {
+                "template" if !text.contains("${secret.") => text.to_owned(),
+                "file" => match file(&node.place.file, text, files) {
+                    Ok(taken) => taken.to_owned(),
+                    Err(why) => {
+                        let short: String = text.chars().take(60).collect();
+                        let message = format!("`{}` {why}", short.escape_debug());
+                        let one = Diagnostic::error(NOT_TAKEN, below.place.origin(), message);
+                        found.push(one.at(at.clone()));
+                        String::new()
+                    }
+                },
+                _ => return,
+            };
+            node.value = Value::Text(taken.into());
+        });
+    }
+}
+
+fn each_at(
+    node: &mut Node,
+    place: &[&str],
+    at: &Pointer,
+    visit: &mut dyn FnMut(&mut Node, &Pointer),
+) {
+    let Some((step, rest)) = place.split_first() else {
+        visit(node, at);
+        return;
+    };
+    let Value::Map(entries) = &mut node.value else {
+        return;
+    };
+    for (key, below) in entries {
+        if *step == "*" || key.name == *step {
+            // Most texts are just texts.
+            if matches!(below.value, Value::Map(_)) {
+                each_at(below, rest, &at.field(&key.name), visit);
+            }
+        }
+    }
+}
+
+/// The text of a file that a manifest names, or why there is none.
+fn file<'a>(manifest: &str, path: &str, files: &'a AttachedFiles) -> Result<&'a str, String> {
+    let name = attached::name_of(manifest, path).ok_or(
+        "lies outside of the source: a manifest takes in files of its own repository only",
+    )?;
+    match files.get(&name) {
+        Some(Attached::Text(text)) => Ok(text),
+        Some(Attached::Refused(why)) => Err(why.clone()),
+        None => Err("was not read: the name of a file has no variables in it".to_owned()),
+    }
+}
