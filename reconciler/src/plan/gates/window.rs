@@ -41,7 +41,7 @@ fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
     Some(Because {
         code: GATE.code,
         message: match until {
-            Some(until) => format!("it {word} and waits for its window at {until}"),
+            Some(_) => format!("it {word} and waits for its window"),
             None => format!("it {word} and no window will ever open"),
         },
         until,
