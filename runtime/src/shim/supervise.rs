@@ -24,6 +24,8 @@ use super::wire::Wire as _;
 
 /// Clients of the control socket at one time; more are turned away.
 const CLIENTS: usize = 6;
+/// Consoles at one time: keel must always be able to ask.
+const CONSOLES: usize = CLIENTS - 2;
 
 /// One connection to the control socket.
 #[derive(Debug)]
@@ -417,7 +419,10 @@ impl Supervisor {
             self.state.restarting = wanted;
         }
         self.state.lost = self.ring.lost();
+        let consoles = self.clients.iter().flatten().filter(|other| other.console);
+        let full = request == Ok(Request::Attach) && consoles.count() >= CONSOLES;
         let reply = match request {
+            Ok(_) if full => Reply::Refused { errno: libc::EBUSY },
             Ok(_) => Reply::State {
                 state: self.state.clone(),
             },
@@ -428,7 +433,7 @@ impl Supervisor {
         let Some(client) = &mut self.clients[at] else {
             return;
         };
-        client.console = request == Ok(Request::Attach);
+        client.console = request == Ok(Request::Attach) && !full;
         let sent = match &self.live {
             Some(live) if request == Ok(Request::Handles) => {
                 let handles = [live.pidfd.as_fd(), live.master.as_fd()];

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use runtime::host_test;
+use runtime::native::container;
 use runtime::native::shim::{self, End, Found};
 
 use crate::world::{PATIENCE, World, wait_for};
@@ -118,5 +119,58 @@ host_test! {
         });
         assert_eq!(answer.join().expect("the thread ends"), 0, "somebody else was answered");
         world.running().ask().expect("root is answered");
+    }
+}
+
+host_test! {
+    fn a_companion_that_does_not_answer_is_not_taken_for_one_that_has_gone() {
+        let mut world = World::new("exec sleep 1000");
+        world.plan.restart = Some(container::Restart { always: true, first_pause_ms: 1, longest_pause_ms: 1, calm_ms: 1 });
+        let started = world.start();
+        rustix::process::kill_process(started.shim, rustix::process::Signal::STOP).expect("stopped");
+        let began = std::time::Instant::now();
+        let running = world.running();
+        assert!(running.ask().is_err());
+        assert!(began.elapsed() < Duration::from_secs(2), "looking waits for it: {:?}", began.elapsed());
+        running.kill(PATIENCE).expect("killed");
+        // Else it would go on some day, and start the instance again.
+        let shim_path = format!("/proc/{}", started.shim.as_raw_nonzero());
+        wait_for("the companion's end", || !std::path::Path::new(&shim_path).exists());
+        assert!(matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Lost(_))));
+    }
+}
+
+host_test! {
+    fn consoles_leave_room_for_who_stops_the_instance() {
+        let mut world = World::new("exec sleep 1000");
+        world.plan.restart = Some(container::Restart { always: true, first_pause_ms: 1, longest_pause_ms: 1, calm_ms: 1 });
+        world.start();
+        let consoles: Vec<_> = (0..6).map(|_| world.running().attach_console()).collect();
+        assert_eq!(consoles.iter().filter(|console| console.is_ok()).count(), 4, "{consoles:?}");
+        let stopped = world.running().kill(PATIENCE).expect("killed");
+        assert_eq!(stopped.expect("the companion wrote").end, End::Signal(libc::SIGKILL));
+        assert!(matches!(shim::adopt(&world.plan.run_dir), Ok(Found::Ended(_))));
+    }
+}
+
+host_test! {
+    fn what_was_frozen_with_its_companion_is_seen_and_thawed() {
+        let world = World::new("exec sleep 1000");
+        world.start();
+        let payload = world.plan.cgroups.payload.clone().expect("cgroup 2");
+        let freeze = payload.parent().expect("a folder").join("cgroup.freeze");
+        let by_hand = || manifests::path_io::write_kernel_file(&freeze, "1").expect("frozen by hand");
+        assert!(!world.running().frozen().expect("known"));
+        by_hand();
+        let began = std::time::Instant::now();
+        // More than its queue takes.
+        for _ in 0..20 {
+            assert!(world.running().frozen().expect("known"));
+        }
+        assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+        world.running().thaw().expect("thawed");
+        world.running().ask().expect("it answers again");
+        by_hand();
+        assert!(world.running().kill(PATIENCE).expect("killed").is_some());
     }
 }

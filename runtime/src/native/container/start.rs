@@ -133,10 +133,9 @@ pub fn start(
     else {
         return Err(ContainerError::Protocol);
     };
-    let written = state::start_time(init).and_then(|start_time| {
-        let saved = SavedState::new(plan, &boot_id, init, start_time, shim);
+    let written = SavedState::new(plan, &boot_id, init, shim).and_then(|saved| {
         saved.write(&plan.run_dir, &confinement)?;
-        Ok(start_time)
+        Ok(saved.start_time)
     });
     let ready = written
         .map_err(ContainerError::Path)

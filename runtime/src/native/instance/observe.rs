@@ -118,7 +118,14 @@ pub(in crate::native) fn observe(
             );
             match running.frozen() {
                 Ok(true) => PowerState::Frozen,
-                _ => PowerState::Running,
+                Ok(false) => PowerState::Running,
+                Err(error) => {
+                    unseen.push(Unseen {
+                        path: Pointer::new("/spec/state"),
+                        why: crate::native::chain(&error),
+                    });
+                    PowerState::Running
+                }
             }
         }
         Found::Ended(record) => {

@@ -35,10 +35,38 @@ pub(super) fn freeze(payload: &Option<PathBuf>, joins: &[PathBuf]) -> Result<(),
     Ok(())
 }
 
-/// Thaws both: whoever froze it may have used the other one.
+/// The wishes to freeze that hold a container: its own, and that of the instance's folder above, which has the companion
+/// in it too.
+fn wishes(payload: &Option<PathBuf>) -> impl Iterator<Item = PathBuf> {
+    let payload = payload.as_ref();
+    let above = payload
+        .filter(|payload| payload.ends_with("payload"))
+        .and_then(|payload| payload.parent());
+    let folders = payload.map(PathBuf::as_path).into_iter().chain(above);
+    folders
+        .map(|folder| folder.join("cgroup.freeze"))
+        .collect::<Vec<_>>()
+        .into_iter()
+}
+
+fn is_wished(file: &Path) -> Result<bool, ShimError> {
+    let text = path_io::read_if_exists(file)?;
+    Ok(text.is_some_and(|text| text.trim() == "1"))
+}
+
+/// Whether somebody froze the folder above, and with it the companion.
+pub(super) fn is_frozen_above(payload: &Option<PathBuf>) -> bool {
+    wishes(payload)
+        .nth(1)
+        .is_some_and(|file| is_wished(&file).unwrap_or(false))
+}
+
+/// Thaws all: whoever froze it may have used another one.
 pub(super) fn thaw(payload: &Option<PathBuf>, joins: &[PathBuf]) -> Result<(), ShimError> {
-    if let Some(payload) = payload {
-        path_io::write_kernel_file(payload.join("cgroup.freeze"), "0")?;
+    for file in wishes(payload) {
+        if is_wished(&file)? {
+            path_io::write_kernel_file(file, "0")?;
+        }
     }
     if let Some(folder) = first_version(joins) {
         path_io::write_kernel_file(folder.join("freezer.state"), "THAWED")?;
@@ -46,10 +74,15 @@ pub(super) fn thaw(payload: &Option<PathBuf>, joins: &[PathBuf]) -> Result<(), S
     Ok(())
 }
 
-/// Whether either freezer holds it.
+/// Whether any freezer holds it.
 pub(super) fn frozen(payload: &Option<PathBuf>, joins: &[PathBuf]) -> Result<bool, ShimError> {
+    for file in wishes(payload) {
+        if is_wished(&file)? {
+            return Ok(true);
+        }
+    }
     if let Some(payload) = payload
-        && path_io::read_to_string(payload.join("cgroup.freeze"))?.trim() == "1"
+        && stands_still(payload)?
     {
         return Ok(true);
     }
@@ -57,6 +90,12 @@ pub(super) fn frozen(payload: &Option<PathBuf>, joins: &[PathBuf]) -> Result<boo
         return Ok(false);
     };
     Ok(path_io::read_to_string(folder.join("freezer.state"))?.trim() != "THAWED")
+}
+
+/// Whether every process of a cgroup 2 folder has stopped, by a freezer there or anywhere above.
+pub(super) fn stands_still(folder: &Path) -> Result<bool, ShimError> {
+    let events = path_io::read_to_string(folder.join("cgroup.events"))?;
+    Ok(events.lines().any(|line| line == "frozen 1"))
 }
 
 /// `cgroup.events` says when the last process has stopped, and wakes whoever polls it (cgroup-v2.rst).

@@ -1,5 +1,6 @@
 //! The client of keel-shim: adopt what runs, ask it, and read how it ended.
 
+mod companion;
 pub mod console;
 mod freezer;
 mod running;
@@ -7,7 +8,8 @@ pub mod state;
 #[cfg(test)]
 mod upgrade_tests;
 
+pub use self::companion::stop_restarting;
 pub use self::running::{
-    Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_restarting, stop_signal,
+    Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_signal,
 };
 pub use crate::shim::record::{End, ExitRecord};

@@ -5,11 +5,11 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use manifests::path_io::{self, AtPath as _, PathError};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use manifests::path_io::{self, PathError};
 use rustix::fs::OFlags;
-use rustix::process::{Pid, PidfdFlags};
+use rustix::process::Pid;
 
+use super::companion::{self, Companion, connect, open_same, wait};
 use super::console::Console;
 use super::freezer;
 use super::state::{self, SavedState};
@@ -109,13 +109,6 @@ pub struct Running {
     pidfd: OwnedFd,
 }
 
-fn call(doing: &'static str) -> impl FnOnce(rustix::io::Errno) -> ShimError {
-    move |errno| ShimError::Call {
-        doing,
-        source: errno.into(),
-    }
-}
-
 /// Looks an instance up by its run folder. Init is recognised by boot, pid and start time, never by its pid alone.
 ///
 /// # Errors
@@ -128,7 +121,12 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
         return Ok(Found::Lost(state));
     }
     // The companion may have started init again since the state was written: it knows the present one.
-    let present = ask(run_dir, &Request::State)
+    let companion = Companion {
+        run_dir,
+        state: &state,
+    };
+    let present = companion
+        .ask(&Request::State)
         .ok()
         .map(|(state, _)| state)
         .filter(|present| present.generation == state.generation);
@@ -157,29 +155,6 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
     })
 }
 
-/// Keeps the companion from starting an instance again, and waits until it has left.
-///
-/// # Errors
-/// It is still there after `patience`.
-pub fn stop_restarting(run_dir: &Path, patience: Duration) -> Result<(), ShimError> {
-    let Some(state) = SavedState::read(run_dir)? else {
-        return Ok(());
-    };
-    let shim = Pid::from_raw(state.shim)
-        .and_then(|shim| rustix::process::pidfd_open(shim, PidfdFlags::empty()).ok());
-    // An answer proves that the pidfd, which was opened before, is of the companion.
-    let wanted = Request::Restarting { wanted: false };
-    if let (Some(shim), Ok(_)) = (shim, ask(run_dir, &wanted))
-        && !wait(&shim, Some(patience))?
-    {
-        return Err(ShimError::TimedOut {
-            what: "the end of the companion",
-            after: patience,
-        });
-    }
-    Ok(())
-}
-
 /// The record that the companion wrote when init ended.
 ///
 /// # Errors
@@ -187,83 +162,6 @@ pub fn stop_restarting(run_dir: &Path, patience: Duration) -> Result<(), ShimErr
 pub fn exit_record(run_dir: &Path) -> Result<Option<ExitRecord>, ShimError> {
     let text = path_io::read_if_exists(run_dir.join(record::FILE))?;
     Ok(text.as_deref().and_then(ExitRecord::parse))
-}
-
-/// A pidfd of the process that has this pid *and* this start time, if it still runs.
-fn open_same(pid: i32, start_time: u64) -> Result<Option<OwnedFd>, ShimError> {
-    let Some(pid) = Pid::from_raw(pid) else {
-        return Ok(None);
-    };
-    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
-        Err(rustix::io::Errno::SRCH) => return Ok(None),
-        other => other.map_err(call("open init by its pid"))?,
-    };
-    // Read after the pidfd was opened: if it still fits, the pidfd is of this very process.
-    let same = state::start_time(pid).is_ok_and(|found| found == start_time);
-    Ok((same && !has_ended(&pidfd)?).then_some(pidfd))
-}
-
-fn has_ended(pidfd: &OwnedFd) -> Result<bool, ShimError> {
-    wait(pidfd, Some(Duration::ZERO))
-}
-
-/// Waits until the process has ended; `false`: it has not in that time.
-fn wait(pidfd: &OwnedFd, patience: Option<Duration>) -> Result<bool, ShimError> {
-    let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
-    loop {
-        let mut sources = [PollFd::new(pidfd, PollFlags::IN)];
-        match rustix::event::poll(&mut sources, patience.as_ref()) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return Ok(other.map_err(call("wait for init"))? > 0),
-        }
-    }
-}
-
-/// Asks the companion of a run folder.
-fn ask(run_dir: &Path, request: &Request) -> Result<(State, Vec<OwnedFd>), ShimError> {
-    let (socket, path) = connect(run_dir)?;
-    let channel = |source| ShimError::Channel {
-        path: path.clone(),
-        source,
-    };
-    channel::send_packet(&socket, request, &[]).map_err(channel)?;
-    let (reply, descriptors) = channel::receive_packet::<Reply>(&socket).map_err(channel)?;
-    match reply {
-        Reply::State { state } => Ok((state, descriptors)),
-        Reply::Refused { errno } => Err(channel(ChannelError::Io(io::Error::from_raw_os_error(
-            errno,
-        )))),
-    }
-}
-
-/// A connection to the control socket. The path may be longer than a socket address (108 bytes): the folder is opened
-/// and named by its descriptor.
-fn connect(run_dir: &Path) -> Result<(OwnedFd, PathBuf), ShimError> {
-    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-    let path = run_dir.join(control::FILE);
-    let connected = || {
-        let flags =
-            rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let folder = rustix::fs::open(run_dir, flags, rustix::fs::Mode::empty())?;
-        let socket = rustix::net::socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )?;
-        let timeout = Some(Duration::from_secs(5));
-        rustix::net::sockopt::set_socket_timeout(
-            &socket,
-            rustix::net::sockopt::Timeout::Recv,
-            timeout,
-        )?;
-        let number = std::os::fd::AsRawFd::as_raw_fd(&folder.as_fd());
-        let name = format!("/proc/self/fd/{number}/{}", control::FILE);
-        rustix::net::connect(&socket, &SocketAddrUnix::new(name)?)?;
-        Ok::<_, rustix::io::Errno>(socket)
-    };
-    let socket = connected().at("connect to", &path)?;
-    Ok((socket, path))
 }
 
 /// Whether any process is in a cgroup 2 folder or below it.
@@ -319,6 +217,13 @@ impl Running {
         self.held()?.read(name)
     }
 
+    fn companion(&self) -> Companion<'_> {
+        Companion {
+            run_dir: &self.run_dir,
+            state: &self.state,
+        }
+    }
+
     fn held(&self) -> io::Result<HeldProcess<'_>> {
         let pid = self.init().ok_or(rustix::io::Errno::SRCH)?;
         Ok(HeldProcess {
@@ -332,7 +237,9 @@ impl Running {
     /// # Errors
     /// It does not answer; then it was killed, and the instance runs on without it.
     pub fn ask(&self) -> Result<State, ShimError> {
-        ask(&self.run_dir, &Request::State).map(|(state, _)| state)
+        self.companion()
+            .ask(&Request::State)
+            .map(|(state, _)| state)
     }
 
     /// Sends a signal to init.
@@ -359,12 +266,11 @@ impl Running {
     /// # Errors
     /// The kernel's answer, or it is still there after `patience`.
     pub fn kill(&self, patience: Duration) -> Result<Option<ExitRecord>, ShimError> {
-        // The companion must not start it again; if it does not answer, nobody will.
-        let _ = ask(&self.run_dir, &Request::Restarting { wanted: false });
+        self.thaw()?;
+        self.companion().stop_restarting()?;
         // The kernel kills a pid namespace with its init, however fast it forks. cgroup.kill comes only after that, for
         // what is in the cgroup but not in the namespace: since 6.14 a cgroup that was once killed this way kills
         // everything that is cloned into it later (kill_seq, kernel/cgroup/cgroup.c), the next start among it.
-        self.thaw()?;
         match self.signal(libc::SIGKILL) {
             Err(ShimError::Call { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
             other => other?,
@@ -384,7 +290,7 @@ impl Running {
     /// # Errors
     /// The companion does not answer.
     pub fn second_witness(&self) -> Result<Witness, ShimError> {
-        let (_, descriptors) = ask(&self.run_dir, &Request::Handles)?;
+        let (_, descriptors) = self.companion().ask(&Request::Handles)?;
         let mut descriptors = descriptors.into_iter();
         match (descriptors.next(), descriptors.next()) {
             (Some(pidfd), Some(master)) => Ok(Witness { pidfd, master }),
@@ -420,9 +326,9 @@ impl Running {
     /// # Errors
     /// The kernel's answer, or it is still there after it was killed.
     pub fn stop(&self, signal: i32, patience: Duration) -> Result<Stopped, ShimError> {
-        let _ = ask(&self.run_dir, &Request::Restarting { wanted: false });
-        // A frozen init would hear the signal only when somebody thaws it.
+        // A frozen init would hear the signal only when somebody thaws it, and a frozen companion answers nothing.
         self.thaw()?;
+        self.companion().stop_restarting()?;
         match self.signal(signal) {
             Err(ShimError::Call { source, .. }) if source.raw_os_error() == Some(libc::ESRCH) => {}
             other => other?,
@@ -475,11 +381,8 @@ impl Running {
             });
         }
         // The companion writes within microseconds; its own end proves that it has.
-        if let Some(shim) = Pid::from_raw(self.state.shim)
-            && let Ok(shim) = rustix::process::pidfd_open(shim, PidfdFlags::empty())
-            && self.ask().is_ok()
-        {
-            wait(&shim, Some(patience))?;
+        if let Some(shim) = self.companion().process()? {
+            companion::ended(&shim, patience)?;
         }
         exit_record(&self.run_dir)
     }

@@ -39,6 +39,9 @@ pub struct SavedState {
     pub start_time: u64,
     /// Pid of the companion.
     pub shim: i32,
+    /// Field 22 of its `/proc/PID/stat`; 0 in a file of a keel that did not write it.
+    #[serde(default)]
+    pub shim_start_time: u64,
     /// Whether it has no user namespace.
     pub privileged: bool,
     /// Whether it has a time namespace of its own.
@@ -53,15 +56,24 @@ pub struct SavedState {
 
 impl SavedState {
     /// What is known when init was cloned.
-    pub fn new(plan: &ContainerPlan, boot_id: &str, init: Pid, start_time: u64, shim: Pid) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// A process has ended already.
+    pub fn new(
+        plan: &ContainerPlan,
+        boot_id: &str,
+        init: Pid,
+        shim: Pid,
+    ) -> Result<Self, PathError> {
+        Ok(Self {
             format_version: FORMAT,
             uid: plan.uid.clone(),
             name: plan.name.clone(),
             generation: plan.generation,
             boot_id: boot_id.to_owned(),
             init: init.as_raw_nonzero().get(),
-            start_time,
+            start_time: start_time(init)?,
+            shim_start_time: start_time(shim)?,
             shim: shim.as_raw_nonzero().get(),
             privileged: plan.ids.is_none(),
             time_namespace: plan.time.is_some(),
@@ -72,7 +84,7 @@ impl SavedState {
                 .as_ref()
                 .and_then(|ids| ids.root())
                 .map_or(0, |(uid, _)| uid),
-        }
+        })
     }
 
     /// Writes it, and how its processes are confined, into the run folder.
