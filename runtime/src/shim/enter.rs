@@ -2,8 +2,10 @@
 //! then as confined as init.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::channel::{receive, send};
@@ -27,6 +29,10 @@ const DEVPTS_MAGIC: i64 = 0x1cd1;
 /// answer.
 const WRITING_SECONDS: u32 = 20;
 
+/// So many seconds may a new process take to get ready, and as many to begin: the container can freeze the cgroup that
+/// it is born in, and can serve the file system that its program is on. Longer than [`WRITING_SECONDS`].
+pub const BEGINNING_SECONDS: u32 = 25;
+
 /// Does the work of an order, tells keel the new process's pidfd (and terminal), waits for its end and tells keel that.
 ///
 /// # Errors
@@ -42,6 +48,8 @@ pub fn enter(keel: &OwnedFd, order: &Enter, descriptors: Descriptors) -> Result<
         None,
     )
     .named("make a socket pair")?;
+    let patience = Some(Duration::from_secs(BEGINNING_SECONDS.into()));
+    set_socket_timeout(&ours, Timeout::Recv, patience).named("limit the wait")?;
     let init = descriptors.get(&order.init)?;
     // This moves the children to come, not this process (setns(2)).
     rustix::thread::move_into_thread_name_spaces(init, ThreadNameSpaceType::PROCESS_ID)

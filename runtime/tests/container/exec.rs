@@ -179,3 +179,24 @@ host_test! {
         running.freeze().expect("frozen again, for the end to kill");
     }
 }
+
+host_test! {
+    fn an_init_that_its_own_root_froze_holds_nobody_up() {
+        let world = World::new("exec sleep 1000");
+        world.start();
+        let running = world.running();
+        let payload = world.plan.cgroups.payload.clone().expect("cgroup 2");
+        // As the container's root may: the folder is its own.
+        let own = payload.join("own");
+        std::fs::create_dir(&own).expect("a folder");
+        let init = running.init().expect("an init").as_raw_nonzero().to_string();
+        manifests::path_io::write_kernel_file(own.join("cgroup.procs"), &init).expect("moved");
+        manifests::path_io::write_kernel_file(own.join("cgroup.freeze"), "1").expect("frozen");
+        wait_for("the freeze", || {
+            manifests::path_io::read_to_string(own.join("cgroup.events")).is_ok_and(|text| text.contains("frozen 1"))
+        });
+        let error = exec(&running, shim(), &program(&["true"]), StreamsPlan::Pipes).expect_err("frozen");
+        assert_eq!(chain(&error), "the container is frozen");
+        running.kill(crate::world::PATIENCE).expect("killed all the same");
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{Mode, OFlags};
@@ -12,9 +13,13 @@ use super::order;
 use super::plan::{FilePlan, ProgramPlan};
 use super::start::ContainerError;
 use super::talk::Talk;
-use crate::native::shim::{Running, state};
+use crate::native::shim::{Running, stands_still, state};
+use crate::shim::enter::BEGINNING_SECONDS;
 use crate::shim::messages::{Enter, Event, Fd, Opened, Order, Streams, Work};
 use crate::sys::process;
+
+/// The companion gives up before, once while the new process gets ready and once while it begins.
+const ENTERING: Duration = Duration::from_secs(2 * BEGINNING_SECONDS as u64 + 5);
 
 /// What the program reads from and writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +91,10 @@ fn enter(
         None => None,
         Some(payload) => {
             let (fd, path) = open_cgroup(payload, state.init)?;
+            // The container's root may freeze the folders that it made itself, and init in one of them.
+            if stands_still(&path).map_err(ContainerError::Shim)? {
+                return Err(ContainerError::Frozen);
+            }
             Some(Opened {
                 fd: descriptors.add(fd),
                 path: path.display().to_string(),
@@ -119,6 +128,7 @@ fn enter(
     drop(borrowed);
     // Held longer, these would keep a pipe open whose other users have left.
     drop(descriptors);
+    talk.be_patient(Some(ENTERING))?;
     let (event, handles) = talk.hear()?;
     if !matches!(event, Event::Entered { .. }) {
         return Err(talk.out_of_turn(event));
@@ -186,6 +196,8 @@ pub fn exec(
     let program = order::program(program)?;
     let work = Work::Program { program, streams };
     let (talk, handles) = enter(running, shim, descriptors, work)?;
+    // It runs as long as it likes.
+    talk.be_patient(None)?;
     let mut handles = handles.into_iter();
     let pidfd = handles.next().ok_or(ContainerError::Protocol)?;
     let streams = match ours {

@@ -4,9 +4,12 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::start::ContainerError;
-use crate::shim::channel;
+use crate::shim::channel::{self, ChannelError};
 use crate::shim::messages::{Answer, Event, Order, VERSION};
 use crate::sys::companion;
 
@@ -68,8 +71,19 @@ impl Talk {
         sent.map_err(ContainerError::Channel)
     }
 
+    /// From here on the companion is heard for so long at a time: what a container does must not hold up keel.
+    pub(super) fn be_patient(&self, patience: Option<Duration>) -> Result<(), ContainerError> {
+        set_socket_timeout(&self.socket, Timeout::Recv, patience)
+            .map_err(|errno| ContainerError::Channel(errno.into()))
+    }
+
     pub(super) fn hear(&self) -> Result<(Event, Vec<OwnedFd>), ContainerError> {
-        channel::receive(&self.socket, VERSION).map_err(ContainerError::Channel)
+        channel::receive(&self.socket, VERSION).map_err(|error| match error {
+            ChannelError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                ContainerError::TooSlow
+            }
+            error => ContainerError::Channel(error),
+        })
     }
 
     pub(super) fn out_of_turn(&self, event: Event) -> ContainerError {
@@ -102,5 +116,29 @@ impl Talk {
     pub(super) fn abandon(&self) {
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
         while channel::receive::<Event>(&self.socket, VERSION).is_ok() {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_companion_that_says_nothing_is_not_heard_for_ever() {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let (socket, _theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let talk = Talk {
+            socket,
+            program: PathBuf::new(),
+            child: None,
+        };
+        talk.be_patient(Some(Duration::from_millis(20))).unwrap();
+        assert!(matches!(talk.hear(), Err(ContainerError::TooSlow)));
     }
 }

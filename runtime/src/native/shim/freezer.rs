@@ -93,7 +93,7 @@ pub(super) fn frozen(payload: &Option<PathBuf>, joins: &[PathBuf]) -> Result<boo
 }
 
 /// Whether every process of a cgroup 2 folder has stopped, by a freezer there or anywhere above.
-pub(super) fn stands_still(folder: &Path) -> Result<bool, ShimError> {
+pub(in crate::native) fn stands_still(folder: &Path) -> Result<bool, ShimError> {
     let events = path_io::read_to_string(folder.join("cgroup.events"))?;
     Ok(events.lines().any(|line| line == "frozen 1"))
 }

@@ -9,6 +9,7 @@ pub mod state;
 mod upgrade_tests;
 
 pub use self::companion::stop_restarting;
+pub(super) use self::freezer::stands_still;
 pub use self::running::{
     Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_signal,
 };
