@@ -245,6 +245,30 @@ impl Definitions {
         Ok((good, bad))
     }
 
+    /// All definitions of a kind, for those who must overlook none: an address that counts as free, an image as not
+    /// needed.
+    ///
+    /// # Errors
+    /// The folder could not be listed, or a definition not be understood.
+    pub fn every<P: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+        kind: Kind,
+    ) -> Result<Vec<Arc<Definition<P>>>, DefinitionError> {
+        let (good, bad) = self.all(kind)?;
+        match bad.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(good),
+        }
+    }
+
+    /// The name of an object whose definition cannot be understood, where at least that can.
+    pub fn address(&self, kind: Kind, uid: &Uid) -> Option<Address> {
+        let text = path_io::read_if_exists(self.file(kind, uid)).ok()??;
+        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let address = Address::deserialize(&value["address"]).ok()?;
+        (address.kind == kind).then_some(address)
+    }
+
     /// One definition; none where there is no file.
     ///
     /// # Errors

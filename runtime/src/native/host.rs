@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use manifests::id::Uid;
+use manifests::id::{Address, Uid};
 use manifests::kind::Kind;
 use manifests::path_io;
 
@@ -121,11 +121,33 @@ impl Host {
     }
 
     /// All instances.
-    pub(super) fn instances(
+    ///
+    /// # Errors
+    /// One cannot be read: what it has would count as free.
+    pub(super) fn instances(&self) -> Result<Vec<Arc<Definition<InstancePicks>>>, DefinitionError> {
+        self.definitions.every::<InstancePicks>(Kind::Instance)
+    }
+
+    /// All instances for a look at one of them: those that cannot be read do not matter, unless it is one of them.
+    ///
+    /// # Errors
+    /// It is, or may be.
+    pub(super) fn instances_beside(
         &self,
-    ) -> Result<Vec<Arc<Definition<InstancePicks>>>, path_io::PathError> {
-        let (all, _) = self.definitions.all::<InstancePicks>(Kind::Instance)?;
-        Ok(all)
+        address: &Address,
+    ) -> Result<Vec<Arc<Definition<InstancePicks>>>, RuntimeError> {
+        let failed = |error: DefinitionError| {
+            RuntimeError::new("find", Class::NeedsOperator, error).of(address)
+        };
+        let all = self.definitions.all::<InstancePicks>(Kind::Instance);
+        let (good, bad) = all.map_err(|error| failed(error.into()))?;
+        for (uid, error) in bad {
+            let named = self.definitions.address(Kind::Instance, &uid);
+            if named.is_none_or(|named| named == *address) {
+                return Err(failed(error));
+            }
+        }
+        Ok(good)
     }
 
     /// Writes the definition of an instance.
@@ -170,8 +192,8 @@ impl Host {
         &self,
         project: &str,
         name: &str,
-    ) -> Result<Option<Arc<Definition<NetworkPicks>>>, path_io::PathError> {
-        let (all, _) = self.definitions.all::<NetworkPicks>(Kind::Network)?;
+    ) -> Result<Option<Arc<Definition<NetworkPicks>>>, DefinitionError> {
+        let all = self.definitions.every::<NetworkPicks>(Kind::Network)?;
         let in_project = |wanted: &str| {
             all.iter()
                 .find(|d| d.address.name == name && d.address.project_name() == wanted)
@@ -185,8 +207,8 @@ impl Host {
     pub(super) fn pool_named(
         &self,
         name: &str,
-    ) -> Result<Option<Arc<Definition<PoolPicks>>>, path_io::PathError> {
-        let (all, _) = self.definitions.all::<PoolPicks>(Kind::StoragePool)?;
+    ) -> Result<Option<Arc<Definition<PoolPicks>>>, DefinitionError> {
+        let all = self.definitions.every::<PoolPicks>(Kind::StoragePool)?;
         Ok(all.into_iter().find(|d| d.address.name == name))
     }
 

@@ -304,9 +304,9 @@ fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String
         .iter()
         .map(|d| d.picks.image.clone())
         .collect();
-    let (documents, _) = host
+    let documents = host
         .definitions
-        .all::<ImagePicks>(Kind::Image)
+        .every::<ImagePicks>(Kind::Image)
         .map_err(failed)?;
     used.extend(
         documents
@@ -314,9 +314,9 @@ fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String
             .filter(|other| Some(&other.uid) != document)
             .map(|other| other.picks.fingerprint.clone()),
     );
-    let (pools, _) = host
+    let pools = host
         .definitions
-        .all::<super::pools::PoolPicks>(Kind::StoragePool)
+        .every::<super::pools::PoolPicks>(Kind::StoragePool)
         .map_err(failed)?;
     for pool in pools {
         let driver = super::pools::driver(host, &pool);

@@ -154,10 +154,13 @@ impl Runtime for NativeRuntime {
         let failed = |error| RuntimeError::new("read the state folder", Class::Retry, error);
         let mut out = ObservedSet::default();
         let unclear = |kind: Kind, bad: Vec<(Uid, definition::DefinitionError)>| {
-            bad.into_iter().map(move |(uid, error)| Unclear {
-                address: Address::new(kind, uid.to_string()),
-                nameless: Some(uid),
-                why: chain(&error),
+            bad.into_iter().map(move |(uid, error)| {
+                let named = host.definitions.address(kind, &uid);
+                Unclear {
+                    nameless: named.is_none().then_some(uid),
+                    address: named.unwrap_or_else(|| Address::new(kind, uid.to_string())),
+                    why: chain(&error),
+                }
             })
         };
         let (pools, bad) = host
@@ -206,9 +209,7 @@ impl Runtime for NativeRuntime {
         let mut seen = ObservedSet::default();
         match address.kind {
             Kind::Instance => {
-                let all = host
-                    .instances()
-                    .map_err(|error| RuntimeError::new("look at", Class::Retry, error))?;
+                let all = host.instances_beside(address)?;
                 let found = all.iter().find(|one| one.address == *address);
                 // What is not complete may be on its way out of the trash.
                 let trash = match found {

@@ -25,8 +25,7 @@ impl NativeRuntime {
         address: &Address,
     ) -> Result<Arc<Definition<InstancePicks>>, RuntimeError> {
         self.host
-            .instances()
-            .map_err(|error| RuntimeError::new("find", Class::Retry, error).of(address))?
+            .instances_beside(address)?
             .into_iter()
             .find(|one| one.address == *address)
             .ok_or_else(|| {

@@ -96,9 +96,9 @@ impl NativeRuntime {
         let mut add = |fingerprint: String, user: String| {
             users.entry(fingerprint).or_default().push(user);
         };
-        let (documents, _) = host
+        let documents = host
             .definitions
-            .all::<ImagePicks>(Kind::Image)
+            .every::<ImagePicks>(Kind::Image)
             .map_err(failed)?;
         for document in documents {
             add(
@@ -109,9 +109,9 @@ impl NativeRuntime {
         for instance in host.instances().map_err(failed)? {
             add(instance.picks.image.clone(), instance.address.to_string());
         }
-        let (pools, _) = host
+        let pools = host
             .definitions
-            .all::<PoolPicks>(Kind::StoragePool)
+            .every::<PoolPicks>(Kind::StoragePool)
             .map_err(failed)?;
         for pool in pools {
             // What lies in the trash of a pool out of reach cannot be told: nothing may be deleted then.

@@ -99,3 +99,44 @@ runtime::host_test! {
         assert!(seen.items.iter().all(|item| item.address.kind != Kind::Instance));
     }
 }
+
+runtime::host_test! {
+    fn an_instance_whose_definition_cannot_be_read_gets_no_twin_and_keeps_what_it_has() {
+        let mut world = World::new();
+        let lan = json!({"ipv4": {"address": "10.77.0.1/24"}, "ipv6": {"address": "none"}});
+        let lan = world.want(Kind::Network, "lan", &lan);
+        world.perform(&lan, Verb::Create);
+        let nic = json!({"devices": {"eth0": {"type": "nic", "network": "lan"}}});
+        let one = world.container("one", &nic);
+        let uid = world.look(&one).status["uid"].as_str().expect("a uid").to_owned();
+        let file = world.state().join("instances").join(uid).join("definition.json");
+        let whole = std::fs::read_to_string(&file).expect("a definition");
+        let unclear = || world.engine.observe().expect("observed").unclear;
+        let mut spoiled: serde_json::Value = serde_json::from_str(&whole).expect("JSON");
+        spoiled["spec"]["limits"] = json!(7);
+        std::fs::write(&file, spoiled.to_string()).expect("spoiled");
+        let told = unclear();
+        assert!(told.iter().any(|told| told.address == one && told.nameless.is_none()), "{told:?}");
+        std::fs::write(&file, &whole[..40]).expect("cut short");
+        let told = unclear();
+        assert!(told.iter().any(|told| told.nameless.is_some()), "{told:?}");
+        assert!(world.engine.look(&one).is_err());
+        // Its address is not given to another, its rules stay in force.
+        let rules = || {
+            let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().expect("nft runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let before = rules();
+        let two = world.container_spec("two", &nic);
+        let (class, text) = world.tried(&two, Verb::Create).expect_err("the addresses of `one` are not known");
+        assert!(class == runtime::error::Class::NeedsOperator && text.contains("definition.json"), "{class:?} {text}");
+        assert!(world.tried(&lan, Verb::Update { changes: Vec::new() }).is_err());
+        assert_eq!(rules(), before);
+        std::fs::write(&file, &whole).expect("whole again");
+        world.perform(&two, Verb::Create);
+        assert_eq!(world.differences(), Vec::<String>::new());
+        for address in [&one, &two, &lan] {
+            world.perform(address, Verb::Delete);
+        }
+    }
+}

@@ -207,7 +207,7 @@ fn pick_in(
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
     let _alone = host.picking();
-    if !definition.complete && !instance.security.privileged {
+    if !definition.complete {
         // Known before it claims: a run that is cut short is gone on with under the same identity, or deleted.
         host.write_instance(definition)
             .map_err(io_failed("record"))?;

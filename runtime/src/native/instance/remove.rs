@@ -139,9 +139,9 @@ pub(super) fn trash(
 
 /// The drivers of all pools.
 fn all_pools(host: &Host) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
-    let (pools, _) = host
+    let pools = host
         .definitions
-        .all::<PoolPicks>(Kind::StoragePool)
+        .every::<PoolPicks>(Kind::StoragePool)
         .map_err(io_failed("list the pools"))?;
     Ok(pools.iter().map(|pool| pools::driver(host, pool)).collect())
 }
@@ -254,7 +254,13 @@ pub(in crate::native) fn trashed(
             .any(|instance| instance.complete && instance.uid.to_string() == uid)
     };
     let mut all = Vec::new();
-    for driver in all_pools(host)? {
+    // A pool that cannot be understood is told as such; the trash of the others is known.
+    let (pools, _) = host
+        .definitions
+        .all::<PoolPicks>(Kind::StoragePool)
+        .map_err(io_failed("list the pools"))?;
+    for pool in &pools {
+        let driver = pools::driver(host, pool);
         for entry in driver.trashed().unwrap_or_default() {
             let definition =
                 Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition);

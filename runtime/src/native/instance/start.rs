@@ -454,7 +454,9 @@ pub(super) fn after_stop(
         cgroups.kill(patience).map_err(cgroup_failed)?;
         cgroups.remove(patience).map_err(cgroup_failed)?;
     }
-    if let Ok((_, driver)) = pool_of(host, &definition.picks.pool) {
+    let pool = host.pool_named(&definition.picks.pool);
+    if let Some(pool) = pool.map_err(io_failed("find the pool of"))? {
+        let driver = crate::native::pools::driver(host, &pool);
         match driver.release(&root_volume(&definition.uid)) {
             Ok(_) | Err(crate::native::storage::StorageError::NoVolume(_)) => {}
             Err(error) => {
