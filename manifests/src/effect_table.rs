@@ -58,10 +58,7 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
 /// What a change costs on this host: as [`effect`], and for what depends on the value or the host, what is true there.
 pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effect {
     let path = &change.path;
-    if let Spec::Instance(instance) = spec
-        && let Some((root, _)) = instance.root()
-        && *path == Pointer::new("/spec/devices").field(root).field("size")
-    {
+    if is_root_size(spec, path) {
         return root_size(&change.before, &change.after, host);
     }
     match spec {
@@ -71,12 +68,32 @@ pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effe
     }
 }
 
+/// Why a change costs more on this host than it does elsewhere.
+pub fn because<'a>(spec: &Spec, change: &FieldChange, host: &'a Capabilities) -> Option<&'a str> {
+    if !is_root_size(spec, &change.path) || effect_of(spec, change, host) != Effect::NextStart {
+        return None;
+    }
+    let mut missing = host.missing.iter();
+    missing
+        .find(|missing| missing.feature == GROW_LIVE)
+        .map(|missing| missing.why.as_str())
+}
+
+fn is_root_size(spec: &Spec, path: &Pointer) -> bool {
+    matches!(spec, Spec::Instance(instance) if instance.root().is_some_and(|(root, _)| {
+        *path == Pointer::new("/spec/devices").field(root).field("size")
+    }))
+}
+
 /// A root gets or loses its own file system only when it is made; the kernel shrinks none that is mounted, and grows one
-/// only for CAP_SYS_RESOURCE.
+/// only for CAP_SYS_RESOURCE: else it is grown before it is mounted the next time.
 fn root_size(before: &Value, after: &Value, host: &Capabilities) -> Effect {
     let bytes = |value: &Value| Some(value.as_str()?.parse::<ByteSize>().ok()?.bytes());
     match (bytes(before), bytes(after)) {
-        (Some(before), Some(after)) if after >= before && host.has(GROW_LIVE) => Effect::Live,
+        (Some(before), Some(after)) if after >= before => match host.has(GROW_LIVE) {
+            true => Effect::Live,
+            false => Effect::NextStart,
+        },
         (Some(_), Some(_)) => Effect::StopNeeded,
         _ => Effect::Rebuild,
     }
@@ -156,7 +173,7 @@ mod tests {
                 "1GiB".into(),
                 "2GiB".into(),
                 Effect::Live,
-                Effect::StopNeeded,
+                Effect::NextStart,
             ),
             (
                 "root",
@@ -190,6 +207,13 @@ mod tests {
             let change = change(device, before, after);
             assert_eq!(effect_of(&spec, &change, &all), on_all, "{change:?}");
             assert_eq!(effect_of(&spec, &change, &poor), on_poor, "{change:?}");
+            assert_eq!(because(&spec, &change, &all), None, "{change:?}");
+            let why = because(&spec, &change, &poor);
+            assert_eq!(
+                why.is_some(),
+                on_all == Effect::Live && on_poor == Effect::NextStart,
+                "{change:?}"
+            );
         }
     }
 }

@@ -8,6 +8,7 @@ use manifests::action::{Action, Power, Verb};
 use manifests::change::{Cause, FieldChange};
 use manifests::desired::{Readiness, Resource};
 use manifests::effect::Effect;
+use manifests::effect_table;
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::Kind;
 use manifests::lifecycle::{OnImageChange, OnRestartNeeded, Prune};
@@ -422,6 +423,13 @@ fn changes(
 
     let mut by_effect: Vec<(Effect, Vec<PlannedChange>)> = Vec::new();
     for planned in fields.iter().map(|change| priced(change)) {
+        let why = effect_table::because(&resource.spec, &planned.change, input.host);
+        if let Some(why) = why.filter(|_| planned.effect == Effect::NextStart) {
+            found.notes.push(Note {
+                address: address.clone(),
+                text: format!("{}: {why}", planned.change.path.dotted()),
+            });
+        }
         match by_effect.iter_mut().find(|(e, _)| *e == planned.effect) {
             Some((_, list)) => list.push(planned),
             None => by_effect.push((planned.effect, vec![planned])),

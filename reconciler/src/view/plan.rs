@@ -14,7 +14,7 @@ use manifests::observed::Holds;
 use super::history::when;
 use super::style::{BAD, CALM, CAREFUL, FAINT, GOOD, STRONG, paint};
 use super::text;
-use crate::plan::{Because, Held, Plan, PlannedChange, Purpose, Step};
+use crate::plan::{Because, Held, Plan, PlannedChange, Purpose, Step, Waiting};
 
 /// The column in which an object's source begins.
 const SOURCE_AT: usize = 30;
@@ -387,9 +387,20 @@ fn remarks(out: &mut String, plan: &Plan, around: &Around<'_>) {
         let rows: Vec<_> = changes.iter().map(|change| (change, None)).collect();
         fields(&rows, 4, around.columns)
     };
-    if !plan.waiting.is_empty() {
-        let _ = write!(out, "\n{}\n", paint(STRONG, "In force after a restart:"));
-        for waiting in &plan.waiting {
+    let stops = |waiting: &Waiting| {
+        let mut changes = waiting.changes.iter();
+        changes.any(|planned| planned.effect == Effect::StopNeeded)
+    };
+    for (title, stop_needed) in [
+        ("In force after a restart:", false),
+        ("Waits until it is stopped:", true),
+    ] {
+        let mut title = Some(title);
+        let waiting = plan.waiting.iter();
+        for waiting in waiting.filter(|waiting| stops(waiting) == stop_needed) {
+            if let Some(title) = title.take() {
+                let _ = write!(out, "\n{}\n", paint(STRONG, title));
+            }
             let name = text::visible(&waiting.address.to_string());
             let since = waiting.since.map_or_else(String::new, |since| {
                 format!(

@@ -20,6 +20,8 @@ mod kills;
 mod life;
 mod ownership;
 mod power;
+
 mod quickstart;
+mod sizes;
 mod systemd;
 mod world;

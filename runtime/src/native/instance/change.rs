@@ -13,7 +13,7 @@ use manifests::pointer::Pointer;
 use super::mounts::mount_points;
 use super::picks::InstancePicks;
 use super::{
-    files, live_mount, networks_of, own_mark, pick, plugs, pool_of, running, spec, start, stored,
+    files, live_mount, networks_of, own_mark, pick, plugs, root, running, spec, start, stored,
 };
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup;
@@ -21,7 +21,6 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::network::port;
 use crate::native::networks::NetworkPicks;
-use crate::native::pools::{self, root_volume};
 use crate::native::shim::Running;
 use crate::runtime::{Context, Effected};
 
@@ -110,13 +109,16 @@ pub(super) fn update(
     pick(host, &mut definition)?;
     let now = running(host, &definition.uid)?;
     let old_spec = spec(before)?;
+    let mut later = touched.other;
     if touched.root_size {
-        let resized = resize_root(host, &definition, after);
-        if resized.is_err() {
-            // The definition says what is: the disk is as big as it was.
-            leave_root_size(&mut definition, old_spec);
+        match root::resize(host, &definition, after, now.is_some()) {
+            Ok(effected) => later |= effected == Effected::NextStart,
+            Err(error) => {
+                // The definition says what is: the disk is as big as it was.
+                root::leave_size(&mut definition, old_spec);
+                keep(Err(error));
+            }
         }
-        keep(resized);
     }
     if let Some(now) = &now {
         if !touched.disks.is_empty() {
@@ -173,7 +175,7 @@ pub(super) fn update(
     host.write_instance(&definition).map_err(stored)?;
     match refusal {
         Some(error) => Err(error),
-        None if touched.other && now.is_some() => Ok(Effected::NextStart),
+        None if later && now.is_some() => Ok(Effected::NextStart),
         None => Ok(Effected::Done),
     }
 }
@@ -205,25 +207,6 @@ fn device_rules(
     host.cgroups(&definition.uid)
         .set_devices(&start::device_access(instance, &nodes)?)
         .map_err(|error| RuntimeError::new("set the device rules of", Class::Retry, error))
-}
-
-fn resize_root(
-    host: &Host,
-    definition: &Definition<InstancePicks>,
-    instance: &Instance,
-) -> Result<(), RuntimeError> {
-    let (_, driver) = pool_of(host, &definition.picks.pool)?;
-    let size = instance
-        .root()
-        .and_then(|(_, root)| root.size.as_ref())
-        .map(|size| size.bytes());
-    driver
-        .resize(&root_volume(&definition.uid), size)
-        .map(|_| ())
-        .map_err(|error| {
-            let class = pools::class(&error);
-            RuntimeError::new("resize the root of", class, error)
-        })
 }
 
 /// Rules and reservations of the networks that an instance joins.
@@ -395,19 +378,6 @@ fn disks(
         live_mount::mount(now, &mount)?;
     }
     Ok(())
-}
-
-/// Gives the root disk of the definition the size that it had.
-fn leave_root_size(definition: &mut Definition<InstancePicks>, before: &Instance) {
-    let size = before.root().and_then(|(_, root)| root.size.clone());
-    if let Spec::Instance(meant) = &mut definition.spec {
-        for device in meant.devices.values_mut() {
-            match device {
-                Device::Disk(disk) if disk.is_root() => disk.size.clone_from(&size),
-                _ => {}
-            }
-        }
-    }
 }
 
 /// Whether a change of this field waits for the next start of a running instance.

@@ -15,6 +15,7 @@ mod observe;
 mod picks;
 mod plugs;
 mod remove;
+mod root;
 mod start;
 mod status;
 

@@ -148,13 +148,20 @@ pub(in crate::native) fn observe(
     if let Some(size) = root_size(host, definition) {
         let root = instance
             .devices
-            .values_mut()
-            .find_map(|device| match device {
-                Device::Disk(disk) if disk.is_root() => Some(disk),
+            .iter_mut()
+            .find_map(|(name, device)| match device {
+                Device::Disk(disk) if disk.is_root() => Some((name, disk)),
                 _ => None,
             });
-        if let Some(disk) = root.filter(|disk| disk.size.as_ref().map(ByteSize::bytes) != size) {
+        if let Some((name, disk)) =
+            root.filter(|(_, disk)| disk.size.as_ref().map(ByteSize::bytes) != size)
+        {
             disk.size = size.map(ByteSize::from_bytes);
+            if state != PowerState::Stopped
+                && let Some(waiting) = status["restartPending"].as_array_mut()
+            {
+                waiting.push(json!(format!("devices.{name}.size")));
+            }
         }
     }
     instance.state.0 = Some(state);

@@ -249,8 +249,9 @@ pub(super) fn start(
         .rootfs(&definition.picks.image)
         .map_err(io_failed("find the image of"))?;
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
-    let placed = driver
-        .place(&root_volume(&definition.uid))
+    let volume = root_volume(&definition.uid);
+    let placed = super::root::grow(driver.as_ref(), &volume, &instance)
+        .and_then(|()| driver.place(&volume))
         .map_err(|error| RuntimeError::new("mount the root of", Class::Retry, error))?;
     let Placed::Root { folder, .. } = placed else {
         return Err(RuntimeError::new(

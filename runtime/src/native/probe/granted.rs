@@ -50,7 +50,7 @@ pub fn missing() -> Vec<Missing> {
     }
     vec![Missing {
         feature: GROW_LIVE.to_owned(),
-        why: "this root lacks CAP_SYS_RESOURCE: a root with a size grows only while its instance is stopped"
+        why: "keel has no CAP_SYS_RESOURCE here, without which the kernel grows no file system that is mounted: a root grows at the next start"
             .to_owned(),
     }]
 }

@@ -1,0 +1,81 @@
+//! The size of an instance's root: changed while it runs where the kernel lets it, else before it is mounted again.
+
+use manifests::devices::Device;
+use manifests::kind::Spec;
+use manifests::kinds::instance::Instance;
+use manifests::scalar::byte_size::ByteSize;
+
+use super::picks::InstancePicks;
+use super::pool_of;
+use crate::error::RuntimeError;
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::pools::{self, root_volume};
+use crate::native::storage::{StorageDriver, StorageError, VolumeId};
+use crate::runtime::Effected;
+
+/// Bytes that the root of an instance is to have.
+fn size(instance: &Instance) -> Option<u64> {
+    let (_, root) = instance.root()?;
+    root.size.as_ref().map(ByteSize::bytes)
+}
+
+/// Gives a root its size, or accepts it for the next start.
+pub(super) fn resize(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &Instance,
+    runs: bool,
+) -> Result<Effected, RuntimeError> {
+    let failed = |error: StorageError| {
+        let class = pools::class(&error);
+        RuntimeError::new("resize the root of", class, error)
+    };
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let volume = root_volume(&definition.uid);
+    if !runs {
+        // One that ended by itself has left it mounted.
+        driver.release(&volume).map_err(failed)?;
+    }
+    let wanted = size(instance);
+    let before = driver.volume(&volume).map_err(failed)?;
+    let grows = before.and_then(|volume| volume.size) < wanted;
+    match driver.resize(&volume, wanted) {
+        Ok(_) => Ok(Effected::Done),
+        Err(StorageError::InUse(_)) if runs && grows && !driver.features().grow_live => {
+            Ok(Effected::NextStart)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Grows a root that could not be grown while it was mounted.
+pub(super) fn grow(
+    driver: &dyn StorageDriver,
+    volume: &VolumeId,
+    instance: &Instance,
+) -> Result<(), StorageError> {
+    let Some(wanted) = size(instance) else {
+        return Ok(());
+    };
+    match driver.volume(volume)?.and_then(|volume| volume.size) {
+        Some(size) if size < wanted => {
+            driver.release(volume)?;
+            driver.resize(volume, Some(wanted)).map(|_| ())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Gives the root disk of the definition the size that it had.
+pub(super) fn leave_size(definition: &mut Definition<InstancePicks>, before: &Instance) {
+    let size = before.root().and_then(|(_, root)| root.size.clone());
+    if let Spec::Instance(meant) = &mut definition.spec {
+        for device in meant.devices.values_mut() {
+            match device {
+                Device::Disk(disk) if disk.is_root() => disk.size.clone_from(&size),
+                _ => {}
+            }
+        }
+    }
+}
