@@ -152,6 +152,15 @@ impl Permissions {
             make: self.make || other.make,
         }
     }
+
+    /// What these have and others have not.
+    pub(super) fn without(self, other: Self) -> Self {
+        Self {
+            read: self.read && !other.read,
+            write: self.write && !other.write,
+            make: self.make && !other.make,
+        }
+    }
 }
 
 impl fmt::Display for DeviceRule {

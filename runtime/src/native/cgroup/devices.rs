@@ -7,24 +7,28 @@ use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{Mode, OFlags, XattrFlags};
 
 use super::device_program::{OURS, assemble, name};
-use super::device_rules::{DeviceAccess, DeviceRule, DeviceRules};
+use super::device_rules::{DeviceAccess, DeviceRule, DeviceRules, Permissions};
 use super::hierarchies::Controller;
 use super::instance::{CgroupError, InstanceCgroups};
+use super::lifecycle::Frozen;
 use super::limits::Seen;
+use super::patience::Patience;
 use crate::sys::bpf;
 
 /// The rules that the attached program was made of, kept beside it: a program cannot be read back as rules.
 const ATTRIBUTE: &str = "user.keel.devices";
 
 impl InstanceCgroups {
-    /// Lets the container use exactly these devices, also while it runs: on cgroup2 in one step.
+    /// Lets the container use exactly these devices, also while it runs, and never fewer in between: on cgroup2 in one
+    /// step, on v1 it stands still where there is no other way.
     ///
     /// # Errors
     /// [`CgroupError::NoHierarchy`] where rules are wanted and the host has neither means; the kernel's refusals.
+    /// [`CgroupError::NotFrozen`] where a running one does not stand still; its devices are then as they were.
     pub fn set_devices(&self, wanted: &DeviceAccess) -> Result<(), CgroupError> {
         match (self.payload(), self.place(Controller::Devices)) {
             (Some(payload), _) => self.set_program(&payload, wanted),
-            (None, Some(place)) => set_list(&place.payload, wanted),
+            (None, Some(place)) => self.set_list(&place.payload, wanted),
             (None, None) if *wanted == DeviceAccess::All => Ok(()),
             (None, None) => Err(CgroupError::NoHierarchy),
         }
@@ -69,6 +73,26 @@ impl InstanceCgroups {
                 .at("detach a device program from", payload)?;
         }
         Ok(())
+    }
+
+    fn set_list(&self, folder: &Path, wanted: &DeviceAccess) -> Result<(), CgroupError> {
+        let now = path_io::read_to_string(folder.join("devices.list"))?;
+        let writes = list_writes(now.trim(), wanted);
+        // Who runs through "none" is refused what it may always use: a daemon that cannot open /dev/null ends. The kernel
+        // also passes through it on the way to "all" (devcgroup_update_access clears the list first).
+        let stands_still = writes.iter().any(|(_, line)| line == EVERY)
+            && self.frozen()? != Frozen::Frozen
+            && !self.processes()?.is_empty();
+        if stands_still {
+            self.freeze(Patience::default())?;
+        }
+        let written = writes
+            .iter()
+            .try_for_each(|(file, line)| path_io::write_kernel_file(folder.join(file), line));
+        if stands_still {
+            self.thaw()?;
+        }
+        Ok(written?)
     }
 
     fn seen_program(&self, payload: &Path) -> Result<Seen<DeviceAccess>, PathError> {
@@ -124,26 +148,21 @@ fn seen_list(folder: &Path) -> Result<Seen<DeviceAccess>, PathError> {
     })
 }
 
-fn set_list(folder: &Path, wanted: &DeviceAccess) -> Result<(), CgroupError> {
-    let now = path_io::read_to_string(folder.join("devices.list"))?;
-    for (file, line) in list_writes(now.trim(), wanted) {
-        path_io::write_kernel_file(folder.join(file), &line)?;
-    }
-    Ok(())
-}
+/// What is written to allow or deny all.
+const EVERY: &str = "a";
 
 /// The writes that turn one v1 list into another: what is new is allowed before what is old is denied, so that a running
-/// container never loses what it keeps.
+/// container never loses what it keeps, but for the ways from and to "all".
 fn list_writes(now: &str, wanted: &DeviceAccess) -> Vec<(&'static str, String)> {
     let rules = match wanted {
         DeviceAccess::All if now == ALL => return Vec::new(),
-        DeviceAccess::All => return vec![("devices.allow", "a".to_owned())],
+        DeviceAccess::All => return vec![("devices.allow", EVERY.to_owned())],
         DeviceAccess::Rules(rules) => rules,
     };
     let allow = |rule: DeviceRule| ("devices.allow", rule.to_string());
     // From "all" there is no way but through "none".
     let Ok(old) = now.parse::<DeviceRules>() else {
-        let mut writes = vec![("devices.deny", "a".to_owned())];
+        let mut writes = vec![("devices.deny", EVERY.to_owned())];
         writes.extend(rules.iter().map(allow));
         return writes;
     };
@@ -151,10 +170,17 @@ fn list_writes(now: &str, wanted: &DeviceAccess) -> Vec<(&'static str, String)> 
     let new = rules.iter().filter(|rule| !has(&old, *rule));
     let mut writes: Vec<_> = new.map(allow).collect();
     for rule in old.iter().filter(|rule| !has(rules, *rule)) {
-        writes.push(("devices.deny", rule.to_string()));
-        // The same numbers with fewer permissions: denying took them all.
+        // Of the same numbers with fewer permissions only those are denied that go.
         let kept = rules.iter().find(|kept| kept.numbers == rule.numbers);
-        writes.extend(kept.map(allow));
+        let gone = DeviceRule {
+            permissions: kept.map_or(rule.permissions, |kept| {
+                rule.permissions.without(kept.permissions)
+            }),
+            ..rule
+        };
+        if gone.permissions != Permissions::default() {
+            writes.push(("devices.deny", gone.to_string()));
+        }
     }
     writes
 }
@@ -164,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_v1_list_is_changed_without_a_gap() {
+    fn a_v1_list_loses_nothing_that_it_keeps() {
         let rules = |text: &str| DeviceAccess::Rules(text.parse().unwrap());
         for (now, wanted, writes) in [
             (ALL, DeviceAccess::All, vec![]),
@@ -180,11 +206,8 @@ mod tests {
                 rules("c 1:3 rwm\nc 1:7 r"),
                 vec!["+c 1:7 r", "-c 1:5 r"],
             ),
-            (
-                "c 1:3 rwm",
-                rules("c 1:3 r"),
-                vec!["+c 1:3 r", "-c 1:3 rwm", "+c 1:3 r"],
-            ),
+            ("c 1:3 rwm", rules("c 1:3 r"), vec!["+c 1:3 r", "-c 1:3 wm"]),
+            ("c 1:3 r", rules("c 1:3 rwm"), vec!["+c 1:3 rwm"]),
         ] {
             let found: Vec<String> = list_writes(now, &wanted)
                 .into_iter()

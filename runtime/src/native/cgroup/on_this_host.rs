@@ -522,7 +522,17 @@ crate::host_test! {
         assert_eq!(only.frozen().unwrap(), Frozen::Thawed);
         let rules = DeviceRules::defaults();
         only.set_devices(&DeviceAccess::Rules(rules.clone())).unwrap();
-        assert_eq!(only.devices(), Seen::Known(DeviceAccess::Rules(rules)));
+        assert_eq!(only.devices(), Seen::Known(DeviceAccess::Rules(rules.clone())));
+        // What it may use before and after it may use all the time.
+        let user = "while [ ! -e /run/stop ]; do true < /dev/null || exec echo refused; done 2>/dev/null; echo none";
+        let child = instance.start(user, 0);
+        for _ in 0..400 {
+            only.set_devices(&DeviceAccess::All).unwrap();
+            only.set_devices(&DeviceAccess::Rules(rules.clone())).unwrap();
+        }
+        path_io::write("/run/stop", "").unwrap();
+        assert_eq!(line(child), "none");
+        assert_eq!(only.frozen().unwrap(), Frozen::Thawed);
         let check = "(: < /run/kmsg) 2>/dev/null && echo open || echo closed; read wait";
         crate::sys::command::run("mknod", ["/run/kmsg", "c", "1", "11"], None).unwrap();
         assert_eq!(instance.started(check), "closed");
