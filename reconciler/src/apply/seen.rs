@@ -147,33 +147,39 @@ pub(crate) fn missing(
     (!left.is_empty()).then(|| left.join("; "))
 }
 
-/// Whether an object is as far as those that need it ask.
-pub(crate) fn is_ready(live: Option<&Item>, readiness: Readiness) -> bool {
-    let Some(item) = live.filter(|item| item.complete) else {
-        return false;
+/// Why an object is not as far as those that need it ask, in words; none if it is.
+pub(crate) fn not_ready(live: Option<&Item>, readiness: Readiness) -> Option<String> {
+    let Some(item) = live else {
+        return Some("it is not there".to_owned());
     };
-    let Some(state) = state_of(item) else {
-        return true;
-    };
-    match (readiness, health_of(item)) {
-        (Readiness::Started, _) => {
-            let told = |field: &str| item.status.get(field).is_some_and(|value| !value.is_null());
-            state != "Stopped" || told("startedAt") || told("lastExit")
+    if !item.complete {
+        return Some("it is not complete".to_owned());
+    }
+    let state = state_of(item)?;
+    if readiness == Readiness::Started {
+        let told = |field: &str| item.status.get(field).is_some_and(|value| !value.is_null());
+        let started = state != "Stopped" || told("startedAt") || told("lastExit");
+        return (!started).then(|| "it was never started".to_owned());
+    }
+    if state != "Running" {
+        return Some(format!("its state is {state}"));
+    }
+    match health_of(item) {
+        Some(health) if readiness == Readiness::Healthy && health != "healthy" => {
+            Some(format!("it is {health}"))
         }
-        (Readiness::Healthy, Some(healthy)) => state == "Running" && healthy,
-        (Readiness::Running | Readiness::Healthy, _) => state == "Running",
+        _ => None,
     }
 }
 
-/// What its health checks say; none where it has none.
-fn health_of(item: &Item) -> Option<bool> {
-    match item.status.get("health")? {
-        Value::Bool(healthy) => Some(*healthy),
-        Value::String(word) => Some(word.eq_ignore_ascii_case("healthy")),
-        Value::Object(fields) => fields
-            .get("status")
-            .and_then(Value::as_str)
-            .map(|word| word.eq_ignore_ascii_case("healthy")),
-        _ => None,
-    }
+/// What its health checks say, in small letters; none where it has none.
+fn health_of(item: &Item) -> Option<String> {
+    let word = match item.status.get("health")? {
+        Value::Bool(true) => "healthy",
+        Value::Bool(false) => "unhealthy",
+        Value::String(word) => word,
+        Value::Object(fields) => fields.get("status").and_then(Value::as_str)?,
+        _ => return None,
+    };
+    Some(word.to_ascii_lowercase())
 }

@@ -226,15 +226,13 @@ impl<'a> Workers<'a> {
 
     fn begin(&self, recorder: &Recorder, index: usize, waits: &[usize], ticket: Option<Ticket>) {
         let step = &self.plan.steps[index];
-        if let Some(waits_for) = self.not_ready(step, waits) {
+        if let Some((waits_for, how)) = self.not_ready(step, waits) {
             let mut shared = self.shared();
             let now = self.tools.clock.instant();
             let (since, pause) = *shared.looking.entry(index).or_insert((now, SOON));
             if now >= deadline(since, self.options.readiness_timeout) {
-                let message = format!(
-                    "{waits_for} is not ready after {} s",
-                    self.options.readiness_timeout.as_secs()
-                );
+                let patience = self.options.readiness_timeout;
+                let message = format!("{waits_for} is not ready after {patience:?}: {how}");
                 let outcome = skipped(Some("G109"), &message);
                 self.end_step(&mut shared, recorder, index, outcome, None);
             } else {
@@ -276,12 +274,15 @@ impl<'a> Workers<'a> {
         }
     }
 
-    /// The first object that is not as far as the step needs it.
-    fn not_ready(&self, step: &Step, waits: &[usize]) -> Option<Address> {
+    /// The first object that is not as far as the step needs it, and how it is.
+    fn not_ready<'b>(&self, step: &'b Step, waits: &[usize]) -> Option<(&'b Address, String)> {
         waits.iter().find_map(|wait| {
-            let (address, readiness) = &step.waits[*wait];
-            let live = self.tools.runtime.look(address).ok().flatten();
-            (!seen::is_ready(live.as_ref(), *readiness)).then(|| address.clone())
+            let (address, readiness) = step.waits.get(*wait)?;
+            let how = match self.tools.runtime.look(address) {
+                Ok(live) => seen::not_ready(live.as_ref(), *readiness)?,
+                Err(error) => chain(&error),
+            };
+            Some((address, how))
         })
     }
 

@@ -8,6 +8,7 @@
 mod doubts;
 mod failures;
 mod parts;
+mod readiness;
 mod sources;
 mod stage;
 mod users;
