@@ -5,7 +5,9 @@
 //! the list.
 
 use crate::diagnostic::Code;
-use crate::rules::{cycle_free, one_meaning, quota_fits, restrictions, unique_addresses};
+use crate::rules::{
+    cycle_free, one_meaning, quota_fits, requirements, restrictions, unique_addresses,
+};
 use crate::{decode, parse, resolve, substitute, support};
 
 /// One code.
@@ -234,6 +236,16 @@ pub const ALL: &[Entry] = &[
         example: (
             "security: { privileged: true }",
             "# restrictions: { enabled: true, privileged: allow }",
+        ),
+    },
+    Entry {
+        code: requirements::NOT_FOR_IT,
+        title: "an image that is not for this instance",
+        explanation: "The Image says what instances that start from it must be: privileged or not, allowed to nest, a \
+                      container or a machine, of an architecture. Change the instance, or what the Image asks for.",
+        example: (
+            "# the Image: requirements: { nesting: true }\nimage: docker",
+            "image: docker\nsecurity: { nesting: true }",
         ),
     },
     Entry {

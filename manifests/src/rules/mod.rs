@@ -8,6 +8,7 @@ mod in_range;
 mod network_plans;
 pub(crate) mod one_meaning;
 pub(crate) mod quota_fits;
+pub(crate) mod requirements;
 pub(crate) mod restrictions;
 mod root_disk;
 pub(crate) mod unique_addresses;
@@ -39,6 +40,7 @@ pub const RULES: &[&dyn Rule] = &[
     &network_plans::NetworkPlans,
     &quota_fits::QuotaFits,
     &restrictions::Restrictions,
+    &requirements::Requirements,
 ];
 
 /// A finding about one field of an object.
