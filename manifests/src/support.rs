@@ -2,9 +2,9 @@
 //!
 //! Nothing is dropped in silence: each is a finding with its line, a warning in `validate` and an error in `plan`.
 
+mod devices;
+
 use crate::desired::{DesiredSet, Resource};
-use crate::devices::disk::{DiskLimits, DiskSource, Propagation};
-use crate::devices::{Device, Disk};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::feature::Capabilities;
 use crate::kind::{Kind, Spec};
@@ -91,6 +91,13 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     );
                 }
                 defaults(resource, INSTANCE, &mut say);
+                let guest_api = Pointer::new("/spec/security/guestApi");
+                if instance.security.guest_api && resource.provenance.at(&guest_api).is_some() {
+                    say(
+                        guest_api.as_str(),
+                        "there is no /dev/incus/sock in instances of this engine yet".to_owned(),
+                    );
+                }
                 one_instance(instance, &mut say);
             }
             Spec::Network(network) => {
@@ -120,6 +127,12 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
             Spec::Image(image) => {
                 if let Some(source) = &image.source {
                     one_source(source, "/spec/source", &mut say);
+                }
+                if image.requirements.cgroup.as_deref() == Some("v1") {
+                    say(
+                        "/spec/requirements/cgroup",
+                        "containers of this engine see cgroup 2 only".to_owned(),
+                    );
                 }
                 defaults(resource, IMAGE, &mut say);
             }
@@ -251,57 +264,22 @@ fn one_container(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     }
 }
 
-/// A disk of a container.
-fn one_disk(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {
-    let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
-    match disk.made_of() {
-        DiskSource::Volume { .. } | DiskSource::Other(_) => {
-            one("source", "volumes are not attached by this engine yet");
-        }
-        DiskSource::Root => {
-            for (field, written) in [
-                ("readonly", disk.readonly),
-                ("shift", disk.shift),
-                ("recursive", disk.recursive),
-                ("propagation", disk.propagation != Propagation::Private),
-            ] {
-                if written {
-                    one(field, "this does not count for the root of a container");
-                }
-            }
-        }
-        DiskSource::Host(_) if disk.size.is_some() => {
-            one("size", "a folder of the host is as big as the host has it");
-        }
-        DiskSource::Tmpfs if disk.limits != DiskLimits::default() => {
-            one("limits", "memory is not throttled");
-        }
-        DiskSource::Tmpfs if disk.shift || disk.recursive => {
-            one("source", "`shift` and `recursive` do not count for memory");
-        }
-        _ => {}
-    }
-    if matches!(
-        disk.propagation,
-        Propagation::Unbindable | Propagation::RecursiveUnbindable
-    ) {
-        one("propagation", "this engine makes no unbindable mounts yet");
-    }
-    for (field, written) in [
-        ("ioBus", disk.io_bus.is_some()),
-        ("ioCache", disk.io_cache.is_some()),
-        ("bootPriority", disk.boot_priority.is_some()),
-    ] {
-        if written {
-            one(field, "this counts for the disks of machines");
-        }
-    }
-}
-
-/// What a manifest asks for beyond what this host grants: warnings, the instances start with what there is.
+/// What a manifest asks for beyond what this host grants: warnings where instances start with what there is, errors
+/// where they could not run.
 pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
     let mut found = Diagnostics::default();
     for resource in desired.resources.values() {
+        let architecture = match &resource.spec {
+            Spec::Instance(instance) => instance.architecture.as_deref(),
+            Spec::Image(image) => image.architecture.as_deref(),
+            _ => None,
+        };
+        if let Some(wanted) = architecture.filter(|wanted| *wanted != host.architecture) {
+            let at = Pointer::new("/spec/architecture");
+            let message = format!("this host is {}, not {wanted}", host.architecture);
+            let one = Diagnostic::error(HOST, resource.origin_of(&at), message);
+            found.push(one.of(&resource.address).at(at));
+        }
         let Spec::Instance(instance) = &resource.spec else {
             continue;
         };
@@ -339,44 +317,7 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     } else {
         one_container(instance, say);
     }
-    for (name, device) in &instance.devices {
-        let at = format!("/spec/devices/{name}");
-        match device {
-            Device::Disk(disk) => one_disk(disk, &at, say),
-            Device::Nic(nic) => {
-                use crate::devices::nic::NicType;
-                if !matches!(nic.nic_type, None | Some(NicType::Bridged | NicType::P2p)) {
-                    say(
-                        &format!("{at}/nicType"),
-                        "this engine makes bridged and p2p interfaces only".to_owned(),
-                    );
-                }
-                if nic.network.is_none() && matches!(nic.nic_type, None | Some(NicType::Bridged)) {
-                    say(
-                        &at,
-                        "an interface of this engine joins a network".to_owned(),
-                    );
-                }
-                if nic.vlan.is_some() || !nic.acls.is_empty() {
-                    say(&at, "vlan and acls are not put in force yet".to_owned());
-                }
-                if nic.limits.priority.is_some() {
-                    say(
-                        &format!("{at}/limits/priority"),
-                        "the priority of packets is not put in force yet".to_owned(),
-                    );
-                }
-            }
-            Device::UnixChar(_) | Device::UnixBlock(_) | Device::None(_) => {}
-            other => say(
-                &at,
-                format!(
-                    "devices of type {} are not plugged by this engine yet",
-                    other.word()
-                ),
-            ),
-        }
-    }
+    devices::of(instance, say);
 }
 
 /// Texts that come from a secret are not filled in yet: they would be empty.

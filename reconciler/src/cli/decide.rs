@@ -101,6 +101,9 @@ pub(super) fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), Cl
     let host = opened.runtime.capabilities()?;
     let found = manifests::support::beyond(desired, &host);
     say(&diagnostics::page(&found, &[]));
+    if found.has_errors() {
+        return Err(CliError::said(Exit::Invalid));
+    }
     let Some((name, machine_id)) = &desired.host else {
         return Ok(());
     };

@@ -1,0 +1,166 @@
+//! What the native engine cannot do yet of devices.
+
+use crate::devices::disk::{DiskLimits, DiskSource, Propagation};
+use crate::devices::nic::{Nic, NicType};
+use crate::devices::{Device, Disk};
+use crate::kinds::instance::Instance;
+use crate::scalar::address::{NicAddress4, NicAddress6};
+
+/// Says what is not done of each device of an instance.
+pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
+    for (name, device) in &instance.devices {
+        let at = format!("/spec/devices/{name}");
+        match device {
+            Device::Disk(disk) => one_disk(disk, &at, say),
+            Device::Nic(nic) => one_nic(nic, &at, say),
+            Device::UnixChar(_) | Device::UnixBlock(_) | Device::None(_) => {}
+            other => say(
+                &at,
+                format!(
+                    "devices of type {} are not plugged by this engine yet",
+                    other.word()
+                ),
+            ),
+        }
+    }
+}
+
+fn one_nic(nic: &Nic, at: &str, say: &mut dyn FnMut(&str, String)) {
+    let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
+    let alone = nic.nic_type == Some(NicType::P2p);
+    if !matches!(nic.nic_type, None | Some(NicType::Bridged | NicType::P2p)) {
+        one(
+            "nicType",
+            "this engine makes bridged and p2p interfaces only",
+        );
+    } else if nic.network.is_none() && !alone {
+        say(at, "an interface of this engine joins a network".to_owned());
+        return;
+    }
+    for (field, written, what) in [
+        ("vlan", nic.vlan.is_some(), "VLANs are not put in force yet"),
+        (
+            "acls",
+            !nic.acls.is_empty(),
+            "NetworkAcls are not put in force yet",
+        ),
+        (
+            "limits/priority",
+            nic.limits.priority.is_some(),
+            "the priority of packets is not put in force yet",
+        ),
+        (
+            "parent",
+            alone && nic.parent.is_some(),
+            "a p2p interface has no parent",
+        ),
+        (
+            "isolated",
+            alone && nic.isolated,
+            "a p2p interface has no neighbours",
+        ),
+        (
+            "routes",
+            alone && !nic.routes.is_empty(),
+            "the host's end of a p2p interface is left alone",
+        ),
+        (
+            "ipv4/routes",
+            alone && !nic.ipv4.routes.is_empty(),
+            "the host's end of a p2p interface is left alone",
+        ),
+        (
+            "ipv6/routes",
+            alone && !nic.ipv6.routes.is_empty(),
+            "the host's end of a p2p interface is left alone",
+        ),
+        (
+            "ipv4/hostAddress",
+            nic.ipv4.host_address.is_some(),
+            HOST_END,
+        ),
+        (
+            "ipv6/hostAddress",
+            nic.ipv6.host_address.is_some(),
+            HOST_END,
+        ),
+        (
+            "ipv4/hostTables",
+            !nic.ipv4.host_tables.is_empty(),
+            HOST_END,
+        ),
+        (
+            "ipv6/hostTables",
+            !nic.ipv6.host_tables.is_empty(),
+            HOST_END,
+        ),
+        (
+            "ipv4/gateway",
+            nic.ipv4.gateway.is_some() && !matches!(nic.ipv4.address, NicAddress4::Static(_)),
+            GATEWAY,
+        ),
+        (
+            "ipv6/gateway",
+            nic.ipv6.gateway.is_some() && !matches!(nic.ipv6.address, NicAddress6::Static(_)),
+            GATEWAY,
+        ),
+    ] {
+        if written {
+            one(field, what);
+        }
+    }
+}
+
+const HOST_END: &str = "this counts for routed interfaces, which this engine does not make yet";
+const GATEWAY: &str =
+    "DHCP tells the gateway of the network; one of its own needs an address that is written";
+
+/// A disk of a container.
+fn one_disk(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {
+    let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
+    if disk.pool.is_some() && matches!(disk.made_of(), DiskSource::Host(_) | DiskSource::Tmpfs) {
+        one("pool", "what is on the host or in memory is in no pool");
+    }
+    match disk.made_of() {
+        DiskSource::Volume { .. } | DiskSource::Other(_) => {
+            one("source", "volumes are not attached by this engine yet");
+        }
+        DiskSource::Root => {
+            for (field, written) in [
+                ("readonly", disk.readonly),
+                ("shift", disk.shift),
+                ("recursive", disk.recursive),
+                ("propagation", disk.propagation != Propagation::Private),
+            ] {
+                if written {
+                    one(field, "this does not count for the root of a container");
+                }
+            }
+        }
+        DiskSource::Host(_) if disk.size.is_some() => {
+            one("size", "a folder of the host is as big as the host has it");
+        }
+        DiskSource::Tmpfs if disk.limits != DiskLimits::default() => {
+            one("limits", "memory is not throttled");
+        }
+        DiskSource::Tmpfs if disk.shift || disk.recursive => {
+            one("source", "`shift` and `recursive` do not count for memory");
+        }
+        _ => {}
+    }
+    if matches!(
+        disk.propagation,
+        Propagation::Unbindable | Propagation::RecursiveUnbindable
+    ) {
+        one("propagation", "this engine makes no unbindable mounts yet");
+    }
+    for (field, written) in [
+        ("ioBus", disk.io_bus.is_some()),
+        ("ioCache", disk.io_cache.is_some()),
+        ("bootPriority", disk.boot_priority.is_some()),
+    ] {
+        if written {
+            one(field, "this counts for the disks of machines");
+        }
+    }
+}
