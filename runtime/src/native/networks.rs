@@ -21,7 +21,7 @@ use super::definition::Definition;
 use super::host::Host;
 use super::instance::InstancePicks;
 use super::network::dnsmasq::{DnsmasqSeen, Lease};
-use super::network::nft::FirewallSeen;
+use super::network::nft::{Difference, FirewallSeen, Part};
 use super::network::{
     Dhcp4Plan, Dhcp6Plan, DnsMode, DnsPlan, Guests, Ipv4Plan, Ipv6Plan, LinkOwner, NetworkError,
     NetworkPlan, NetworkSeen, PortPlan, PortSeen, Reservation,
@@ -129,20 +129,34 @@ pub(super) fn plan(
         hwaddr: network.bridge.hwaddr.map(|mac| HardwareAddress(mac.0)),
         external_interfaces: network.bridge.external_interfaces.clone(),
         multicast_snooping: network.bridge.multicast_snooping,
-        reservations: ipv4
-            .dhcp
-            .reservations
-            .iter()
-            .filter_map(|reservation| {
-                Some(Reservation {
-                    hwaddr: HardwareAddress(reservation.hwaddr?.0),
-                    address: reservation.address?,
-                    name: reservation.name.clone(),
-                })
-            })
-            .collect(),
+        reservations: reservations(network),
         ports,
     }
+}
+
+/// The reservations of a network, both families of one machine together: of dnsmasq's lines for one machine only the
+/// last counts.
+fn reservations(network: &spec::Network) -> Vec<Reservation> {
+    let four = network.ipv4.dhcp.reservations.iter();
+    let four = four.map(|one| (one.hwaddr, one.address, None, &one.name));
+    let six = network.ipv6.dhcp.reservations.iter();
+    let six = six.map(|one| (one.hwaddr, None, one.address, &one.name));
+    let mut all: BTreeMap<HardwareAddress, Reservation> = BTreeMap::new();
+    for (hwaddr, ipv4, ipv6, name) in four.chain(six) {
+        let Some(hwaddr) = hwaddr.map(|mac| HardwareAddress(mac.0)) else {
+            continue;
+        };
+        let one = all.entry(hwaddr).or_insert_with(|| Reservation {
+            hwaddr,
+            ipv4: None,
+            ipv6: None,
+            name: None,
+        });
+        one.ipv4 = one.ipv4.or(ipv4);
+        one.ipv6 = one.ipv6.or(ipv6);
+        one.name = one.name.take().or_else(|| name.clone());
+    }
+    all.into_values().collect()
 }
 
 /// The addresses of a network that no new instance may be given.
@@ -191,30 +205,33 @@ pub(super) fn overlay(
             .ipv6
             .routes
             .retain(|route| routed(IpNet::V6(route.0)));
-        if !bridge.up {
-            // A bridge that is switched off routes nothing.
-            network.ipv4.routing &= plan.ipv4.is_none();
-            network.ipv6.routing &= plan.ipv6.is_none();
-        }
     }
+    // What no field says (a bridge that is down, a switch that was turned) shows as the field that it breaks being
+    // otherwise, whatever that field says.
+    let down = seen.bridge.as_ref().is_some_and(|bridge| !bridge.up);
+    let turned = |family: &str| {
+        let mut switches = seen.forwarding.iter();
+        switches.any(|switch| switch.path.starts_with(family))
+    };
+    network.ipv4.routing ^= turned("ipv4/") || (down && plan.ipv4.is_some());
+    network.ipv6.routing ^= turned("ipv6/") || (down && plan.ipv6.is_some());
     match &seen.firewall {
         FirewallSeen::Same => {}
         FirewallSeen::Missing => {
-            network.ipv4.nat = false;
-            network.ipv4.firewall = false;
-            network.ipv6.nat &= plan.ipv6.is_none();
-            network.ipv6.firewall &= plan.ipv6.is_none();
+            let (four, six) = (plan.ipv4.is_some(), plan.ipv6.is_some());
+            let nat = (four && network.ipv4.nat, six && network.ipv6.nat);
+            network.ipv4.nat ^= nat.0;
+            network.ipv6.nat ^= nat.1;
+            // The filters of guests are gone too.
+            network.ipv4.firewall ^= four || !six;
+            network.ipv6.firewall ^= six;
         }
         FirewallSeen::Differs(points) => {
-            let nat = points
-                .iter()
-                .any(|point| point.to_string().contains("postrouting"));
-            if nat {
-                network.ipv4.nat = !network.ipv4.nat;
-            }
-            if !nat || points.len() > 1 {
-                network.ipv4.firewall = !network.ipv4.firewall;
-            }
+            let broken = broken(points, plan);
+            network.ipv4.nat ^= broken.contains(&(Rules::Nat, Family::Four));
+            network.ipv6.nat ^= broken.contains(&(Rules::Nat, Family::Six));
+            network.ipv4.firewall ^= broken.contains(&(Rules::Firewall, Family::Four));
+            network.ipv6.firewall ^= broken.contains(&(Rules::Firewall, Family::Six));
         }
         FirewallSeen::Foreign(whose) => unseen.push(Unseen {
             path: Pointer::new("/spec/ipv4/firewall"),
@@ -230,9 +247,42 @@ pub(super) fn overlay(
     } else if !seen.stale_reservations.is_empty() {
         network.dns.mode = spec::DnsMode::None;
     }
-    if !seen.forwarding.is_empty() {
-        network.ipv4.routing &= plan.ipv4.is_none();
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rules {
+    Nat,
+    Firewall,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Family {
+    Four,
+    Six,
+}
+
+/// Which rules of which family differ: a rule names its family, what names none concerns those that the network has.
+fn broken(points: &[Difference], plan: &NetworkPlan) -> BTreeSet<(Rules, Family)> {
+    let mut broken = BTreeSet::new();
+    for point in points {
+        let (rules, text) = match &point.part {
+            Part::Rule(chain, text) if chain == "postrouting" => (Rules::Nat, text.as_str()),
+            Part::Chain(chain) if chain == "postrouting" => (Rules::Nat, ""),
+            Part::Rule(_, text) => (Rules::Firewall, text.as_str()),
+            Part::Set(set) | Part::Element(set, _) => (Rules::Firewall, set.as_str()),
+            Part::Table | Part::Chain(_) => (Rules::Firewall, ""),
+        };
+        let names = |word: &str| text.contains(word);
+        let four = plan.ipv4.is_some() && !names("ipv6");
+        let six = plan.ipv6.is_some() && !names("ipv4");
+        if four || !six {
+            broken.insert((rules, Family::Four));
+        }
+        if six {
+            broken.insert((rules, Family::Six));
+        }
     }
+    broken
 }
 
 /// The address that was meant stays where it is there; one put by hand shows as itself, none as `none`.

@@ -8,6 +8,7 @@
 )]
 
 mod devices;
+mod fields;
 mod files;
 mod identity;
 mod images;

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 
 use manifests::instance::limits as spec;
+use manifests::instance::security::DeviceAccess as Written;
+use manifests::kinds::instance::Instance;
 use manifests::observed::Unseen;
 use manifests::pointer::Pointer;
 use manifests::scalar::byte_size::ByteSize;
 use manifests::scalar::cpu::{CpuAllowance, CpuLimit, CpuSet};
 use manifests::scalar::memory::{MemoryLimit, Swap};
 
+use super::container::Nodes;
+use crate::native::cgroup::DeviceAccess;
 use crate::native::cgroup::cpu_list::CpuList;
 use crate::native::cgroup::limits as kernel;
 use crate::native::cgroup::{Limits, LimitsSeen, Seen};
@@ -204,6 +208,34 @@ pub(super) fn overlay(
         Seen::Other(_) => limits.disk_priority = u8::MAX,
         Seen::Unknown(why) => doubt(&["diskPriority"], why),
     }
+}
+
+/// Puts the device nodes that the kernel lets it use over those that were meant.
+pub(super) fn overlay_devices(
+    instance: &mut Instance,
+    nodes: &Nodes,
+    seen: Seen<DeviceAccess>,
+    unseen: &mut Vec<Unseen>,
+) {
+    let Ok(meant) = super::start::device_access(instance, nodes) else {
+        return;
+    };
+    instance.security.device_access = match seen {
+        Seen::Known(there) if there == meant => return,
+        Seen::Known(DeviceAccess::All) => Written::All,
+        Seen::Known(DeviceAccess::Rules(rules)) => {
+            Written::List(rules.iter().map(|rule| rule.to_string()).collect())
+        }
+        // What no manifest can say differs from whatever is wanted.
+        Seen::Other(what) => Written::List(vec![what]),
+        Seen::Unknown(why) => {
+            unseen.push(Unseen {
+                path: Pointer::new("/spec/security/deviceAccess"),
+                why,
+            });
+            return;
+        }
+    };
 }
 
 #[cfg(test)]

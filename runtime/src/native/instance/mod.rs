@@ -27,6 +27,7 @@ use manifests::desired::{DesiredSet, Resource};
 use manifests::id::Uid;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::{Instance, PowerState};
+use manifests::scalar::address::NicAddress4;
 
 use super::definition::{Definition, DefinitionError};
 use super::host::Host;
@@ -259,8 +260,21 @@ fn pick_in(
             }
         };
         let before = definition.picks.nics.get(device);
-        let nic = picks::nic(&definition.uid, device, nic, before, around.as_ref(), &macs);
-        picked.insert(device.to_owned(), nic);
+        let asks = nic.ipv4.address == NicAddress4::Dynamic
+            && around
+                .as_ref()
+                .is_some_and(|around| !around.ranges.is_empty());
+        let one = picks::nic(&definition.uid, device, nic, before, around.as_ref(), &macs);
+        if asks && one.ipv4.is_none() {
+            let name = nic.network.as_deref().unwrap_or_default();
+            let why = format!("no address of network {name} is left for {device}");
+            return Err(RuntimeError::new(
+                "find an address for",
+                Class::NeedsOperator,
+                why,
+            ));
+        }
+        picked.insert(device.to_owned(), one);
     }
     definition.picks.nics = picked;
     // Still alone: the next one to pick must see these.

@@ -56,9 +56,17 @@ pub(super) fn port(
             ingress: rate(&nic.limits.ingress),
             egress: rate(&nic.limits.egress),
         },
-        routes: nic.routes.iter().map(|route| route.0).collect(),
+        routes: routes(nic),
         connected: nic.connected,
     })
+}
+
+/// The prefixes that are led to a NIC: under whichever of the three names.
+fn routes(nic: &Nic) -> Vec<IpNet> {
+    let four = nic.ipv4.routes.iter().map(|route| IpNet::V4(route.0));
+    let six = nic.ipv6.routes.iter().map(|route| IpNet::V6(route.0));
+    let both = nic.routes.iter().map(|route| route.0);
+    both.chain(four).chain(six).collect()
 }
 
 /// What is set at the guest's end: written addresses, with the routers of their networks. A guest without a written
@@ -111,6 +119,14 @@ pub(super) fn overlay(
         nic.connected = true;
     }
     nic.isolated = seen.isolated;
+    if nic.network.is_some() {
+        let there = |route: IpNet| seen.routes.contains(&route.trunc());
+        nic.routes.retain(|route| there(route.0));
+        let four = &mut nic.ipv4.0.routes;
+        four.retain(|route| there(IpNet::V4(route.0)));
+        let six = &mut nic.ipv6.0.routes;
+        six.retain(|route| there(IpNet::V6(route.0)));
+    }
     let asked = (
         nic.limits.ingress.is_some(),
         nic.limits.egress.is_some(),

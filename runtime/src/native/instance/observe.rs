@@ -241,10 +241,14 @@ fn live(
     told["cgroup"] = json!(status::memory_cgroup(init));
     if let Ok(pid) = u32::try_from(init)
         && let cgroup::Seen::Known(priority) = cgroup::oom::seen_oom_priority(pid)
-        && instance.limits.memory_oom_priority != 0
+        // What it has from keel itself may be beyond what keel is let to lower.
+        && (instance.limits.memory_oom_priority != 0
+            || cgroup::oom::seen_oom_priority(std::process::id()) != cgroup::Seen::Known(priority))
     {
         instance.limits.memory_oom_priority = priority;
     }
+    let nodes = start::nodes(instance).unwrap_or_default();
+    limits::overlay_devices(instance, &nodes, cgroups.devices(), unseen);
     let mut devices: Map<String, Value> = instance
         .devices
         .iter()
@@ -268,7 +272,6 @@ fn live(
                     mounts::overlay(disk, &mounted);
                 }
             }
-            let nodes = start::nodes(instance).unwrap_or_default();
             gone.extend(
                 container::unix_devices(instance)
                     .filter(|(name, device, _)| {

@@ -1,12 +1,14 @@
 //! Starting and stopping a container.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use manifests::devices::Device;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
+use manifests::kinds::network::Network;
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{FileType, OFlags};
 
@@ -207,19 +209,40 @@ fn own_files(
         file("/etc/hosts", hosts, true),
     ];
     if let Some((written, picks)) = network
-        && let Some(server) = picks.ipv4(written)
+        && let Some(text) = resolver(written, picks)
     {
-        let mut search = vec![written.dns.domain.clone()];
-        search.extend(written.dns.search.iter().cloned());
-        let text = format!(
-            "{OURS}nameserver {}\nsearch {}\n",
-            server.addr(),
-            search.join(" ")
-        );
         // A resolver of the guest's own (systemd-resolved) leaves a link there: it knows better.
         files.push(file("/etc/resolv.conf", text, true));
     }
     files
+}
+
+/// Whom a guest without DHCP asks for names: the same as one with it. None: its network has no address to ask at.
+fn resolver(network: &Network, picks: &networks::NetworkPicks) -> Option<String> {
+    let own = [
+        picks.ipv4(network).map(|net| IpAddr::V4(net.addr())),
+        picks.ipv6(network).map(|net| IpAddr::V6(net.addr())),
+    ];
+    let servers = match network.dns.nameservers.as_slice() {
+        [] => own.into_iter().flatten().take(1).collect(),
+        written => written.to_vec(),
+    };
+    if servers.is_empty() {
+        return None;
+    }
+    let mut text = OURS.to_owned();
+    for server in servers {
+        text += &format!("nameserver {server}\n");
+    }
+    let domains = std::iter::once(&network.dns.domain).chain(&network.dns.search);
+    let domains: Vec<&str> = domains
+        .map(String::as_str)
+        .filter(|domain| !domain.is_empty())
+        .collect();
+    if !domains.is_empty() {
+        text += &format!("search {}\n", domains.join(" "));
+    }
+    Some(text)
 }
 
 /// Starts a container and records with what it was started.
@@ -361,10 +384,14 @@ pub(super) fn start(
     for warning in started.warnings {
         (context.progress)(&warning);
     }
-    if instance.limits.memory_oom_priority != 0 {
-        let init = u32::try_from(started.init.as_raw_nonzero().get()).unwrap_or(0);
-        cgroup::oom::set_oom_priority(&cgroups, init, instance.limits.memory_oom_priority)
-            .map_err(limit_failed)?;
+    let priority = instance.limits.memory_oom_priority;
+    let init = u32::try_from(started.init.as_raw_nonzero().get()).unwrap_or(0);
+    // It has that of keel, which a service or a shell may have been given.
+    if cgroup::oom::seen_oom_priority(init) != cgroup::Seen::Known(priority) {
+        match cgroup::oom::set_oom_priority(&cgroups, init, priority) {
+            Err(error) if priority == 0 => (context.progress)(&crate::native::chain(&error)),
+            other => other.map_err(limit_failed)?,
+        }
     }
     Ok(())
 }

@@ -383,7 +383,16 @@ impl NetworkDriver for Bridge {
         let (addresses, routes) = (connection.addresses()?, connection.routes()?);
         let folders = self.folders(&plan.interface);
         let tables = ruleset::tables(&self.host.state_id, plan);
-        let ports = Self::ports_seen(&mut connection, plan, &links, link, guests)?;
+        let mut ports = Self::ports_seen(&mut connection, plan, &links, link, guests)?;
+        for port in &plan.ports {
+            if let (Some(link), Some(seen)) = (link, ports.get_mut(&port.host_interface)) {
+                let there = |to: &IpNet| {
+                    let mut routes = routes.iter();
+                    routes.any(|r| r.destination == *to && r.links.contains(&link.index))
+                };
+                seen.routes = port.routes.iter().map(IpNet::trunc).filter(there).collect();
+            }
+        }
         let dnsmasq = match dnsmasq::seen(plan, &folders)? {
             DnsmasqSeen::Dead if !dnsmasq::is_needed(plan) => None,
             seen => Some(seen),

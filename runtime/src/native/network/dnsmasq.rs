@@ -5,6 +5,7 @@
 //! went away are forgotten on SIGHUP only (`man 8 dnsmasq`). Nothing starts it again when it dies: that is drift.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -167,14 +168,10 @@ pub fn arguments(plan: &NetworkPlan, folders: &Folders, user: &str, group: &str)
         format!("--hostsdir={}", path(folders.names())),
     ];
     let mut add = |argument: String| arguments.push(argument);
-    if plan.dns.nameservers.is_empty() {
-        add("--resolv-file=/etc/resolv.conf".to_owned());
-    } else {
-        add("--no-resolv".to_owned());
-        for server in &plan.dns.nameservers {
-            add(format!("--server={server}"));
-        }
-    }
+    add("--resolv-file=/etc/resolv.conf".to_owned());
+    // A name without a domain is known here or nowhere: asked of the family that it lacks (AAAA), a server outside would
+    // say that there is no such name.
+    add("--domain-needed".to_owned());
     let domain = &plan.dns.domain;
     if plan.dns.mode != DnsMode::None && !domain.is_empty() {
         add(format!("--domain={domain}"));
@@ -226,12 +223,37 @@ pub fn arguments(plan: &NetworkPlan, folders: &Folders, user: &str, group: &str)
         if !plan.dns.search.is_empty() {
             let search = plan.dns.search.join(",");
             add(format!("--dhcp-option=option:domain-search,{search}"));
+            add(format!("--dhcp-option=option6:domain-search,{search}"));
         }
+        nameservers(plan).into_iter().for_each(&mut add);
         if let Some(mtu) = plan.mtu {
             add(format!("--dhcp-option-force=option:mtu,{mtu}"));
         }
     }
     arguments
+}
+
+/// The servers that guests are told. A family without one of them is told none: its own would be told else.
+fn nameservers(plan: &NetworkPlan) -> Vec<String> {
+    let servers = &plan.dns.nameservers;
+    if servers.is_empty() {
+        return Vec::new();
+    }
+    let option = |name: &str, servers: Vec<String>| match servers.as_slice() {
+        [] => format!("--dhcp-option={name}"),
+        some => format!("--dhcp-option={name},{}", some.join(",")),
+    };
+    let (four, six): (Vec<IpAddr>, Vec<IpAddr>) = servers.iter().partition(|ip| ip.is_ipv4());
+    vec![
+        option(
+            "option:dns-server",
+            four.iter().map(ToString::to_string).collect(),
+        ),
+        option(
+            "option6:dns-server",
+            six.iter().map(|ip| format!("[{ip}]")).collect(),
+        ),
+    ]
 }
 
 fn has_dhcp(plan: &NetworkPlan) -> bool {
@@ -279,14 +301,20 @@ pub fn files(plan: &NetworkPlan) -> BTreeMap<String, String> {
     }
     for reservation in &plan.reservations {
         let file = hex::encode(reservation.hwaddr.0);
-        let mut line = format!("{},{}", reservation.hwaddr, reservation.address);
+        let mut line = reservation.hwaddr.to_string();
+        if let Some(address) = reservation.ipv4 {
+            line += &format!(",{address}");
+        }
+        if let Some(address) = reservation.ipv6 {
+            line += &format!(",[{address}]");
+        }
         if let Some(name) = &reservation.name {
             line += &format!(",{name}");
             if named {
-                files.insert(
-                    format!("names/{file}"),
-                    format!("{} {name}\n", reservation.address),
-                );
+                let four = reservation.ipv4.map(IpAddr::V4);
+                let all = four.into_iter().chain(reservation.ipv6.map(IpAddr::V6));
+                let lines = all.map(|address| format!("{address} {name}\n"));
+                files.insert(format!("names/{file}"), lines.collect());
             }
         }
         files.insert(format!("reservations/{file}"), line + "\n");

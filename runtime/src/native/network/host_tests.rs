@@ -192,7 +192,7 @@ pub(super) fn network(interface: &str, ports: Vec<PortPlan>) -> NetworkPlan {
         dns: DnsPlan {
             domain: "keel.internal".to_owned(),
             mode: DnsMode::Managed,
-            nameservers: vec!["192.0.2.2".parse().unwrap()],
+            nameservers: Vec::new(),
             search: Vec::new(),
             hosts: vec![("printer".to_owned(), vec!["10.20.0.200".parse().unwrap()])],
         },

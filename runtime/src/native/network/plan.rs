@@ -126,7 +126,7 @@ pub struct DnsPlan {
     pub domain: String,
     /// Who names them.
     pub mode: DnsMode,
-    /// Who is asked for everything else; empty: the servers of the host's resolv.conf.
+    /// Servers that guests are told; empty: the bridge's own address.
     pub nameservers: Vec<std::net::IpAddr>,
     /// Search domains that guests are told.
     pub search: Vec<String>,
@@ -134,13 +134,15 @@ pub struct DnsPlan {
     pub hosts: Vec<(String, Vec<std::net::IpAddr>)>,
 }
 
-/// A fixed address of a machine that is no instance.
+/// Fixed addresses of a machine that is no instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reservation {
     /// Whose.
     pub hwaddr: HardwareAddress,
     /// Which.
-    pub address: Ipv4Addr,
+    pub ipv4: Option<Ipv4Addr>,
+    /// Which; needs a stateful network.
+    pub ipv6: Option<Ipv6Addr>,
     /// Its name in the zone.
     pub name: Option<String>,
 }

@@ -542,6 +542,7 @@ pub fn seen(
             mtu: 0,
             isolated: false,
             limits: RateLimits::default(),
+            routes: Vec::new(),
             guest: None,
         });
     };
@@ -567,6 +568,7 @@ pub fn seen(
             ingress: rate(link.index),
             egress,
         },
+        routes: Vec::new(),
         guest: match guest {
             Some(guest) => guest_seen(guest, link)?,
             None => None,

@@ -94,6 +94,8 @@ pub struct PortSeen {
     pub isolated: bool,
     /// How fast it may be.
     pub limits: RateLimits,
+    /// Those of its routes that the host has.
+    pub routes: Vec<IpNet>,
     /// The guest's end, where the guest runs and has it.
     pub guest: Option<GuestSeen>,
 }
