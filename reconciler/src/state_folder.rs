@@ -2,6 +2,8 @@
 //!
 //! `keel.db`, `id`, `lock`, `reserve`, `images/`, `pools/`, `instances/UID/`, `trash/`; mode 0700.
 
+mod holder;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{
@@ -29,6 +31,17 @@ pub struct LockOwner {
     pub command: String,
     /// Since when.
     pub since: jiff::Timestamp,
+}
+
+/// What `keel unlock` came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unlocked {
+    /// Nobody held the lock.
+    Nobody,
+    /// Its holder was ended: the next command goes on with what it began.
+    Ended(LockOwner),
+    /// Its holder cannot be ended, as one that waits for a dead disk, or was not found.
+    TakenAway(LockOwner),
 }
 
 /// The state folder cannot be used.
@@ -218,15 +231,14 @@ impl StateFolder {
         }
     }
 
-    /// Takes the lock away from the one who holds it: it begins no further step. Answers who that was; none if nobody
-    /// held it.
+    /// Ends the process that holds the lock. One that cannot be ended loses the lock: it begins no further step.
     ///
     /// # Errors
     /// Another lock is held than the one named.
-    pub fn unlock(&self, id: &str) -> Result<Option<LockOwner>, StateFolderError> {
+    pub fn unlock(&self, id: &str) -> Result<Unlocked, StateFolderError> {
         let path = self.path.join("lock");
         let Some(owner) = self.lock_owner()? else {
-            return Ok(None);
+            return Ok(Unlocked::Nobody);
         };
         if owner.id != id {
             return Err(StateFolderError::OtherLock {
@@ -234,9 +246,12 @@ impl StateFolder {
                 asked: id.to_owned(),
             });
         }
+        if holder::end(owner.pid, &open_lock(&path)?) {
+            return Ok(Unlocked::Ended(owner));
+        }
         // The holder keeps its lock on a file that no longer has a name, and finds that out before its next step.
         path_io::remove_file(&path)?;
-        Ok(Some(owner))
+        Ok(Unlocked::TakenAway(owner))
     }
 
     /// Gives the reserve back to the file system.
@@ -419,8 +434,9 @@ mod tests {
         ));
         let id = first.owner().id.clone();
         assert_eq!(
-            folder.unlock(&id).expect("its id").as_ref(),
-            Some(first.owner())
+            folder.unlock(&id).expect("its id"),
+            // Nobody ends itself.
+            Unlocked::TakenAway(first.owner().clone())
         );
         assert!(!first.still_held());
         let second = folder.lock("keel apply", now()).expect("free");

@@ -23,5 +23,6 @@ mod power;
 
 mod quickstart;
 mod sizes;
+mod side_by_side;
 mod systemd;
 mod world;
