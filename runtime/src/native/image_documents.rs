@@ -239,9 +239,7 @@ pub(super) fn perform(
                 && let Spec::Image(old) = &before.spec
             {
                 for gone in aliases(&before.address.name, old).filter(|a| !wanted.contains(a)) {
-                    host.images
-                        .remove_alias(gone, Some(&owner))
-                        .map_err(failed("take away an alias of"))?;
+                    take_alias(host, gone, &owner).map_err(failed("take away an alias of"))?;
                 }
             }
             for alias in wanted {
@@ -271,9 +269,7 @@ pub(super) fn perform(
             };
             if let Spec::Image(image) = &before.spec {
                 for alias in aliases(&before.address.name, image) {
-                    host.images
-                        .remove_alias(alias, Some(&owner))
-                        .map_err(failed("take away an alias of"))?;
+                    take_alias(host, alias, &owner).map_err(failed("take away an alias of"))?;
                 }
             }
             // Before its definition: without that, nobody would find the content again.
@@ -287,6 +283,14 @@ pub(super) fn perform(
             Ok(Effected::Done)
         }
         (verb, _) => Err(super::cannot(verb, &action.address)),
+    }
+}
+
+/// Takes an alias of a document away, unless another one has it by now.
+fn take_alias(host: &Host, alias: &str, owner: &str) -> Result<(), ImageError> {
+    match host.images.remove_alias(alias, Some(owner)) {
+        Ok(_) | Err(ImageError::ForeignAlias { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -323,8 +327,13 @@ fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String
         // An image that lies in the trash of a pool out of reach cannot be told: nothing is thrown away then.
         let trashed = match driver.trashed() {
             Ok(trashed) => trashed,
-            // Another step is removing that pool, which it does only when nothing is in its trash.
-            Err(StorageError::PoolMissing { .. }) if being_removed(host, &pool.uid)? => continue,
+            // Another step is removing that pool, which it does only when nothing is in its trash; or it was never
+            // made, and its folder is another one.
+            Err(StorageError::PoolMissing { .. } | StorageError::ForeignPool { .. })
+                if being_removed(host, &pool.uid)? =>
+            {
+                continue;
+            }
             Err(error) => {
                 return Err(RuntimeError::new("find out who uses", Class::Retry, error));
             }

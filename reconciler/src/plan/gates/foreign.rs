@@ -25,6 +25,9 @@ fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
         .map(|resource| &resource.lifecycle.adopt);
     let message = match (&subject.difference.verdict, rule) {
         (Verdict::Foreign, Some(AdoptRule::Unowned | AdoptRule::From { .. })) => return None,
+        (Verdict::Foreign, _) if is_of_others(subject) => {
+            "it is there and something else made it: give yours another name".to_owned()
+        }
         (Verdict::Foreign, _) => {
             "it is there and nobody's: `lifecycle.adopt: true` takes it over".to_owned()
         }
@@ -42,6 +45,16 @@ fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
         code: GATE.code,
         message,
         until: None,
+    })
+}
+
+/// Whether keel can tell nothing of it: a bridge of another program, or of another state folder.
+fn is_of_others(subject: &Subject<'_>) -> bool {
+    let live = subject.difference.live;
+    live.is_some_and(|item| {
+        item.unseen
+            .iter()
+            .any(|unseen| unseen.path.as_str() == "/spec")
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use manifests::diagnostic::Code;
-use manifests::id::Address;
+use manifests::id::{Address, Uid};
 use manifests::kind::Spec;
 use manifests::observed::Item;
 
@@ -23,11 +23,21 @@ pub(super) const GATE: Gate = Gate {
 };
 
 fn check(subjects: &[Subject<'_>], input: &PlanInput<'_>) -> Findings {
+    let goes = |uid: Option<Uid>| {
+        let mut steps = subjects.iter().map(|subject| subject.step);
+        steps.any(|step| step.removes() && Some(step.action.uid) == uid)
+    };
+    // Who uses a name goes on with the other one of that name.
+    let has_a_twin = |address: &Address| {
+        let mut items = input.observed.items.iter();
+        items.any(|item| item.address == *address && !goes(item.uid()))
+    };
     let removed: HashMap<&Address, usize> = subjects
         .iter()
         .enumerate()
         .filter(|(_, subject)| subject.step.removes())
         .filter_map(|(index, subject)| Some((&subject.live()?.address, index)))
+        .filter(|(address, _)| !has_a_twin(address))
         .collect();
     if removed.is_empty() {
         return Vec::new();
