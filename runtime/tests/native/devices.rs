@@ -68,11 +68,20 @@ runtime::host_test! {
         }});
         change(&mut world, &one, &with(true, "8MiB"));
         ok(&world, &one, "! echo 2 >/data/x 2>/dev/null && df -k /mem | grep -q ' 8192 '");
+        // What the container's root takes away is put back as it was: not for its root to change.
+        let unlocks = "mount -o remount,bind,rw /data; mount -o remount,bind,suid,dev /data; ! echo 2 >/data/x 2>/dev/null";
+        ok(&world, &one, unlocks);
+        ok(&world, &one, "umount /data");
+        assert!(world.differences()[0].contains("devices.data null"), "{:?}", world.differences());
+        world.mend();
+        assert_eq!(world.differences(), Vec::<String>::new());
+        ok(&world, &one, unlocks);
+        assert_eq!(std::fs::read(source.path().join("x")).expect("read"), b"1");
         change(&mut world, &one, &with(false, "16MiB"));
         ok(&world, &one, "echo 2 >/data/x && df -k /mem | grep -q ' 16384 '");
         let init = pid(&world.look(&one));
         for (by_hand, field) in [
-            ("mount -o remount,bind,ro none /data", "devices.data.readonly true → false"),
+            ("mount -o remount,bind,ro,nosuid,nodev none /data", "devices.data.readonly true → false"),
             ("mount -o remount,size=4m none /mem", "devices.mem.size \"4MiB\" → \"16MiB\""),
             ("umount /mem", "devices.mem null"),
         ] {

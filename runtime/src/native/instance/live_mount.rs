@@ -16,6 +16,7 @@ use crate::native::container::make_node;
 use crate::native::container::plan::{DeviceOwner, DevicePlan, MountPlan, MountSource};
 use crate::native::shim::Running;
 use crate::sys::inside;
+use crate::sys::locked_mount::locked;
 use crate::sys::mount::{Attributes, NODEV, NOSUID, READ_ONLY, set_attributes};
 
 fn failed(what: &str, path: &str) -> impl FnOnce(io::Error) -> RuntimeError {
@@ -69,7 +70,11 @@ fn detached(running: &Running, mount: &MountPlan) -> io::Result<OwnedFd> {
                 ..Attributes::default()
             };
             set_attributes(tree.as_fd(), *recursive, attributes)?;
-            Ok(tree)
+            if running.state().privileged {
+                // Its root is the host's: nothing could be locked.
+                return Ok(tree);
+            }
+            locked(tree.as_fd(), *recursive, path.is_dir(), running.run_dir())
         }
         MountSource::Tmpfs { size, mode } => {
             let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
@@ -81,7 +86,8 @@ fn detached(running: &Running, mount: &MountPlan) -> io::Result<OwnedFd> {
                 rustix::mount::fsconfig_set_string(&context, "size", size.to_string())?;
             }
             rustix::mount::fsconfig_create(&context)?;
-            let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, mount.read_only);
             Ok(rustix::mount::fsmount(
                 &context,
                 FsMountFlags::FSMOUNT_CLOEXEC,
