@@ -25,6 +25,19 @@ pub(crate) struct World {
     pub(crate) desired: DesiredSet,
 }
 
+/// Nothing that a test started outlives it, however the test ended.
+impl Drop for World {
+    fn drop(&mut self) {
+        for kind in [Kind::Instance, Kind::Network, Kind::StoragePool] {
+            for address in self.desired.resources.keys() {
+                if address.kind == kind {
+                    let _ = self.tried(address, Verb::Delete);
+                }
+            }
+        }
+    }
+}
+
 static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl World {
