@@ -22,7 +22,7 @@ mod ownership;
 mod power;
 
 mod quickstart;
-mod sizes;
 mod side_by_side;
+mod sizes;
 mod systemd;
 mod world;

@@ -11,10 +11,7 @@ use crate::world::{Ended, PATIENCE, TestWorld, ended, of_output, shell};
 
 /// Begins a command and stops its process in the middle, while it holds the lock; answers it and the lock's id.
 #[track_caller]
-#[expect(
-    clippy::zombie_processes,
-    reason = "who asks for it waits for it"
-)]
+#[expect(clippy::zombie_processes, reason = "who asks for it waits for it")]
 fn in_the_middle(world: &TestWorld, arguments: &[&str]) -> (Child, String) {
     let child = world.begin(arguments);
     let deadline = Instant::now() + PATIENCE;

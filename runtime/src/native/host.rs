@@ -72,6 +72,11 @@ impl Host {
                 state: config.state.join("network"),
                 run: config.run.join("network"),
                 shared: config.shared_run.clone(),
+                cgroups: Some(cgroup::InstanceCgroups::of(
+                    &hierarchies,
+                    &config.state_id,
+                    cgroup::instance::NETWORKS,
+                )),
             },
         );
         let memory = path_io::read_to_string("/proc/meminfo")

@@ -95,3 +95,26 @@ runtime::host_test! {
         assert_eq!(links(), ["eth8", "eth8p"]);
     }
 }
+
+runtime::host_test! {
+    fn dnsmasq_does_not_end_with_the_unit_that_called_keel() {
+        let mut world = World::new();
+        let network = lan(&mut world, "lan", "10.77.0.1/24", &json!({}));
+        world.perform(&network, Verb::Create);
+        let state = format!("{:08x}", std::process::id());
+        let pid = std::fs::read_to_string(format!("/run/keel/{state}/network/lan/dnsmasq.pid")).expect("a pid file");
+        let of = |pid: &str| std::fs::read_to_string(format!("/proc/{}/cgroup", pid.trim())).expect("cgroups");
+        let ours = format!("/keel-{state}/networks");
+        let managed = |line: &&str| line.contains("name=systemd") || line.starts_with("0::");
+        let text = of(&pid);
+        assert!(text.lines().filter(managed).all(|line| line.contains(&ours)), "{text}");
+        assert!(text.contains(&ours), "{text}");
+        // It stays there, and comes back there.
+        shell(&format!("kill -9 {pid}"));
+        world.mend();
+        let pid = std::fs::read_to_string(format!("/run/keel/{state}/network/lan/dnsmasq.pid")).expect("a pid file");
+        assert!(of(&pid).contains(&ours));
+        world.perform(&network, Verb::Delete);
+        shell(&format!("test -z \"$(find /sys/fs/cgroup -maxdepth 3 -name keel-{state})\""));
+    }
+}

@@ -78,6 +78,11 @@ impl Default for Delegation {
     }
 }
 
+/// Beside the instances of a state folder: their companions, on cgroup v1.
+const MONITORS: &str = "monitors";
+/// Beside them too: programs that look after networks.
+pub const NETWORKS: &str = "networks";
+
 /// The cgroups of one instance, whether they exist or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceCgroups {
@@ -156,7 +161,7 @@ impl InstanceCgroups {
         }
         Self {
             v1: below(uid),
-            monitors: below("monitors"),
+            monitors: below(MONITORS),
             cpuset_base: hierarchies
                 .v1_of(Controller::Cpuset)
                 .map(|v1| v1.base.clone()),
@@ -376,7 +381,7 @@ pub fn instances(hierarchies: &Hierarchies, state: &str) -> Result<BTreeSet<Stri
         for entry in path_io::list(&ours)? {
             if entry.is_dir()
                 && let Some(name) = entry.file_name().and_then(|name| name.to_str())
-                && name != "monitors"
+                && ![MONITORS, NETWORKS].contains(&name)
             {
                 found.insert(name.to_owned());
             }

@@ -1,6 +1,7 @@
 //! The bridge driver: a bridge of the kernel, its addresses and routes, its rules, its dnsmasq, its ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -11,6 +12,7 @@ use super::plan::{NetworkHost, NetworkPlan, PortPlan};
 use super::port::{self, Attached, Gone};
 use super::seen::{BridgeSeen, LinkOwner, NetworkSeen, PortSeen};
 use super::{Guests, NetworkDriver, NetworkError, forwarding, ruleset};
+use crate::native::cgroup::Patience;
 use crate::sys::netlink::{
     Address, Connection, Link, LinkChange, Namespace, NewLink, Route, RouteTarget,
 };
@@ -440,6 +442,9 @@ impl NetworkDriver for Bridge {
         changed |= Self::ensure_addresses(&mut connection, plan, link.index)?;
         changed |= Self::ensure_external(&mut connection, plan, link.index)?;
         changed |= dnsmasq::ensure(plan, &folders)?;
+        if let Some(cgroups) = &self.host.cgroups {
+            changed |= dnsmasq::settle(&folders, cgroups)?;
+        }
         Ok(changed)
     }
 
@@ -509,6 +514,18 @@ impl NetworkDriver for Bridge {
     fn remove(&self, interface: &str, mark: &str) -> Result<(), NetworkError> {
         let folders = self.folders(interface);
         dnsmasq::remove(&folders)?;
+        if let Some(cgroups) = &self.host.cgroups {
+            // Those of other networks may be in there: then they stay. One that has ended is not quite gone.
+            let others = cgroups
+                .processes()
+                .is_ok_and(|processes| !processes.is_empty());
+            let patience = if others {
+                Duration::ZERO
+            } else {
+                Duration::from_secs(2)
+            };
+            let _ = cgroups.remove(Patience::new(patience));
+        }
         let table = ruleset::table_name(&self.host.state_id, interface);
         nft::remove(&table, mark, &self.nft_record(interface))?;
         let mut connection = Connection::open()?;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::addresses::{eui64, ranges4, ranges6};
 use super::plan::{DnsMode, NetworkPlan};
+use crate::native::cgroup::{self, CgroupError, InstanceCgroups};
 use crate::sys::command::{self, CommandError};
 use crate::sys::held_process::HeldProcess;
 use crate::sys::netlink::Namespace;
@@ -49,6 +50,9 @@ pub enum DnsmasqError {
         /// The folder that bars the way.
         path: PathBuf,
     },
+    /// Its place among the cgroups.
+    #[error("move dnsmasq into a cgroup of its own")]
+    Cgroup(#[from] CgroupError),
     /// It does not end, or cannot be signalled.
     #[error("signal dnsmasq (process {process})")]
     Signal {
@@ -559,6 +563,37 @@ pub fn ensure(plan: &NetworkPlan, folders: &Folders) -> Result<bool, DnsmasqErro
         }),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Moves it out of the cgroups of whoever started it: a service manager ends all that is left there when its unit ends.
+///
+/// # Errors
+/// A cgroup cannot be made or joined.
+pub fn settle(folders: &Folders, cgroups: &InstanceCgroups) -> Result<bool, DnsmasqError> {
+    let Some(found) = find(folders)? else {
+        return Ok(false);
+    };
+    let there = cgroups.payload_folders();
+    let names: Vec<_> = there
+        .iter()
+        .filter_map(|folder| cgroup_name(folder))
+        .collect();
+    let text = path_io::read_to_string(format!("/proc/{}/cgroup", found.process))?;
+    let settled = text
+        .lines()
+        .filter(|line| names.iter().any(|name| line.ends_with(name)));
+    if settled.count() >= there.len() {
+        return Ok(false);
+    }
+    cgroups.ensure()?;
+    cgroup::instance::join(&there, found.process)?;
+    Ok(true)
+}
+
+/// What the kernel calls a cgroup of ours, from `keel-…` on: a hierarchy may be mounted from a folder of it on.
+fn cgroup_name(folder: &Path) -> Option<String> {
+    let text = folder.to_str()?;
+    Some(text.get(text.find("/keel-")?..)?.to_owned())
 }
 
 fn signal(found: &Found, signal: Signal) -> Result<(), DnsmasqError> {

@@ -105,6 +105,7 @@ impl World {
                 state: state.path().join("network"),
                 run: "/run/keel/0a1b2c3d/network".into(),
                 shared: "/run/keel/shared".into(),
+                cgroups: None,
             }),
             _state: state,
             networks: Vec::new(),
@@ -806,6 +807,7 @@ crate::host_test! {
             state: other._state.path().join("network"),
             run: "/run/keel/ffffffff/network".into(),
             shared: "/run/keel/shared".into(),
+                cgroups: None,
         });
         done("ip link add up0 type veth peer name up1 && ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up");
         let lan = network("lan", Vec::new());

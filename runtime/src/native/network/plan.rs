@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::native::cgroup::InstanceCgroups;
 use crate::sys::netlink::HardwareAddress;
 
 /// Where this engine keeps what belongs to its networks.
@@ -19,6 +20,8 @@ pub struct NetworkHost {
     pub run: PathBuf,
     /// As `run`, but one for all state folders of the host: who switched forwarding on.
     pub shared: PathBuf,
+    /// Where dnsmasq runs. Absent: where its caller does.
+    pub cgroups: Option<InstanceCgroups>,
 }
 
 /// A bridge network.
