@@ -118,3 +118,33 @@ runtime::host_test! {
         shell(&format!("test -z \"$(find /sys/fs/cgroup -maxdepth 3 -name keel-{state})\""));
     }
 }
+
+runtime::host_test! {
+    fn a_guest_with_too_many_addresses_hides_itself_and_nobody_else() {
+        let mut world = World::new();
+        let network = lan(&mut world, "lan", "10.77.0.1/24", &json!({}));
+        world.perform(&network, Verb::Create);
+        let nic = json!({"devices": {"eth0": {"type": "nic", "network": "lan", "ipv4": "10.77.0.10"}}});
+        let one = world.container("one", &nic);
+        let other = json!({"devices": {"eth0": {"type": "nic", "network": "lan", "ipv4": "10.77.0.11"}}});
+        let two = world.container_spec("two", &other);
+        world.perform(&two, Verb::Create);
+        let init = pid(&world.look(&one));
+        shell(&format!(
+            "for a in $(seq 1 24); do for b in $(seq 1 250); do echo address add 172.16.$a.$b/32 dev eth0; done; done | nsenter -t {init} -n ip -batch -"
+        ));
+        let seen = world.engine.observe().expect("observed");
+        assert_eq!(seen.unclear, []);
+        for item in &seen.items {
+            let unseen: Vec<_> = item.unseen.iter().map(|unseen| unseen.path.as_str()).collect();
+            let hidden: &[&str] = if item.address == one { &["/spec/devices/eth0"] } else { &[] };
+            assert_eq!(unseen, hidden, "{}", item.address);
+        }
+        // And what somebody else is in the way of is still mended.
+        shell("nft flush ruleset");
+        world.mend();
+        shell(&format!("nsenter -t {init} -n ip address flush dev eth0; nsenter -t {init} -n ip address add 10.77.0.10/24 dev eth0"));
+        world.mend();
+        assert_eq!(world.differences(), Vec::<String>::new());
+    }
+}

@@ -112,8 +112,11 @@ pub(super) fn overlay(
     {
         return None;
     }
-    let guest = seen.guest.as_ref()?;
-    if !seen.up || !guest.up {
+    let guest = match &seen.guest {
+        None if seen.guest_unknown.is_none() => return None,
+        guest => guest.as_ref(),
+    };
+    if !seen.up || guest.is_some_and(|guest| !guest.up) {
         nic.connected = false;
     } else if !nic.connected && seen.carrier {
         nic.connected = true;
@@ -148,6 +151,9 @@ pub(super) fn overlay(
         nic.limits.ingress = rate(seen.limits.ingress);
         nic.limits.egress = rate(seen.limits.egress);
     }
+    let Some(guest) = guest else {
+        return Some(());
+    };
     if guest.interface != nic.interface(device) {
         nic.name = Some(guest.interface.clone());
     }

@@ -310,6 +310,12 @@ fn live(
             continue;
         };
         devices.insert(device.clone(), status::nic(&picked.host_interface, seen));
+        if let Some(why) = &seen.guest_unknown {
+            unseen.push(Unseen {
+                path: Pointer::new(&format!("/spec/devices/{device}")),
+                why: why.clone(),
+            });
+        }
         if let Some(guest) = &seen.guest {
             addresses.extend(guest.addresses.iter().map(|net| net.addr().to_string()));
         }

@@ -312,13 +312,18 @@ impl Bridge {
             .iter()
             .map(|(name, _)| *name)
             .zip(Connection::open_in_each(&namespaces))
-            .map(|(name, connection)| Ok((name, connection?)))
-            .collect::<Result<BTreeMap<_, _>, NetworkError>>()?;
+            .collect::<BTreeMap<_, _>>();
         let bridge = bridge.map(|link| link.index);
         let mut ports = BTreeMap::new();
         for port in &plan.ports {
             let guest = inside.get_mut(port.host_interface.as_str());
-            let seen = port::seen(connection, port, links, &shaped, bridge, guest)?;
+            let (guest, unknown) = match guest {
+                Some(Ok(guest)) => (Some(guest), None),
+                Some(Err(error)) => (None, Some(crate::native::chain(error))),
+                None => (None, None),
+            };
+            let mut seen = port::seen(connection, port, links, &shaped, bridge, guest)?;
+            seen.guest_unknown = unknown.or(seen.guest_unknown);
             ports.insert(port.host_interface.clone(), seen);
         }
         Ok(ports)

@@ -544,6 +544,7 @@ pub fn seen(
             limits: RateLimits::default(),
             routes: Vec::new(),
             guest: None,
+            guest_unknown: None,
         });
     };
     let rate = |index: u32| {
@@ -558,6 +559,12 @@ pub fn seen(
         }
         _ => None,
     };
+    // What goes wrong in a guest concerns its own port only.
+    let (inside, guest_unknown) = match guest.map(|guest| guest_seen(guest, link)) {
+        Some(Err(error)) => (None, Some(crate::native::chain(&error))),
+        Some(Ok(inside)) => (inside, None),
+        None => (None, None),
+    };
     Ok(PortSeen {
         in_bridge: bridge.is_some() && link.master == bridge,
         up: link.up,
@@ -569,10 +576,8 @@ pub fn seen(
             egress,
         },
         routes: Vec::new(),
-        guest: match guest {
-            Some(guest) => guest_seen(guest, link)?,
-            None => None,
-        },
+        guest: inside,
+        guest_unknown,
         owner,
     })
 }

@@ -98,6 +98,8 @@ pub struct PortSeen {
     pub routes: Vec<IpNet>,
     /// The guest's end, where the guest runs and has it.
     pub guest: Option<GuestSeen>,
+    /// Why the guest's end could not be looked at; the guest itself can bring that about.
+    pub guest_unknown: Option<String>,
 }
 
 /// The guest's end of a port as it is.

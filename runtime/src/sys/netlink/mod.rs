@@ -48,6 +48,9 @@ const BUFFER: usize = 64 * 1024;
 /// How often a dump that others changed meanwhile is begun again.
 const DUMP_ATTEMPTS: usize = 10;
 
+/// A guest makes as many addresses and routes as it likes; looking at it must not cost what it chooses.
+const MOST_IN_A_GUEST: usize = 4096;
+
 /// What the kernel did not do.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
@@ -75,6 +78,12 @@ pub enum NetlinkError {
         /// The request in words.
         doing: String,
     },
+    /// A list is longer than one of a guest may be. The connection is of no use any more.
+    #[error("{doing}: there are more than {MOST_IN_A_GUEST}")]
+    TooMany {
+        /// The request in words.
+        doing: String,
+    },
 }
 
 impl NetlinkError {
@@ -82,7 +91,7 @@ impl NetlinkError {
     pub fn raw_os_error(&self) -> Option<i32> {
         match self {
             Self::Socket { source, .. } | Self::Refused { source, .. } => source.raw_os_error(),
-            Self::Disturbed { .. } => None,
+            Self::Disturbed { .. } | Self::TooMany { .. } => None,
         }
     }
 
@@ -105,6 +114,8 @@ impl NetlinkError {
 pub struct Connection {
     socket: Socket,
     sequence: u32,
+    /// The longest list that is read.
+    most: usize,
 }
 
 impl Connection {
@@ -124,7 +135,8 @@ impl Connection {
         elsewhere(namespace.run(|| Self::new(protocols::NETLINK_ROUTE)))
     }
 
-    /// Opens one in each of many network namespaces, in their order, by one thread.
+    /// Opens one in each of many network namespaces of guests, in their order, by one thread. Of what a guest may have
+    /// many they read a bounded number.
     ///
     /// # Errors
     /// Each answer has its own, as of [`open_in`](Self::open_in).
@@ -132,7 +144,12 @@ impl Connection {
         if namespaces.is_empty() {
             return Vec::new();
         }
-        Namespace::run_each(namespaces, || Self::new(protocols::NETLINK_ROUTE))
+        let open = || {
+            let mut connection = Self::new(protocols::NETLINK_ROUTE)?;
+            connection.most = MOST_IN_A_GUEST;
+            Ok(connection)
+        };
+        Namespace::run_each(namespaces, open)
             .into_iter()
             .map(elsewhere)
             .collect()
@@ -201,6 +218,7 @@ impl Connection {
         Ok(Self {
             socket,
             sequence: 0,
+            most: usize::MAX,
         })
     }
 
@@ -262,6 +280,11 @@ impl Connection {
                             };
                         }
                         kind => found.extend(take(kind, message.payload)),
+                    }
+                    if found.len() > self.most {
+                        return Err(NetlinkError::TooMany {
+                            doing: request.doing.clone(),
+                        });
                     }
                 }
             }
