@@ -20,7 +20,6 @@ mod kills;
 mod life;
 mod ownership;
 mod power;
-
 mod quickstart;
 mod side_by_side;
 mod sizes;
