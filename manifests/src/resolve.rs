@@ -273,8 +273,8 @@ fn profile(document: &Document, files: &AttachedFiles, found: &mut Diagnostics) 
     }
 }
 
-/// The spec of a document with profiles under it.
-fn merged(document: &Document, tree: &Tree, found: &mut Diagnostics) -> Node {
+/// The spec of a document with profiles under it, and the names of the devices that come from there.
+fn merged(document: &Document, tree: &Tree, found: &mut Diagnostics) -> (Node, Vec<String>) {
     let mut spec = empty_map(&document.place);
     if let Some(defaults) = tree.source.defaults.get(&document.kind) {
         merge::spec(&mut spec, defaults);
@@ -321,11 +321,29 @@ fn merged(document: &Document, tree: &Tree, found: &mut Diagnostics) -> Node {
             });
         }
     }
+    let inherited = match spec.get("devices").map(|devices| &devices.value) {
+        Some(Value::Map(devices)) => devices.iter().map(|(key, _)| key.name.clone()).collect(),
+        _ => Vec::new(),
+    };
     if let Some(written) = written {
         merge::spec(&mut spec, written);
         spec.place = written.place.clone();
     }
-    spec
+    (spec, inherited)
+}
+
+/// Who writes only a part of a device that a profile has may mean to keep the rest of it.
+fn replaced_devices(inherited: &[String], mut found: Diagnostics) -> Diagnostics {
+    found.each(|one| {
+        let of_a_profile = one.path.steps().nth(2).is_some_and(|name| inherited.contains(&name))
+            && one.path.steps().nth(1).as_deref() == Some("devices");
+        if one.code == decode::MISSING_FIELD && of_a_profile && one.hint.is_none() {
+            one.hint = Some(
+                "this replaces the whole device of the profile; `inherit: true` takes the rest from there".to_owned(),
+            );
+        }
+    });
+    found
 }
 
 fn resource(
@@ -335,7 +353,7 @@ fn resource(
     found: &mut Diagnostics,
 ) -> Option<Resource> {
     let address = &document.address;
-    let mut node = merged(document, tree, found);
+    let (mut node, inherited) = merged(document, tree, found);
     take_in(&mut node, files, found);
     let spec = decode_spec(document.kind, &node);
     let lifecycle = lifecycle(document, &tree.source.written, found);
@@ -343,7 +361,7 @@ fn resource(
     let mut spec = match spec {
         Ok(spec) => spec,
         Err(wrong) => {
-            found.extend(wrong);
+            found.extend(replaced_devices(&inherited, wrong));
             return None;
         }
     };
