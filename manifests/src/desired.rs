@@ -81,6 +81,11 @@ impl Provenance {
         Self(Some(spec))
     }
 
+    /// What was written, after profiles and defaults; none for what nobody wrote.
+    pub fn written(&self) -> Option<&Node> {
+        self.0.as_deref()
+    }
+
     /// Where exactly this value was written: `/spec/limits/memory`.
     pub fn at(&self, path: &Pointer) -> Option<Origin> {
         let below = Pointer::new(path.as_str().strip_prefix("/spec")?);

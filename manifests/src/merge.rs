@@ -67,13 +67,19 @@ fn devices(base: &mut Node, over: &Node) {
             base.take(&key.name);
             continue;
         }
-        let mut device = device.clone();
-        device.take("inherit");
+        let mut bare;
+        let device = if device.get("inherit").is_some() {
+            bare = device.clone();
+            bare.take("inherit");
+            &bare
+        } else {
+            device
+        };
         match base.get_mut(&key.name).filter(|_| inherits) {
-            Some(below) => maps(below, &device, &[]),
+            Some(below) => maps(below, device, &[]),
             None => {
                 base.take(&key.name);
-                put(base, key, without_nulls(&device));
+                put(base, key, without_nulls(device));
             }
         }
     }
@@ -81,14 +87,18 @@ fn devices(base: &mut Node, over: &Node) {
 
 /// A `null` with nothing to remove says nothing.
 fn without_nulls(node: &Node) -> Node {
-    let mut node = node.clone();
-    if let Value::Map(entries) = &mut node.value {
-        entries.retain(|(_, below)| below.value != Value::Null);
-        for (_, below) in entries {
-            *below = without_nulls(below);
-        }
+    let Value::Map(entries) = &node.value else {
+        return node.clone();
+    };
+    let entries = entries
+        .iter()
+        .filter(|(_, below)| below.value != Value::Null)
+        .map(|(key, below)| (key.clone(), without_nulls(below)))
+        .collect();
+    Node {
+        place: node.place.clone(),
+        value: Value::Map(entries),
     }
-    node
 }
 
 fn empty(like: &Node) -> Node {

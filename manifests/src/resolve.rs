@@ -108,9 +108,14 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
     let mut found = Diagnostics::default();
     let (source, nodes) = read_files(texts, &mut found);
     let count = nodes.len();
-    let tree = read_tree(source, nodes, &mut found);
+    let mut tree = read_tree(source, nodes, &mut found);
     let mut resources = BTreeMap::new();
-    for document in tree.documents.values() {
+    let addresses: Vec<Address> = tree.documents.keys().cloned().collect();
+    for address in &addresses {
+        let Some(document) = tree.documents.get_mut(address).map(Document::taken) else {
+            continue;
+        };
+        let document = &document;
         if document.kind == Kind::Profile {
             profile(document, &texts.attached, &mut found);
         } else if let Some(resource) = resource(document, &tree, &texts.attached, &mut found) {

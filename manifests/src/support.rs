@@ -17,7 +17,9 @@ use crate::scalar::byte_size::ByteSize;
 use crate::scalar::cpu::{CpuLimit, CpuSet};
 use crate::scalar::image_ref::{ImageRef, ImageSource};
 use crate::scalar::kernel_limit::KernelLimit;
+use crate::tree::{Node, Value as Tree};
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// A kind that this engine does not have yet.
 pub const KIND: Code = Code("U0301");
@@ -177,6 +179,20 @@ pub fn settle(desired: &mut DesiredSet) {
 
 /// Says which of these fields are not as by default.
 fn defaults(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, String)) {
+    // Most objects have none of them, and a whole spec as a value costs more than all of the reading.
+    let written = |field: &str| {
+        let mut steps = field.split('/');
+        let spec = resource.provenance.written();
+        spec.is_some_and(|spec| steps.try_fold(spec, |node, step| node.get(step)).is_some())
+    };
+    let fields: Vec<&str> = fields
+        .iter()
+        .copied()
+        .filter(|field| written(field))
+        .collect();
+    if fields.is_empty() {
+        return;
+    }
     let written = resource.spec.to_value();
     let plain = Spec::default_of(resource.address.kind).to_value();
     for field in fields {
@@ -322,46 +338,53 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
 
 /// Texts that come from a secret are not filled in yet: they would be empty.
 fn secrets(resource: &Resource, found: &mut Diagnostics) {
-    fn walk(value: &Value, at: &Pointer, out: &mut Vec<Pointer>) {
-        match value {
-            Value::Object(map) => {
-                let is_text = map.len() == 1
-                    && ["secretRef", "template"]
-                        .iter()
-                        .any(|key| map.contains_key(*key));
-                if is_text {
-                    out.push(at.clone());
+    fn walk<'a>(
+        node: &'a Node,
+        at: &mut Vec<Cow<'a, str>>,
+        tell: &mut dyn FnMut(&Node, &[Cow<'_, str>]),
+    ) {
+        match &node.value {
+            Tree::Map(entries) => {
+                if let [(key, below)] = entries.as_slice() {
+                    let from_secret = match key.name.as_str() {
+                        "secretRef" => true,
+                        "template" => below.text().is_some_and(|text| text.contains("${secret.")),
+                        _ => false,
+                    };
+                    if from_secret {
+                        tell(node, at);
+                    }
                 }
-                for (key, below) in map {
-                    walk(below, &at.field(key), out);
+                for (key, below) in entries {
+                    at.push(Cow::Borrowed(&key.name));
+                    walk(below, at, tell);
+                    at.pop();
                 }
             }
-            Value::Array(items) => {
+            Tree::List(items) => {
                 for (index, below) in items.iter().enumerate() {
-                    walk(below, &at.index(index), out);
+                    at.push(Cow::Owned(index.to_string()));
+                    walk(below, at, tell);
+                    at.pop();
                 }
             }
             _ => {}
         }
     }
-    let mut places = Vec::new();
-    walk(
-        &resource.spec.to_value(),
-        &Pointer::new("/spec"),
-        &mut places,
-    );
-    for at in places {
-        let origin = resource.origin_of(&at);
-        found.push(
-            Diagnostic::warning(
-                FIELD,
-                origin,
-                "texts from secrets are not filled in by this engine yet",
-            )
-            .of(&resource.address)
-            .at(at),
+    let Some(spec) = resource.provenance.written() else {
+        return;
+    };
+    walk(spec, &mut Vec::new(), &mut |node, steps| {
+        let at = steps
+            .iter()
+            .fold(Pointer::new("/spec"), |at, step| at.field(step));
+        let one = Diagnostic::warning(
+            FIELD,
+            node.place.origin(),
+            "texts from secrets are not filled in by this engine yet",
         );
-    }
+        found.push(one.of(&resource.address).at(at));
+    });
 }
 
 #[cfg(test)]

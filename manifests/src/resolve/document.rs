@@ -14,6 +14,26 @@ pub(super) struct Document {
     pub(super) named: Place,
 }
 
+impl Document {
+    /// The document with all that it says; what stays in its place says as much only where others look into it: ten
+    /// thousand trees are not kept beside what they mean.
+    pub(super) fn taken(&mut self) -> Self {
+        let nothing = Node::made(Value::Null);
+        let node = match self.kind {
+            Kind::Profile | Kind::Secret => self.node.clone(),
+            _ => std::mem::replace(&mut self.node, nothing),
+        };
+        Self {
+            kind: self.kind,
+            metadata: self.metadata.clone(),
+            address: self.address.clone(),
+            node,
+            place: self.place.clone(),
+            named: self.named.clone(),
+        }
+    }
+}
+
 /// Reads the envelope of one document; its spec is decoded when profiles lie under it.
 pub(super) fn read_document(
     mut node: Node,
