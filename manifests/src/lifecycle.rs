@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::kind::Kind;
 use crate::pointer::Pointer;
@@ -92,8 +93,7 @@ fn day<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<jiff::civil::
 }
 
 /// Whether an existing object that nobody owns is taken.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum AdoptRule {
     /// Not.
     #[default]
@@ -107,9 +107,9 @@ pub enum AdoptRule {
     },
 }
 
-/// The `lifecycle` block after defaults: never sent to any engine, remembered with the object.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// The `lifecycle` block after defaults: never sent to any engine, remembered with the object. It is written as it is
+/// read.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Lifecycle {
     /// When the manifest goes away.
     pub prune: Prune,
@@ -129,6 +129,39 @@ pub struct Lifecycle {
     pub on_image_change: OnImageChange,
     /// When a restart that a change needs is done.
     pub on_restart_needed: OnRestartNeeded,
+}
+
+impl Serialize for AdoptRule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::No => serializer.serialize_bool(false),
+            Self::Unowned => serializer.serialize_bool(true),
+            Self::From { from } => serializer.collect_map([("from", from)]),
+        }
+    }
+}
+
+impl Serialize for Lifecycle {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("prune", &self.prune)?;
+        map.serialize_entry("protect", &self.protect)?;
+        map.serialize_entry("adopt", &self.adopt)?;
+        if self.drift_by_field.is_empty() {
+            map.serialize_entry("drift", &self.drift)?;
+        } else {
+            let by_field = self.drift_by_field.iter();
+            let modes: BTreeMap<&str, &DriftMode> = std::iter::once(("default", &self.drift))
+                .chain(by_field.map(|(path, mode)| (path.as_str(), mode)))
+                .collect();
+            map.serialize_entry("drift", &modes)?;
+        }
+        map.serialize_entry("extras", &self.extras)?;
+        map.serialize_entry("ignore", &self.ignore)?;
+        map.serialize_entry("onImageChange", &self.on_image_change)?;
+        map.serialize_entry("onRestartNeeded", &self.on_restart_needed)?;
+        map.end()
+    }
 }
 
 impl Lifecycle {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use manifests::desired::Resource;
+use manifests::desired::{Readiness, Resource};
+use manifests::id::Address;
+use manifests::kind::Kind;
 use serde_json::{Map, Value, json};
 
 use super::get::yaml;
@@ -93,6 +95,18 @@ fn document(resource: &Resource, provenance: bool) -> Value {
         "spec": resource.spec.to_value(),
         "lifecycle": resource.lifecycle,
     });
+    let names: Vec<&str> = resource
+        .previous
+        .iter()
+        .map(|address| address.name.as_str())
+        .collect();
+    if !names.is_empty() {
+        document["metadata"]["previousNames"] = json!(names);
+    }
+    let depends_on = depends_on(resource);
+    if !depends_on.is_empty() {
+        document["dependsOn"] = Value::Object(depends_on);
+    }
     if provenance {
         let mut places = Map::new();
         resource.provenance.each(&mut |path, origin| {
@@ -101,6 +115,23 @@ fn document(resource: &Resource, provenance: bool) -> Value {
         document["provenance"] = Value::Object(places);
     }
     document
+}
+
+/// What must be there first, beyond what the references of the spec say.
+fn depends_on(resource: &Resource) -> Map<String, Value> {
+    let references = resource.spec.references();
+    let implied = |need: &Address| {
+        need.kind == Kind::Secret
+            || references
+                .iter()
+                .any(|one| one.kind == need.kind && one.name == need.name)
+    };
+    resource
+        .needs
+        .iter()
+        .filter(|(need, readiness)| *readiness != Readiness::Started || !implied(need))
+        .map(|(need, readiness)| (need.to_string(), json!(readiness)))
+        .collect()
 }
 
 /// A comment line for each written value.

@@ -42,10 +42,14 @@ impl Schema {
         }
         let all = folder.join(format!("v1/{}.json", schema::ALL));
         let count = text::counted(files.len(), "schema");
+        let all = all.display().to_string();
         invocation.print(&format!(
-            "{count} in {}; the one of all kinds is {}\n",
+            "{count} in {}; the one of all kinds is {}\n\
+             Editors with yaml-language-server take it from the first line of a manifest:\n  \
+             # yaml-language-server: $schema={}\n",
             text::visible(&folder.display().to_string()),
-            text::visible(&all.display().to_string()),
+            text::visible(&all),
+            text::visible(&all),
         ))?;
         Ok(Exit::Done)
     }

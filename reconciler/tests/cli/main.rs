@@ -6,4 +6,5 @@
 mod environment;
 mod explain;
 mod help;
+mod render;
 mod usage;
