@@ -1,8 +1,20 @@
 //! Running host programs: the argument vector is logged and named in the error, output is captured.
+#![expect(
+    unsafe_code,
+    reason = "what a child does between fork and exec has no safe wrapper"
+)]
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+/// How often who waits for a long program is asked whether to go on.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A host program that could not be run or did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +27,20 @@ pub enum CommandError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The caller does not want it any more; it was killed.
+    #[error("{program} was interrupted")]
+    Interrupted {
+        /// The program as it was called.
+        program: String,
+    },
+    /// It took too long and was killed.
+    #[error("{program} was not done within {} s", after.as_secs())]
+    TooSlow {
+        /// The program as it was called.
+        program: String,
+        /// How long it was let.
+        after: Duration,
+    },
     /// It ended with a failure.
     #[error("{command} ended with {status}: {}", stderr.trim())]
     Failed {
@@ -25,6 +51,12 @@ pub enum CommandError {
         /// What it said, at most 64 KiB.
         stderr: String,
     },
+}
+
+/// For how long a program is let run.
+struct Leash<'go> {
+    go_on: &'go mut dyn FnMut() -> bool,
+    limit: Duration,
 }
 
 /// Runs a program to its end and returns its standard output.
@@ -39,6 +71,88 @@ where
     I: IntoIterator<Item = A>,
     A: AsRef<OsStr>,
 {
+    run_on(program, arguments, input, None)
+}
+
+/// As [`run`], for a program that works long: it is killed when `go_on` says so, when `limit` is over, and when this
+/// process ends, however that happens.
+///
+/// # Errors
+/// As [`run`], and that it was killed.
+pub fn run_while<I, A>(
+    program: &str,
+    arguments: I,
+    go_on: &mut dyn FnMut() -> bool,
+    limit: Duration,
+) -> Result<Vec<u8>, CommandError>
+where
+    I: IntoIterator<Item = A>,
+    A: AsRef<OsStr>,
+{
+    run_on(program, arguments, None, Some(Leash { go_on, limit }))
+}
+
+/// What is waited for.
+enum Ended {
+    With(ExitStatus),
+    Interrupted,
+    TooSlow,
+}
+
+/// Waits for the end of a program as long as its leash goes; kills it then.
+fn wait(child: &mut Child, leash: Option<&mut Leash<'_>>) -> std::io::Result<Ended> {
+    let Some(leash) = leash else {
+        return child.wait().map(Ended::With);
+    };
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(std::io::ErrorKind::InvalidData)?;
+    let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+    let mut waited = Duration::ZERO;
+    loop {
+        let mut sources = [PollFd::new(&pidfd, PollFlags::IN)];
+        let look = Timespec::try_from(LOOK).ok();
+        match rustix::event::poll(&mut sources, look.as_ref()) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return child.wait().map(Ended::With),
+        }
+        waited += LOOK;
+        let why = match (leash.go_on)() {
+            false => Ended::Interrupted,
+            true if waited >= leash.limit => Ended::TooSlow,
+            true => continue,
+        };
+        child.kill()?;
+        child.wait()?;
+        return Ok(why);
+    }
+}
+
+/// Lets the kernel kill a child when the thread that started it ends; that thread waits for the child.
+fn end_with_us(command: &mut Command) {
+    let parent = rustix::process::getpid();
+    let bind = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended before that.
+        match rustix::process::getppid() == Some(parent) {
+            true => Ok(()),
+            false => Err(std::io::Error::from(rustix::io::Errno::SRCH)),
+        }
+    };
+    // SAFETY: the closure makes two system calls; it takes no lock and allocates nothing.
+    unsafe { command.pre_exec(bind) };
+}
+
+fn run_on<I, A>(
+    program: &str,
+    arguments: I,
+    input: Option<&[u8]>,
+    mut leash: Option<Leash<'_>>,
+) -> Result<Vec<u8>, CommandError>
+where
+    I: IntoIterator<Item = A>,
+    A: AsRef<OsStr>,
+{
     let arguments: Vec<OsString> = arguments
         .into_iter()
         .map(|a| a.as_ref().to_os_string())
@@ -49,7 +163,8 @@ where
         source,
     };
     #[expect(clippy::disallowed_methods, reason = "this is the lawful place")]
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(&arguments)
         .env_clear()
         .env(
@@ -64,14 +179,16 @@ where
             Stdio::null()
         })
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(start)?;
+        .stderr(Stdio::piped());
+    if leash.is_some() {
+        end_with_us(&mut command);
+    }
+    let mut child = command.spawn().map_err(start)?;
     // Both pipes are drained while the input is fed: a program that fills one of them must not hang us.
     let stdin = child.stdin.take();
     let mut stderr = child.stderr.take();
     let mut stdout = child.stdout.take();
-    let (output, errors) = std::thread::scope(|scope| {
+    let (output, errors, ended) = std::thread::scope(|scope| {
         if let (Some(mut stdin), Some(input)) = (stdin, input) {
             scope.spawn(move || stdin.write_all(input));
         }
@@ -83,17 +200,36 @@ where
             }
             text
         });
-        let mut output = Vec::new();
-        if let Some(stdout) = stdout.as_mut() {
-            let _ = stdout.read_to_end(&mut output);
-        }
-        (output, errors.join().unwrap_or_default())
+        let output = scope.spawn(move || {
+            let mut output = Vec::new();
+            if let Some(stdout) = stdout.as_mut() {
+                let _ = stdout.read_to_end(&mut output);
+            }
+            output
+        });
+        let ended = wait(&mut child, leash.as_mut());
+        (
+            output.join().unwrap_or_default(),
+            errors.join().unwrap_or_default(),
+            ended,
+        )
     });
-    let status = child.wait().map_err(start)?;
+    let program = || program.to_owned();
+    let status = match ended.map_err(start)? {
+        Ended::With(status) => status,
+        Ended::Interrupted => return Err(CommandError::Interrupted { program: program() }),
+        Ended::TooSlow => {
+            let after = leash.map_or(Duration::ZERO, |leash| leash.limit);
+            return Err(CommandError::TooSlow {
+                program: program(),
+                after,
+            });
+        }
+    };
     if status.success() {
         return Ok(output);
     }
-    let command = std::iter::once(program.to_owned())
+    let command = std::iter::once(program())
         .chain(arguments.iter().map(|a| a.to_string_lossy().into_owned()))
         .collect::<Vec<_>>()
         .join(" ");
@@ -102,4 +238,33 @@ where
         status,
         stderr: String::from_utf8_lossy(&errors).into_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_program_is_ended_when_nobody_wants_it_or_it_takes_too_long() {
+        let hour = Duration::from_secs(3600);
+        let interrupted = run_while("sleep", ["1000"], &mut || false, hour);
+        assert!(matches!(interrupted, Err(CommandError::Interrupted { .. })));
+        let slow = run_while("sleep", ["1000"], &mut || true, Duration::from_millis(150));
+        assert!(matches!(slow, Err(CommandError::TooSlow { .. })));
+        let done = run_while("echo", ["done"], &mut || true, hour).unwrap();
+        assert_eq!(done, b"done\n");
+    }
+
+    #[test]
+    fn a_long_program_ends_with_us() {
+        // PR_GET_PDEATHSIG, `<linux/prctl.h>`.
+        let asked = "import ctypes\nseen = ctypes.c_int()\nctypes.CDLL(None).prctl(2, ctypes.byref(seen))\nprint(seen.value)";
+        let said = run_while(
+            "python3",
+            ["-c", asked],
+            &mut || true,
+            Duration::from_secs(60),
+        );
+        assert_eq!(said.unwrap(), b"9\n");
+    }
 }

@@ -159,7 +159,10 @@ fn unpack_file(
             let mut packed = Packed::new(file, hash, meter.clone(), go_on);
             let drained = packed.drain().at("read", path);
             meter.judge(drained.map_err(Into::into))?;
-            (Form::Squashfs, squashfs::unpack(path, into, limits)?)
+            let packed_bytes = meter.packed();
+            let mut go_on = || go_on(packed_bytes);
+            let written = squashfs::unpack(path, into, limits, &mut go_on)?;
+            (Form::Squashfs, written)
         }
         Detected::Unsupported(what) => {
             return Err(ImageError::Unsupported {

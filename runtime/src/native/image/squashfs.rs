@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 use manifests::path_io::{self, AtPath as _};
 
@@ -17,6 +18,9 @@ use crate::sys::command::{self, CommandError};
 
 /// Exit status of the jail when the image is bigger than allowed.
 const TOO_BIG: i32 = 70;
+
+/// How long an image may take: the biggest that is allowed, on a slow disk.
+const UNPACKING: Duration = Duration::from_secs(3600);
 
 /// Arguments: image, target, mount point of the jail's root, KiB allowed. Paths are only ever quoted parameters.
 ///
@@ -67,7 +71,12 @@ exit "$status"
 "#;
 
 /// Unpacks an image into an existing empty folder.
-pub(super) fn unpack(image: &Path, into: &Path, limits: &Limits) -> Result<Written, ImageError> {
+pub(super) fn unpack(
+    image: &Path,
+    into: &Path,
+    limits: &Limits,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<Written, ImageError> {
     let inodes = inodes(image)?;
     if inodes > limits.entries {
         return Err(ImageError::TooBig {
@@ -110,7 +119,8 @@ pub(super) fn unpack(image: &Path, into: &Path, limits: &Limits) -> Result<Writt
         jail.as_os_str().to_os_string(),
         kibibytes.into(),
     ]);
-    let done = command::run("unshare", arguments, None);
+    // The jail ends with its first process.
+    let done = command::run_while("unshare", arguments, go_on, UNPACKING);
     path_io::remove_empty_dir(&jail)?;
     match done {
         Ok(_) => {}
@@ -120,6 +130,7 @@ pub(super) fn unpack(image: &Path, into: &Path, limits: &Limits) -> Result<Writt
                 of: "bytes in the image",
             });
         }
+        Err(CommandError::Interrupted { .. }) => return Err(ImageError::Interrupted),
         // The command line is of no use to people; what the program said is.
         Err(CommandError::Failed { stderr, .. }) => {
             let said: Vec<&str> = stderr.lines().filter(|line| !line.is_empty()).collect();
