@@ -177,7 +177,7 @@ pub trait Operate {
     /// Reads a file inside it.
     ///
     /// # Errors
-    /// There is no such file, or it is not a regular one.
+    /// There is no such file, it is not a regular one, or it is bigger than this engine reads.
     fn read_file(&self, instance: &Address, path: &str) -> Result<FileInside, RuntimeError>;
 
     /// Writes a file inside it.

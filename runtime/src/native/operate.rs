@@ -19,6 +19,9 @@ use super::shim::Running;
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{ExecRequest, ExitStatus, FileInside, Operate, Usage};
 
+/// The biggest file of an instance that is read, in bytes: it is held in memory, and its size is the guest's choice.
+const MOST_READ: u64 = 256 << 20;
+
 impl NativeRuntime {
     fn definition(
         &self,
@@ -171,7 +174,7 @@ impl Operate for NativeRuntime {
 
     fn read_file(&self, instance: &Address, path: &str) -> Result<FileInside, RuntimeError> {
         let now = self.running(instance)?;
-        files::read(&now, path, u64::MAX).map_err(|error| {
+        files::read(&now, path, MOST_READ).map_err(|error| {
             RuntimeError::new(format!("read {path} in"), Class::NeedsOperator, error).of(instance)
         })
     }

@@ -11,6 +11,7 @@ runtime::host_test! {
         let mut world = World::new();
         let one = world.container("one", &json!({}));
         assert_eq!(world.run(&one, "mkdir -m 700 /srv/own && chown 1000:1000 /srv/own"), ExitStatus::Code(0));
+        assert_eq!(world.run(&one, "dd if=/dev/zero of=/srv/big bs=1 count=0 seek=300M 2>/dev/null; mkfifo /srv/pipe"), ExitStatus::Code(0));
         // No shell, and a `cat` that would tell on the writer.
         let init = pid(&world.look(&one));
         shell(&format!("nsenter -t {init} -m -U -S 0 -G 0 /bin/busybox rm /bin/sh /bin/cat"));
@@ -24,6 +25,10 @@ runtime::host_test! {
         let inner = format!("/srv/out/{}/x", decoy.path().file_name().expect("a name").to_string_lossy());
         drop(world.engine.write_file(&one, &inner, &file("bad", 0o644, 0), true));
         assert_eq!(std::fs::read_dir(decoy.path()).expect("listed").count(), 0);
+        // How much is read is not the guest's choice.
+        let error = world.engine.read_file(&one, "/srv/big").expect_err("too big");
+        assert!(std::error::Error::source(&error).is_some_and(|why| why.to_string().contains("314572800 bytes")), "{error:?}");
+        assert!(world.engine.read_file(&one, "/srv/pipe").is_err());
         // What its root may not write by itself, nobody writes for it.
         let refused = world.engine.write_file(&one, "/proc/sys/kernel/hostname", &file("x", 0o644, 0), false);
         assert!(refused.is_err());

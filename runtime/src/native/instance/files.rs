@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
 
 use manifests::instance::files::File;
 use manifests::scalar::file_mode::FileMode;
@@ -27,22 +28,29 @@ const COMPARED_BYTES: u64 = 1 << 20;
 pub(in crate::native) fn read(running: &Running, path: &str, limit: u64) -> io::Result<FileInside> {
     let root = running.open("root", OFlags::PATH | OFlags::DIRECTORY)?;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let open =
-        |flags| rustix::fs::openat2(&root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
     let regular = |file: &std::os::fd::OwnedFd| {
         let stat = rustix::fs::fstat(file)?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return Err(io::Error::other("it is no regular file"));
         }
         if u64::try_from(stat.st_size).unwrap_or(u64::MAX) > limit {
-            return Err(io::Error::other("it is too big"));
+            let why = format!("it is too big: {} bytes, {limit} at most", stat.st_size);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
         }
         Ok(stat)
     };
-    regular(&open(OFlags::PATH)?)?;
-    let file = open(OFlags::RDONLY | OFlags::NONBLOCK)?;
-    // Another file may have come to this path since.
-    let stat = regular(&file)?;
+    let found = rustix::fs::openat2(
+        &root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?;
+    let stat = regular(&found)?;
+    // The very file that was looked at: another may have come to this path since.
+    let again = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::open(again, flags, Mode::empty())?;
     let mut content = Vec::new();
     std::fs::File::from(file)
         .take(limit)
