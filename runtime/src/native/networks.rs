@@ -20,6 +20,7 @@ use serde_json::json;
 use super::definition::Definition;
 use super::host::Host;
 use super::instance::InstancePicks;
+use super::network::addresses;
 use super::network::dnsmasq::{DnsmasqSeen, Lease};
 use super::network::nft::{Difference, FirewallSeen, Part};
 use super::network::{
@@ -70,6 +71,14 @@ pub(super) fn plan(
     ports: Vec<PortPlan>,
 ) -> NetworkPlan {
     let (ipv4, ipv6) = (&network.ipv4, &network.ipv6);
+    let gives = ipv6.dhcp.enabled && ipv6.stateful;
+    let ports = ports
+        .into_iter()
+        .map(|port| match picks.ipv6(network).filter(|_| gives) {
+            Some(net) => reserved6(port, net),
+            None => port,
+        })
+        .collect();
     NetworkPlan {
         mark,
         interface: picks.interface.clone(),
@@ -134,6 +143,17 @@ pub(super) fn plan(
     }
 }
 
+/// A port of a network that gives out IPv6 addresses, with one reserved for it: of what is given at random the filter
+/// could not know that it is the guest's own. Only a subnet of 64 bits has room for it.
+fn reserved6(port: PortPlan, net: Ipv6Net) -> PortPlan {
+    let own = (!port.without_ipv6 && net.prefix_len() <= 64)
+        .then(|| addresses::eui64(net.network(), port.hwaddr));
+    PortPlan {
+        ipv6: port.ipv6.or(own),
+        ..port
+    }
+}
+
 /// The reservations of a network, both families of one machine together: of dnsmasq's lines for one machine only the
 /// last counts.
 fn reservations(network: &spec::Network) -> Vec<Reservation> {
@@ -182,7 +202,7 @@ pub(super) fn overlay(
     unseen: &mut Vec<Unseen>,
 ) {
     if let Some(bridge) = &seen.bridge {
-        addresses(network, plan, &bridge.addresses);
+        overlay_addresses(network, plan, &bridge.addresses);
         if plan.mtu.is_some_and(|mtu| mtu != bridge.mtu) {
             network.bridge.mtu = Some(bridge.mtu);
         }
@@ -286,7 +306,7 @@ fn broken(points: &[Difference], plan: &NetworkPlan) -> BTreeSet<(Rules, Family)
 }
 
 /// The address that was meant stays where it is there; one put by hand shows as itself, none as `none`.
-fn addresses(network: &mut spec::Network, plan: &NetworkPlan, seen: &[IpNet]) {
+fn overlay_addresses(network: &mut spec::Network, plan: &NetworkPlan, seen: &[IpNet]) {
     if let Some(ipv4) = &plan.ipv4
         && !seen.contains(&IpNet::V4(ipv4.address))
     {

@@ -154,3 +154,22 @@ runtime::host_test! {
         seen_and_mended(&world, &["security.deviceAccess"], "true");
     }
 }
+
+runtime::host_test! {
+    fn an_interface_without_ipv6_has_none_and_one_with_dhcp_has_its_own() {
+        let network = |stateful: bool| json!({"ipv4": {"address": "10.77.0.1/24"}, "ipv6": {"address": "fd42:77::1/64", "stateful": stateful}});
+        let (mut world, one) = furnished(&network(false), &json!({"ipv6": "none"}));
+        let own = "own=$(ip -6 addr show dev eth0 | grep -v tentative | sed -n 's/.*inet6 \\(fd42:77:[^/]*\\).*/\\1/p')";
+        says(&world, &one, &format!("for i in $(seq 100); do {own}; test \"$own\" && exit 0; usleep 100000; done; exit 1"));
+        says(&world, &one, &format!("{own}; ! ping -6 -c1 -W1 -I $own fd42:77::1 >/dev/null"));
+        world.container_spec("one", &json!({"devices": {"eth0": {"type": "nic", "network": "lan"}}}));
+        world.mend();
+        assert_eq!(world.differences(), Vec::<String>::new());
+        says(&world, &one, &format!("{own}; ping -6 -c1 -W5 -I $own fd42:77::1 >/dev/null"));
+        // What DHCP gives is reserved, so that the filter knows it and the name leads to it.
+        world.want(Kind::Network, "lan", &network(true));
+        world.mend();
+        assert_eq!(world.differences(), Vec::<String>::new());
+        says(&world, &one, &format!("{own}; nslookup one.keel 10.77.0.1 | grep -q \"$own\" && ping -6 -c1 -W5 -I $own fd42:77::1 >/dev/null"));
+    }
+}

@@ -44,6 +44,7 @@ pub(super) fn port(
         hwaddr: picked.hardware_address()?,
         ipv4: picked.ipv4,
         ipv6: nic.ipv6.address.address(),
+        without_ipv6: nic.ipv6.address == NicAddress6::None,
         guest_interface: nic.interface(device).to_owned(),
         mtu: nic.mtu,
         isolated: nic.isolated,

@@ -293,7 +293,7 @@ pub fn files(plan: &NetworkPlan) -> BTreeMap<String, String> {
         }
         let own = plan.ipv6.as_ref().and_then(|ip| {
             let dhcp = ip.dhcp.as_ref()?;
-            (!dhcp.stateful && ip.address.prefix_len() == 64)
+            (!dhcp.stateful && !port.without_ipv6 && ip.address.prefix_len() == 64)
                 .then(|| eui64(ip.address.network(), port.hwaddr))
         });
         if let Some(address) = port.ipv6.or(own) {

@@ -158,6 +158,7 @@ pub(super) fn port(name: &str, address: [u8; 4]) -> PortPlan {
         hwaddr: guest_hwaddr(name, "eth0", &BTreeSet::new()),
         ipv4: Some(address.into()),
         ipv6: None,
+        without_ipv6: false,
         guest_interface: "eth0".to_owned(),
         mtu: None,
         isolated: false,

@@ -185,6 +185,8 @@ pub struct PortPlan {
     pub ipv4: Option<Ipv4Addr>,
     /// The reserved address; needs a stateful network.
     pub ipv6: Option<Ipv6Addr>,
+    /// Whether it has no IPv6 address of the network, reserved or made by itself.
+    pub without_ipv6: bool,
     /// Name of the guest's end, e.g. `eth0`.
     pub guest_interface: String,
     /// Largest packet in bytes; absent: that of the network.

@@ -335,6 +335,7 @@ fn own_ipv6(plan: &NetworkPlan, port: &PortPlan) -> Vec<String> {
     let mut addresses = vec![eui64(link_local, port.hwaddr)];
     addresses.extend(port.ipv6);
     if let Some(ip) = &plan.ipv6
+        && !port.without_ipv6
         && ip.address.prefix_len() == 64
         && ip.dhcp.as_ref().is_some_and(|dhcp| !dhcp.stateful)
     {
@@ -519,6 +520,7 @@ mod tests {
                 hwaddr: HardwareAddress([0x10, 0x66, 0x6a, 1, 2, 3]),
                 ipv4: Some([10, 20, 0, 10].into()),
                 ipv6: None,
+                without_ipv6: false,
                 guest_interface: "eth0".to_owned(),
                 mtu: None,
                 isolated: false,
