@@ -21,12 +21,12 @@ fn maps(base: &mut Node, over: &Node, whole: &[&str]) {
         };
     }
     for (key, node) in entries {
-        if whole.contains(&key.name.as_str()) {
+        if node.value == Value::Null {
+            base.take(&key.name);
+        } else if whole.contains(&key.name.as_str()) {
             let mut below = base.take(&key.name).unwrap_or_else(|| empty(node));
             devices(&mut below, node);
             put(base, key, below);
-        } else if node.value == Value::Null {
-            base.take(&key.name);
         } else if let (Value::Map(_), Some(below)) = (&node.value, base.get_mut(&key.name)) {
             if other_text(below, node) {
                 *below = node.clone();
@@ -169,6 +169,35 @@ mod tests {
                 "devices.b.mtu base.yaml:3",
                 "devices.b.name over.yaml:3",
                 "devices.a.type over.yaml:2"
+            ]
+        );
+    }
+
+    #[test]
+    fn null_takes_all_that_was_inherited() {
+        let base =
+            "devices:\n  a: {type: nic}\nenvironment: {A: b}\nlimits: {cpu: 2, memory: 1GiB}\n";
+        assert_eq!(
+            merged(
+                base,
+                "devices: null\nenvironment: null\nlimits: {cpu: null}\n"
+            ),
+            ["limits.memory base.yaml:4"]
+        );
+        // Where nothing was inherited it says nothing.
+        assert_eq!(merged("{}\n", "devices: null\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn one_way_to_a_text_replaces_another() {
+        let base = "environment: {A: {secretRef: {name: db, key: word}}, B: {file: ./b}, C: {file: ./c}}\n";
+        let over = "environment: {A: {file: ./a}, B: plain, C: {file: ./d}}\n";
+        assert_eq!(
+            merged(base, over),
+            [
+                "environment.A.file over.yaml:1",
+                "environment.B over.yaml:1",
+                "environment.C.file over.yaml:1"
             ]
         );
     }
