@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use shape::{child, properties, settled, text, type_of, words};
+use shape::{child, properties, settled, text, type_of, variants, words};
 
 use crate::effect::Effect;
 use crate::effect_table;
@@ -191,7 +191,14 @@ fn described(
     let whole = settled(node, root);
     let words = words(&whole, root);
     let of_spec = pointer.as_str().starts_with("/spec/");
-    let fields = properties(&whole, root)
+    let mut below = properties(&whole, root);
+    if below.is_empty()
+        && let Some(element) = whole.get("additionalProperties")
+    {
+        // The devices, by the word of their type.
+        below = variants(&settled(element, root));
+    }
+    let fields = below
         .into_iter()
         .filter(|(name, _)| name != "$schema")
         .map(|(name, below)| {

@@ -182,7 +182,10 @@ pub(crate) fn schema(variants: &[(&'static str, schemars::Schema)]) -> schemars:
                 .map(|map| map.entry("properties").or_insert_with(|| Value::Object(serde_json::Map::new())))
                 .and_then(Value::as_object_mut)
             {
-                properties.insert("type".to_owned(), serde_json::json!({ "const": word }));
+                properties.insert(
+                    "type".to_owned(),
+                    serde_json::json!({ "const": word, "description": "What it is." }),
+                );
                 properties.insert(
                     "inherit".to_owned(),
                     serde_json::json!({

@@ -62,7 +62,7 @@ pub(super) fn properties(node: &Value, root: &Value) -> Vec<(String, Value)> {
 }
 
 /// The variants of a device by their word.
-fn variants(node: &Value) -> Vec<(String, Value)> {
+pub(super) fn variants(node: &Value) -> Vec<(String, Value)> {
     let branches = node
         .get("allOf")
         .and_then(Value::as_array)

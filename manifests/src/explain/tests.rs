@@ -18,6 +18,17 @@ fn fields_are_found_by_their_paths() {
     let state = field("instance.spec.state").expect("state");
     let words: Vec<&str> = state.words.iter().map(|(word, _)| word.as_str()).collect();
     assert_eq!(words, ["Running", "Stopped", "Frozen"]);
+    let devices = field("devices").expect("a map by name");
+    let kinds: Vec<&str> = devices
+        .fields
+        .iter()
+        .map(|(word, ..)| word.as_str())
+        .collect();
+    assert_eq!(
+        kinds[..2],
+        ["disk", "nic"],
+        "the types that an entry may have"
+    );
     let nic = field("devices.nic").expect("a variant");
     assert!(
         nic.fields.iter().any(|(name, ..)| name == "hwaddr"),
@@ -93,6 +104,6 @@ fn every_field_has_a_description_and_a_type() {
         );
     }
     each(None, &schema::of_source_plain(), "source", 0, &mut missing);
-    missing.retain(|path| !path.ends_with(".type") && !path.contains("source.defaults."));
+    missing.retain(|path| !path.ends_with("devices.*.type") && !path.contains("source.defaults."));
     assert!(missing.is_empty(), "{missing:#?}");
 }
