@@ -19,6 +19,7 @@ mod hostile;
 mod images;
 mod kills;
 mod life;
+mod neighbours;
 mod ownership;
 mod power;
 mod quickstart;
