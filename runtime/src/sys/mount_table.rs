@@ -53,7 +53,21 @@ fn parse(text: &[u8]) -> Vec<MountEntry> {
         .collect()
 }
 
-fn parse_line(line: &[u8]) -> Option<MountEntry> {
+/// Where a path of this process lies: the file system, as the kernel numbers it, and the path in it. A bind mount of it
+/// shows the same, wherever it is mounted. None for what is not there.
+pub fn place(path: &Path, table: &[MountEntry]) -> Option<(String, PathBuf)> {
+    let canonical = path.canonicalize().ok()?;
+    // Of several at one mount point the last lies on top, and that is the one that is found.
+    let entry = table
+        .iter()
+        .filter(|entry| canonical.starts_with(&entry.mount_point))
+        .max_by_key(|entry| entry.mount_point.components().count())?;
+    let below = canonical.strip_prefix(&entry.mount_point).ok()?;
+    Some((entry.device.clone(), entry.root.join(below)))
+}
+
+/// Reads one line of such a table, also of another process.
+pub fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
     let separator = words.iter().skip(6).position(|word| *word == b"-")? + 6;
     Some(MountEntry {
@@ -119,6 +133,20 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn a_place_is_told_by_its_file_system() {
+        let table = parse(
+            b"1 0 8:1 / / rw - ext4 /dev/a rw\n\
+              2 1 8:2 /sub /usr rw - ext4 /dev/b rw\n\
+              3 1 8:3 / /usr rw - ext4 /dev/c rw\n",
+        );
+        let place = |path| place(Path::new(path), &table).unwrap();
+        assert_eq!(place("/"), ("8:1".to_owned(), "/".into()));
+        assert_eq!(place("/usr"), ("8:3".to_owned(), "/".into()));
+        assert_eq!(place("/usr/share"), ("8:3".to_owned(), "/share".into()));
+        assert_eq!(super::place(Path::new("/nowhere/at/all"), &table), None);
     }
 
     #[test]

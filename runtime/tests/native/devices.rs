@@ -84,6 +84,8 @@ runtime::host_test! {
             ("mount -o remount,bind,ro,nosuid,nodev none /data", "devices.data.readonly true → false"),
             ("mount -o remount,size=4m none /mem", "devices.mem.size \"4MiB\" → \"16MiB\""),
             ("umount /mem", "devices.mem null"),
+            ("mount -t tmpfs none /data", "devices.data null"),
+            ("mount --bind /etc /data", "devices.data null"),
         ] {
             shell(&format!("nsenter -t {init} -m {by_hand}"));
             let found = world.differences();

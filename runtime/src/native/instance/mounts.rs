@@ -1,6 +1,7 @@
 //! What is mounted in a running container, and how disks differ from it.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use manifests::devices::Disk;
 use manifests::devices::disk::DiskSource;
@@ -9,10 +10,13 @@ use manifests::scalar::byte_size::ByteSize;
 use super::io_failed;
 use crate::error::RuntimeError;
 use crate::native::shim::Running;
+use crate::sys::mount_table::{self, MountEntry};
 
 /// A mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
+    /// Which file system, and which path of it.
+    place: (String, PathBuf),
     /// Whether nothing can be written through it.
     read_only: bool,
     /// The most bytes that a tmpfs holds, where that was said when it was mounted.
@@ -29,10 +33,10 @@ pub(super) fn mount_points(running: &Running) -> Result<BTreeMap<String, Mount>,
 
 /// A line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 fn parse(line: &str) -> Option<(String, Mount)> {
+    let entry = mount_table::parse_line(line.as_bytes())?;
+    let path = entry.mount_point.to_str()?.to_owned();
     let (mount, file_system) = line.split_once(" - ")?;
-    let mut words = mount.split(' ').skip(4);
-    let path = words.next()?.replace("\\040", " ").replace("\\134", "\\");
-    let options = words.next()?;
+    let options = mount.split(' ').nth(5)?;
     let mut words = file_system.split(' ');
     let (kind, _, super_options) = (words.next()?, words.next()?, words.next()?);
     let has = |options: &str, wanted: &str| options.split(',').any(|option| option == wanted);
@@ -49,10 +53,30 @@ fn parse(line: &str) -> Option<(String, Mount)> {
     Some((
         path,
         Mount {
+            place: (entry.device, entry.root),
             read_only: has(options, "ro") || (kind == "tmpfs" && has(super_options, "ro")),
             size: size.map(|kib| kib * 1024),
         },
     ))
+}
+
+/// Whether something else is mounted where a folder or file of the host should be. `table` is the host's.
+pub(super) fn is_another(
+    disk: &Disk,
+    mounted: &BTreeMap<String, Mount>,
+    table: &[MountEntry],
+) -> bool {
+    let DiskSource::Host(source) = disk.made_of() else {
+        return false;
+    };
+    let mount = disk
+        .path
+        .as_ref()
+        .and_then(|path| mounted.get(path.as_str()));
+    let (Some(mount), Some(place)) = (mount, mount_table::place(Path::new(source), table)) else {
+        return false;
+    };
+    mount.place != place
 }
 
 /// Puts what is mounted over what was meant.
@@ -81,22 +105,35 @@ mod tests {
 
     #[test]
     fn lines_of_mountinfo() {
-        for (line, path, read_only, size) in [
+        for (line, (device, root), path, read_only, size) in [
             (
                 "40 35 8:1 /srv/a /data\\040x ro,nosuid,nodev shared:1 - ext4 /dev/sda1 rw",
+                ("8:1", "/srv/a"),
                 "/data x",
                 true,
                 None,
             ),
             (
                 "41 35 0:50 / /shm rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=1777",
+                ("0:50", "/"),
                 "/shm",
                 false,
                 Some(64 << 20),
             ),
-            ("42 35 0:51 / /proc rw - proc proc rw", "/proc", false, None),
+            (
+                "42 35 0:51 / /proc rw - proc proc rw",
+                ("0:51", "/"),
+                "/proc",
+                false,
+                None,
+            ),
         ] {
-            let mount = Mount { read_only, size };
+            let place = (device.to_owned(), root.into());
+            let mount = Mount {
+                place,
+                read_only,
+                size,
+            };
             assert_eq!(parse(line), Some((path.to_owned(), mount)), "{line}");
         }
     }

@@ -256,14 +256,15 @@ fn live(
         .collect();
     match mounted {
         Ok(mounted) => {
+            // Without the host's own mounts nothing can be told of where they come from.
+            let table = crate::sys::mount_table::read().unwrap_or_default();
             let mut gone: Vec<String> = start::mount_devices(instance)
                 .filter(|(name, path)| {
-                    let optional = instance
-                        .devices
-                        .get(*name)
-                        .and_then(Device::as_disk)
-                        .is_some_and(|disk| !disk.required);
-                    !mounted.contains_key(*path) && !optional
+                    let disk = instance.devices.get(*name).and_then(Device::as_disk);
+                    disk.is_none_or(|disk| match mounted.contains_key(*path) {
+                        false => disk.required,
+                        true => mounts::is_another(disk, &mounted, &table),
+                    })
                 })
                 .map(|(name, _)| name.to_owned())
                 .collect();
