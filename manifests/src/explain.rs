@@ -121,7 +121,12 @@ fn places(kind: Kind) -> BTreeMap<String, Vec<String>> {
     for _ in 0..DEEPEST {
         let mut below = Vec::new();
         for (path, node) in &level {
-            for (field, node) in properties(&settled(node, &root), &root) {
+            let node = settled(node, &root);
+            // What stands in an element of a list stands nowhere for sure.
+            if node.get("items").is_some() {
+                continue;
+            }
+            for (field, node) in properties(&node, &root) {
                 let path: Vec<String> = path.iter().chain([&field]).cloned().collect();
                 places
                     .entry(field.to_lowercase())

@@ -69,6 +69,8 @@ const KEYS: &[(&[&str], &str)] = &[
         "write `ipv4: { address: 10.20.0.1/24 }`",
     ),
     (&["mac", "macAddress"], "did you mean `hwaddr`?"),
+    (&["bridge"], "did you mean `network`?"),
+    (&["path", "dir", "folder"], "did you mean `source`?"),
     (&["ip", "ipAddress"], "did you mean `ipv4`?"),
     (&["readOnly", "ro"], "did you mean `readonly`?"),
 ];
@@ -124,9 +126,40 @@ fn nested<'a>(first: &str, rest: impl Iterator<Item = &'a str>) -> String {
     text
 }
 
+/// Words of other tools in small letters, and the word for it here.
+const WORDS: &[(&[&str], &str)] = &[
+    (&["started", "start", "up", "active", "present"], "Running"),
+    (&["down", "off", "absent"], "Stopped"),
+    (&["paused", "suspended"], "Frozen"),
+    (&["lxc", "docker", "ct", "oci"], "container"),
+    (&["kvm", "qemu"], "virtual-machine"),
+    (&["bind", "mount", "tmpfs", "volume"], "disk"),
+    (
+        &[
+            "network",
+            "bridge",
+            "bridged",
+            "veth",
+            "ethernet",
+            "interface",
+        ],
+        "nic",
+    ),
+    (&["port", "forward"], "proxy"),
+    (&["keep", "retain"], "orphan"),
+    (&["remove", "destroy"], "delete"),
+];
+
 /// What was meant by a word that is not possible; `known` are.
 pub fn word(word: &str, known: &[&str]) -> String {
-    match nearest(word, known).or_else(|| truth(word).filter(|truth| known.contains(truth))) {
+    let lower = word.to_lowercase();
+    let of_other_tools = WORDS
+        .iter()
+        .filter(|(words, _)| words.contains(&lower.as_str()))
+        .map(|(_, here)| *here)
+        .chain(truth(word))
+        .find(|here| known.contains(here));
+    match of_other_tools.or_else(|| nearest(word, known)) {
         Some(near) => format!("did you mean `{near}`?"),
         None => NOT_KNOWN.to_owned(),
     }
@@ -152,7 +185,7 @@ pub fn r#type(found: &str, expected: &str, at: &Pointer) -> Option<String> {
         .and_then(|rest| rest.strip_suffix('`'));
     let number = found.strip_prefix("the number ");
     match (expected, text) {
-        ("a list", Some(text)) => {
+        (list, Some(text)) if list.starts_with("a list") => {
             let words = match steps.last() {
                 Some(&("command" | "exec")) => words_of(text),
                 _ => vec![text.to_owned()],
@@ -164,6 +197,7 @@ pub fn r#type(found: &str, expected: &str, at: &Pointer) -> Option<String> {
             let field = match steps.as_slice() {
                 [.., "ipv4" | "ipv6"] => "address",
                 [.., "files", _] => "content",
+                [.., "source"] => return source(text),
                 _ => return None,
             };
             return Some(format!("write `{{ {field}: {} }}`", quoted(text)));
@@ -176,6 +210,10 @@ pub fn r#type(found: &str, expected: &str, at: &Pointer) -> Option<String> {
                 ""
             };
             return Some(format!("did you mean `{truth}`{quotes}?"));
+        }
+        ("a map", None) if steps.last() == Some(&"dhcp") => {
+            return matches!(found, "`true`" | "`false`")
+                .then(|| format!("write `{{ enabled: {} }}`", found.trim_matches('`')));
         }
         ("a map", None) if found == "a list" && steps.last() == Some(&"devices") => {
             return Some("write the name as a key: `eth0: { type: nic, … }`".to_owned());
@@ -200,6 +238,21 @@ pub fn r#type(found: &str, expected: &str, at: &Pointer) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Where an image comes from, from the one word that other tools have for it.
+fn source(text: &str) -> Option<String> {
+    if text.contains("://") {
+        return Some(format!("write `{{ url: {text}, sha256: … }}`"));
+    }
+    if text.starts_with(['/', '.']) {
+        return Some(format!("write `{{ file: {text} }}`"));
+    }
+    let (server, alias) = text.split_once(':')?;
+    Some(format!(
+        "write `{{ alias: {}, server: {server} }}`",
+        quoted(alias)
+    ))
 }
 
 /// What is written for so many thousandths of a processor.
@@ -283,6 +336,20 @@ mod tests {
     }
 
     #[test]
+    fn words_of_other_tools_are_understood() {
+        // That of `lifecycle.ignore` is in the elements of a list.
+        assert_eq!(
+            elsewhere(Kind::StoragePool, "path", &Pointer::new("/spec")),
+            None
+        );
+        assert_eq!(key("path", &["driver", "source"]), "did you mean `source`?");
+        let devices = ["disk", "nic", "proxy"];
+        assert_eq!(word("tmpfs", &devices), "did you mean `disk`?");
+        assert_eq!(word("Bridge", &devices), "did you mean `nic`?");
+        assert_eq!(word("tmpfs", &["Running"]), NOT_KNOWN);
+    }
+
+    #[test]
     fn values_of_the_wrong_type_are_understood() {
         let cases = [
             (
@@ -308,6 +375,24 @@ mod tests {
                 "true or false",
                 "/spec/boot/autorestart",
                 "did you mean `false`?",
+            ),
+            (
+                "the text `images:debian/12`",
+                "a map",
+                "/spec/source",
+                "write `{ alias: debian/12, server: images }`",
+            ),
+            (
+                "`false`",
+                "a map",
+                "/spec/ipv4/dhcp",
+                "write `{ enabled: false }`",
+            ),
+            (
+                "the text `instance/db`",
+                "a list of names such as `[Instance/db-1]`",
+                "/dependsOn",
+                "write `[instance/db]`",
             ),
             (
                 "the text `true`",
