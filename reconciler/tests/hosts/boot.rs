@@ -79,7 +79,7 @@ runtime::own_processes_test! {
             assert_eq!((world.init("one"), world.init("two")), inits);
         }
         let history = world.keel(&["history", "instance/one"]).with(0).stdout;
-        assert!(history.contains("power"), "{history}");
+        assert!(history.contains("start began"), "{history}");
         assert!(world.keel(&["history"]).with(0).stdout.contains("keel boot"));
         world.destroy();
     }

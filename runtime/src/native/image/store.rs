@@ -338,6 +338,9 @@ impl ImageStore {
     pub fn sweep(&self) -> Result<(), ImageError> {
         for path in self.entries()? {
             if !name_of(&path).starts_with(UNFINISHED) {
+                if path.is_dir() {
+                    path_io::sweep_unfinished(&path)?;
+                }
                 continue;
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

@@ -189,8 +189,13 @@ fn nothing_half_done_is_left_or_seen() {
     let lock = std::fs::File::open(&living).unwrap();
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
     assert!(scene.store.list().unwrap().images.is_empty());
+    let aliases = scene.path("images/aliases");
+    path_io::create_dir_all(&aliases).unwrap();
+    // No process has so high a number.
+    let unfinished = aliases.join(".busybox.json.4194305.new");
+    path_io::write(&unfinished, "{").unwrap();
     scene.import(&ImageSource::Folder(folder)).unwrap();
-    assert!(!dead.exists() && living.exists());
+    assert!(!dead.exists() && living.exists() && !unfinished.exists());
 }
 
 #[test]

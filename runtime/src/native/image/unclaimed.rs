@@ -32,14 +32,15 @@ impl ImageStore {
         Ok(path_io::remove_file(self.mark_of(fingerprint))?)
     }
 
-    /// Removes images that nobody has claimed and nobody uses. The caller knows that nobody is importing.
+    /// Removes images that nobody has claimed, nobody uses and no person brought in. The caller knows that nobody is importing.
     ///
     /// # Errors
     /// The store cannot be read, or an image not removed.
     pub fn sweep_unclaimed(&self, used: &BTreeSet<String>) -> Result<(), ImageError> {
         for image in self.list()?.images {
             let fingerprint = &image.fingerprint;
-            if self.mark_of(fingerprint).exists() && !used.contains(fingerprint) {
+            let unclaimed = self.mark_of(fingerprint).exists() && !self.is_kept(fingerprint);
+            if unclaimed && !used.contains(fingerprint) {
                 self.delete(fingerprint, used)?;
             }
         }
