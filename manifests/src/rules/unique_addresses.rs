@@ -21,44 +21,38 @@ pub(crate) const OUTSIDE: Code = Code("R0204");
 /// Addresses of NICs, hardware addresses and subnets are claimed once.
 pub(super) struct UniqueAddresses;
 
+/// What is claimed, with the place and the object that claimed it first.
+type Claims = BTreeMap<String, (Origin, String)>;
+
 impl Rule for UniqueAddresses {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
-        let mut claims: BTreeMap<String, (Origin, String)> = BTreeMap::new();
+        let mut claims = Claims::new();
         let mut subnets: Vec<(IpNet, &Resource)> = Vec::new();
         for resource in desired.resources.values() {
             match &resource.spec {
-                Spec::Network(network) => subnet(network, resource, &mut subnets, found),
+                Spec::Network(network) => {
+                    subnet(network, resource, &mut subnets, found);
+                    for (address, at) in reserved(network) {
+                        let what = address_of(address, &resource.address.name);
+                        claim(&mut claims, resource, at, what, found);
+                    }
+                }
                 Spec::Instance(instance) => {
                     for (name, device) in &instance.devices {
                         let Device::Nic(nic) = device else { continue };
                         let at = Pointer::new("/spec/devices").field(name);
-                        let mut claim = |what: String, field: &str| {
-                            let origin = resource.origin_of(&at.field(field));
-                            let owner = resource.address.to_string();
-                            if let Some((first, whose)) = claims.get(&what) {
-                                found.push(
-                                    Diagnostic::error(
-                                        TAKEN,
-                                        origin,
-                                        format!("{what} is claimed by {whose} already"),
-                                    )
-                                    .of(&resource.address)
-                                    .at(at.field(field))
-                                    .related(first.clone(), "first claimed here"),
-                                );
-                            } else {
-                                claims.insert(what, (origin, owner));
-                            }
-                        };
                         let network = nic.network.as_deref().unwrap_or_default();
-                        if let Some(address) = nic.ipv4.address.address() {
-                            claim(format!("address {address} of network {network}"), "ipv4");
-                        }
-                        if let Some(address) = nic.ipv6.address.address() {
-                            claim(format!("address {address} of network {network}"), "ipv6");
+                        let four = nic.ipv4.address.address().map(IpAddr::V4);
+                        let six = nic.ipv6.address.address().map(IpAddr::V6);
+                        for (address, field) in [(four, "ipv4"), (six, "ipv6")] {
+                            if let Some(address) = address {
+                                let what = address_of(address, network);
+                                claim(&mut claims, resource, at.field(field), what, found);
+                            }
                         }
                         if let Some(mac) = nic.hwaddr {
-                            claim(format!("hardware address {mac}"), "hwaddr");
+                            let what = format!("hardware address {mac}");
+                            claim(&mut claims, resource, at.field("hwaddr"), what, found);
                         }
                         if let Some(address) = nic.ipv4.address.address() {
                             inside(
@@ -74,6 +68,48 @@ impl Rule for UniqueAddresses {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+fn address_of(address: IpAddr, network: &str) -> String {
+    format!("address {address} of network {network}")
+}
+
+/// The addresses that a network keeps for machines that are no instances.
+fn reserved(network: &Network) -> Vec<(IpAddr, Pointer)> {
+    let at = |family: &str, index: usize| {
+        let dhcp = Pointer::new("/spec").field(family).field("dhcp");
+        dhcp.field("reservations").index(index).field("address")
+    };
+    let four = network.ipv4.dhcp.reservations.iter().enumerate();
+    let four = four.filter_map(|(index, one)| Some((one.address?.into(), at("ipv4", index))));
+    let six = network.ipv6.dhcp.reservations.iter().enumerate();
+    let six = six.filter_map(|(index, one)| Some((one.address?.into(), at("ipv6", index))));
+    four.chain(six).collect()
+}
+
+fn claim(
+    claims: &mut Claims,
+    resource: &Resource,
+    at: Pointer,
+    what: String,
+    found: &mut Diagnostics,
+) {
+    let origin = resource.origin_of(&at);
+    match claims.get(&what) {
+        Some((first, whose)) => found.push(
+            Diagnostic::error(
+                TAKEN,
+                origin,
+                format!("{what} is claimed by {whose} already"),
+            )
+            .of(&resource.address)
+            .at(at)
+            .related(first.clone(), "first claimed here"),
+        ),
+        None => {
+            claims.insert(what, (origin, resource.address.to_string()));
         }
     }
 }
