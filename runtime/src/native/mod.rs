@@ -4,6 +4,7 @@
 //! do what their names say, and know no manifests. `instance`, `networks`, `pools` and `image_documents` translate
 //! between them and the words of manifests; `definition` keeps what this engine was last told.
 
+mod at_once;
 pub mod cgroup;
 pub mod container;
 pub mod definition;
@@ -114,18 +115,22 @@ fn network_mark(host: &Host, uid: &Uid) -> String {
 
 /// The network namespaces of the instances that run, by the links that lead there.
 fn guests(host: &Host, instances: &[Arc<definition::Definition<InstancePicks>>]) -> Guests {
-    let mut guests = Guests::new();
-    for one in instances {
+    let of_one = |one: &Arc<definition::Definition<InstancePicks>>| {
+        let mut own = Guests::new();
         let Ok(Some(running)) = instance::running(host, &one.uid) else {
-            continue;
+            return own;
         };
         for nic in one.picks.nics.values() {
             if let Ok(namespace) = running.open("ns/net", rustix::fs::OFlags::RDONLY) {
-                guests.insert(nic.host_interface.clone(), namespace.into());
+                own.insert(nic.host_interface.clone(), namespace.into());
             }
         }
-    }
-    guests
+        own
+    };
+    at_once::each(instances, of_one)
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 impl Runtime for NativeRuntime {
@@ -198,8 +203,14 @@ impl Runtime for NativeRuntime {
         }
         networks::observe_unattached(host, &instances, &guests, &mut ports);
         networks::observe_foreign(&networks, &mut out);
-        for one in &instances {
-            instance::observe(host, one, &ports, &mut out);
+        let each = at_once::each(&instances, |one| {
+            let mut seen = ObservedSet::default();
+            instance::observe(host, one, &ports, &mut seen);
+            seen
+        });
+        for seen in each {
+            out.items.extend(seen.items);
+            out.unclear.extend(seen.unclear);
         }
         Ok(out)
     }
