@@ -1,5 +1,7 @@
 //! What `status` of an instance says beyond its spec: read from the kernel, never from what was meant.
 
+use std::sync::OnceLock;
+
 use manifests::devices::Device;
 use manifests::path_io;
 use serde_json::{Map, Value, json};
@@ -7,15 +9,20 @@ use serde_json::{Map, Value, json};
 use crate::native::network::PortSeen;
 use crate::native::shim::Running;
 
+/// When this host was started, in seconds. Read once: for /proc/stat the kernel counts the interrupts of all processors.
+fn boot_time() -> Option<u64> {
+    static KNOWN: OnceLock<Option<u64>> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let text = path_io::read_to_string("/proc/stat").ok()?;
+        let mut lines = text.lines();
+        let line = lines.find_map(|line| line.strip_prefix("btime "))?;
+        line.trim().parse().ok()
+    })
+}
+
 /// When init was started, by the host's clock: the kernel counts in ticks since the boot (proc(5)).
 pub(super) fn started_at(running: &Running) -> Option<jiff::Timestamp> {
-    let text = path_io::read_to_string("/proc/stat").ok()?;
-    let boot: u64 = text
-        .lines()
-        .find_map(|line| line.strip_prefix("btime "))?
-        .trim()
-        .parse()
-        .ok()?;
+    let boot = boot_time()?;
     let ticks = running.state().start_time;
     let milliseconds = boot * 1000 + ticks * 1000 / rustix::param::clock_ticks_per_second().max(1);
     jiff::Timestamp::from_millisecond(i64::try_from(milliseconds).ok()?).ok()
