@@ -50,3 +50,23 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+runtime::own_processes_test! {
+    fn what_a_root_holds_is_counted_where_it_would_be_lost_or_is_asked_for() {
+        let world = TestWorld::furnished();
+        world.converge();
+        world.keel(&["exec", "two", "--", "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=3", "conv=fsync"]).with(0);
+        let many = 3 << 20;
+        let held = |value: &serde_json::Value| value["bytes"].as_u64().unwrap_or_default();
+        let asked = world.get("instance/two");
+        assert!(held(&asked["status"]["holds"]) >= many, "{asked:#}");
+        let all = world.keel(&["get", "instance", "-o", "json"]).with(0).stdout;
+        assert!(!all.contains("\"bytes\""), "a look at everything walks no root: {all}");
+        world.write("two.yaml", "");
+        let plan = world.keel(&["plan", "-o", "json"]).json();
+        let steps = plan["changes"].as_array().expect("changes");
+        let loss = steps.iter().map(|step| held(&step["loss"])).max();
+        assert!(loss >= Some(many), "{plan:#}");
+        world.destroy();
+    }
+}
