@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// A failed file operation: what was being done, to which path, and the kernel's answer as source.
@@ -52,12 +52,21 @@ impl<T, E: Into<io::Error>> AtPath<T> for Result<T, E> {
     }
 }
 
+/// Room for nearly all files that are read whole. The kernel's own say that they are empty, so `std::fs::read` asks for
+/// their size in vain and then reads them in small pieces.
+const AT_ONCE: usize = 4096;
+
 /// Reads a whole file.
 ///
 /// # Errors
 /// As [`std::fs::read`], with the path.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, PathError> {
-    fs::read(&path).at("read", path)
+    let mut bytes = Vec::with_capacity(AT_ONCE);
+    fs::File::open(&path)
+        // What has a limit is not asked for its size.
+        .and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes))
+        .at("read", path)?;
+    Ok(bytes)
 }
 
 /// Reads a whole file as UTF-8.
@@ -65,7 +74,11 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, PathError> {
 /// # Errors
 /// As [`std::fs::read_to_string`], with the path.
 pub fn read_to_string(path: impl AsRef<Path>) -> Result<String, PathError> {
-    fs::read_to_string(&path).at("read", path)
+    let mut text = String::with_capacity(AT_ONCE);
+    fs::File::open(&path)
+        .and_then(|file| file.take(u64::MAX).read_to_string(&mut text))
+        .at("read", path)?;
+    Ok(text)
 }
 
 /// As [`read_to_string`], but a file that is not there is `None`.

@@ -38,8 +38,10 @@ impl HeldProcess<'_> {
     /// # Errors
     /// As [`HeldProcess::open`], and what cannot be read.
     pub fn read(&self, name: &str) -> io::Result<String> {
-        let mut text = String::new();
-        std::fs::File::from(self.open(name, OFlags::RDONLY)?).read_to_string(&mut text)?;
+        // At once: the kernel makes the text anew for every piece that is asked for.
+        let mut text = String::with_capacity(8192);
+        let file = std::fs::File::from(self.open(name, OFlags::RDONLY)?);
+        file.take(u64::MAX).read_to_string(&mut text)?;
         Ok(text)
     }
 
