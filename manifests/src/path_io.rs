@@ -250,3 +250,19 @@ pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, PathError> {
     entries.sort();
     Ok(entries)
 }
+
+/// The folders in a folder, sorted by name; nothing else in it is looked at, and a link to a folder is none.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list_folders(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, PathError> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(&path).at("list", &path)? {
+        let entry = entry.at("list", &path)?;
+        if entry.file_type().at("look at", entry.path())?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}

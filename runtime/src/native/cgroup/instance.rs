@@ -378,9 +378,8 @@ pub fn instances(hierarchies: &Hierarchies, state: &str) -> Result<BTreeSet<Stri
         if !ours.is_dir() {
             continue;
         }
-        for entry in path_io::list(&ours)? {
-            if entry.is_dir()
-                && let Some(name) = entry.file_name().and_then(|name| name.to_str())
+        for entry in path_io::list_folders(&ours)? {
+            if let Some(name) = entry.file_name().and_then(|name| name.to_str())
                 && ![MONITORS, NETWORKS].contains(&name)
             {
                 found.insert(name.to_owned());
@@ -441,21 +440,16 @@ fn enable(folder: &Path, wanted: &BTreeSet<Controller>) -> Result<(), PathError>
 
 /// Removes a cgroup and all below it, deepest first.
 fn remove_tree(folder: &Path, patience: &mut Patience) -> Result<(), CgroupError> {
-    if !folder.is_dir() {
-        return Ok(());
-    }
-    for entry in path_io::list(folder)? {
-        // A cgroup file system has no symbolic links, so a folder in it is a cgroup.
-        if entry.is_dir() {
-            remove_tree(&entry, patience)?;
-        }
-    }
     loop {
         match path_io::remove_empty_dir(folder) {
             Ok(()) => return Ok(()),
-            // A killed process leaves its cgroups a moment after it is seen as dead.
+            // It has cgroups below. Or a process: a killed one leaves its cgroups a moment after it is seen as dead.
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::BUSY.raw_os_error()) => {
-                if !patience.wait() {
+                let below = path_io::list_folders(folder)?;
+                for cgroup in &below {
+                    remove_tree(cgroup, patience)?;
+                }
+                if below.is_empty() && !patience.wait() {
                     return Err(CgroupError::Busy {
                         path: error.path,
                         source: error.source,

@@ -226,10 +226,8 @@ fn collect(folder: &Path, pids: &mut BTreeSet<u32>) -> Result<(), CgroupError> {
             .filter_map(|line| line.parse::<u32>().ok())
             .filter(|pid| *pid != 0),
     );
-    for entry in gone_is_none(path_io::list(folder))?.unwrap_or_default() {
-        if entry.is_dir() {
-            collect(&entry, pids)?;
-        }
+    for below in gone_is_none(path_io::list_folders(folder))?.unwrap_or_default() {
+        collect(&below, pids)?;
     }
     Ok(())
 }
