@@ -1,6 +1,7 @@
 //! What is written down about a running container, so that a later keel finds it and is sure that it is the same.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::process::Pid;
@@ -172,13 +173,17 @@ pub fn remove(run_dir: &Path) -> Result<(), PathError> {
     Ok(())
 }
 
-/// The host's boot, a UUID.
+/// The host's boot, a UUID; read once, since no process outlives it.
 ///
 /// # Errors
 /// `/proc` is not mounted.
 pub fn boot_id() -> Result<String, PathError> {
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(known) = KNOWN.get() {
+        return Ok(known.clone());
+    }
     let text = path_io::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim().to_owned())
+    Ok(KNOWN.get_or_init(|| text.trim().to_owned()).clone())
 }
 
 /// Field 22 of a process's `/proc/PID/stat`.
