@@ -10,6 +10,7 @@ use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::Scope;
 
 use manifests::path_io::{AtPath as _, PathError};
 use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags, RenameFlags, ResolveFlags};
@@ -22,6 +23,16 @@ const DEEP: usize = 48;
 
 /// How often a folder that somebody keeps filling is emptied again before giving up.
 const ROUNDS: usize = 16;
+
+/// After this many files others help: a disk that is told of every freed block (`mount -o discard`) lets each removal
+/// wait for it.
+const MANY: usize = 256;
+
+/// How many help. They wait for the disk, so this has nothing to do with processors.
+const HELPERS: u64 = 4;
+
+/// Into folders below this depth no helper goes.
+const DEEP_FOR_HELPERS: usize = 16;
 
 /// Why a tree was not (wholly) removed.
 #[derive(Debug, thiserror::Error)]
@@ -97,21 +108,52 @@ pub fn remove_entry(
         // It was a folder a moment ago: whatever took its place is no folder.
         return unlink(parent, name, &path).map(|_| ());
     };
-    let mut walk = Walk {
-        top: folder.as_fd(),
-        top_path: &path,
-        moved_up: 0,
+    std::thread::scope(|scope| {
+        let mut walk = Walk {
+            scope,
+            top: folder.as_fd(),
+            top_path: &path,
+            moved_up: 0,
+            files: 0,
+        };
+        walk.remove_folder(parent, name, folder.as_fd(), &path, 0)
+    })
+}
+
+/// Removes files of a share from a folder and the folders below, as far as it goes. What goes wrong is met again by the
+/// walk, which looks at everything and alone removes folders.
+fn help(folder: BorrowedFd<'_>, share: u64, depth: usize) {
+    let Ok(mut entries) = Dir::read_from(folder) else {
+        return;
     };
-    walk.remove_folder(parent, name, folder.as_fd(), &path, 0)
+    while let Some(Ok(entry)) = entries.read() {
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory {
+            let sum: u64 = name.to_bytes().iter().map(|byte| u64::from(*byte)).sum();
+            if sum % HELPERS == share {
+                let _ = rustix::fs::unlinkat(folder, name, AtFlags::empty());
+            }
+        } else if depth < DEEP_FOR_HELPERS
+            && let Ok(Some(child)) = open_folder(folder, name, Path::new(""))
+        {
+            help(child.as_fd(), share, depth + 1);
+        }
+    }
 }
 
-struct Walk<'a> {
-    top: BorrowedFd<'a>,
-    top_path: &'a Path,
+struct Walk<'scope, 'env> {
+    scope: &'scope Scope<'scope, 'env>,
+    top: BorrowedFd<'env>,
+    top_path: &'env Path,
     moved_up: u64,
+    /// How many files it has come to.
+    files: usize,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Empties an open folder and removes it by its name in `parent`.
     fn remove_folder(
         &mut self,
@@ -172,6 +214,10 @@ impl Walk<'_> {
     ) -> Result<(), RemoveTreeError> {
         let path = folder_path.join(OsStr::from_bytes(name.to_bytes()));
         if kind != FileType::Directory && unlink(folder, name, &path)? == Unlinked::Gone {
+            self.files += 1;
+            if self.files == MANY {
+                self.call_helpers();
+            }
             return Ok(());
         }
         if depth >= DEEP {
@@ -181,6 +227,16 @@ impl Walk<'_> {
             return unlink(folder, name, &path).map(|_| ());
         };
         self.remove_folder(folder, name, child.as_fd(), &path, depth + 1)
+    }
+
+    fn call_helpers(&self) {
+        let top = self.top;
+        for share in 0..HELPERS {
+            let helper = std::thread::Builder::new();
+            if let Err(error) = helper.spawn_scoped(self.scope, move || help(top, share, 0)) {
+                tracing::debug!(%error, "nobody helps to remove a tree");
+            }
+        }
     }
 
     fn move_up(
