@@ -27,8 +27,19 @@ pub(crate) struct World {
     pub(crate) plan: ContainerPlan,
 }
 
+/// The built companion. Where tests come from an archive it lies beside their folder, not where it was built.
 pub(crate) fn shim() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_keel-shim"))
+    static SHIM: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
+        let own = std::env::current_exe().expect("the path of the test binary");
+        let beside = own
+            .parent()
+            .and_then(Path::parent)
+            .map(|folder| folder.join("keel-shim"));
+        beside
+            .filter(|path| path.exists())
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_keel-shim").into())
+    });
+    &SHIM
 }
 
 impl World {
