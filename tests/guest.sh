@@ -25,7 +25,7 @@ tests/debian.sh >/dev/null
 build() {
   local tree=$cache/tree
   rm -rf "$tree" "$cache/disk.tar"
-  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,squashfs-tools,procps,kmod,util-linux,libseccomp2,attr,netbase,git,conntrack,python3-minimal,ca-certificates,initramfs-tools- \
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,squashfs-tools,procps,kmod,util-linux,libseccomp2,attr,netbase,git,conntrack,python3-minimal,ca-certificates,xz-utils,zstd,initramfs-tools- \
     bookworm "$cache/disk.tar"
   mkdir "$tree"
   tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner
@@ -104,6 +104,7 @@ git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
   echo 'mkdir -p .cache && ln -s /mnt/share/debian.tar .cache/debian.tar'
   # What systemd and udev make on a whole host; nft reads /dev/stdin.
   echo 'for n in 0:stdin 1:stdout 2:stderr; do ln -sfn /proc/self/fd/${n%:*} /dev/${n#*:}; done'
+  echo 'echo "127.0.0.1 localhost" >/etc/hosts'
   # This kernel cannot shift the owners of a tmpfs (6.3), so the folders of tests are on the disk.
   echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/var/tmp'
   printf '/mnt/share/cargo-nextest nextest run --profile guest --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
