@@ -27,17 +27,10 @@ pub(crate) struct World {
     pub(crate) plan: ContainerPlan,
 }
 
-/// The built companion. Where tests come from an archive it lies beside their folder, not where it was built.
+/// The built companion.
 pub(crate) fn shim() -> &'static Path {
     static SHIM: std::sync::LazyLock<PathBuf> = std::sync::LazyLock::new(|| {
-        let own = std::env::current_exe().expect("the path of the test binary");
-        let beside = own
-            .parent()
-            .and_then(Path::parent)
-            .map(|folder| folder.join("keel-shim"));
-        beside
-            .filter(|path| path.exists())
-            .unwrap_or_else(|| env!("CARGO_BIN_EXE_keel-shim").into())
+        runtime::testing::built_program("keel-shim", env!("CARGO_BIN_EXE_keel-shim"))
     });
     &SHIM
 }

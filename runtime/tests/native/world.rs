@@ -1,7 +1,7 @@
 //! A state folder with an engine, what is wanted of it, and what tests ask of both.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -17,18 +17,6 @@ use runtime::error::Class;
 use runtime::native::{NativeConfig, NativeRuntime};
 use runtime::runtime::{Context, ExecRequest, ExitStatus, Operate as _, Runtime as _};
 use serde_json::{Value, json};
-
-/// The built companion. Where tests come from an archive it lies beside their folder, not where it was built.
-fn shim() -> PathBuf {
-    let own = std::env::current_exe().expect("the path of the test binary");
-    let beside = own
-        .parent()
-        .and_then(Path::parent)
-        .map(|folder| folder.join("keel-shim"));
-    beside
-        .filter(|path| path.exists())
-        .unwrap_or_else(|| env!("CARGO_BIN_EXE_keel-shim").into())
-}
 
 /// A state folder with an engine and what is wanted of it.
 pub(crate) struct World {
@@ -63,7 +51,7 @@ impl World {
             run: Path::new("/run/keel").join(&state_id),
             shared_run: "/run/keel/shared".into(),
             claims: folder.path().join("claims"),
-            shim: shim(),
+            shim: runtime::testing::built_program("keel-shim", env!("CARGO_BIN_EXE_keel-shim")),
             state,
             state_id,
         })
