@@ -63,7 +63,13 @@ runtime::own_processes_test! {
         world.write("host.yaml", &host.replace("driver: dir\n", &format!("driver: dir\n  source: {}/pool\n", disk.display())));
         world.keel(&["apply", "--yes"]).with(0);
         let filling = disk.join("filling");
-        shell(&format!("dd if=/dev/zero of={} bs=1M 2>/dev/null || true", filling.display()));
+        // To the last block: the root of a container begins with little.
+        for block in ["1M", "4k"] {
+            shell(&format!(
+                "dd if=/dev/zero of={} bs={block} oflag=append conv=notrunc,fsync 2>/dev/null || true",
+                filling.display()
+            ));
+        }
         world.write("two.yaml", &one("two", "  devices:\n    root: { type: disk, path: /, pool: fast, size: 32MiB }\n"));
         world.keel(&["apply", "--yes"]).with(7).saying("No space left on device");
         // The one that is there goes on, and nothing of the other is left in the pool.

@@ -81,8 +81,15 @@ debian_test! {
         assert_eq!(failed.stdout, "");
         let journal = world.keel(&["exec", "web", "--", "journalctl", "-b", "--no-pager", "-o", "cat"]).with(0);
         assert!(journal.stdout.contains("Startup finished"), "{}", journal.stdout);
-        let log = world.keel(&["logs", "web"]).with(0).stdout;
-        assert!(log.contains("Welcome to") && log.contains("multi-user.target"), "{log}");
+        // systemd says that it runs before all of its console is written.
+        let deadline = std::time::Instant::now() + crate::world::PATIENCE;
+        loop {
+            let log = world.keel(&["logs", "web"]).with(0).stdout;
+            if log.contains("Welcome to") && log.contains("multi-user.target") {
+                break;
+            }
+            assert!(std::time::Instant::now() < deadline, "{log}");
+        }
         // It is the root of its own users alone.
         let maps = world.keel(&["exec", "web", "--", "cat", "/proc/1/uid_map"]).with(0).stdout;
         let maps: Vec<&str> = maps.split_whitespace().collect();

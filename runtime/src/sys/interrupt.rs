@@ -55,11 +55,15 @@ mod tests {
         let own = rustix::process::getpid();
         rustix::process::kill_process(own, rustix::process::Signal::TERM).expect("own process");
         // A signal to oneself is delivered before kill(2) returns, but to any thread of the process.
-        for _ in 0..1000 {
+        for _ in 0..10_000 {
             if ASKED_HERE.load(Ordering::SeqCst) {
                 return;
             }
-            std::thread::yield_now();
+            // A busy machine takes its time to run that thread.
+            let _ = rustix::thread::nanosleep(&rustix::thread::Timespec {
+                tv_sec: 0,
+                tv_nsec: 1_000_000,
+            });
         }
         panic!("the flag was not set");
     }
