@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{Gid, Uid};
@@ -82,6 +83,26 @@ impl Default for Delegation {
 const MONITORS: &str = "monitors";
 /// Beside them too: programs that look after networks.
 pub const NETWORKS: &str = "networks";
+
+/// Folders that several share are removed by the last one, who must not be mistaken: somebody else may have found them
+/// there and not be in them yet. Other processes are kept out by the state folder's lock.
+static JOINING: RwLock<()> = RwLock::new(());
+
+/// As long as this lives, what [`InstanceCgroups::ensure`] found or made stays, also where nobody is in it yet.
+#[derive(Debug)]
+#[must_use = "keep it until who belongs in the folders has joined them"]
+pub struct Ensured {
+    _joining: RwLockReadGuard<'static, ()>,
+}
+
+/// Nobody is about to join anything as long as this lives; `None` where somebody is, who then removes what is shared.
+fn nobody_joins() -> Option<RwLockWriteGuard<'static, ()>> {
+    match JOINING.try_write() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
 
 /// The cgroups of one instance, whether they exist or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,9 +225,9 @@ impl InstanceCgroups {
             .collect()
     }
 
-    /// Whether the folders are there (those of the home hierarchy).
+    /// Whether any of the folders is there: who is killed while they are made or removed leaves some of them.
     pub fn exist(&self) -> bool {
-        self.home().is_some_and(Path::is_dir)
+        self.v1.iter().chain(&self.v2).any(|folder| folder.is_dir())
     }
 
     /// The folders that a process of the container is in, by the text of its `/proc/PID/cgroup` as seen from the
@@ -238,10 +259,13 @@ impl InstanceCgroups {
     ///
     /// # Errors
     /// [`CgroupError::NoHierarchy`], or the first folder that cannot be made.
-    pub fn ensure(&self) -> Result<(), CgroupError> {
+    pub fn ensure(&self) -> Result<Ensured, CgroupError> {
         if self.home().is_none() {
             return Err(CgroupError::NoHierarchy);
         }
+        let ensured = Ensured {
+            _joining: JOINING.read().unwrap_or_else(PoisonError::into_inner),
+        };
         self.ensure_cpuset_parent()?;
         for folder in self.monitors.iter().chain(&self.v1) {
             ensure_with_parent(folder)?;
@@ -261,7 +285,7 @@ impl InstanceCgroups {
                 path_io::ensure_dir(v2.join(leaf))?;
             }
         }
-        Ok(())
+        Ok(ensured)
     }
 
     /// A v1 cpuset is born without CPUs and takes no process; ours inherit what the base has.
@@ -337,6 +361,29 @@ impl InstanceCgroups {
         for folder in self.v1.iter().chain(&self.v2) {
             remove_tree(folder, &mut patience)?;
         }
+        if let Some(_nobody) = nobody_joins() {
+            self.remove_shared();
+        }
+        Ok(())
+    }
+
+    /// As [`InstanceCgroups::remove`], for cgroups that several share: nothing is done while somebody is in them, and
+    /// no more than a short while is waited for who has ended already.
+    pub fn remove_unused(&self, mut patience: Patience) {
+        let Some(_nobody) = nobody_joins() else {
+            return;
+        };
+        if !self.processes().is_ok_and(|pids| pids.is_empty()) {
+            return;
+        }
+        for folder in self.v1.iter().chain(&self.v2) {
+            let _ = remove_tree(folder, &mut patience);
+        }
+        self.remove_shared();
+    }
+
+    /// Removes what all instances share, if it is empty.
+    fn remove_shared(&self) {
         for shared in &self.monitors {
             // Another instance's shim may live here, another instance beside it: then it stays.
             let _ = path_io::remove_empty_dir(shared);
@@ -346,7 +393,6 @@ impl InstanceCgroups {
                 let _ = path_io::remove_empty_dir(parent);
             }
         }
-        Ok(())
     }
 }
 
@@ -439,7 +485,7 @@ fn enable(folder: &Path, wanted: &BTreeSet<Controller>) -> Result<(), PathError>
 }
 
 /// Removes a cgroup and all below it, deepest first.
-fn remove_tree(folder: &Path, patience: &mut Patience) -> Result<(), CgroupError> {
+pub(super) fn remove_tree(folder: &Path, patience: &mut Patience) -> Result<(), CgroupError> {
     loop {
         match path_io::remove_empty_dir(folder) {
             Ok(()) => return Ok(()),

@@ -29,7 +29,7 @@ impl Instance {
         let host = Host::read(&hierarchies).unwrap();
         let state = format!("test-{name}-{}", std::process::id());
         let cgroups = InstanceCgroups::of(&hierarchies, &state, "instance");
-        cgroups.ensure().unwrap();
+        drop(cgroups.ensure().unwrap());
         Self {
             hierarchies,
             host,
@@ -306,7 +306,7 @@ crate::host_test! {
             assert_eq!(load.keys().copied().collect::<CpuList>(), mine);
             let other = Host { load, ..instance.host.clone() };
             let second = InstanceCgroups::of(&instance.hierarchies, &state, "another");
-            second.ensure().unwrap();
+            drop(second.ensure().unwrap());
             let errors = set(&one, &second, &other);
             let theirs = path_io::read_to_string(
                 second.place(Controller::Cpuset).unwrap().payload.join("cpuset.cpus"),
@@ -314,6 +314,43 @@ crate::host_test! {
             second.remove(Patience::default()).unwrap();
             assert!(errors.is_empty(), "{errors:?}");
             assert_ne!(theirs.unwrap().parse::<CpuList>().unwrap(), mine);
+        }
+    }
+}
+
+crate::host_test! {
+    fn cgroups_that_were_half_made_are_seen_and_removed() {
+        let instance = Instance::new("half");
+        let all: Vec<_> = instance.cgroups.v1.iter().chain(&instance.cgroups.v2).cloned().collect();
+        for kept in &all {
+            drop(instance.cgroups.ensure().unwrap());
+            for folder in all.iter().filter(|folder| *folder != kept) {
+                instance::remove_tree(folder, &mut Patience::default()).unwrap();
+            }
+            assert!(instance.cgroups.exist(), "{} is there", kept.display());
+            instance.cgroups.kill(Patience::default()).unwrap();
+            instance.cgroups.remove(Patience::default()).unwrap();
+            assert!(!instance.cgroups.exist());
+        }
+    }
+}
+
+crate::host_test! {
+    fn what_instances_share_outlives_one_that_ends_while_another_begins() {
+        let ends = Instance::new("shared");
+        let state = ends.cgroups.home().unwrap().parent().unwrap().file_name().unwrap();
+        let state = state.to_str().unwrap().strip_prefix("keel-").unwrap();
+        let begins = InstanceCgroups::of(&ends.hierarchies, state, "another");
+        for _ in 0..2 {
+            let joining = begins.ensure().unwrap();
+            ends.cgroups.remove(Patience::default()).unwrap();
+            begins.remove_unused(Patience::default());
+            for folder in begins.payload_folders().iter().chain(&begins.monitor_folders()) {
+                assert!(folder.is_dir(), "{} is there", folder.display());
+            }
+            drop(joining);
+            begins.remove_unused(Patience::default());
+            assert!(!begins.exist());
         }
     }
 }

@@ -284,7 +284,7 @@ pub(super) fn start(
         ));
     };
     let cgroups = host.cgroups(&definition.uid);
-    cgroups.ensure().map_err(cgroup_failed)?;
+    let joining = cgroups.ensure().map_err(cgroup_failed)?;
     set_limits(host, definition, &instance)?;
     let nodes = nodes(&instance)?;
     cgroups
@@ -376,6 +376,7 @@ pub(super) fn start(
             Ok(())
         })
     });
+    drop(joining);
     let started = started.map_err(|error| {
         // What was begun is taken down; the definition stays and says what was meant.
         let _ = after_stop(host, definition);

@@ -520,16 +520,8 @@ impl NetworkDriver for Bridge {
         let folders = self.folders(interface);
         dnsmasq::remove(&folders)?;
         if let Some(cgroups) = &self.host.cgroups {
-            // Those of other networks may be in there: then they stay. One that has ended is not quite gone.
-            let others = cgroups
-                .processes()
-                .is_ok_and(|processes| !processes.is_empty());
-            let patience = if others {
-                Duration::ZERO
-            } else {
-                Duration::from_secs(2)
-            };
-            let _ = cgroups.remove(Patience::new(patience));
+            // One that has ended is not quite gone.
+            cgroups.remove_unused(Patience::new(Duration::from_secs(2)));
         }
         let table = ruleset::table_name(&self.host.state_id, interface);
         nft::remove(&table, mark, &self.nft_record(interface))?;

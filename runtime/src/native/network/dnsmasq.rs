@@ -585,7 +585,7 @@ pub fn settle(folders: &Folders, cgroups: &InstanceCgroups) -> Result<bool, Dnsm
     if settled.count() >= there.len() {
         return Ok(false);
     }
-    cgroups.ensure()?;
+    let _until_joined = cgroups.ensure()?;
     cgroup::instance::join(&there, found.process)?;
     Ok(true)
 }
