@@ -42,7 +42,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
     ];
     all.extend(programs(facts));
     all.push(subordinate_ids(facts));
-    all.push(quota(facts));
+    all.push(sized_roots(facts));
     all.push(confinement(facts));
     all.push(
         check(
@@ -374,27 +374,20 @@ fn subordinate_ids(facts: &Facts) -> Check {
     )
 }
 
-fn quota(facts: &Facts) -> Check {
-    let options = &facts.state_mount_options;
-    let fine = match facts.state_file_system.as_str() {
-        "btrfs" | "zfs" => true,
-        _ => options
-            .split(',')
-            .any(|option| option == "prjquota" || option == "pquota"),
+fn sized_roots(facts: &Facts) -> Check {
+    let found = match &facts.loop_devices {
+        Ok(()) => "by an ext4 on a loop device".to_owned(),
+        Err(why) => format!("no loop devices: {why}"),
     };
     check(
-        "project quota",
-        if fine {
-            "yes".to_owned()
-        } else {
-            format!("none on {}", facts.state_file_system)
-        },
-        "without it a sized root of a dir pool is an ext4 file on a loop device",
+        "sized roots",
+        found,
+        "roots and volumes of dir pools that have a size are an ext4 file on a loop device each",
     )
     .unless(
-        fine,
-        Verdict::Warning,
-        "nothing to do unless many sized roots are wanted: a btrfs pool, or mount with prjquota",
+        facts.loop_devices.is_ok(),
+        Verdict::Missing,
+        "modprobe loop; in a container or a jail, pass /dev/loop-control and loop devices in",
     )
 }
 

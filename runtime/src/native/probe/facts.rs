@@ -27,7 +27,7 @@ const PROGRAMS: [&str; 8] = [
 ];
 
 /// What was read. `None`: this kernel does not have it, or it could not be read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// `uname -r`.
     pub kernel: String,
@@ -71,8 +71,8 @@ pub struct Facts {
     pub programs: BTreeMap<&'static str, bool>,
     /// `/etc/subuid` and `/etc/subgid`, one after the other.
     pub subordinate_ids: String,
-    /// Options of the mount that the state folder is on.
-    pub state_mount_options: String,
+    /// Whether `/dev/loop-control` can be opened, else the kernel's answer.
+    pub loop_devices: Result<(), String>,
     /// `/sys/module/apparmor/parameters/enabled` is `Y`.
     pub apparmor: bool,
     /// `/sys/fs/selinux/enforce`.
@@ -89,7 +89,7 @@ impl Facts {
             .ancestors()
             .find(|folder| folder.is_dir())
             .unwrap_or_else(|| Path::new("/"));
-        let (state_file_system, state_mount_options) = mount_of(state);
+        let state_file_system = file_system_of(state);
         let hierarchies = Hierarchies::read().unwrap_or_default();
         let controllers = Controller::ALL
             .into_iter()
@@ -123,7 +123,7 @@ impl Facts {
             idmapped: in_scratch(state, "idmap", probe_idmap),
             overlay: in_scratch(state, "overlay", probe_overlay),
             state_file_system,
-            state_mount_options,
+            loop_devices: probe_loop_devices(),
             cgroup2: hierarchies.v2.is_some(),
             controllers,
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
@@ -176,28 +176,34 @@ fn installed(name: &str) -> bool {
     .any(|folder| Path::new(folder).join(name).is_file())
 }
 
-/// File system and options of the mount that a folder is on: the last one above it in the mount table.
-fn mount_of(folder: &Path) -> (String, String) {
+/// The file system that a folder is on: of the last mount above it in the mount table.
+fn file_system_of(folder: &Path) -> String {
     let table = text("/proc/self/mountinfo").unwrap_or_default();
-    mount_in(&table, folder).unwrap_or_default()
+    file_system_in(&table, folder).unwrap_or_default()
 }
 
-pub(super) fn mount_in(table: &str, folder: &Path) -> Option<(String, String)> {
+pub(super) fn file_system_in(table: &str, folder: &Path) -> Option<String> {
     table
         .lines()
         .filter_map(|line| {
             let (left, right) = line.split_once(" - ")?;
             let point = left.split(' ').nth(4)?;
-            let mut right = right.split(' ');
-            let kind = right.next()?;
-            let options = right.nth(1).unwrap_or_default();
+            let kind = right.split(' ').next()?;
             folder
                 .starts_with(point)
-                .then(|| (point.len(), kind.to_owned(), options.to_owned()))
+                .then(|| (point.len(), kind.to_owned()))
         })
         // The longest is the nearest; of equals the last covers the others.
-        .max_by_key(|(length, ..)| *length)
-        .map(|(_, kind, options)| (kind, options))
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, kind)| kind)
+}
+
+/// Opens what loop devices are asked for at; that loads the kernel's module, and takes no device.
+fn probe_loop_devices() -> Result<(), String> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/dev/loop-control", flags, rustix::fs::Mode::empty())
+        .map(drop)
+        .map_err(|error| format!("/dev/loop-control: {error}"))
 }
 
 /// Runs a probe in a folder of its own and removes it; `None` where none can be made.

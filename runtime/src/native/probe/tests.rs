@@ -44,7 +44,7 @@ fn good() -> Facts {
         .map(|name| (name, true))
         .into(),
         subordinate_ids: "root:100000:65536\nann:165536:65536\n".to_owned(),
-        state_mount_options: "rw".to_owned(),
+        loop_devices: Ok(()),
         apparmor: true,
         selinux: None,
         lxcfs: Some(true),
@@ -201,10 +201,10 @@ fn each_fault_is_told_by_its_own_check_with_its_remedy() {
             "idmap.base",
         ),
         (
-            |f| f.state_file_system = "ext4".into(),
-            "project quota",
-            Verdict::Warning,
-            "prjquota",
+            |f| f.loop_devices = Err("/dev/loop-control: No such file or directory".into()),
+            "sized roots",
+            Verdict::Missing,
+            "modprobe loop",
         ),
         (
             |f| f.apparmor = false,
@@ -260,8 +260,8 @@ fn the_nearest_mount_is_found() {
         ("/srv", "ext4"),
         ("/variety", "xfs"),
     ] {
-        let found = facts::mount_in(table, std::path::Path::new(folder));
-        assert_eq!(found.unwrap().0, kind, "{folder}");
+        let found = facts::file_system_in(table, std::path::Path::new(folder));
+        assert_eq!(found.as_deref(), Some(kind), "{folder}");
     }
 }
 
@@ -271,6 +271,7 @@ crate::host_test! {
         let facts = Facts::read(&folder.path().join("not/there/yet"));
         assert_eq!(facts.idmapped, Some(Ok(())), "on {}", facts.state_file_system);
         assert_eq!(facts.overlay, Some(Ok(())), "on {}", facts.state_file_system);
+        assert_eq!(facts.loop_devices, Ok(()));
         assert!(facts.cgroup2 && facts.capabilities != 0 && facts.open_files != Some(0));
         assert_eq!(manifests::path_io::list(folder.path()).unwrap(), Vec::<std::path::PathBuf>::new());
         assert!(checks(&facts).iter().all(|check| check.verdict == Verdict::Ok || check.mend.is_some()));
