@@ -24,6 +24,8 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
         open_files(facts),
         least("inotify instances", facts.inotify, 8192, "fs.inotify.max_user_instances",
             "one budget for all containers, whatever their ids; systemd takes up to 60 each"),
+        least("inotify watches", facts.inotify_watches, 65_536, "fs.inotify.max_user_watches",
+            "as the instances: one budget; where it is used up, services no longer see files change"),
         least("keys", facts.keys, 2000, "kernel.keys.maxkeys",
             "a budget for each host user; one systemd takes 65 of the usual 200"),
         least("bytes of keys", facts.key_bytes, 200_000, "kernel.keys.maxbytes",

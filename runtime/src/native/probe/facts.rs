@@ -51,6 +51,8 @@ pub struct Facts {
     pub open_files: Option<u64>,
     /// `fs.inotify.max_user_instances`.
     pub inotify: Option<u64>,
+    /// `fs.inotify.max_user_watches`.
+    pub inotify_watches: Option<u64>,
     /// `kernel.keys.maxkeys`.
     pub keys: Option<u64>,
     /// `kernel.keys.maxbytes`.
@@ -128,6 +130,7 @@ impl Facts {
             controllers,
             open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
             inotify: sysctl("fs/inotify/max_user_instances"),
+            inotify_watches: sysctl("fs/inotify/max_user_watches"),
             keys: sysctl("kernel/keys/maxkeys"),
             key_bytes: sysctl("kernel/keys/maxbytes"),
             connections: sysctl("net/netfilter/nf_conntrack_max"),

@@ -23,6 +23,7 @@ fn good() -> Facts {
         cgroup2: true,
         open_files: Some(1_048_576),
         inotify: Some(8192),
+        inotify_watches: Some(65_536),
         keys: Some(2000),
         key_bytes: Some(200_000),
         connections: Some(262_144),
@@ -131,6 +132,12 @@ fn each_fault_is_told_by_its_own_check_with_its_remedy() {
             "inotify instances",
             Verdict::Warning,
             "max_user_instances=8192",
+        ),
+        (
+            |f| f.inotify_watches = Some(8192),
+            "inotify watches",
+            Verdict::Warning,
+            "max_user_watches=65536",
         ),
         (
             |f| f.keys = Some(200),
