@@ -44,9 +44,11 @@ impl std::fmt::Display for ChannelError {
             Self::Closed => f.write_str("the other side has closed the channel"),
             Self::Version { theirs, ours } => write!(
                 f,
-                "the other side speaks version {theirs} of the protocol, this build speaks {ours}"
+                "the other side speaks version {theirs} of the protocol, this build speaks {ours}: keel and keel-shim of one build belong together"
             ),
-            Self::Wire(_) => f.write_str("understand the message"),
+            Self::Wire(_) => {
+                f.write_str("understand the message, which another build may have sent")
+            }
             Self::Io(_) => f.write_str("use the channel"),
         }
     }

@@ -68,7 +68,14 @@ impl Talk {
         if let Some(mut child) = self.child.take() {
             child.wait().map_err(spawn_failed(&self.program))?;
         }
-        sent.map_err(ContainerError::Channel)
+        match sent {
+            // Of another version, it hangs up in the middle of a long order; it has said why.
+            Err(ChannelError::Closed) => Err(match self.hear() {
+                Ok((event, _)) => self.out_of_turn(event),
+                Err(error) => error,
+            }),
+            other => other.map_err(ContainerError::Channel),
+        }
     }
 
     /// From here on the companion is heard for so long at a time: what a container does must not hold up keel.
@@ -122,11 +129,12 @@ impl Talk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shim::messages::Fd;
 
-    #[test]
-    fn a_companion_that_says_nothing_is_not_heard_for_ever() {
+    /// A talk, and the companion's end of it.
+    fn talk() -> (Talk, OwnedFd) {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-        let (socket, _theirs) = socketpair(
+        let (socket, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::STREAM,
             SocketFlags::CLOEXEC,
@@ -138,6 +146,75 @@ mod tests {
             program: PathBuf::new(),
             child: None,
         };
+        (talk, theirs)
+    }
+
+    /// An order to write one file of so many bytes.
+    fn order(length: usize) -> Order {
+        use crate::shim::messages::{Confinement, Enter, File, Work};
+        let file = File {
+            target: "/file".to_owned(),
+            content: vec![0; length],
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            create_parents: false,
+            only_if_absent: false,
+            ours: Vec::new(),
+        };
+        let confinement = Confinement {
+            capabilities: 0,
+            seccomp: Vec::new(),
+            limits: Vec::new(),
+        };
+        let enter = Enter {
+            init: Fd { index: 0 },
+            privileged: false,
+            time: false,
+            cgroup2: None,
+            joins: Vec::new(),
+            confinement,
+            work: Work::Files { files: vec![file] },
+        };
+        Order::Enter {
+            enter: Box::new(enter),
+        }
+    }
+
+    #[test]
+    fn a_companion_of_another_build_is_told_by_its_version_however_long_the_order_is() {
+        for theirs in [VERSION - 1, VERSION + 1, u32::MAX] {
+            for length in [1, 4 << 20] {
+                let (mut talk, socket) = talk();
+                // As every build of the companion does: it reads the head, says what it makes of it, and ends.
+                let companion = std::thread::spawn(move || {
+                    let error = channel::receive::<Order>(&socket, theirs).unwrap_err();
+                    let event = Event::Failed {
+                        doing: format!("hear keel's order: {error}"),
+                        errno: libc::EPROTONOSUPPORT,
+                    };
+                    channel::send(&socket, theirs, &event, &[]).unwrap();
+                });
+                let failed = match talk.order(&order(length), &[]) {
+                    Err(error) => error,
+                    Ok(()) => talk.hear().unwrap_err(),
+                };
+                companion.join().unwrap();
+                assert_eq!(
+                    crate::native::chain(&failed),
+                    format!(
+                        "talk to keel-shim: the other side speaks version {theirs} of the protocol, this build speaks \
+                         {VERSION}: keel and keel-shim of one build belong together"
+                    ),
+                    "{length} bytes"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_companion_that_says_nothing_is_not_heard_for_ever() {
+        let (talk, _theirs) = talk();
         talk.be_patient(Some(Duration::from_millis(20))).unwrap();
         assert!(matches!(talk.hear(), Err(ContainerError::TooSlow)));
     }

@@ -10,7 +10,7 @@ use super::running::{Found, adopt};
 use super::state::{self, SavedState};
 use crate::shim::control::{Reply, Request, State};
 use crate::shim::messages::{Confinement, ResourceLimit};
-use crate::shim::record::{End, ExitRecord, parse_present};
+use crate::shim::record::{self, End, ExitRecord, parse_present};
 use crate::shim::wire::Wire;
 
 const BYTES: &str = include_str!("golden/version-1.txt");
@@ -206,6 +206,30 @@ fn a_newer_companion_is_adopted_as_well() {
     let thread = companion(folder.path(), reply);
     let found = adopt(folder.path()).expect("adopted");
     assert!(matches!(found, Found::Running(running) if running.state().init == present.init));
+    thread.join().expect("it ends");
+}
+
+#[test]
+fn a_companion_that_nobody_understands_keeps_its_instance_and_is_told() {
+    let (folder, present) = left_by_version_1();
+    let written = PRESENT
+        .replace("4711", &present.init.to_string())
+        .replace("123456", &present.start_time.to_string());
+    path_io::write(folder.path().join(record::PRESENT), written).expect("written");
+    // A kind of reply that only a later version has.
+    let thread = companion(folder.path(), vec![200, 1, 2, 3]);
+    let Found::Running(running) = adopt(folder.path()).expect("adopted") else {
+        panic!("what runs is not taken for lost");
+    };
+    thread.join().expect("it ends");
+    path_io::remove_file(folder.path().join("control")).expect("removed");
+    let thread = companion(folder.path(), vec![200, 1, 2, 3]);
+    let error = running.ask().expect_err("not understood");
+    let error = crate::native::chain(&error);
+    assert!(
+        error.ends_with("understand the message, which another build may have sent: message has an unknown variant 200"),
+        "{error}"
+    );
     thread.join().expect("it ends");
 }
 
