@@ -7,17 +7,25 @@ const FEW: usize = 4;
 
 /// What `work` says of each thing, in their order; on as many threads as there are processors.
 pub(super) fn each<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    shares(things, |share| share.iter().map(&work).collect())
+}
+
+/// As [`each`], for work that is cheaper for several things than for one after the other: it gets the share of a thread.
+pub(super) fn shares<T: Sync, R: Send>(
+    things: &[T],
+    work: impl Fn(&[T]) -> Vec<R> + Sync,
+) -> Vec<R> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = processors.min(things.len() / FEW).max(1);
     if threads == 1 {
-        return things.iter().map(work).collect();
+        return work(things);
     }
     let work = &work;
     let share = things.len().div_ceil(threads);
     std::thread::scope(|scope| {
         let begun: Vec<_> = things
             .chunks(share)
-            .map(|share| scope.spawn(move || share.iter().map(work).collect::<Vec<R>>()))
+            .map(|share| scope.spawn(move || work(share)))
             .collect();
         let joined = begun.into_iter().flat_map(|thread| {
             thread

@@ -15,6 +15,8 @@ use manifests::path_io::{self, PathError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::at_once;
+
 /// The version of the file that this program writes; it reads this one and the one before.
 const FORMAT_VERSION: u32 = 1;
 
@@ -220,21 +222,18 @@ impl Definitions {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error),
         };
+        let uids: Vec<Uid> = entries
+            .iter()
+            .filter_map(|entry| entry.file_name()?.to_str()?.parse().ok())
+            .collect();
         let (mut good, mut bad) = (Vec::new(), Vec::new());
-        for entry in entries {
-            let name = entry
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let Ok(uid) = name.parse::<Uid>() else {
-                continue;
-            };
-            match self.read(kind, &uid) {
+        let read = at_once::each(&uids, |uid| self.read(kind, uid));
+        for (uid, definition) in uids.iter().zip(read) {
+            match definition {
                 Ok(Some(definition)) => good.push(Arc::new(definition)),
                 // A folder without a definition: making it was cut short before anything could be lost.
                 Ok(None) => {}
-                Err(error) => bad.push((uid, error)),
+                Err(error) => bad.push((*uid, error)),
             }
         }
         good.sort_by_key(|one| one.uid);

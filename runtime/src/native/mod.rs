@@ -114,23 +114,35 @@ fn network_mark(host: &Host, uid: &Uid) -> String {
 }
 
 /// The network namespaces of the instances that run, by the links that lead there.
-fn guests(host: &Host, instances: &[Arc<definition::Definition<InstancePicks>>]) -> Guests {
-    let of_one = |one: &Arc<definition::Definition<InstancePicks>>| {
-        let mut own = Guests::new();
-        let Ok(Some(running)) = instance::running(host, &one.uid) else {
-            return own;
+fn guests(instances: &[Sighting]) -> Guests {
+    let mut guests = Guests::new();
+    for (one, found) in instances {
+        let Ok(shim::Found::Running(running)) = found else {
+            continue;
         };
         for nic in one.picks.nics.values() {
             if let Ok(namespace) = running.open("ns/net", rustix::fs::OFlags::RDONLY) {
-                own.insert(nic.host_interface.clone(), namespace.into());
+                guests.insert(nic.host_interface.clone(), namespace.into());
             }
         }
-        own
-    };
-    at_once::each(instances, of_one)
-        .into_iter()
-        .flatten()
-        .collect()
+    }
+    guests
+}
+
+/// An instance, and what the kernel and its companion say of it.
+type Sighting = (
+    Arc<definition::Definition<InstancePicks>>,
+    Result<shim::Found, shim::ShimError>,
+);
+
+/// Asks after each instance, once for all that is to be known of it.
+fn sightings(
+    host: &Host,
+    instances: &[Arc<definition::Definition<InstancePicks>>],
+) -> Vec<Sighting> {
+    at_once::each(instances, |one| {
+        (Arc::clone(one), shim::adopt(&host.run_folder(&one.uid)))
+    })
 }
 
 impl Runtime for NativeRuntime {
@@ -191,7 +203,8 @@ impl Runtime for NativeRuntime {
         out.unclear.extend(unclear(Kind::Instance, bad));
         out.trash = instance::trashed(host, &instances)?;
         instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
-        let guests = guests(host, &instances);
+        let sightings = sightings(host, &instances);
+        let guests = guests(&sightings);
         let (networks, bad) = host
             .definitions
             .all::<NetworkPicks>(Kind::Network)
@@ -203,9 +216,10 @@ impl Runtime for NativeRuntime {
         }
         networks::observe_unattached(host, &instances, &guests, &mut ports);
         networks::observe_foreign(&networks, &mut out);
-        let each = at_once::each(&instances, |one| {
+        let surroundings = instance::Surroundings::new(&ports);
+        let each = at_once::each(&sightings, |(one, found)| {
             let mut seen = ObservedSet::default();
-            instance::observe(host, one, &ports, &mut seen);
+            instance::observe(host, one, found, &surroundings, &mut seen);
             seen
         });
         for seen in each {
@@ -228,15 +242,15 @@ impl Runtime for NativeRuntime {
                     _ => Vec::new(),
                 };
                 if let Some(one) = found.filter(|one| !instance::is_on_its_way(one, &trash)) {
-                    let guests = guests(host, std::slice::from_ref(one));
+                    let alone = std::slice::from_ref(one);
+                    let sightings = sightings(host, alone);
+                    let guests = guests(&sightings);
                     let mut ports = BTreeMap::new();
-                    networks::observe_unattached(
-                        host,
-                        std::slice::from_ref(one),
-                        &guests,
-                        &mut ports,
-                    );
-                    instance::observe(host, one, &ports, &mut seen);
+                    networks::observe_unattached(host, alone, &guests, &mut ports);
+                    let surroundings = instance::Surroundings::new(&ports);
+                    for (one, found) in &sightings {
+                        instance::observe(host, one, found, &surroundings, &mut seen);
+                    }
                 }
             }
             _ => seen = self.observe()?,

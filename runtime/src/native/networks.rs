@@ -23,6 +23,7 @@ use super::instance::InstancePicks;
 use super::network::addresses;
 use super::network::dnsmasq::{DnsmasqSeen, Lease};
 use super::network::nft::{Difference, FirewallSeen, Part};
+use super::network::port::guest_seen;
 use super::network::{
     Dhcp4Plan, Dhcp6Plan, DnsMode, DnsPlan, Guests, Ipv4Plan, Ipv6Plan, LinkOwner, NetworkError,
     NetworkPlan, NetworkSeen, PortPlan, PortSeen, Reservation,
@@ -555,23 +556,16 @@ pub(super) fn look_at_port(port: &PortPlan, guests: &Guests) -> Option<PortSeen>
     let mut connection = Connection::open().ok()?;
     let links = connection.links().ok()?;
     let shaped = connection.shaped().ok()?;
-    let master = links
-        .iter()
-        .find(|link| link.name == port.host_interface)
-        .and_then(|link| link.master);
-    let mut inside = match guests.get(&port.host_interface) {
-        Some(guest) => Some(Connection::open_in(guest).ok()?),
-        None => None,
+    let outer = links.iter().find(|link| link.name == port.host_interface);
+    let master = outer.and_then(|link| link.master);
+    let guest = match guests.get(&port.host_interface) {
+        Some(guest) => {
+            let opened = Connection::open_in_each(&[guest]).pop();
+            guest_seen(&mut opened?.ok()?, outer)
+        }
+        None => Ok(None),
     };
-    super::network::port::seen(
-        &mut connection,
-        port,
-        &links,
-        &shaped,
-        master,
-        inside.as_mut(),
-    )
-    .ok()
+    super::network::port::seen(&mut connection, port, &links, &shaped, master, guest).ok()
 }
 
 /// Bridges of the host that are not ours: a manifest that declares one of their names must not take them.

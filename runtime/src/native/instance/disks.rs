@@ -55,6 +55,11 @@ fn disks(instance: &Instance) -> impl Iterator<Item = (&str, &Disk)> {
         .filter_map(|(name, device)| Some((name.as_str(), device.as_disk()?)))
 }
 
+/// Whether any disk has limits.
+pub(super) fn are_limited(instance: &Instance) -> bool {
+    disks(instance).any(|(_, disk)| disk.limits != DiskLimits::default())
+}
+
 /// What the kernel is asked for, by block device. Of several disks on one device the tightest limit counts.
 pub(super) fn wanted(instance: &Instance, places: &Places) -> BTreeMap<BlockDevice, DeviceIo> {
     let mut wanted: BTreeMap<BlockDevice, DeviceIo> = BTreeMap::new();

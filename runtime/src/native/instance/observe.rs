@@ -1,6 +1,7 @@
 //! What an instance is: its definition, overlaid with what cgroups, links, mounts and files say.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use manifests::change::FieldChange;
@@ -26,6 +27,7 @@ use crate::native::host::Host;
 use crate::native::network::{GuestPlan, PortSeen};
 use crate::native::pools::root_volume;
 use crate::native::shim::{self, End, Found, Running};
+use crate::sys::mount_table::MountEntry;
 
 /// The running container of an instance, where it runs.
 pub(in crate::native) fn running(
@@ -38,50 +40,87 @@ pub(in crate::native) fn running(
     }
 }
 
-/// What is there of an instance, and what is mounted in it.
-fn adopt(host: &Host, uid: &Uid) -> Result<(Found, Mounted), shim::ShimError> {
-    let folder = host.run_folder(uid);
-    let found = shim::adopt(&folder)?;
-    let Found::Running(running) = &found else {
-        return Ok((found, Ok(BTreeMap::new())));
+/// What is mounted in an instance that was found; `None`: it has ended since.
+fn mounted(found: &Found) -> Option<Mounted> {
+    let Found::Running(running) = found else {
+        return Some(Ok(BTreeMap::new()));
     };
     let mounted = mount_points(running);
     // A process that was killed has lost its mounts a moment before it has ended.
     if mounted.is_err() && running.ends_within(Duration::from_secs(2)) {
-        return Ok((shim::adopt(&folder)?, Ok(BTreeMap::new())));
+        return None;
     }
-    Ok((found, mounted))
+    Some(mounted)
 }
 
 type Mounted = Result<BTreeMap<String, Mount>, RuntimeError>;
 
+/// What is the same for all instances that are looked at together.
+pub(in crate::native) struct Surroundings<'a> {
+    ports: &'a Ports,
+    /// The host's mounts; without them nothing can be told of where those of instances come from.
+    mounts: OnceLock<Vec<MountEntry>>,
+    /// The priority that keel itself has, and gives to what it starts.
+    own_oom_priority: OnceLock<cgroup::Seen<i32>>,
+}
+
+impl<'a> Surroundings<'a> {
+    pub(in crate::native) fn new(ports: &'a Ports) -> Self {
+        Self {
+            ports,
+            mounts: OnceLock::new(),
+            own_oom_priority: OnceLock::new(),
+        }
+    }
+
+    fn mounts(&self) -> &[MountEntry] {
+        self.mounts
+            .get_or_init(|| crate::sys::mount_table::read().unwrap_or_default())
+    }
+
+    fn own_oom_priority(&self) -> &cgroup::Seen<i32> {
+        self.own_oom_priority
+            .get_or_init(|| cgroup::oom::seen_oom_priority(std::process::id()))
+    }
+}
+
 /// What the ports of an instance are, by device.
 pub(in crate::native) type Ports = BTreeMap<(Uid, String), PortSeen>;
 
-/// What an instance is.
+/// What an instance is that was `found` a moment ago.
 pub(in crate::native) fn observe(
     host: &Host,
     definition: &Definition<InstancePicks>,
-    ports: &Ports,
+    found: &Result<Found, shim::ShimError>,
+    surroundings: &Surroundings<'_>,
     out: &mut ObservedSet,
 ) {
     let Spec::Instance(meant) = &definition.spec else {
         return;
     };
     let mut unseen = Vec::new();
-    let (found, mounted) = match adopt(host, &definition.uid) {
+    let again;
+    let found = match found.as_ref().map(|found| (found, mounted(found))) {
+        Ok((found, Some(mounted))) => Ok((found, mounted)),
+        Ok((_, None)) => {
+            again = shim::adopt(&host.run_folder(&definition.uid));
+            again.as_ref().map(|found| (found, Ok(BTreeMap::new())))
+        }
+        Err(error) => Err(error),
+    };
+    let (found, mounted) = match found {
         Ok(found) => found,
         Err(error) => {
             out.unclear.push(Unclear {
                 address: definition.address.clone(),
                 nameless: None,
-                why: crate::native::chain(&error),
+                why: crate::native::chain(error),
             });
             return;
         }
     };
     // What was accepted for the next start is not in force yet: a running one has what it was started with.
-    let pending = match &found {
+    let pending = match found {
         Found::Running(_) => pending(definition),
         _ => Vec::new(),
     };
@@ -93,7 +132,7 @@ pub(in crate::native) fn observe(
         _ => meant.clone(),
     };
     // Those by keel, and those by the companion since: reboots from inside and accidents.
-    let again = match &found {
+    let by_companion = match found {
         Found::Running(running) => running.restarts(),
         Found::Ended(record) => record.restarts,
         Found::Lost(_) | Found::Absent => 0,
@@ -102,17 +141,17 @@ pub(in crate::native) fn observe(
         "uid": definition.uid,
         "image": definition.picks.image,
         "lastState": if definition.picks.running { "Running" } else { "Stopped" },
-        "restarts": definition.picks.generation.saturating_sub(1) + u64::from(again),
+        "restarts": definition.picks.generation.saturating_sub(1) + u64::from(by_companion),
         "restartPending": pending.iter().map(|change| change.path.dotted()).collect::<Vec<_>>(),
     });
-    let state = match &found {
+    let state = match found {
         Found::Running(running) => {
             live(
                 host,
                 definition,
                 &mut instance,
                 (running, mounted),
-                ports,
+                surroundings,
                 &mut unseen,
                 &mut status,
             );
@@ -219,7 +258,7 @@ fn live(
     definition: &Definition<InstancePicks>,
     instance: &mut Instance,
     (running, mounted): (&Running, Mounted),
-    ports: &Ports,
+    surroundings: &Surroundings<'_>,
     unseen: &mut Vec<Unseen>,
     told: &mut Value,
 ) {
@@ -229,7 +268,14 @@ fn live(
     let cgroups = host.cgroups(&definition.uid);
     let snapshot = cgroup::Snapshot::read(&cgroups, &host.cgroup);
     let seen = cgroup::seen(&cgroups, &snapshot, &host.cgroup);
-    let places = start::disk_places(host, definition, instance);
+    let limited = match &seen.io {
+        cgroup::Seen::Known(there) => !there.devices.is_empty(),
+        _ => false,
+    };
+    let places = match limited || disks::are_limited(instance) {
+        true => start::disk_places(host, definition, instance),
+        false => disks::Places::new(),
+    };
     let io = disks::wanted(instance, &places);
     limits::overlay(&mut instance.limits, &io, &seen, size, unseen);
     if let cgroup::Seen::Known(there) = &seen.io {
@@ -243,7 +289,7 @@ fn live(
         && let cgroup::Seen::Known(priority) = cgroup::oom::seen_oom_priority(pid)
         // What it has from keel itself may be beyond what keel is let to lower.
         && (instance.limits.memory_oom_priority != 0
-            || cgroup::oom::seen_oom_priority(std::process::id()) != cgroup::Seen::Known(priority))
+            || *surroundings.own_oom_priority() != cgroup::Seen::Known(priority))
     {
         instance.limits.memory_oom_priority = priority;
     }
@@ -256,14 +302,12 @@ fn live(
         .collect();
     match mounted {
         Ok(mounted) => {
-            // Without the host's own mounts nothing can be told of where they come from.
-            let table = crate::sys::mount_table::read().unwrap_or_default();
             let mut gone: Vec<String> = start::mount_devices(instance)
                 .filter(|(name, path)| {
                     let disk = instance.devices.get(*name).and_then(Device::as_disk);
                     disk.is_none_or(|disk| match mounted.contains_key(*path) {
                         false => disk.required,
-                        true => mounts::is_another(disk, &mounted, &table),
+                        true => mounts::is_another(disk, &mounted, surroundings.mounts()),
                     })
                 })
                 .map(|(name, _)| name.to_owned())
@@ -304,7 +348,7 @@ fn live(
         let Some(picked) = definition.picks.nics.get(&device) else {
             continue;
         };
-        let Some(seen) = ports.get(&(definition.uid, device.clone())) else {
+        let Some(seen) = surroundings.ports.get(&(definition.uid, device.clone())) else {
             if let Some(gone) = instance.devices.remove(&device) {
                 devices.insert(device, status::device(&gone, false));
             }

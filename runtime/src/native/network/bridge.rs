@@ -10,8 +10,9 @@ use super::dnsmasq::{self, DnsmasqSeen};
 use super::nft;
 use super::plan::{NetworkHost, NetworkPlan, PortPlan};
 use super::port::{self, Attached, Gone};
-use super::seen::{BridgeSeen, LinkOwner, NetworkSeen, PortSeen};
+use super::seen::{BridgeSeen, GuestSeen, LinkOwner, NetworkSeen, PortSeen};
 use super::{Guests, NetworkDriver, NetworkError, forwarding, ruleset};
+use crate::native::at_once;
 use crate::native::cgroup::Patience;
 use crate::sys::netlink::{
     Address, Connection, Link, LinkChange, Namespace, NewLink, Route, RouteTarget,
@@ -307,23 +308,26 @@ impl Bridge {
                 ))
             })
             .collect();
-        let namespaces: Vec<&Namespace> = running.iter().map(|(_, namespace)| *namespace).collect();
-        let mut inside = running
-            .iter()
-            .map(|(name, _)| *name)
-            .zip(Connection::open_in_each(&namespaces))
-            .collect::<BTreeMap<_, _>>();
+        // Each guest has a namespace of its own, which nobody else reads.
+        let inside = at_once::shares(&running, |share| {
+            let namespaces: Vec<&Namespace> = share.iter().map(|(_, one)| *one).collect();
+            let opened = Connection::open_in_each(&namespaces).into_iter();
+            opened
+                .zip(share)
+                .map(|(guest, (name, _))| {
+                    let outer = links.iter().find(|link| link.name == *name);
+                    port::guest_seen(&mut guest?, outer)
+                })
+                .collect()
+        });
+        let mut inside: BTreeMap<&str, Result<Option<GuestSeen>, NetworkError>> =
+            running.iter().map(|(name, _)| *name).zip(inside).collect();
         let bridge = bridge.map(|link| link.index);
         let mut ports = BTreeMap::new();
         for port in &plan.ports {
-            let guest = inside.get_mut(port.host_interface.as_str());
-            let (guest, unknown) = match guest {
-                Some(Ok(guest)) => (Some(guest), None),
-                Some(Err(error)) => (None, Some(crate::native::chain(error))),
-                None => (None, None),
-            };
-            let mut seen = port::seen(connection, port, links, &shaped, bridge, guest)?;
-            seen.guest_unknown = unknown.or(seen.guest_unknown);
+            let guest = inside.remove(port.host_interface.as_str());
+            let guest = guest.unwrap_or(Ok(None));
+            let seen = port::seen(connection, port, links, &shaped, bridge, guest)?;
             ports.insert(port.host_interface.clone(), seen);
         }
         Ok(ports)

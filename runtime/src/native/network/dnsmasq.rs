@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::addresses::{eui64, ranges4, ranges6};
 use super::plan::{DnsMode, NetworkPlan};
+use crate::native::at_once;
 use crate::native::cgroup::{self, CgroupError, InstanceCgroups};
 use crate::sys::command::{self, CommandError};
 use crate::sys::held_process::HeldProcess;
@@ -345,10 +346,13 @@ pub fn stale_files(plan: &NetworkPlan, folders: &Folders) -> Result<Vec<String>,
         .into_iter()
         .filter(|file| !wanted.contains_key(file))
         .collect();
-    for (file, content) in &wanted {
-        if path_io::read_if_exists(folders.run.join(file))?.as_ref() != Some(content) {
-            stale.push(file.clone());
-        }
+    let wanted: Vec<_> = wanted.into_iter().collect();
+    let read = at_once::each(&wanted, |(file, content)| {
+        let there = path_io::read_if_exists(folders.run.join(file))?;
+        Ok::<_, PathError>((there.as_ref() != Some(content)).then(|| file.clone()))
+    });
+    for file in read {
+        stale.extend(file?);
     }
     Ok(stale)
 }

@@ -479,14 +479,17 @@ pub fn clear_guest(
     Ok(())
 }
 
-/// Reads the guest's end of a port by a connection into the guest.
+/// Reads the guest's end of a port, whose other end is `outer`, by a connection into the guest.
 ///
 /// # Errors
 /// The kernel refused to look.
 pub fn guest_seen(
     inside: &mut Connection,
-    outer: &Link,
+    outer: Option<&Link>,
 ) -> Result<Option<GuestSeen>, NetworkError> {
+    let Some(outer) = outer else {
+        return Ok(None);
+    };
     let Some(link) = guest_end(inside, outer)? else {
         return Ok(None);
     };
@@ -518,7 +521,7 @@ pub fn guest_seen(
     }))
 }
 
-/// Reads a port out of the links of the host and the queues on them; `guest` is a connection into a guest that runs.
+/// Reads a port out of the links of the host and the queues on them; `guest` is what [`guest_seen`] says.
 ///
 /// # Errors
 /// The kernel refused to look.
@@ -528,7 +531,7 @@ pub fn seen(
     links: &[Link],
     shaped: &[Shaped],
     bridge: Option<u32>,
-    guest: Option<&mut Connection>,
+    guest: Result<Option<GuestSeen>, NetworkError>,
 ) -> Result<PortSeen, NetworkError> {
     let find = |name: &str| links.iter().find(|link| link.name == name);
     let link = find(&port.host_interface);
@@ -560,10 +563,9 @@ pub fn seen(
         _ => None,
     };
     // What goes wrong in a guest concerns its own port only.
-    let (inside, guest_unknown) = match guest.map(|guest| guest_seen(guest, link)) {
-        Some(Err(error)) => (None, Some(crate::native::chain(&error))),
-        Some(Ok(inside)) => (inside, None),
-        None => (None, None),
+    let (inside, guest_unknown) = match guest {
+        Err(error) => (None, Some(crate::native::chain(&error))),
+        Ok(inside) => (inside, None),
     };
     Ok(PortSeen {
         in_bridge: bridge.is_some() && link.master == bridge,

@@ -1,5 +1,6 @@
 //! Freezing: by cgroup 2 where the container is in one, else by the freezer controller of cgroup 1.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,8 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The folder of cgroup 1's freezer among those that a container was moved into.
 fn first_version(joins: &[PathBuf]) -> Option<&PathBuf> {
+    // Nearly always the one that is called so, but any hierarchy may be mounted anywhere.
+    let called = |folder: &&PathBuf| folder.iter().any(|part| part.as_bytes() == b"freezer");
+    let others = joins.iter().filter(|folder| !called(folder));
     joins
         .iter()
+        .filter(called)
+        .chain(others)
         .find(|folder| folder.join("freezer.state").exists())
 }
 

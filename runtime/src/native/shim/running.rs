@@ -120,6 +120,18 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
     if state.boot_id != state::boot_id()? {
         return Ok(Found::Lost(state));
     }
+    let found = |state: SavedState, (restarts, pidfd)| {
+        Found::Running(Box::new(Running {
+            run_dir: run_dir.to_path_buf(),
+            state,
+            restarts,
+            pidfd,
+        }))
+    };
+    // As long as the init lives that was started first, there was no other: nobody needs to be asked.
+    if let Some(pidfd) = open_same(state.init, state.start_time)? {
+        return Ok(found(state, (0, pidfd)));
+    }
     // The companion may have started init again since the state was written: it knows the present one.
     let companion = Companion {
         run_dir,
@@ -142,12 +154,7 @@ pub fn adopt(run_dir: &Path) -> Result<Found, ShimError> {
             start_time,
             ..state
         };
-        return Ok(Found::Running(Box::new(Running {
-            run_dir: run_dir.to_path_buf(),
-            state,
-            restarts,
-            pidfd,
-        })));
+        return Ok(found(state, (restarts, pidfd)));
     }
     Ok(match exit_record(run_dir)? {
         Some(record) if record.generation == state.generation => Found::Ended(record),
