@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::thread::ThreadNameSpaceType;
 
-use super::channel::{receive, send};
+use super::channel::send;
 use super::confine::{self, Standard};
 use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure, fail};
@@ -68,12 +68,9 @@ pub fn enter(keel: &OwnedFd, order: &Enter, descriptors: Descriptors) -> Result<
     };
     drop(theirs);
     let started = (|| {
-        join(pid, &order.joins, &descriptors)?;
-        let step = |step| send(&ours, VERSION, &step, &[]).named("talk to the new process");
-        step(Step::Joined)?;
         let (terminal, mut warnings) = await_ready(&ours)?;
         confine::limit(pid, &order.confinement.limits, &mut warnings);
-        step(Step::Go)?;
+        send(&ours, VERSION, &Step::Go, &[]).named("talk to the new process")?;
         await_execution(&ours)?;
         Ok(terminal)
     })();
@@ -143,7 +140,7 @@ fn prepare<'fd>(
 ) -> Result<Ready<'fd>, Failure> {
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .named("end with the companion")?;
-    wait(socket, &Step::Joined)?;
+    join(&order.joins, descriptors)?;
     let init = descriptors.get(&order.init)?;
     let mut namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
@@ -205,10 +202,7 @@ fn prepare<'fd>(
             Ready::Terminal(program, console.slave)
         }
     };
-    let (step, _) = receive::<Step>(socket, VERSION).named("wait for the companion")?;
-    if step != Step::Go {
-        return Err(Failure::new("follow the companion's steps", libc::EPROTO));
-    }
+    wait(socket, &Step::Go)?;
     Ok(streams)
 }
 

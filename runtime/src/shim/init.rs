@@ -4,9 +4,11 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use super::channel::{receive, send};
 use super::confine::{self, Standard};
+use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure, fail};
 use super::filesystems::{attach, detached};
 use super::interior::{self, attach_device};
+use super::launch::join;
 use super::locked;
 use super::messages::{Mount, Mounted, Progress, Start, Step, VERSION};
 use super::place::{Kind, mount_point, write_file};
@@ -14,8 +16,8 @@ use super::rootfs;
 use crate::sys::process;
 
 /// Runs in the cloned process and never returns: it becomes the first program, or says what failed and ends.
-pub fn become_init(start: &Start, socket: &OwnedFd) -> ! {
-    match prepare(start, socket) {
+pub fn become_init(start: &Start, descriptors: &Descriptors, socket: &OwnedFd) -> ! {
+    match prepare(start, descriptors, socket) {
         Err(failure) => fail(socket, failure),
         Ok(terminal) => {
             let streams = Standard::Terminal(terminal.as_fd());
@@ -37,13 +39,14 @@ pub fn wait(socket: &OwnedFd, wanted: &Step) -> Result<Vec<OwnedFd>, Failure> {
     }
 }
 
-fn prepare(start: &Start, socket: &OwnedFd) -> Result<OwnedFd, Failure> {
+fn prepare(start: &Start, descriptors: &Descriptors, socket: &OwnedFd) -> Result<OwnedFd, Failure> {
     // Nothing of the container may look into this process while it still holds the host's descriptors
     // (CVE-2016-9962); execve makes it dumpable again.
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
         .named("become undumpable")?;
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
         .named("end with the companion")?;
+    join(&start.joins, descriptors)?;
     let locked = locked::take(start)?;
     let mut trees = wait(socket, &Step::Prepared)?.into_iter();
     let mut locked = locked.into_iter();
@@ -51,7 +54,6 @@ fn prepare(start: &Start, socket: &OwnedFd) -> Result<OwnedFd, Failure> {
     let staging = rootfs::stage()?;
     staging.mount_root(&start.root, &mut trees, &mut locked)?;
     let prepared = interior::prepare(start)?;
-    wait(socket, &Step::Joined)?;
     process::unshare_cgroup().named("make a cgroup namespace")?;
     let cgroup = start
         .cgroup2

@@ -98,8 +98,6 @@ pub fn launch(
     };
     step(Step::Prepared, &borrowed).map_err(|_| reason(&ours, gone()))?;
     drop(trees);
-    join(pid, &start.joins, descriptors)?;
-    step(Step::Joined, &[]).map_err(|_| reason(&ours, gone()))?;
     if let Some(keel) = keel {
         await_go(keel, &ours)?;
     }
@@ -162,7 +160,7 @@ fn clone_init(
         Cloned::Child => {
             // Its own copy of this end would hide from it that the companion has ended.
             drop(ours);
-            init::become_init(start, &theirs)
+            init::become_init(start, descriptors, &theirs)
         }
     }
 }
@@ -189,14 +187,20 @@ pub fn write_map(pid: Pid, file: &str, ranges: &[IdRange]) -> Result<(), Failure
     write(&format!("/proc/{}/{file}", pid.as_raw_nonzero()), &text)
 }
 
-/// Writes a process into cgroups by their open `cgroup.procs`.
+/// Moves this process into cgroups by their open `tasks` or `cgroup.procs`.
+///
+/// A thread that writes itself into `tasks` needs no lock (Linux 5.5, `cgroup_procs_write_start`); whoever moves somebody
+/// else, or a whole process, waits until no process of the host forks: a grace period of some milliseconds. This
+/// program has one thread.
 ///
 /// # Errors
 /// The kernel's answer, with the cgroup.
-pub fn join(pid: Pid, joins: &[Opened], descriptors: &Descriptors) -> Result<(), Failure> {
-    let text = pid.as_raw_nonzero().to_string();
-    for cgroup in joins {
-        rustix::io::write(descriptors.get(&cgroup.fd)?, text.as_bytes())
+pub fn join<'a>(
+    cgroups: impl IntoIterator<Item = &'a Opened>,
+    descriptors: &Descriptors,
+) -> Result<(), Failure> {
+    for cgroup in cgroups {
+        rustix::io::write(descriptors.get(&cgroup.fd)?, b"0")
             .doing(|| format!("join the cgroup {}", cgroup.path))?;
     }
     Ok(())

@@ -6,7 +6,7 @@
 use super::wire::{choice, message};
 
 /// Rises with every change to this file.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 message! {
     /// The place of a descriptor among those that came with the message.
@@ -27,7 +27,7 @@ message! {
 
     /// A file or folder of the host, opened by keel, and its name for error texts.
     pub struct Opened {
-        /// O_PATH descriptor, or an open `cgroup.procs`.
+        /// O_PATH descriptor, or an open file of a cgroup.
         pub fd: Fd,
         /// As keel opened it.
         pub path: String,
@@ -163,10 +163,12 @@ message! {
         pub time: Option<TimeOffsets>,
         /// The cgroup 2 directory that the container is born in.
         pub cgroup2: Option<Opened>,
-        /// Open `cgroup.procs` (`tasks` files do not move a whole process) that init is written into.
+        /// Open `tasks` of cgroup 1 that init joins.
         pub joins: Vec<Opened>,
-        /// Open `cgroup.procs` that the companion writes itself into.
+        /// Open `tasks` of cgroup 1 that the companion joins.
         pub monitors: Vec<Opened>,
+        /// Open `cgroup.procs` of cgroup 2 that the companion joins.
+        pub monitor: Option<Opened>,
         /// What becomes `/`.
         pub root: Root,
         /// After the engine's own mounts, in this order.
@@ -203,7 +205,7 @@ message! {
         pub time: bool,
         /// The cgroup 2 directory to be born in.
         pub cgroup2: Option<Opened>,
-        /// Open `cgroup.procs` to be written into.
+        /// Open `tasks` of cgroup 1 to be joined.
         pub joins: Vec<Opened>,
         /// Capabilities, seccomp, limits: as init has them.
         pub confinement: Confinement,
@@ -355,10 +357,8 @@ choice! {
     pub enum Step {
         /// The id maps are written; with the descriptors of all trees.
         0 => Prepared,
-        /// Init is in its cgroups.
-        1 => Joined,
         /// Keel said go.
-        2 => Go,
+        1 => Go,
     }
 
     /// From the new init (or the program to be executed) to the companion.

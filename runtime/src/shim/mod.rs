@@ -119,11 +119,11 @@ fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Super
     let event = Event::Started {
         warnings: live.warnings.clone(),
     };
+    // Where it runs itself is no reason to stop an instance. keel keeps the folders that instances share until it hears.
+    let _ = launch::join(&start.monitors, &descriptors);
     // keel may have died after its word: the instance lives on all the same.
     let _ = send(keel, VERSION, &event, &[]);
-    let own = rustix::process::getpid();
-    // Where it runs itself is no reason to stop an instance.
-    let _ = launch::join(own, &start.monitors, &descriptors);
+    let _ = launch::join(&start.monitor, &descriptors);
     let about = (start.generation, start.boot_id.clone());
     // Without a restart nothing of the order is kept: its descriptors would hold pools and layers in use.
     let again = links.map(|links| Again {

@@ -260,7 +260,7 @@ fn cgroups(name: &str) -> (Vec<PathBuf>, CgroupPlan) {
         made.push(path.clone());
     }
     plan.payload = Some(payload);
-    plan.monitors = vec![monitor];
+    plan.monitor = Some(monitor);
     (made, plan)
 }
 

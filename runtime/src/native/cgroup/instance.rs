@@ -216,13 +216,14 @@ impl InstanceCgroups {
         self.v1.iter().cloned().chain(self.payload()).collect()
     }
 
-    /// Every folder that the shim belongs in.
-    pub fn monitor_folders(&self) -> Vec<PathBuf> {
-        self.monitors
-            .iter()
-            .cloned()
-            .chain(self.v2.as_ref().map(|v2| v2.join("monitor")))
-            .collect()
+    /// The cgroup v1 folders that the shim belongs in.
+    pub fn monitors(&self) -> &[PathBuf] {
+        &self.monitors
+    }
+
+    /// The cgroup2 folder that the shim belongs in.
+    pub fn monitor(&self) -> Option<PathBuf> {
+        self.v2.as_ref().map(|v2| v2.join("monitor"))
     }
 
     /// Whether any of the folders is there: who is killed while they are made or removed leaves some of them.
@@ -545,10 +546,7 @@ mod tests {
             ]
             .map(PathBuf::from)
         );
-        assert_eq!(
-            cgroups.monitor_folders().last(),
-            Some(&"/cg/two/keel-s1/u1/monitor".into())
-        );
+        assert_eq!(cgroups.monitor(), Some("/cg/two/keel-s1/u1/monitor".into()));
         assert_eq!(cgroups.place(Controller::Cpu).unwrap().version, Version::V1);
         let pids = cgroups.place(Controller::Pids).unwrap();
         assert_eq!(

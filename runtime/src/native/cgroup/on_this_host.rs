@@ -345,7 +345,7 @@ crate::host_test! {
             let joining = begins.ensure().unwrap();
             ends.cgroups.remove(Patience::default()).unwrap();
             begins.remove_unused(Patience::default());
-            for folder in begins.payload_folders().iter().chain(&begins.monitor_folders()) {
+            for folder in begins.payload_folders().iter().chain(begins.monitors()).chain(&begins.monitor()) {
                 assert!(folder.is_dir(), "{} is there", folder.display());
             }
             drop(joining);

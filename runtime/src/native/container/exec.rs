@@ -103,7 +103,7 @@ fn enter(
     };
     let mut joins = Vec::new();
     for folder in &state.joins {
-        let path = folder.join("cgroup.procs");
+        let path = folder.join("tasks");
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(&path, flags, Mode::empty()).at("open", &path)?;
         joins.push(Opened {

@@ -21,7 +21,7 @@ pub(super) enum How {
     Handle,
     /// `O_PATH | O_DIRECTORY`, a link is refused.
     Folder,
-    /// For writing: a `cgroup.procs`.
+    /// For writing: a file of a cgroup.
     Write,
     /// A new node like this one, with another owner and mode.
     Node {
@@ -78,14 +78,16 @@ pub(super) fn order(
     let run_dir = opening.fd(plan.run_dir.clone(), How::Folder);
     let payload = plan.cgroups.payload.as_ref();
     let cgroup2 = payload.map(|path| opening.opened(path.clone(), How::Folder));
-    let mut procs = |folders: &[PathBuf]| -> Vec<Opened> {
+    let mut tasks = |folders: &[PathBuf]| -> Vec<Opened> {
         folders
             .iter()
-            .map(|folder| opening.opened(folder.join("cgroup.procs"), How::Write))
+            .map(|folder| opening.opened(folder.join("tasks"), How::Write))
             .collect()
     };
-    let joins = procs(&plan.cgroups.joins);
-    let monitors = procs(&plan.cgroups.monitors);
+    let joins = tasks(&plan.cgroups.joins);
+    let monitors = tasks(&plan.cgroups.monitors);
+    let monitor = plan.cgroups.monitor.as_ref();
+    let monitor = monitor.map(|folder| opening.opened(folder.join("cgroup.procs"), How::Write));
     let root = match &plan.root {
         RootPlan::Tree(path) => Root::Tree {
             tree: opening.opened(path.clone(), How::Folder),
@@ -172,6 +174,7 @@ pub(super) fn order(
         cgroup2,
         joins,
         monitors,
+        monitor,
         root,
         mounts,
         devices,

@@ -191,8 +191,10 @@ pub struct CgroupPlan {
     pub payload: Option<PathBuf>,
     /// Cgroup 1 folders that init is moved into.
     pub joins: Vec<PathBuf>,
-    /// Folders, of either version, that the companion moves itself into.
+    /// Cgroup 1 folders that the companion moves itself into.
     pub monitors: Vec<PathBuf>,
+    /// The cgroup 2 folder that the companion moves itself into.
+    pub monitor: Option<PathBuf>,
     /// Give `payload` to the container's root, with these bounds.
     pub delegate: Option<Delegation>,
 }

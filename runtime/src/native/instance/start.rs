@@ -332,7 +332,8 @@ pub(super) fn start(
                     .filter(|folder| Some(folder) != payload.as_ref())
                     .collect(),
                 payload,
-                monitors: cgroups.monitor_folders(),
+                monitors: cgroups.monitors().to_vec(),
+                monitor: cgroups.monitor(),
                 delegate: Some(Bounds {
                     descendants: bounds.descendants,
                     depth: bounds.depth,
