@@ -187,7 +187,7 @@ pub fn write_map(pid: Pid, file: &str, ranges: &[IdRange]) -> Result<(), Failure
     write(&format!("/proc/{}/{file}", pid.as_raw_nonzero()), &text)
 }
 
-/// Moves this process into cgroups by their open `tasks` or `cgroup.procs`.
+/// Moves this process into cgroups by their open `tasks`.
 ///
 /// A thread that writes itself into `tasks` needs no lock (Linux 5.5, `cgroup_procs_write_start`); whoever moves somebody
 /// else, or a whole process, waits until no process of the host forks: a grace period of some milliseconds. This
@@ -195,10 +195,7 @@ pub fn write_map(pid: Pid, file: &str, ranges: &[IdRange]) -> Result<(), Failure
 ///
 /// # Errors
 /// The kernel's answer, with the cgroup.
-pub fn join<'a>(
-    cgroups: impl IntoIterator<Item = &'a Opened>,
-    descriptors: &Descriptors,
-) -> Result<(), Failure> {
+pub fn join(cgroups: &[Opened], descriptors: &Descriptors) -> Result<(), Failure> {
     for cgroup in cgroups {
         rustix::io::write(descriptors.get(&cgroup.fd)?, b"0")
             .doing(|| format!("join the cgroup {}", cgroup.path))?;

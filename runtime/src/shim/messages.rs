@@ -167,7 +167,7 @@ message! {
         pub joins: Vec<Opened>,
         /// Open `tasks` of cgroup 1 that the companion joins.
         pub monitors: Vec<Opened>,
-        /// Open `cgroup.procs` of cgroup 2 that the companion joins.
+        /// The cgroup 2 directory that the companion is born in.
         pub monitor: Option<Opened>,
         /// What becomes `/`.
         pub root: Root,

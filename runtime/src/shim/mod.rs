@@ -38,6 +38,7 @@ use self::links::Links;
 use self::messages::{Event, Order, Start, VERSION};
 use self::ring::Ring;
 use self::supervise::{Again, Supervisor};
+use crate::sys::clone3::{Cloned, Namespaces, clone3};
 use crate::sys::process;
 
 /// The program. Its standard input is the socket on which keel gives its order; there are no arguments.
@@ -50,10 +51,13 @@ pub fn main() -> i32 {
     let Ok(keel) = process::take_standard_input() else {
         return 1;
     };
+    let order = receive::<Order>(&keel, VERSION)
+        .map(|(order, descriptors)| (order, Descriptors::new(descriptors)))
+        .named("hear keel's order");
     // keel waits for this process; its child belongs to nobody but itself.
-    match process::fork() {
-        Ok(true) => {}
-        Ok(false) => return 0,
+    match fork(order.as_ref().ok()) {
+        Ok(Cloned::Child) => {}
+        Ok(Cloned::Parent { .. }) => return 0,
         Err(_) => return 1,
     }
     for signal in [
@@ -67,7 +71,7 @@ pub fn main() -> i32 {
     }
     let _ = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o077));
-    match obey(&keel) {
+    match order.and_then(|(order, descriptors)| obey(&keel, order, descriptors)) {
         Ok(()) => 0,
         Err(failure) => {
             let event = Event::Failed {
@@ -80,9 +84,24 @@ pub fn main() -> i32 {
     }
 }
 
-fn obey(keel: &OwnedFd) -> Result<(), Failure> {
-    let (order, descriptors) = receive::<Order>(keel, VERSION).named("hear keel's order")?;
-    let descriptors = Descriptors::new(descriptors);
+/// Forks the companion: into its cgroup 2 folder, since whoever moves there later holds up all that look at cgroups, for a
+/// grace period of the kernel. Where it runs itself is no reason not to start an instance.
+fn fork(order: Option<&(Order, Descriptors)>) -> std::io::Result<Cloned> {
+    let monitor = match order {
+        Some((Order::Start { start }, descriptors)) => start
+            .monitor
+            .as_ref()
+            .and_then(|opened| descriptors.get(&opened.fd).ok()),
+        _ => None,
+    };
+    let same = Namespaces(0);
+    clone3(same, monitor).or_else(|error| match monitor {
+        Some(_) => clone3(same, None),
+        None => Err(error),
+    })
+}
+
+fn obey(keel: &OwnedFd, order: Order, descriptors: Descriptors) -> Result<(), Failure> {
     match order {
         Order::Start { start } => {
             let mut supervisor = begin(keel, *start, descriptors)?;
@@ -123,7 +142,6 @@ fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Super
     let _ = launch::join(&start.monitors, &descriptors);
     // keel may have died after its word: the instance lives on all the same.
     let _ = send(keel, VERSION, &event, &[]);
-    let _ = launch::join(&start.monitor, &descriptors);
     let about = (start.generation, start.boot_id.clone());
     // Without a restart nothing of the order is kept: its descriptors would hold pools and layers in use.
     let again = links.map(|links| Again {

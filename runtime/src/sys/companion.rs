@@ -13,8 +13,8 @@ use std::process::{Child, Command, Stdio};
 /// Starts `program` with `socket` as standard input and without any environment.
 ///
 /// The socket is passed as standard input and not under a number of its own: a descriptor that is inherited otherwise
-/// would leak into whatever another thread starts at the same moment. The child only forks the real companion and
-/// ends; wait for it.
+/// would leak into whatever another thread starts at the same moment. The child hears its order, forks
+/// the real companion and ends; wait for it after that.
 ///
 /// # Errors
 /// The program cannot be executed.

@@ -73,19 +73,6 @@ pub fn take_standard_input() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Forks a process that has one thread. Answers `true` in the child.
-///
-/// # Errors
-/// The kernel's answer.
-pub fn fork() -> io::Result<bool> {
-    // SAFETY: the companion never starts a thread, so the child may do all that the parent may.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(true),
-        _ => Ok(false),
-    }
-}
-
 /// Ends this process at once, without running exit handlers twice.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process; no memory is touched.

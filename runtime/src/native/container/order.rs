@@ -87,7 +87,7 @@ pub(super) fn order(
     let joins = tasks(&plan.cgroups.joins);
     let monitors = tasks(&plan.cgroups.monitors);
     let monitor = plan.cgroups.monitor.as_ref();
-    let monitor = monitor.map(|folder| opening.opened(folder.join("cgroup.procs"), How::Write));
+    let monitor = monitor.map(|path| opening.opened(path.clone(), How::Folder));
     let root = match &plan.root {
         RootPlan::Tree(path) => Root::Tree {
             tree: opening.opened(path.clone(), How::Folder),

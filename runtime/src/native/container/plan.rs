@@ -193,7 +193,7 @@ pub struct CgroupPlan {
     pub joins: Vec<PathBuf>,
     /// Cgroup 1 folders that the companion moves itself into.
     pub monitors: Vec<PathBuf>,
-    /// The cgroup 2 folder that the companion moves itself into.
+    /// The cgroup 2 folder that the companion is born in.
     pub monitor: Option<PathBuf>,
     /// Give `payload` to the container's root, with these bounds.
     pub delegate: Option<Delegation>,

@@ -25,7 +25,8 @@ pub(super) struct Talk {
 impl Drop for Talk {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It forks at once, with or without an order.
+            // It ends when it cannot hear an order any more.
+            let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
             let _ = child.wait();
         }
     }
