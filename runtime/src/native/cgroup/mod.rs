@@ -29,6 +29,7 @@ pub mod oom;
 mod part;
 pub mod patience;
 mod pids;
+mod removal;
 pub mod snapshot;
 pub mod usage;
 

@@ -325,7 +325,7 @@ crate::host_test! {
         for kept in &all {
             drop(instance.cgroups.ensure().unwrap());
             for folder in all.iter().filter(|folder| *folder != kept) {
-                instance::remove_tree(folder, &mut Patience::default()).unwrap();
+                removal::remove_tree(folder, &mut Patience::default()).unwrap();
             }
             assert!(instance.cgroups.exist(), "{} is there", kept.display());
             instance.cgroups.kill(Patience::default()).unwrap();
