@@ -71,7 +71,7 @@ host_test! {
     fn a_plug_that_fails_ends_the_start() {
         let world = World::new("echo never");
         let mut seen = None;
-        let error = runtime::native::container::start(&world.plan, crate::world::shim(), &mut |init| {
+        let error = runtime::native::container::start(&world.plan, runtime::native::container::Coming::begin(crate::world::shim(), &world.plan.name), &mut |init| {
             seen = Some(init.pid);
             Err("no bridge".into())
         });

@@ -48,7 +48,7 @@ host_test! {
              ip address add 192.0.2.9/32 dev eth0; ip link set eth0 down; ip link set eth0 name other; reboot -f",
         );
         world.plan.restart = Some(quick(false));
-        let started = container::start(&world.plan, program(), &mut |init| {
+        let started = container::start(&world.plan, container::Coming::begin(program(), &world.plan.name), &mut |init| {
             let pid = init.pid.as_raw_nonzero().to_string();
             ip(&["link", "add", "keelt0", "type", "veth", "peer", "name", "eth0", "netns", &pid]);
             ip(&["link", "set", "keelt0", "up"]);

@@ -139,7 +139,11 @@ impl World {
     }
 
     pub(crate) fn try_start(&self) -> Result<Started, container::ContainerError> {
-        container::start(&self.plan, shim(), &mut |_| Ok(()))
+        container::start(
+            &self.plan,
+            container::Coming::begin(shim(), &self.plan.name),
+            &mut |_| Ok(()),
+        )
     }
 
     pub(crate) fn start(&self) -> Started {

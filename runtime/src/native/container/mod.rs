@@ -12,4 +12,5 @@ mod talk;
 
 pub use self::plan::ContainerPlan;
 pub use self::start::{ContainerError, PlugError, Started, make_node, start};
+pub use self::talk::Coming;
 pub use crate::shim::messages::{Access, Restart};

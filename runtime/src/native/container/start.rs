@@ -13,7 +13,7 @@ use super::filter_cache;
 use super::order::{How, order};
 use super::plan::{ContainerPlan, RootPlan};
 use super::seccomp::SeccompError;
-use super::talk::Talk;
+use super::talk::Coming;
 use crate::native::shim::state::{self, SavedState};
 use crate::native::shim::{self as client, Found, ShimError};
 use crate::shim::channel::ChannelError;
@@ -90,7 +90,7 @@ pub struct Started {
     pub warnings: Vec<String>,
 }
 
-/// Starts a container. `shim` is the path of `keel-shim`. `plug` is called with init while it waits: move interfaces
+/// Starts a container. `companion` is a `keel-shim` that comes up. `plug` is called with init while it waits: move interfaces
 /// into its network namespace there.
 ///
 /// The state file is in the run folder before the first program runs, so a caller that dies at any moment leaves either
@@ -100,11 +100,9 @@ pub struct Started {
 /// As [`ContainerError`] says; every process that was started has then ended.
 pub fn start(
     plan: &ContainerPlan,
-    shim: &Path,
+    companion: Coming,
     plug: &mut dyn FnMut(HeldProcess<'_>) -> Result<(), PlugError>,
 ) -> Result<Started, ContainerError> {
-    // The companion comes up while all that it needs is prepared here.
-    let mut talk = Talk::begin(shim, &plan.name)?;
     let filter = match &plan.seccomp {
         Some(policy) => filter_cache::filter(policy, plan.filters.as_deref())?,
         None => Vec::new(),
@@ -123,6 +121,7 @@ pub fn start(
     let order = Order::Start {
         start: Box::new(ordered.start),
     };
+    let mut talk = companion.talk()?;
     talk.order(&order, &borrowed)?;
     let (event, descriptors) = talk.hear()?;
     let Event::Cloned { init, shim } = event else {

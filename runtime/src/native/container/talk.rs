@@ -39,6 +39,23 @@ fn spawn_failed(program: &Path) -> impl Fn(io::Error) -> ContainerError {
     }
 }
 
+/// A companion that comes up while its caller prepares what it needs: executing it takes a while.
+#[derive(Debug)]
+pub struct Coming(std::thread::JoinHandle<Result<Talk, ContainerError>>);
+
+impl Coming {
+    /// Begins to execute a companion; it ends if there comes no order.
+    pub fn begin(program: &Path, name: &str) -> Self {
+        let (program, name) = (program.to_path_buf(), name.to_owned());
+        Self(std::thread::spawn(move || Talk::begin(&program, &name)))
+    }
+
+    /// The talk with it.
+    pub(super) fn talk(self) -> Result<Talk, ContainerError> {
+        self.0.join().unwrap_or(Err(ContainerError::Protocol))
+    }
+}
+
 impl Talk {
     /// Executes a companion; it waits for its order, and ends if there comes none.
     pub(super) fn begin(program: &Path, name: &str) -> Result<Self, ContainerError> {

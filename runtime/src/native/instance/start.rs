@@ -20,6 +20,7 @@ use crate::error::{Class, RuntimeError};
 use crate::native::cgroup::{
     self, CgroupError, Delegation, DeviceAccess, DeviceRule, DeviceRules, LimitError, Patience,
 };
+use crate::native::container::Coming;
 use crate::native::container::plan::{CgroupPlan, Delegation as Bounds, FilePlan, RootPlan};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -139,20 +140,20 @@ pub(super) fn set_limits(
 ) -> Result<(), RuntimeError> {
     let uid = &definition.uid;
     let cgroups = host.cgroups(uid);
-    let mut around = host.cgroup.clone();
-    around.load = cgroup::cpuset::load(
-        &host.hierarchies,
-        &host.config.state_id,
-        &uid.to_string(),
-        &host.cgroup,
-    )
-    .map_err(cgroup_failed)?;
     let size = limits::HostSize {
         memory: host.memory,
     };
     let places = disk_places(host, definition, instance);
     let io = disks::wanted(instance, &places);
     let wanted = limits::wanted(&instance.limits, &io, size);
+    let mut around = host.cgroup.clone();
+    // What all others use is only of interest to who gets some of the processors.
+    if let cgroup::limits::CpuChoice::Count(_) = wanted.cpuset.cpus {
+        let uid = uid.to_string();
+        around.load =
+            cgroup::cpuset::load(&host.hierarchies, &host.config.state_id, &uid, &host.cgroup)
+                .map_err(cgroup_failed)?;
+    }
     if let Some(error) = cgroup::set(&wanted, &cgroups, &around).into_iter().next() {
         return Err(limit_failed(error));
     }
@@ -252,6 +253,7 @@ pub(super) fn start(
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
+    let companion = Coming::begin(&host.config.shim, &definition.address.name);
     // It came out of the trash while its network was not there.
     if nics::nics(&instance).any(|(device, _)| !definition.picks.nics.contains_key(device)) {
         super::pick(host, definition)?;
@@ -361,7 +363,7 @@ pub(super) fn start(
                     .try_for_each(|network| host.ensure_network(network))
             })
         });
-        crate::native::container::start(&plan, &host.config.shim, &mut |init| {
+        crate::native::container::start(&plan, companion, &mut |init| {
             if let Some(prepared) = prepared.take() {
                 prepared
                     .join()
