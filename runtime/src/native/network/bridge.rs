@@ -6,12 +6,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::addresses::{overlap, own_hwaddr};
-use super::dnsmasq::{self, DnsmasqSeen};
+use super::dnsmasq::{self, DnsmasqError, DnsmasqSeen};
 use super::nft;
 use super::plan::{NetworkHost, NetworkPlan, PortPlan};
 use super::port::{self, Attached, Gone};
 use super::seen::{BridgeSeen, GuestSeen, LinkOwner, NetworkSeen, PortSeen};
-use super::{Guests, NetworkDriver, NetworkError, forwarding, ruleset};
+use super::{Guests, NetworkDriver, NetworkError, forwarding, ruleset, watched};
 use crate::native::at_once;
 use crate::native::cgroup::Patience;
 use crate::sys::netlink::{
@@ -413,7 +413,7 @@ impl NetworkDriver for Bridge {
             owner,
             firewall: nft::seen(&tables, &plan.mark, &self.nft_record(&plan.interface))?,
             dnsmasq,
-            stale_reservations: dnsmasq::stale_files(plan, &folders)?,
+            stale_reservations: watched::stale(plan, &folders).map_err(DnsmasqError::from)?,
             leases: dnsmasq::leases(&folders)?,
             forwarding: forwarding::seen(plan)?,
             ports,

@@ -15,6 +15,7 @@ mod plan;
 pub mod port;
 pub mod ruleset;
 mod seen;
+mod watched;
 
 #[cfg(test)]
 mod host_tests;
