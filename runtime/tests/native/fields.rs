@@ -165,11 +165,11 @@ runtime::host_test! {
         world.container_spec("one", &json!({"devices": {"eth0": {"type": "nic", "network": "lan"}}}));
         world.mend();
         assert_eq!(world.differences(), Vec::<String>::new());
-        says(&world, &one, &format!("{own}; ping -6 -c1 -W5 -I $own fd42:77::1 >/dev/null"));
+        says(&world, &one, &format!("{own}; ping -6 -c5 -W5 -I $own fd42:77::1 >/dev/null"));
         // What DHCP gives is reserved, so that the filter knows it and the name leads to it.
         world.want(Kind::Network, "lan", &network(true));
         world.mend();
         assert_eq!(world.differences(), Vec::<String>::new());
-        says(&world, &one, &format!("{own}; nslookup one.keel 10.77.0.1 | grep -q \"$own\" && ping -6 -c1 -W5 -I $own fd42:77::1 >/dev/null"));
+        says(&world, &one, &format!("{own}; nslookup one.keel 10.77.0.1 | grep -q \"$own\" && ping -6 -c5 -W5 -I $own fd42:77::1 >/dev/null"));
     }
 }
