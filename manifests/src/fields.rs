@@ -37,7 +37,7 @@ macro_rules! fields {
         }
 
         impl $crate::fields::Entries for $name {
-            #[allow(unused_variables, reason = "a struct may have no fields")]
+            #[allow(unused_variables, reason = "only a struct without fields warns: of others nothing can be expected")]
             fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
                 $( if !$crate::fields::left_out(&self.$field, || $default) {
                     map.serialize_entry($crate::fields::key(stringify!($field)).as_ref(), &self.$field)?;
@@ -47,7 +47,7 @@ macro_rules! fields {
         }
 
         impl $crate::change::Compare for $name {
-            #[allow(unused_variables, reason = "a struct may have no fields")]
+            #[allow(unused_variables, reason = "only a struct without fields warns: of others nothing can be expected")]
             fn compare(
                 &self,
                 seen: &Self,

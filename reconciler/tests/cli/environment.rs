@@ -32,7 +32,6 @@ impl TestEnv {
     }
 
     /// Writes a file below the folder.
-    #[allow(dead_code, reason = "for the tests of commands that read manifests")]
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         let parent = path.parent().expect("it has a name");

@@ -150,12 +150,10 @@ macro_rules! message {
         }
 
         impl $crate::shim::wire::Wire for $name {
-            #[allow(unused_variables, reason = "a message may have no fields")]
             fn put(&self, out: &mut Vec<u8>) {
                 $($crate::shim::wire::Wire::put(&self.$field, out);)*
             }
 
-            #[allow(unused_variables, reason = "a message may have no fields")]
             fn take(from: &mut &[u8]) -> Result<Self, $crate::shim::wire::WireError> {
                 Ok(Self { $($field: <$type as $crate::shim::wire::Wire>::take(from)?,)* })
             }
