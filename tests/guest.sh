@@ -113,6 +113,7 @@ git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
   echo
 } >"$share/run"
 
+# Emulated by several threads the guest's processors lock up now and then ("soft lockup" on its console): they take turns.
 timeout "${KEEL_GUEST_TIMEOUT:-3600}" qemu-system-x86_64 -nodefaults -no-user-config -machine q35 -accel "${KEEL_GUEST_ACCEL:-tcg,thread=single,tb-size=512}" -cpu max \
   -m 3072 -smp 2 -kernel "$cache/kernel" -initrd "$cache/early.gz" \
   -append 'console=ttyS0 quiet no_timer_check panic=-1' \

@@ -93,7 +93,7 @@ pub struct InstanceCgroups {
     /// Where each controller is set.
     places: BTreeMap<Controller, Place>,
     /// `keel-<state>/monitors` in each cgroup v1 hierarchy.
-    pub(super) monitors: Vec<PathBuf>,
+    monitors: Vec<PathBuf>,
     /// What must be enabled from here down to the instance.
     delegating: Option<V2Hierarchy>,
     /// The `cpuset` hierarchy's base, whose CPUs ours inherit.

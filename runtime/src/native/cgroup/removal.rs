@@ -71,7 +71,7 @@ impl InstanceCgroups {
 
     /// Removes what all instances share, if it is empty.
     fn remove_shared(&self) {
-        for shared in &self.monitors {
+        for shared in self.monitors() {
             // Another instance's shim may live here, another instance beside it: then it stays.
             let _ = path_io::remove_empty_dir(shared);
         }
