@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::addresses::{overlap, own_hwaddr};
 use super::dnsmasq::{self, DnsmasqError, DnsmasqSeen};
-use super::nft;
+use super::nft::{Firewall, NftError};
 use super::plan::{NetworkHost, NetworkPlan, PortPlan};
 use super::port::{self, Attached, Gone};
 use super::seen::{BridgeSeen, GuestSeen, LinkOwner, NetworkSeen, PortSeen};
@@ -19,9 +19,10 @@ use crate::sys::netlink::{
 };
 
 /// Networks that are bridges of the kernel.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Bridge {
     host: NetworkHost,
+    firewall: Firewall,
 }
 
 /// Where routes to the subnets of a network lead.
@@ -121,7 +122,10 @@ fn refuse_external(plan: &NetworkPlan, links: &[Link]) -> Result<(), NetworkErro
 impl Bridge {
     /// The driver for one state folder.
     pub fn new(host: NetworkHost) -> Self {
-        Self { host }
+        Self {
+            host,
+            firewall: Firewall::default(),
+        }
     }
 
     fn folders(&self, interface: &str) -> dnsmasq::Folders {
@@ -411,7 +415,9 @@ impl NetworkDriver for Bridge {
         Ok(NetworkSeen {
             bridge: link.map(|link| Self::bridge_seen(plan, link, &links, &addresses, &routes)),
             owner,
-            firewall: nft::seen(&tables, &plan.mark, &self.nft_record(&plan.interface))?,
+            firewall: self
+                .firewall
+                .seen(&tables, &plan.mark, &self.nft_record(&plan.interface))?,
             dnsmasq,
             stale_reservations: watched::stale(plan, &folders).map_err(DnsmasqError::from)?,
             leases: dnsmasq::leases(&folders)?,
@@ -437,9 +443,11 @@ impl NetworkDriver for Bridge {
         changed |= forwarding::ensure(plan, &self.user(&plan.interface), &self.host.shared)?;
         // Rules come before anything that they protect can send.
         let folders = self.folders(&plan.interface);
-        manifests::path_io::create_dir_all(&self.host.run).map_err(nft::NftError::from)?;
+        manifests::path_io::create_dir_all(&self.host.run).map_err(NftError::from)?;
         let tables = ruleset::tables(&self.host.state_id, plan);
-        changed |= nft::ensure(&tables, &plan.mark, &self.nft_record(&plan.interface))?;
+        changed |= self
+            .firewall
+            .ensure(&tables, &plan.mark, &self.nft_record(&plan.interface))?;
         if !link.up {
             let up = LinkChange {
                 up: Some(true),
@@ -528,7 +536,8 @@ impl NetworkDriver for Bridge {
             cgroups.remove_unused(Patience::new(Duration::from_secs(2)));
         }
         let table = ruleset::table_name(&self.host.state_id, interface);
-        nft::remove(&table, mark, &self.nft_record(interface))?;
+        self.firewall
+            .remove(&table, mark, &self.nft_record(interface))?;
         let mut connection = Connection::open()?;
         let link = connection.link(interface)?;
         if port::owner(link.as_ref(), mark) == LinkOwner::Ours
@@ -538,7 +547,7 @@ impl NetworkDriver for Bridge {
         }
         forwarding::release(&self.user(interface), &self.host.shared)?;
         for folder in [&folders.run, &folders.state] {
-            manifests::path_io::remove_empty_dir(folder).map_err(nft::NftError::from)?;
+            manifests::path_io::remove_empty_dir(folder).map_err(NftError::from)?;
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ mod seen;
 mod watched;
 
 #[cfg(test)]
+mod element_tests;
+#[cfg(test)]
 mod host_tests;
 #[cfg(test)]
 mod spoof_tests;

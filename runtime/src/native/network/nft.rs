@@ -1,11 +1,13 @@
 //! Bringing tables into the kernel, and telling how those in the kernel differ, by the program `nft`.
 //!
-//! Starting `nft` costs some 4 ms, so the generation number of nf_tables spares it: a record in the run folder says at
-//! which generation our tables were known to be right, and any change of any table by anybody makes the number larger.
+//! Starting `nft` costs some 4 ms, and 13 where it deletes something, so the generation number of nf_tables spares it: a
+//! record in the run folder says at which generation our tables were known to be right, and any change of any table by
+//! anybody makes the number larger. At that very generation elements are changed by netlink.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use manifests::path_io::{self, PathError};
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::ruleset::{OWNER_CHAIN, Table, change_of_elements, deletion, transaction};
 use crate::sys::command::{self, CommandError};
-use crate::sys::netlink::{Namespace, NetlinkError, Tables};
+use crate::sys::netlink::{ElementChange, Namespace, NetlinkError, Tables};
 
 /// The version whose listing has exactly the form of [`ruleset`](super::ruleset). Another version may spell a rule
 /// differently; then only comments and kinds of statements are compared.
@@ -164,8 +166,9 @@ fn record(tables: &[Table], generation: u32) -> Option<Record> {
 enum Known {
     /// Nothing can have changed since they were as they shall be.
     Same,
-    /// They were as others wanted them, which differ in elements only: this transaction leads from those to these.
-    Close(Value),
+    /// At this generation they were as others wanted them, which differ in elements only: this leads from those to
+    /// these.
+    Close(u32, Vec<ElementChange>),
     /// Nothing certain.
     Nothing,
 }
@@ -194,12 +197,11 @@ fn known(tables: &[Table], generation: Option<u32>, file: &Path) -> Known {
         return Known::Nothing;
     }
     let empty = BTreeSet::new();
-    Known::Close(change_of_elements(tables, |family, set| {
-        known
-            .elements
-            .get(&format!("{family} {set}"))
-            .unwrap_or(&empty)
-    }))
+    let change = change_of_elements(tables, |family, set| {
+        let known = known.elements.get(&format!("{family} {set}"));
+        known.unwrap_or(&empty)
+    });
+    change.map_or(Known::Nothing, |change| Known::Close(generation, change))
 }
 
 fn list(family: &str, name: &str) -> Result<Value, NftError> {
@@ -207,67 +209,156 @@ fn list(family: &str, name: &str) -> Result<Value, NftError> {
     Ok(serde_json::from_slice(&output)?)
 }
 
-/// Makes the tables as they shall be: one transaction, none if they are so already. Where only elements differ from
-/// what is known to be there, the transaction holds only those: 4 ms instead of 16 for fifty ports.
-///
-/// # Errors
-/// A table of the name is not ours; `nft` failed.
-pub fn ensure(tables: &[Table], mark: &str, file: &Path) -> Result<bool, NftError> {
-    let mut netlink = Tables::open()?;
-    let mut before = netlink.generation()?;
-    let apply =
-        |input: &Value| command::run("nft", ["-j", "-f", "-"], Some(input.to_string().as_bytes()));
-    let applied = match known(tables, before, file) {
-        Known::Same => return Ok(false),
-        // It fails where somebody took the tables away this very moment.
-        Known::Close(change) => apply(&change).is_ok(),
-        Known::Nothing => false,
-    };
-    if !applied {
-        refuse_foreign(&mut netlink, tables, mark, file)?;
-        before = netlink.generation()?;
-        apply(&transaction(tables))?;
-    }
-    let after = netlink.generation()?;
-    // Exactly one commit, so it was ours, and nobody else's came between.
-    let known = match (before, after) {
-        (Some(before), Some(after)) if after == before.wrapping_add(1) => after,
-        // No ruleset has this number: the next look will read, but knows that we made the tables.
-        _ => 0,
-    };
-    if let Some(record) = record(tables, known) {
-        path_io::write(file, serde_json::to_vec(&record)?)?;
-    }
-    Ok(true)
+/// The rules of a host.
+#[derive(Debug, Default)]
+pub struct Firewall {
+    /// Kept open, see [`Tables`]. It stays in the network namespace in which it was used first.
+    netlink: Mutex<Option<Tables>>,
 }
 
-/// A table of ours has the chain of the owner with the mark. One that lost it by a flush is ours if our record
-/// says that we made it.
-fn refuse_foreign(
-    netlink: &mut Tables,
-    tables: &[Table],
-    mark: &str,
-    file: &Path,
-) -> Result<(), NftError> {
-    let existing = netlink.list()?;
-    for table in tables {
-        if !existing
-            .iter()
-            .any(|t| t.family == table.family && t.name == table.name)
-        {
-            continue;
-        }
-        let found = owner(&list(table.family, &table.name)?);
-        let flushed = found.is_empty() && made_here(file);
-        if found != mark && !flushed {
-            return Err(NftError::Foreign {
-                family: table.family,
-                name: table.name.clone(),
-                mark: found,
-            });
-        }
+impl Firewall {
+    /// Asks the kernel. A socket that answered with an error is not used again.
+    fn ask<T>(
+        &self,
+        question: impl FnOnce(&mut Tables) -> Result<T, NetlinkError>,
+    ) -> Result<T, NetlinkError> {
+        let mut kept = self.netlink.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut netlink = match kept.take() {
+            Some(netlink) => netlink,
+            None => Tables::open()?,
+        };
+        let answer = question(&mut netlink)?;
+        *kept = Some(netlink);
+        Ok(answer)
     }
-    Ok(())
+
+    /// Makes the tables as they shall be: one transaction, none if they are so already. Where only elements differ from
+    /// what is known to be there, the transaction holds only those, and `nft` is not asked.
+    ///
+    /// # Errors
+    /// A table of the name is not ours; `nft` failed.
+    pub fn ensure(&self, tables: &[Table], mark: &str, file: &Path) -> Result<bool, NftError> {
+        let mut before = self.ask(Tables::generation)?;
+        let changed = match known(tables, before, file) {
+            Known::Same => return Ok(false),
+            // Refused where anybody changed anything since: then nothing is known.
+            Known::Close(generation, change) => self
+                .ask(|netlink| netlink.change_elements(generation, &change))
+                .is_ok(),
+            Known::Nothing => false,
+        };
+        if !changed {
+            self.refuse_foreign(tables, mark, file)?;
+            before = self.ask(Tables::generation)?;
+            let input = transaction(tables).to_string();
+            command::run("nft", ["-j", "-f", "-"], Some(input.as_bytes()))?;
+        }
+        let after = self.ask(Tables::generation)?;
+        // Exactly one commit, so it was ours, and nobody else's came between.
+        let known = match (before, after) {
+            (Some(before), Some(after)) if after == before.wrapping_add(1) => after,
+            // No ruleset has this number: the next look will read, but knows that we made the tables.
+            _ => 0,
+        };
+        if let Some(record) = record(tables, known) {
+            path_io::write(file, serde_json::to_vec(&record)?)?;
+        }
+        Ok(true)
+    }
+
+    /// A table of ours has the chain of the owner with the mark. One that lost it by a flush is ours if our record
+    /// says that we made it.
+    fn refuse_foreign(&self, tables: &[Table], mark: &str, file: &Path) -> Result<(), NftError> {
+        let existing = self.ask(Tables::list)?;
+        for table in tables {
+            if !existing
+                .iter()
+                .any(|t| t.family == table.family && t.name == table.name)
+            {
+                continue;
+            }
+            let found = owner(&list(table.family, &table.name)?);
+            let flushed = found.is_empty() && made_here(file);
+            if found != mark && !flushed {
+                return Err(NftError::Foreign {
+                    family: table.family,
+                    name: table.name.clone(),
+                    mark: found,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the tables of a name that bear the mark; others stay.
+    ///
+    /// # Errors
+    /// `nft` failed.
+    pub fn remove(&self, name: &str, mark: &str, file: &Path) -> Result<(), NftError> {
+        let mut ours = Vec::new();
+        for table in self.ask(Tables::list)? {
+            if table.name == name {
+                let found = owner(&list(table.family, name)?);
+                if found == mark || found.is_empty() && made_here(file) {
+                    ours.push(table.family);
+                }
+            }
+        }
+        if !ours.is_empty() {
+            let input = deletion(ours.iter().map(|family| (*family, name))).to_string();
+            command::run("nft", ["-j", "-f", "-"], Some(input.as_bytes()))?;
+        }
+        Ok(path_io::remove_file(file)?)
+    }
+
+    /// Compares the tables in the kernel with those that shall be.
+    ///
+    /// # Errors
+    /// `nft` failed.
+    pub fn seen(
+        &self,
+        tables: &[Table],
+        mark: &str,
+        file: &Path,
+    ) -> Result<FirewallSeen, NftError> {
+        let before = self.ask(Tables::generation)?;
+        if let Known::Same = known(tables, before, file) {
+            return Ok(FirewallSeen::Same);
+        }
+        let existing = self.ask(Tables::list)?;
+        let mut differences = Vec::new();
+        for table in tables {
+            if !existing
+                .iter()
+                .any(|t| t.family == table.family && t.name == table.name)
+            {
+                differences.push(difference(table, Part::Table, How::Missing));
+                continue;
+            }
+            let listed = list(table.family, &table.name)?;
+            let found = owner(&listed);
+            if found != mark && !(found.is_empty() && made_here(file)) {
+                return Ok(FirewallSeen::Foreign(found));
+            }
+            differences.extend(compare(table, &listed));
+        }
+        if differences.is_empty() {
+            // Somebody else's tables changed: remember the new generation, if it is still the one we read at.
+            if let (Some(before), Some(after)) = (before, self.ask(Tables::generation)?)
+                && before == after
+                && let Some(record) = record(tables, after)
+            {
+                let _ = path_io::write(file, serde_json::to_vec(&record)?);
+            }
+            return Ok(FirewallSeen::Same);
+        }
+        let missing = differences.iter().filter(|d| d.part == Part::Table).count();
+        Ok(if missing == tables.len() {
+            FirewallSeen::Missing
+        } else {
+            FirewallSeen::Differs(differences)
+        })
+    }
 }
 
 /// Whether we made the tables of this network since the host started.
@@ -282,72 +373,6 @@ fn owner(listed: &Value) -> String {
         .and_then(|rule| rule["comment"].as_str())
         .unwrap_or_default()
         .to_owned()
-}
-
-/// Removes the tables of a name that bear the mark; others stay.
-///
-/// # Errors
-/// `nft` failed.
-pub fn remove(name: &str, mark: &str, file: &Path) -> Result<(), NftError> {
-    let mut ours = Vec::new();
-    for table in Tables::open()?.list()? {
-        if table.name == name {
-            let found = owner(&list(table.family, name)?);
-            if found == mark || found.is_empty() && made_here(file) {
-                ours.push(table.family);
-            }
-        }
-    }
-    if !ours.is_empty() {
-        let input = deletion(ours.iter().map(|family| (*family, name))).to_string();
-        command::run("nft", ["-j", "-f", "-"], Some(input.as_bytes()))?;
-    }
-    Ok(path_io::remove_file(file)?)
-}
-
-/// Compares the tables in the kernel with those that shall be.
-///
-/// # Errors
-/// `nft` failed.
-pub fn seen(tables: &[Table], mark: &str, file: &Path) -> Result<FirewallSeen, NftError> {
-    let mut netlink = Tables::open()?;
-    let before = netlink.generation()?;
-    if let Known::Same = known(tables, before, file) {
-        return Ok(FirewallSeen::Same);
-    }
-    let existing = netlink.list()?;
-    let mut differences = Vec::new();
-    for table in tables {
-        if !existing
-            .iter()
-            .any(|t| t.family == table.family && t.name == table.name)
-        {
-            differences.push(difference(table, Part::Table, How::Missing));
-            continue;
-        }
-        let listed = list(table.family, &table.name)?;
-        let found = owner(&listed);
-        if found != mark && !(found.is_empty() && made_here(file)) {
-            return Ok(FirewallSeen::Foreign(found));
-        }
-        differences.extend(compare(table, &listed));
-    }
-    if differences.is_empty() {
-        // Somebody else's tables changed: remember the new generation, if it is still the one we read at.
-        if let (Some(before), Some(after)) = (before, netlink.generation()?)
-            && before == after
-            && let Some(record) = record(tables, after)
-        {
-            let _ = path_io::write(file, serde_json::to_vec(&record)?);
-        }
-        return Ok(FirewallSeen::Same);
-    }
-    let missing = differences.iter().filter(|d| d.part == Part::Table).count();
-    Ok(if missing == tables.len() {
-        FirewallSeen::Missing
-    } else {
-        FirewallSeen::Differs(differences)
-    })
 }
 
 fn difference(table: &Table, part: Part, how: How) -> Difference {

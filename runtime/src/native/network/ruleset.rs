@@ -5,15 +5,20 @@
 //! sets. The prefix keeps the name from being a keyword of nft (`rt` is one).
 
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::addresses::eui64;
 use super::plan::{NetworkPlan, PortPlan};
+use crate::sys::netlink::{ElementChange, HardwareAddress};
 
 /// The chain without hook whose only rule bears the mark: nft 1.0 keeps no comment of a table in its JSON.
 pub const OWNER_CHAIN: &str = "owner";
+
+/// Room of a name of a link with its terminating zero: the width of nft's type `ifname`.
+const IFNAMSIZ: usize = 16;
 
 /// One table as it shall be.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,28 +144,60 @@ pub fn transaction(tables: &[Table]) -> Value {
     json!({"nftables": commands})
 }
 
-/// One transaction that leads from the elements that `known` answers for a family and set to those that shall be.
+/// What leads from the elements that `known` answers for a family and set to those that shall be; `None` where an
+/// element cannot be said in bytes.
 pub fn change_of_elements<'a>(
     tables: &[Table],
     known: impl Fn(&str, &str) -> &'a BTreeSet<Vec<String>>,
-) -> Value {
-    let mut commands = Vec::new();
+) -> Option<Vec<ElementChange>> {
+    let mut changes = Vec::new();
     for table in tables {
         for set in &table.sets {
             let known = known(table.family, set.name);
-            let mut push = |verb: &str, elements: Vec<&Vec<String>>| {
-                if !elements.is_empty() {
-                    let elements: Vec<Value> = elements.iter().map(|e| element(e)).collect();
-                    commands.push(json!({verb: {"element": {
-                        "family": table.family, "table": table.name, "name": set.name, "elem": elements,
-                    }}}));
-                }
+            let keys = |one: &BTreeSet<Vec<String>>, other| {
+                let elements = one.difference(other);
+                let keys = elements.map(|parts| key(set.types, parts));
+                keys.collect::<Option<Vec<_>>>()
             };
-            push("delete", known.difference(&set.elements).collect());
-            push("add", set.elements.difference(known).collect());
+            let change = ElementChange {
+                family: table.family,
+                table: table.name.clone(),
+                set: set.name,
+                delete: keys(known, &set.elements)?,
+                add: keys(&set.elements, known)?,
+            };
+            if !(change.delete.is_empty() && change.add.is_empty()) {
+                changes.push(change);
+            }
         }
     }
-    json!({"nftables": commands})
+    Some(changes)
+}
+
+/// An element in bytes, each part filled up to four of them.
+fn key(types: &[&str], parts: &[String]) -> Option<Vec<u8>> {
+    let mut key = Vec::new();
+    if types.len() != parts.len() {
+        return None;
+    }
+    for (kind, part) in types.iter().zip(parts) {
+        match *kind {
+            "ifname" => {
+                let end = key.len() + IFNAMSIZ;
+                key.extend_from_slice(part.as_bytes());
+                if key.len() >= end {
+                    return None;
+                }
+                key.resize(end, 0);
+            }
+            "ether_addr" => key.extend(part.parse::<HardwareAddress>().ok()?.0),
+            "ipv4_addr" => key.extend(part.parse::<Ipv4Addr>().ok()?.octets()),
+            "ipv6_addr" => key.extend(part.parse::<Ipv6Addr>().ok()?.octets()),
+            _ => return None,
+        }
+        key.resize(key.len().next_multiple_of(4), 0);
+    }
+    Some(key)
 }
 
 /// One transaction that deletes tables; those named must exist.
@@ -331,7 +368,7 @@ fn postrouting(plan: &NetworkPlan) -> Chain {
 
 /// The IPv6 addresses that a filtered guest may send from: link-local, reserved, and the one that it makes for itself.
 fn own_ipv6(plan: &NetworkPlan, port: &PortPlan) -> Vec<String> {
-    let link_local = std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
     let mut addresses = vec![eui64(link_local, port.hwaddr)];
     addresses.extend(port.ipv6);
     if let Some(ip) = &plan.ipv6
@@ -591,8 +628,33 @@ mod tests {
             "ipv4" | "ipv6" => &after[1].sets[0].elements,
             _ => &empty,
         });
-        let commands = change["nftables"].as_array().unwrap();
-        assert_eq!(commands[0]["delete"]["element"]["elem"], json!(["kv1"]));
-        assert_eq!(commands.len(), 4, "{change}");
+        let change = change.unwrap();
+        let [mac, mac_allowed, ipv4_allowed, ipv6_allowed] = &*change else {
+            panic!("{change:?}");
+        };
+        assert_eq!(mac.delete, [b"kv1\0\0\0\0\0\0\0\0\0\0\0\0\0"]);
+        assert!(mac.add.is_empty());
+        assert_eq!((mac.family, &*mac.table), ("bridge", "keel_0_lan"));
+        let keys: [&[u8]; 3] = [
+            b"kv0\0\0\0\0\0\0\0\0\0\0\0\0\0\x10\x66\x6a\x01\x02\x03\0\0",
+            b"kv0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0a\x14\x00\x0a",
+            b"kv0\0\0\0\0\0\0\0\0\0\0\0\0\0\xfe\x80\0\0\0\0\0\0\x12\x66\x6a\xff\xfe\x01\x02\x03",
+        ];
+        for (change, key) in [mac_allowed, ipv4_allowed, ipv6_allowed].iter().zip(keys) {
+            assert!(
+                change.delete.is_empty() && change.add == [key],
+                "{change:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_element_has_no_bytes() {
+        let key = |kind: &'static str, part: &str| key(&[kind], &[part.to_owned()]);
+        assert!(key("ifname", "exactly-sixteen-").is_none());
+        assert!(key("ifname", "fifteen-letters").is_some());
+        assert!(key("ipv4_addr", "10.0.0").is_none());
+        assert!(key("mark", "1").is_none());
+        assert!(super::key(&["ifname"], &[]).is_none());
     }
 }

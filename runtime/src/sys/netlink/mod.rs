@@ -1,4 +1,4 @@
-//! The kernel's network by netlink: links, addresses, routes, traffic control, generation of the nf_tables ruleset.
+//! The kernel's network by netlink: links, addresses, routes, traffic control, sets of nf_tables.
 //!
 //! Blocking and short: each call is one request with its acknowledgement, or one dump. A [`Connection`] speaks to the
 //! network namespace in which it was opened, whatever thread uses it later.
@@ -24,7 +24,7 @@ pub use self::address::Address;
 pub use self::link::{HardwareAddress, InvalidHardwareAddress, Link, LinkChange, NewLink, NewVeth};
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::route::{Route, RouteTarget};
-pub use self::tables::{Table, Tables};
+pub use self::tables::{ElementChange, Table, Tables};
 pub use self::traffic::Shaped;
 
 /// `NLM_F_*` and message types of `include/uapi/linux/netlink.h`.
@@ -32,6 +32,7 @@ const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP_INTERRUPTED: u16 = 0x10;
 const DUMP: u16 = 0x300;
+const CREATE: u16 = 0x400;
 const CREATE_EXCLUSIVE: u16 = 0x600;
 const CREATE_OR_REPLACE: u16 = 0x500;
 /// `include/uapi/linux/rtnetlink.h`.
@@ -249,6 +250,45 @@ impl Connection {
             }
         }
         refusal.map_or(Ok(()), Err)
+    }
+
+    /// Sends requests of nfnetlink in one datagram between the two ends of a batch: the kernel does all or none of
+    /// them. What is wrong with the batch as a whole is answered to its begin, at once. After a refusal the socket may
+    /// hold further answers.
+    fn transact(
+        &mut self,
+        begin: &mut Message,
+        requests: &mut [Message],
+        end: &mut Message,
+    ) -> Result<(), NetlinkError> {
+        let first = self.sequence.wrapping_add(1);
+        let mut datagram = begin.finish(REQUEST, first).to_vec();
+        self.sequence = first;
+        for request in requests.iter_mut() {
+            self.sequence = self.sequence.wrapping_add(1);
+            datagram.extend_from_slice(request.finish(REQUEST | ACK, self.sequence));
+        }
+        self.sequence = self.sequence.wrapping_add(1);
+        datagram.extend_from_slice(end.finish(REQUEST, self.sequence));
+        self.send(&datagram)?;
+        let mut missing = requests.len();
+        while missing > 0 {
+            let bytes = self.receive()?;
+            for message in messages(&bytes).iter().filter(|m| m.kind == TYPE_ERROR) {
+                let request = match message.sequence.wrapping_sub(first) as usize {
+                    0 => &*begin,
+                    index => match requests.get(index - 1) {
+                        Some(request) => request,
+                        None => continue,
+                    },
+                };
+                if let Some(refusal) = refused(message, &request.doing) {
+                    return Err(refusal);
+                }
+                missing -= 1;
+            }
+        }
+        Ok(())
     }
 
     /// Asks for a list and gives each message of it to `take`, again from the start when it was disturbed.
