@@ -13,6 +13,7 @@ use super::failure::{Doing as _, Failure};
 use super::init;
 use super::locked::{self, tree, user_namespace};
 use super::messages::{Answer, Event, IdRange, Opened, Progress, Root, Start, Step, VERSION};
+use super::owner::clone_owned;
 use super::payload;
 use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
 use crate::sys::mount::{Attributes, NODEV};
@@ -143,10 +144,13 @@ fn clone_init(
         None => None,
     };
     let locked = locked::prepare(start, descriptors)?;
-    match clone3(Namespaces(NEW_SYSTEM | user), cgroup).doing(|| match &start.cgroup2 {
-        Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
-        None => "clone into new namespaces".to_owned(),
-    })? {
+    let clone = || {
+        clone3(Namespaces(NEW_SYSTEM | user), cgroup).doing(|| match &start.cgroup2 {
+            Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
+            None => "clone into new namespaces".to_owned(),
+        })
+    };
+    match clone_owned(start, clone)? {
         Cloned::Parent { pid, pidfd } => {
             if let Some(Err(failure)) = locked.map(|locked| locked.leave()) {
                 drop(Newborn {

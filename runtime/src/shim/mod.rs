@@ -17,6 +17,7 @@ pub mod launch;
 pub mod links;
 pub mod locked;
 pub mod messages;
+pub mod owner;
 pub mod payload;
 pub mod place;
 pub mod record;

@@ -85,6 +85,12 @@ pub fn end_after(seconds: u32) {
     unsafe { libc::alarm(seconds) };
 }
 
+/// Lets this thread use files as another user than the one that it is: its real, effective or saved one.
+pub fn use_files_as(user: rustix::fs::Uid) {
+    // SAFETY: numbers only; the former one is returned, there are no errors.
+    unsafe { libc::setfsuid(user.as_raw()) };
+}
+
 /// A cgroup namespace of its own: `/proc/self/cgroup` then shows the present cgroups as roots.
 ///
 /// # Errors

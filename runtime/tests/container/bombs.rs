@@ -1,6 +1,7 @@
 //! Small bombs: what a container may use up is bounded, and its neighbour and the host go on.
 
 use runtime::host_test;
+use runtime::native::container::plan::IdMap;
 
 use crate::exec::output;
 use crate::world::World;
@@ -38,5 +39,29 @@ print('keys', keys, os.strerror(ctypes.get_errno()))
         });
         // The container itself is as well as before: its console, and a terminal for whoever comes.
         assert_eq!(output(&running, &["true"], b"").0, 0);
+    }
+}
+
+host_test! {
+    fn inotify_instances_of_a_container_are_its_own() {
+        let bomb = r#"
+import ctypes, os, time
+c = ctypes.CDLL(None, use_errno=True)
+count = 0
+while count < 100000 and c.inotify_init1(0) >= 0: count += 1
+print(count, os.strerror(ctypes.get_errno()), flush=True)
+time.sleep(1000)
+"#;
+        let mut world = World::new(&format!("exec /usr/bin/python3 -c '{bomb}'"));
+        // Not the ids of containers of other tests that may run beside.
+        world.plan.ids = Some(IdMap::span(300_000_000, 65_536));
+        world.bind_programs_of_the_host();
+        world.start();
+        world.wait_for_console("Too many open files");
+        // The host has its own, and so has everybody else.
+        for _ in 0..3 {
+            let instance = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC);
+            instance.expect("the host has inotify instances left");
+        }
     }
 }
