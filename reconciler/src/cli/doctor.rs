@@ -150,7 +150,7 @@ mod tests {
                 "inotify instances",
                 Verdict::Warning,
                 "128",
-                Some("sysctl -w fs.inotify.max_user_instances=8192"),
+                Some("sysctl -w fs.inotify.max_user_instances=1024"),
             ),
         ];
         let page = page(&host, &checks);

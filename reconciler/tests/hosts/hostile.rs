@@ -195,9 +195,14 @@ runtime::own_processes_test! {
         // A full root of limited size harms nobody else.
         let full = world.keel(&["exec", "two", "--", "sh", "-c", "dd if=/dev/zero of=/fill bs=1M count=64; rm /fill"]);
         assert!(full.stderr.contains("No space left"), "{full:?}");
+        // Nor does one that is full of names.
+        let names = "n=0; while true > /f$n; do n=$((n+1)); done; echo $n; rm -f /f*";
+        let full = world.keel(&["exec", "two", "--", "sh", "-c", names]);
+        assert!(full.stderr.contains("No space left"), "{full:?}");
+        assert!(full.stdout.trim().parse::<u32>().is_ok_and(|count| count > 1000), "{full:?}");
         world.keel(&["start", "one"]).with(0);
         world.keel(&["apply", "--yes"]).with(0);
-        world.keel(&["exec", "one", "--", "true"]).with(0);
+        world.keel(&["exec", "one", "--", "touch", "/alive"]).with(0);
         world.destroy();
     }
 }

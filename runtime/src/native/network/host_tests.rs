@@ -26,7 +26,7 @@ fn shell(line: &str) -> (bool, String) {
 
 /// As [`shell`], and it must succeed.
 #[track_caller]
-fn done(line: &str) -> String {
+pub(super) fn done(line: &str) -> String {
     let (success, said) = shell(line);
     assert!(success, "{line}: {said}");
     said
@@ -66,7 +66,7 @@ impl Guest {
     }
 
     #[track_caller]
-    fn done(&self, line: &str) -> String {
+    pub(super) fn done(&self, line: &str) -> String {
         let (success, said) = self.shell(line);
         assert!(success, "{line}: {said}");
         said

@@ -20,6 +20,8 @@ mod watched;
 #[cfg(test)]
 mod element_tests;
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod host_tests;
 #[cfg(test)]
 mod spoof_tests;

@@ -131,7 +131,7 @@ fn each_fault_is_told_by_its_own_check_with_its_remedy() {
             |f| f.inotify = Some(128),
             "inotify instances",
             Verdict::Warning,
-            "max_user_instances=8192",
+            "max_user_instances=1024",
         ),
         (
             |f| f.inotify_watches = Some(8192),
