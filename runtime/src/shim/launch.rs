@@ -13,7 +13,7 @@ use super::failure::{Doing as _, Failure};
 use super::init;
 use super::locked::{self, tree, user_namespace};
 use super::messages::{Answer, Event, IdRange, Opened, Progress, Root, Start, Step, VERSION};
-use super::owner::clone_owned;
+use super::owner::Owner;
 use super::payload;
 use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
 use crate::sys::mount::{Attributes, NODEV};
@@ -105,7 +105,11 @@ pub fn launch(
     plug(newborn.pid)?;
     let (master, mut warnings) = await_ready(&ours)?;
     let master = master.ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
+    // Limits of a process are set by whoever may do so in its namespace: the owner, also on a host without
+    // CAP_SYS_RESOURCE.
+    let owner = Owner::become_of(start)?;
     confine::limit(pid, &start.confinement.limits, &mut warnings);
+    owner.leave()?;
     step(Step::Go, &[]).map_err(|_| reason(&ours, gone()))?;
     await_execution(&ours)?;
     Ok(Live {
@@ -144,13 +148,15 @@ fn clone_init(
         None => None,
     };
     let locked = locked::prepare(start, descriptors)?;
-    let clone = || {
-        clone3(Namespaces(NEW_SYSTEM | user), cgroup).doing(|| match &start.cgroup2 {
-            Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
-            None => "clone into new namespaces".to_owned(),
-        })
-    };
-    match clone_owned(start, clone)? {
+    let owner = Owner::become_of(start)?;
+    let cloned = clone3(Namespaces(NEW_SYSTEM | user), cgroup);
+    if !matches!(cloned, Ok(Cloned::Child)) {
+        owner.leave()?;
+    }
+    match cloned.doing(|| match &start.cgroup2 {
+        Some(opened) => format!("clone into new namespaces and the cgroup {}", opened.path),
+        None => "clone into new namespaces".to_owned(),
+    })? {
         Cloned::Parent { pid, pidfd } => {
             if let Some(Err(failure)) = locked.map(|locked| locked.leave()) {
                 drop(Newborn {

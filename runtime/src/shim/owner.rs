@@ -14,35 +14,45 @@ use rustix::thread::{
 
 use super::failure::{Doing as _, Failure};
 use super::messages::Start;
-use crate::sys::clone3::Cloned;
 use crate::sys::process;
 
-/// Clones as the host's user that is root of the container, and is root again in the parent.
-///
-/// # Errors
-/// Those of `clone`, and the host's refusal to change the user.
-pub fn clone_owned(
-    start: &Start,
-    clone: impl FnOnce() -> Result<Cloned, Failure>,
-) -> Result<Cloned, Failure> {
-    let mut ranges = start.uid_map.iter();
-    let Some(root) = ranges.find(|range| range.inside == 0) else {
-        return clone();
-    };
-    let owner = Uid::from_raw(root.outside);
-    let before = capabilities_secure_bits().named("read the secure bits")?;
-    // Without it the change of the user would take the capabilities away.
-    set_capabilities_secure_bits(before | CapabilitiesSecureBits::NO_SETUID_FIXUP)
-        .named("keep the capabilities")?;
-    set_thread_res_uid(Uid::ROOT, owner, Uid::ROOT).named("become the owner")?;
-    // What init opens until it is root inside, it opens as before.
-    process::use_files_as(Uid::ROOT);
-    let cloned = clone();
-    // In the child ids have no meaning yet, and a new user namespace comes with fresh secure bits.
-    if !matches!(cloned, Ok(Cloned::Child)) {
-        let back = set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
-        back.and_then(|()| set_capabilities_secure_bits(before))
-            .named("become root again")?;
+/// This thread is the owner of a container's namespace until it leaves or ends.
+#[derive(Debug)]
+pub struct Owner(Option<CapabilitiesSecureBits>);
+
+impl Owner {
+    /// Becomes the host's user that is root of the container, with all capabilities and the files of root; nobody else
+    /// for a container without ids of its own.
+    ///
+    /// # Errors
+    /// The host's refusal to change the user.
+    pub fn become_of(start: &Start) -> Result<Self, Failure> {
+        let mut ranges = start.uid_map.iter();
+        let Some(root) = ranges.find(|range| range.inside == 0) else {
+            return Ok(Self(None));
+        };
+        let owner = Uid::from_raw(root.outside);
+        let before = capabilities_secure_bits().named("read the secure bits")?;
+        // Without it the change of the user would take the capabilities away.
+        set_capabilities_secure_bits(before | CapabilitiesSecureBits::NO_SETUID_FIXUP)
+            .named("keep the capabilities")?;
+        set_thread_res_uid(Uid::ROOT, owner, Uid::ROOT).named("become the owner")?;
+        // What init opens until it is root inside, it opens as before.
+        process::use_files_as(Uid::ROOT);
+        Ok(Self(Some(before)))
     }
-    cloned
+
+    /// Becomes root again. Not for the child of a clone into a new user namespace: ids have no meaning there yet, and
+    /// its secure bits are fresh.
+    ///
+    /// # Errors
+    /// The host's refusal.
+    pub fn leave(self) -> Result<(), Failure> {
+        let Some(before) = self.0 else {
+            return Ok(());
+        };
+        set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
+            .and_then(|()| set_capabilities_secure_bits(before))
+            .named("become root again")
+    }
 }
