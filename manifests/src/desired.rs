@@ -181,6 +181,8 @@ pub struct DesiredSet {
     pub others: BTreeMap<Address, Resource>,
     /// Objects that are referenced here and owned elsewhere: never changed.
     pub external: Vec<Address>,
+    /// Rules over plans, also those outside the part that is meant. They are no objects of an engine.
+    pub policies: Vec<Resource>,
     /// What one apply may take away unasked.
     pub budget: Budget,
     /// When changes are allowed.

@@ -139,6 +139,7 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         resources,
         others: BTreeMap::new(),
         external: external.into_iter().collect(),
+        policies: Vec::new(),
         budget: Budget {
             data: written.budget.data,
             percent: written.budget.percent,

@@ -7,6 +7,7 @@ mod devices;
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::feature::Capabilities;
+use crate::id::Address;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::{Instance, InstanceType, PowerState};
 use crate::kinds::network::NetworkType;
@@ -138,8 +139,8 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 }
                 defaults(resource, IMAGE, &mut say);
             }
-            // It is a namespace and rules, which are settled before anything is made.
-            Spec::Project(_) => {}
+            // A namespace and rules, which are settled before anything is made, and rules over plans.
+            Spec::Project(_) | Spec::Policy(_) => {}
             _ => {
                 let kind: Kind = resource.address.kind;
                 found.push(
@@ -157,9 +158,15 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
     found
 }
 
-/// Kinds that the native engine has no objects of: they are settled in the objects that they concern. They can still be
-/// referred to, and are never counted as missing.
+/// Kinds that the native engine has no objects of: they are settled in the objects that they concern, or are rules over
+/// plans. They can still be referred to, and are never counted as missing.
 pub fn settle(desired: &mut DesiredSet) {
+    let is_policy = |address: &Address, _: &mut Resource| address.kind == Kind::Policy;
+    let meant = desired.resources.extract_if(.., is_policy);
+    let others = desired.others.extract_if(.., is_policy);
+    desired
+        .policies
+        .extend(meant.chain(others).map(|(_, policy)| policy));
     let settled: Vec<_> = desired
         .resources
         .keys()

@@ -12,6 +12,9 @@ macro_rules! words {
         }
 
         impl $name {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &[Self] = &[Self::$first, $( Self::$variant ),*];
+
             /// The word as people write it.
             pub const fn word(self) -> &'static str {
                 match self { Self::$first => $first_word, $( Self::$variant => $word ),* }

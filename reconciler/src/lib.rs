@@ -14,6 +14,7 @@ pub mod diff;
 pub mod error;
 pub mod journal;
 pub mod plan;
+pub mod policy;
 pub mod session;
 pub mod source;
 pub mod state_folder;

@@ -29,6 +29,7 @@ use crate::diff::diff;
 use crate::diff::known::Known;
 use crate::journal::{ApplyStatus, Event, Journal as _, JournalError};
 use crate::plan::{Allow, Because, Plan, PlanId, PlanInput, Purpose, Step, plan};
+use crate::policy::Policies;
 use crate::state_folder::{Lock, StateFolder, StateFolderError};
 use crate::store::{SqliteStore, Store as _, StoreError, Write, rebuild};
 
@@ -209,6 +210,7 @@ impl Session<'_> {
             known: &known,
             host: &host,
             effects: &cost,
+            rules: &Policies::of(&desired.policies),
             approve: &options.approve,
             allow: &options.allow,
             no_trash: options.no_trash,
@@ -405,6 +407,7 @@ impl Session<'_> {
             source,
             resources: BTreeMap::new(),
             external: Vec::new(),
+            policies: Vec::new(),
             others: BTreeMap::new(),
             budget: Budget {
                 data: u32::MAX,

@@ -145,6 +145,7 @@ fn desired(drawn: &Drawn) -> DesiredSet {
             .collect(),
         others: BTreeMap::new(),
         external: Vec::new(),
+        policies: Vec::new(),
         budget: Budget {
             data: u32::MAX,
             percent: 100,
@@ -191,6 +192,7 @@ fn planned(runtime: &FakeRuntime, store: &MemoryStore, desired: &DesiredSet) -> 
         known: &known,
         host: &runtime.capabilities().unwrap(),
         effects: &cost,
+        rules: &reconciler::plan::rules::NoRules,
         approve: &BTreeSet::new(),
         allow: &Allow::ALL.into_iter().collect(),
         no_trash: false,

@@ -34,6 +34,7 @@ use reconciler::diff::diff;
 use reconciler::diff::known::{DriftSeen, Known, KnownSource, Owned};
 use reconciler::plan::gates::GATES;
 use reconciler::plan::{Allow, PlanId, PlanInput, Purpose, plan};
+use reconciler::policy::Policies;
 use reconciler::view::plan::{Around, page};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -300,6 +301,7 @@ fn planned(folder: &Path) -> String {
         known: &known,
         host: &host,
         effects: &cost,
+        rules: &Policies::of(&desired.policies),
         approve: &words("approve").into_iter().collect(),
         allow: &allow,
         no_trash: history["noTrash"] == json!(true),

@@ -1,15 +1,59 @@
 //! [`Policy`]: a rule over plans.
 
-use crate::desired::Reference;
-use crate::kind::ResourceKind;
+use std::collections::BTreeMap;
+
+use crate::desired::{Reference, Resource};
+use crate::id::Address;
+use crate::kind::{Kind, ResourceKind};
+use crate::name_pattern;
 
 crate::words! {
-    /// What a policy does where its rule does not hold.
-    pub enum PolicyAction {
+    /// What a policy does where its expression does not hold.
+    pub enum PolicySeverity {
         /// The change is held.
         Deny "deny",
         /// It is told.
         Warn "warn",
+    }
+}
+
+crate::words! {
+    /// What a plan does to an object, as policies name it.
+    pub enum PlannedAction {
+        /// It is made; of an image: fetched.
+        Create "create",
+        /// Fields change.
+        Update "update",
+        /// It gets another name.
+        Rename "rename",
+        /// Its root file system is made anew.
+        Rebuild "rebuild",
+        /// It is deleted and made anew.
+        Replace "replace",
+        /// It is started, stopped or restarted.
+        Power "power",
+        /// What lives becomes ours.
+        Adopt "adopt",
+        /// It is ours no longer and stays as it is.
+        Forget "forget",
+        /// It goes, into the trash or for good.
+        Delete "delete",
+        /// It comes back out of the trash.
+        Restore "restore",
+    }
+}
+
+crate::fields! {
+    /// Which changes are meant: those to which all that is written applies.
+    pub struct PolicyMatch {
+        /// To objects of one of these kinds. None: any kind.
+        kinds: Vec<Kind> = Vec::new(),
+        /// To objects of one of these names; `*` stands for any characters. None: any name.
+        names: Vec<String> = Vec::new(),
+        /// To objects with these labels. What is no longer declared has none.
+        match_labels: BTreeMap<String, String> = BTreeMap::new(),
+        /// Of one of these actions. None: any.
+        actions: Vec<PlannedAction> = Vec::new(),
     }
 }
 
@@ -18,12 +62,28 @@ crate::fields! {
     pub struct Policy {
         /// Free text.
         description: String = String::new(),
-        /// What must hold of each change: an expression that gives true or false.
-        rule: String = String::new(),
+        /// Which changes it looks at; absent: all.
+        r#match: PolicyMatch = PolicyMatch::default(),
+        /// What must hold of each of them: an expression over `change` and `plan` that gives true or false.
+        expression: String = String::new(),
         /// Said where it does not.
         message: String = String::new(),
         /// What is done then.
-        action: PolicyAction = PolicyAction::Deny,
+        severity: PolicySeverity = PolicySeverity::Deny,
+    }
+}
+
+impl PolicyMatch {
+    /// Whether a change is meant: the object as declared, where it is, and the word of the action.
+    pub fn holds_of(&self, address: &Address, declared: Option<&Resource>, action: &str) -> bool {
+        let labels = declared.map(|resource| &resource.labels);
+        let has = |(key, value): (&String, &String)| {
+            labels.is_some_and(|labels| labels.get(key) == Some(value))
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&address.kind))
+            && (self.names.is_empty() || name_pattern::any_matches(&self.names, &address.name))
+            && self.match_labels.iter().all(has)
+            && (self.actions.is_empty() || self.actions.iter().any(|meant| meant.word() == action))
     }
 }
 

@@ -151,8 +151,13 @@ fn one(tell: &mut Teller<'_>) {
                 "a folder of the host: `destination: { path: /srv/backups }`",
             );
         }
-        Spec::Policy(policy) if policy.rule.trim().is_empty() => {
-            tell.missing(&spec, "rule", "what must hold of each change");
+        Spec::Policy(policy) => {
+            if policy.expression.trim().is_empty() {
+                tell.missing(&spec, "expression", "what must hold of each change");
+            }
+            if policy.message.trim().is_empty() {
+                tell.missing(&spec, "message", "what is said where it does not hold");
+            }
         }
         Spec::Secret(secret) => {
             let source = &secret.source;

@@ -136,6 +136,7 @@ impl Workers<'_> {
             resources: std::collections::BTreeMap::new(),
             others: std::collections::BTreeMap::new(),
             external: self.desired.external.clone(),
+            policies: Vec::new(),
             budget: self.desired.budget,
             windows: self.desired.windows.clone(),
             host: self.desired.host.clone(),

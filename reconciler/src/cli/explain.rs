@@ -1,6 +1,7 @@
 //! `keel explain`.
 
 use manifests::codes;
+use manifests::diagnostic::Code;
 use manifests::explain::{self, NoField};
 use manifests::id::Address;
 use serde_json::{Value, json};
@@ -12,6 +13,7 @@ use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::plan::gates::GATES;
+use crate::policy::CODES as POLICIES;
 use crate::view::explain as view;
 
 /// Explain a field, a code or an object: by the shape of what is asked.
@@ -99,7 +101,9 @@ fn is_code(text: &str) -> bool {
 }
 
 fn code(text: &str) -> Result<(String, Value), CliError> {
-    if let Some(entry) = codes::find(text) {
+    let is = |code: Code| code.0.eq_ignore_ascii_case(text);
+    let of_policies = || POLICIES.iter().find(|entry| is(entry.code));
+    if let Some(entry) = codes::find(text).or_else(of_policies) {
         let (wrong, right) = entry.example;
         let json = json!({
             "code": entry.code,
@@ -109,9 +113,7 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         });
         return Ok((view::code(entry), json));
     }
-    let gate = GATES
-        .iter()
-        .find(|gate| gate.code.0.eq_ignore_ascii_case(text));
+    let gate = GATES.iter().find(|gate| is(gate.code));
     if let Some(gate) = gate {
         let json = json!({
             "code": gate.code,
@@ -125,6 +127,7 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         .iter()
         .map(|entry| entry.code.0)
         .chain(GATES.iter().map(|gate| gate.code.0))
+        .chain(POLICIES.iter().map(|entry| entry.code.0))
         .collect();
     let upper = text.to_uppercase();
     let error = CliError::usage(format!("there is no code {upper}"));

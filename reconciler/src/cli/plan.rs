@@ -71,9 +71,9 @@ impl Plan {
     }
 }
 
-/// 4 where a guard stops it, 2 where somebody wants to know of differences and there are some.
+/// 4 where a guard stops it or a policy denies something, 2 where somebody wants to know of differences and there are some.
 fn exit(plan: &Planned, detailed: bool) -> Exit {
-    if !plan.stopping.is_empty() {
+    if !plan.stopping.is_empty() || plan.is_denied() {
         Exit::Refused
     } else if detailed && !plan.is_empty() {
         Exit::Differences

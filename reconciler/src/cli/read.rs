@@ -10,6 +10,7 @@ use manifests::support::{settle, unsupported};
 
 use super::invocation::{Invocation, environment, say};
 use crate::error::{CliError, Exit};
+use crate::policy;
 use crate::source::git;
 use crate::view::diagnostics;
 
@@ -39,6 +40,11 @@ impl Source {
         if let Some(desired) = &mut resolved.desired {
             desired.source.revision = revision;
             resolved.found.extend(unsupported(desired));
+            let wrong = policy::check(desired.declared());
+            if wrong.has_errors() {
+                resolved.desired = None;
+            }
+            resolved.found.extend(wrong);
         }
         Ok(Self { texts, resolved })
     }

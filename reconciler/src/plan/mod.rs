@@ -9,6 +9,7 @@ pub mod effects;
 mod explain;
 pub mod gates;
 mod order;
+pub mod rules;
 mod steps;
 mod trash;
 
@@ -32,6 +33,7 @@ use uuid::Uuid;
 use crate::diff::known::Known;
 use crate::diff::{Diff, Kept};
 use effects::Effects;
+use rules::Rules;
 
 /// The name of a plan; also the seed of the identities that it gives to new objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -367,6 +369,12 @@ impl Plan {
     pub const fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.held.is_empty()
     }
+
+    /// Whether a policy denies a part of it.
+    pub fn is_denied(&self) -> bool {
+        let mut because = self.held.iter().flat_map(|held| &held.because);
+        because.any(|because| because.code == gates::POLICY)
+    }
 }
 
 /// What planning needs to know.
@@ -387,6 +395,8 @@ pub struct PlanInput<'a> {
     pub host: &'a Capabilities,
     /// What a change of a field costs.
     pub effects: &'a dyn Effects,
+    /// Weighs the expressions of the policies of `desired`.
+    pub rules: &'a dyn Rules,
     /// Guards that a person answers for, for this plan only.
     pub approve: &'a BTreeSet<String>,
     /// The classes of steps that may be done.
@@ -406,6 +416,8 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     let edges = order::edges(input, &found.steps);
     let verdict = gates::hold(input, &found.steps, &edges);
     let (mut steps, held) = order::arrange(found.steps, &edges, verdict.held);
+    let mut notes = found.notes;
+    notes.extend(verdict.notes);
     trash::take_down(input, &mut steps);
     let source = &input.desired.source;
     Plan {
@@ -427,7 +439,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         waiting: found.waiting,
         stopping: verdict.stopping,
         told: found.told,
-        notes: found.notes,
+        notes,
         unseen: found.unseen,
         unchanged: found.unchanged.len(),
         settled: found.unchanged,

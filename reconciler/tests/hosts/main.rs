@@ -21,6 +21,7 @@ mod kills;
 mod life;
 mod neighbours;
 mod ownership;
+mod policies;
 mod power;
 mod quickstart;
 mod side_by_side;

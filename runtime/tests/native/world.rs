@@ -66,6 +66,7 @@ impl World {
             resources: BTreeMap::new(),
             others: BTreeMap::new(),
             external: Vec::new(),
+            policies: Vec::new(),
             budget: Budget::default(),
             windows: Windows::default(),
             host: None,

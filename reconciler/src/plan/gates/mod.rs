@@ -12,6 +12,7 @@ mod forbidden;
 mod foreign;
 mod in_use;
 mod moved_source;
+mod policy;
 mod protected;
 mod stopped_by_hand;
 mod unclear;
@@ -26,7 +27,7 @@ use manifests::observed::Item;
 
 use super::order::Edges;
 use super::steps::{Candidate, gates_data};
-use super::{Because, PlanInput, Step};
+use super::{Because, Note, PlanInput, Step};
 use crate::diff::Difference;
 
 /// What a guard looks at.
@@ -52,6 +53,15 @@ impl Subject<'_> {
 /// Steps by their indices, each with why it is held.
 pub type Findings = Vec<(usize, Because)>;
 
+/// What a guard that weighs has found.
+#[derive(Debug, Default)]
+pub struct Weighed {
+    /// What it holds.
+    pub held: Findings,
+    /// What it tells.
+    pub notes: Vec<Note>,
+}
+
 /// How a guard works.
 #[derive(Clone, Copy)]
 pub enum Check {
@@ -59,6 +69,8 @@ pub enum Check {
     Holds(fn(&Subject<'_>, &PlanInput<'_>) -> Option<Because>),
     /// It holds single steps, seeing all of them: their indices.
     Together(fn(&[Subject<'_>], &PlanInput<'_>) -> Findings),
+    /// It holds single steps or tells something of them, seeing all of them.
+    Weighs(fn(&[Subject<'_>], &PlanInput<'_>) -> Weighed),
     /// It stops the whole plan, seeing all steps that nothing holds.
     Stops(fn(&[Subject<'_>], &PlanInput<'_>) -> Option<Because>),
     /// It holds steps for the sake of other held steps.
@@ -80,6 +92,9 @@ pub struct Gate {
     pub check: Check,
 }
 
+/// The guard of policies.
+pub(super) const POLICY: Code = policy::GATE.code;
+
 /// All guards, by code.
 pub const GATES: &[Gate] = &[
     empty_source::GATE,
@@ -87,6 +102,7 @@ pub const GATES: &[Gate] = &[
     protected::GATE,
     foreign::GATE,
     window::GATE,
+    policy::GATE,
     moved_source::GATE,
     data_loss::GATE,
     dependency::GATE,
@@ -104,6 +120,7 @@ pub(super) type Holds = BTreeMap<usize, Vec<Because>>;
 pub(super) struct Verdict {
     pub(super) held: Holds,
     pub(super) stopping: Vec<Because>,
+    pub(super) notes: Vec<Note>,
 }
 
 /// Asks every guard.
@@ -117,6 +134,7 @@ pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) ->
         .collect();
     let asked = |gate: &&Gate| !(gate.approvable && input.approve.contains(gate.code.0));
     let mut held = Holds::new();
+    let mut notes = Vec::new();
     for gate in GATES.iter().filter(asked) {
         let found: Findings = match gate.check {
             Check::Holds(check) => subjects
@@ -125,6 +143,11 @@ pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) ->
                 .filter_map(|(index, subject)| Some((index, check(subject, input)?)))
                 .collect(),
             Check::Together(check) => check(&subjects, input),
+            Check::Weighs(check) => {
+                let weighed = check(&subjects, input);
+                notes.extend(weighed.notes);
+                weighed.held
+            }
             Check::Stops(_) | Check::Spreads => continue,
         };
         for (index, because) in found {
@@ -143,8 +166,12 @@ pub(super) fn hold(input: &PlanInput<'_>, steps: &[Candidate], edges: &Edges) ->
         .filter(asked)
         .filter_map(|gate| match gate.check {
             Check::Stops(check) => check(&free, input),
-            Check::Holds(_) | Check::Together(_) | Check::Spreads => None,
+            Check::Holds(_) | Check::Together(_) | Check::Weighs(_) | Check::Spreads => None,
         })
         .collect();
-    Verdict { held, stopping }
+    Verdict {
+        held,
+        stopping,
+        notes,
+    }
 }
