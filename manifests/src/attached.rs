@@ -1,4 +1,5 @@
-//! Files beside the manifests that they take in as texts, by `{ file: ./motd }`: only from inside the source.
+//! Files beside the manifests that they take in as texts, by `{ file: ./motd }`, and encrypted ones that secrets name:
+//! only from inside the source.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -20,6 +21,9 @@ pub enum Attached {
     Refused(String),
 }
 
+/// One of these is in every text that names a file.
+const KEYS: [&str; 3] = ["file:", "sops:", "age:"];
+
 /// Files by their names relative to the root of the source.
 pub type AttachedFiles = BTreeMap<String, Attached>;
 
@@ -38,10 +42,13 @@ pub fn name_of(manifest: &str, path: &str) -> Option<String> {
     Some(name.to_str()?.to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Reads every file that manifests name in a map `{ file: … }`. Those that images are made of are larger than is read.
+/// Reads every file that manifests name in a map `{ file: … }`, `{ sops: … }` or below `age`. Those that images are made of are larger than is read.
 pub fn read(root: &Path, files: &[(String, String)]) -> AttachedFiles {
     let mut attached = AttachedFiles::new();
-    for (manifest, text) in files.iter().filter(|(_, text)| text.contains("file:")) {
+    for (manifest, text) in files
+        .iter()
+        .filter(|(_, text)| KEYS.iter().any(|key| text.contains(key)))
+    {
         let mut names = Vec::new();
         for document in parse(manifest, text).0 {
             named(&document, &mut names);
@@ -62,11 +69,20 @@ fn named(node: &Node, out: &mut Vec<String>) {
     match &node.value {
         Value::Map(entries) => {
             if let [(key, below)] = entries.as_slice()
-                && key.name == "file"
+                && matches!(key.name.as_str(), "file" | "sops")
             {
                 out.extend(below.text().map(str::to_owned));
             }
-            for (_, below) in entries {
+            for (key, below) in entries {
+                if key.name == "age"
+                    && let Value::Map(files) = &below.value
+                {
+                    out.extend(
+                        files
+                            .iter()
+                            .filter_map(|(_, file)| file.text().map(str::to_owned)),
+                    );
+                }
                 named(below, out);
             }
         }

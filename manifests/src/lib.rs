@@ -38,6 +38,7 @@ pub mod resolve;
 pub mod rules;
 pub mod scalar;
 pub mod schema;
+pub mod secret;
 pub mod substitute;
 pub mod support;
 pub mod tagged;

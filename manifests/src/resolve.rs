@@ -48,7 +48,7 @@ use texts::take_in;
 use unknown::{api_version, misplaced, unknown_keys, unknown_kind};
 
 pub use for_each::MOST;
-pub use texts::NOT_TAKEN;
+pub use texts::{NOT_TAKEN, PLACES as TEXT_PLACES};
 
 /// A name that its kind does not allow.
 pub const BAD_NAME: Code = Code("E0110");
@@ -140,6 +140,7 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         others: BTreeMap::new(),
         external: external.into_iter().collect(),
         policies: Vec::new(),
+        secrets: BTreeMap::new(),
         budget: Budget {
             data: written.budget.data,
             percent: written.budget.percent,
@@ -207,10 +208,20 @@ fn read_files(texts: &Texts, found: &mut Diagnostics) -> (Source, Vec<Node>) {
                     .note("each object has one source: the folder above has a keel.yaml as well"),
             );
         } else {
-            nodes.extend(documents);
+            nodes.extend(
+                documents
+                    .into_iter()
+                    .filter(|document| !is_encrypted(document)),
+            );
         }
     }
     (source, nodes)
+}
+
+/// A document that SOPS encrypted lies among manifests and is none: a Secret names it.
+fn is_encrypted(document: &Node) -> bool {
+    let is_map = |node: &Node| matches!(node.value, Value::Map(_));
+    document.get("sops").is_some_and(is_map) && document.get("apiVersion").is_none()
 }
 
 /// Reads the envelopes of all documents.

@@ -18,9 +18,8 @@ use crate::scalar::byte_size::ByteSize;
 use crate::scalar::cpu::{CpuLimit, CpuSet};
 use crate::scalar::image_ref::{ImageRef, ImageSource};
 use crate::scalar::kernel_limit::KernelLimit;
-use crate::tree::{Node, Value as Tree};
+
 use serde_json::Value;
-use std::borrow::Cow;
 
 /// A kind that this engine does not have yet.
 pub const KIND: Code = Code("U0301");
@@ -139,8 +138,8 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 }
                 defaults(resource, IMAGE, &mut say);
             }
-            // A namespace and rules, which are settled before anything is made, and rules over plans.
-            Spec::Project(_) | Spec::Policy(_) => {}
+            // They are settled before anything is made, or are rules over plans, or values of texts.
+            Spec::Project(_) | Spec::Policy(_) | Spec::Secret(_) => {}
             _ => {
                 let kind: Kind = resource.address.kind;
                 found.push(
@@ -153,13 +152,12 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 );
             }
         }
-        secrets(resource, &mut found);
     }
     found
 }
 
 /// Kinds that the native engine has no objects of: they are settled in the objects that they concern, or are rules over
-/// plans. They can still be referred to, and are never counted as missing.
+/// plans, or say where values of secrets are. They can still be referred to, and are never counted as missing.
 pub fn settle(desired: &mut DesiredSet) {
     let is_policy = |address: &Address, _: &mut Resource| address.kind == Kind::Policy;
     let meant = desired.resources.extract_if(.., is_policy);
@@ -177,10 +175,15 @@ pub fn settle(desired: &mut DesiredSet) {
         desired.resources.remove(&address);
         desired.external.push(address);
     }
+    let is_secret = |address: &Address, _: &mut Resource| address.kind == Kind::Secret;
+    let meant = desired.resources.extract_if(.., is_secret);
+    desired.secrets.extend(meant);
+    let others = desired.others.extract_if(.., is_secret);
+    desired.secrets.extend(others);
     for resource in desired.resources.values_mut() {
         resource
             .needs
-            .retain(|(need, _)| need.kind != Kind::Project);
+            .retain(|(need, _)| !matches!(need.kind, Kind::Project | Kind::Secret));
     }
 }
 
@@ -341,57 +344,6 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
         one_container(instance, say);
     }
     devices::of(instance, say);
-}
-
-/// Texts that come from a secret are not filled in yet: they would be empty.
-fn secrets(resource: &Resource, found: &mut Diagnostics) {
-    fn walk<'a>(
-        node: &'a Node,
-        at: &mut Vec<Cow<'a, str>>,
-        tell: &mut dyn FnMut(&Node, &[Cow<'_, str>]),
-    ) {
-        match &node.value {
-            Tree::Map(entries) => {
-                if let [(key, below)] = entries.as_slice() {
-                    let from_secret = match key.name.as_str() {
-                        "secretRef" => true,
-                        "template" => below.text().is_some_and(|text| text.contains("${secret.")),
-                        _ => false,
-                    };
-                    if from_secret {
-                        tell(node, at);
-                    }
-                }
-                for (key, below) in entries {
-                    at.push(Cow::Borrowed(&key.name));
-                    walk(below, at, tell);
-                    at.pop();
-                }
-            }
-            Tree::List(items) => {
-                for (index, below) in items.iter().enumerate() {
-                    at.push(Cow::Owned(index.to_string()));
-                    walk(below, at, tell);
-                    at.pop();
-                }
-            }
-            _ => {}
-        }
-    }
-    let Some(spec) = resource.provenance.written() else {
-        return;
-    };
-    walk(spec, &mut Vec::new(), &mut |node, steps| {
-        let at = steps
-            .iter()
-            .fold(Pointer::new("/spec"), |at, step| at.field(step));
-        let one = Diagnostic::warning(
-            FIELD,
-            node.place.origin(),
-            "texts from secrets are not filled in by this engine yet",
-        );
-        found.push(one.of(&resource.address).at(at));
-    });
 }
 
 #[cfg(test)]

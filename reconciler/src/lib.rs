@@ -15,6 +15,7 @@ pub mod error;
 pub mod journal;
 pub mod plan;
 pub mod policy;
+pub mod secrets;
 pub mod session;
 pub mod source;
 pub mod state_folder;

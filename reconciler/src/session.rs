@@ -30,6 +30,7 @@ use crate::diff::known::Known;
 use crate::journal::{ApplyStatus, Event, Journal as _, JournalError};
 use crate::plan::{Allow, Because, Plan, PlanId, PlanInput, Purpose, Step, plan};
 use crate::policy::Policies;
+use crate::secrets::masks;
 use crate::state_folder::{Lock, StateFolder, StateFolderError};
 use crate::store::{SqliteStore, Store as _, StoreError, Write, rebuild};
 
@@ -217,6 +218,7 @@ impl Session<'_> {
             now,
         });
         self.measure(&mut plan)?;
+        masks::plan(&mut plan);
         Ok(plan)
     }
 
@@ -408,6 +410,7 @@ impl Session<'_> {
             resources: BTreeMap::new(),
             external: Vec::new(),
             policies: Vec::new(),
+            secrets: BTreeMap::new(),
             others: BTreeMap::new(),
             budget: Budget {
                 data: u32::MAX,

@@ -10,6 +10,8 @@ crate::fields! {
     pub struct SecretSource {
         /// A SOPS document of the repository, relative to this file.
         sops: Option<String> = None,
+        /// Files of the repository that are encrypted by age, relative to this file, by key: `{password: ./db.age}`.
+        age: BTreeMap<String, String> = BTreeMap::new(),
         /// Environment variables of keel, by key: `{password: DB_PASSWORD}`.
         environment: BTreeMap<String, String> = BTreeMap::new(),
         /// Files of the host, by key: `{password: /etc/keel/db-password}`.

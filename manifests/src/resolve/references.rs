@@ -161,7 +161,7 @@ fn keys_of(secret: &Document) -> Option<Vec<&str>> {
         _ => Vec::new(),
     };
     Some(
-        ["environment", "files", "credentials"]
+        ["age", "environment", "files", "credentials"]
             .into_iter()
             .flat_map(keys)
             .collect(),

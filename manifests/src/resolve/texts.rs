@@ -3,12 +3,13 @@
 
 use super::*;
 use crate::attached::{self, Attached, AttachedFiles};
+use crate::scalar::text::SEALED;
 
 /// A file that cannot be taken in.
 pub const NOT_TAKEN: Code = Code("E0119");
 
 /// Where a spec has texts that may stand elsewhere; `*` is any key.
-const PLACES: [&[&str]; 10] = [
+pub const PLACES: [&[&str]; 10] = [
     &["environment", "*"],
     &["user", "*"],
     &["credentials", "*"],
@@ -31,6 +32,17 @@ pub(super) fn take_in(spec: &mut Node, files: &AttachedFiles, found: &mut Diagno
             let [(key, below)] = entries.as_slice() else {
                 return;
             };
+            if key.name == SEALED {
+                // It would be taken for the value of a secret that somebody looked up.
+                let message = format!("unknown field `{SEALED}`");
+                let one = Diagnostic::error(UNKNOWN_FIELD, key.place.origin(), message);
+                found.push(
+                    one.at(at.clone())
+                        .hint("known fields: secretRef, template, file"),
+                );
+                node.value = Value::Text(String::new().into());
+                return;
+            }
             let Some(text) = below.text() else { return };
             let taken = match key.name.as_str() {
                 "template" if !text.contains("${secret.") => text.to_owned(),

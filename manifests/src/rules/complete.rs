@@ -162,6 +162,7 @@ fn one(tell: &mut Teller<'_>) {
         Spec::Secret(secret) => {
             let source = &secret.source;
             let given = source.sops.is_some()
+                || !source.age.is_empty()
                 || !source.environment.is_empty()
                 || !source.files.is_empty()
                 || !source.credentials.is_empty();
@@ -169,7 +170,7 @@ fn one(tell: &mut Teller<'_>) {
                 tell.missing(
                     &spec,
                     "source",
-                    "where its values are: `sops`, `environment`, `files` or `credentials`",
+                    "where its values are: `sops`, `age`, `environment`, `files` or `credentials`",
                 );
             }
         }

@@ -6,7 +6,7 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// A string, or where it comes from. Numbers and truth values stand for their spelling.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub enum Text {
     /// The string itself.
     Plain(String),
@@ -16,6 +16,50 @@ pub enum Text {
     Template(String),
     /// The content of a file of the repository, relative to the manifest.
     File(String),
+    /// What came from a secret, told by the keyed digest of its value. In no manifest: whoever looks up secrets puts it
+    /// in the place of where the text comes from.
+    Sealed(Sealed),
+}
+
+/// A text from a secret, whose value is known to whoever made the digest.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Sealed {
+    /// The value by a keyed hash: equal where the values are.
+    pub digest: String,
+    /// Where the text comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretRef>,
+    /// Where it comes from, if it is a template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+impl Sealed {
+    /// The text as manifests say it.
+    pub fn written(&self) -> Text {
+        match (&self.secret_ref, &self.template) {
+            (Some(secret), _) => Text::Secret(secret.clone()),
+            (None, template) => Text::Template(template.clone().unwrap_or_default()),
+        }
+    }
+}
+
+/// The key by which a sealed text is known in what is written down.
+pub const SEALED: &str = "sealed";
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Plain(one), Self::Plain(two))
+            | (Self::Template(one), Self::Template(two))
+            | (Self::File(one), Self::File(two)) => one == two,
+            (Self::Secret(one), Self::Secret(two)) => one == two,
+            // The same value by another name is no change.
+            (Self::Sealed(one), Self::Sealed(two)) => one.digest == two.digest,
+            _ => false,
+        }
+    }
 }
 
 crate::fields! {
@@ -39,7 +83,7 @@ impl Text {
 
     /// Whether a secret is in it.
     pub fn is_secret(&self) -> bool {
-        matches!(self, Self::Secret(_))
+        matches!(self, Self::Secret(_) | Self::Sealed(_))
             || matches!(self, Self::Template(text) if text.contains("${secret."))
     }
 }
@@ -63,6 +107,7 @@ impl fmt::Debug for Text {
             Self::Secret(SecretRef { name, key }) => write!(formatter, "secret {name}.{key}"),
             Self::Template(text) => write!(formatter, "template {text:?}"),
             Self::File(path) => write!(formatter, "file {path:?}"),
+            Self::Sealed(sealed) => write!(formatter, "sealed {:?}", sealed.written()),
         }
     }
 }
@@ -79,6 +124,7 @@ impl serde::Serialize for Text {
             Self::Secret(secret) => map.serialize_entry("secretRef", secret)?,
             Self::Template(text) => map.serialize_entry("template", text)?,
             Self::File(path) => map.serialize_entry("file", path)?,
+            Self::Sealed(sealed) => map.serialize_entry(SEALED, sealed)?,
         }
         map.end()
     }
@@ -145,10 +191,27 @@ impl<'de> Visitor<'de> for TextVisitor {
         Ok(Text::Plain(value.to_string()))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Text, A::Error> {
-        let source: TextSource =
-            serde::Deserialize::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        source.into_text()
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+        let mut source = TextSource::default();
+        let mut sealed = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "secretRef" => source.secret_ref = map.next_value()?,
+                "template" => source.template = map.next_value()?,
+                "file" => source.file = map.next_value()?,
+                SEALED => sealed = Some(map.next_value()?),
+                _ => {
+                    return Err(de::Error::unknown_field(
+                        &key,
+                        &["secretRef", "template", "file"],
+                    ));
+                }
+            }
+        }
+        match sealed {
+            Some(sealed) => Ok(Text::Sealed(sealed)),
+            None => source.into_text(),
+        }
     }
 
     fn visit_newtype_struct<D: serde::Deserializer<'de>>(self, inner: D) -> Result<Text, D::Error> {
@@ -277,6 +340,26 @@ mod tests {
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_sealed_text_is_its_value_by_whatever_name() {
+        let sealed = |name: &str, digest: &str| {
+            let text = format!(
+                "{{\"sealed\":{{\"digest\":\"{digest}\",\"secretRef\":{{\"name\":\"{name}\",\"key\":\"password\"}}}}}}"
+            );
+            let read: Text = serde_json::from_str(&text).expect(&text);
+            assert_eq!(serde_json::to_string(&read).expect("written"), text);
+            assert!(read.is_secret() && read.as_plain().is_none());
+            read
+        };
+        assert_eq!(sealed("db", "0a"), sealed("other", "0a"));
+        assert_ne!(sealed("db", "0a"), sealed("db", "0b"));
+        assert_ne!(sealed("db", "0a"), Text::from("0a"));
+        assert_eq!(
+            format!("{:?}", sealed("db", "0a")),
+            "sealed secret db.password"
+        );
     }
 
     #[test]

@@ -137,6 +137,7 @@ impl Workers<'_> {
             others: std::collections::BTreeMap::new(),
             external: self.desired.external.clone(),
             policies: Vec::new(),
+            secrets: std::collections::BTreeMap::new(),
             budget: self.desired.budget,
             windows: self.desired.windows.clone(),
             host: self.desired.host.clone(),

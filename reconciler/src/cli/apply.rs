@@ -6,10 +6,11 @@ use std::time::Duration;
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
 use manifests::resolve::resolve;
+use manifests::support::settle;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
-use super::decide::{Decisions, apply_command, command, right_host, session, wanted};
+use super::decide::{Decisions, apply_command, command, on_this_host, session, wanted};
 use super::engine::{self, Opened};
 use super::invocation::{Invocation, absolute, say};
 use super::narrow::narrow;
@@ -43,9 +44,9 @@ impl Apply {
         match self.path.as_deref().filter(|path| is_saved_plan(path)) {
             Some(file) => self.saved(invocation, file),
             None => {
-                let wanted = wanted(invocation, self.path.as_deref())?;
+                let mut wanted = wanted(invocation, self.path.as_deref())?;
                 let opened = engine::open(invocation)?;
-                right_host(&wanted.desired, &opened)?;
+                on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
                 let run = Run {
                     path: self.path.as_deref(),
                     yes: self.yes,
@@ -86,7 +87,8 @@ impl Apply {
             allow,
             no_trash: from.no_trash,
         };
-        let resolved = resolve(&from.texts(), from.revision.clone());
+        let texts = from.texts();
+        let resolved = resolve(&texts, from.revision.clone());
         let found = resolved.found;
         let Some(mut desired) = resolved.desired else {
             let message = "this version of keel does not understand the manifests of the plan";
@@ -94,13 +96,14 @@ impl Apply {
                 CliError::new(Exit::Stale, message).hint("make it again: keel plan --save FILE")
             );
         };
+        settle(&mut desired);
         let mut selection = global.clone();
         selection.only.clone_from(&from.only);
         selection.exclude.clone_from(&from.exclude);
         selection.selector.clone_from(&from.selector);
         narrow(&mut desired, &selection)?;
         let opened = engine::open(invocation)?;
-        right_host(&desired, &opened)?;
+        on_this_host(&mut desired, &texts, &opened)?;
         if saved["stateId"] != json!(opened.folder.id()) {
             let message = "the plan was made for another state folder or host";
             return Err(CliError::new(Exit::Stale, message));

@@ -2,21 +2,24 @@
 
 use std::time::Duration;
 
+use manifests::support::settle;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
 use super::apply::{how, report_json};
 use super::asked::{catch_signals, failures};
-use super::decide::session;
-use super::engine;
+use super::decide::{look_up_secrets, session};
+use super::engine::{self, Opened};
 use super::invocation::{Invocation, say};
 use super::progress::Progress;
+use super::read::Source;
 use crate::apply::ApplyReport;
 use crate::clock::deadline;
 use crate::error::{CliError, Exit};
 use crate::plan::boot::Batch;
 use crate::session::{Session, SessionError};
 use crate::state_folder::StateFolderError;
+use crate::store::Store as _;
 use crate::view::text::{counted, visible};
 
 /// How soon somebody else's lock is tried again.
@@ -24,8 +27,8 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 /// Start what should run after a start of the host, and adopt what runs.
 ///
-/// Networks come back first, then instances by `boot.autostart`, `priority` and `delay`. No manifest is read. Where all
-/// is as it should be nothing is done.
+/// Networks come back first, then instances by `boot.autostart`, `priority` and `delay`. Manifests are read only for the
+/// values of secrets, which are not kept over a start of the host. Where all is as it should be nothing is done.
 #[derive(Debug, clap::Args)]
 pub(super) struct Boot {
     /// How it is written.
@@ -36,6 +39,7 @@ pub(super) struct Boot {
 impl Boot {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let opened = engine::open(invocation)?;
+        give_secrets(&opened)?;
         let session = session(invocation, &opened);
         catch_signals(invocation)?;
         let booting = session.booting()?;
@@ -86,6 +90,24 @@ impl Boot {
         let whole = failures.is_empty() && unclear.is_empty() && batches.peek().is_none();
         Ok(if whole { Exit::Done } else { Exit::Partly })
     }
+}
+
+/// Looks up the secrets of all sources that were applied here, where they still are. What cannot be had is told by the
+/// start that needs it.
+fn give_secrets(opened: &Opened) -> Result<(), CliError> {
+    if !opened.runtime.secrets().is_used() {
+        return Ok(());
+    }
+    for source in engine::store(&opened.folder)?.load()?.sources.into_values() {
+        let Ok(Source { texts, resolved }) = Source::read(Some(&source.root)) else {
+            continue;
+        };
+        if let Some(mut desired) = resolved.desired {
+            settle(&mut desired);
+            let _ = look_up_secrets(&mut desired, &texts, opened);
+        }
+    }
+    Ok(())
 }
 
 /// One batch. While the host starts others may be at work: their lock is waited for.

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use manifests::desired::DesiredSet;
-use manifests::diagnostic::Code;
+use manifests::diagnostic::{Code, Diagnostics};
+use manifests::read::Texts;
 
 use super::engine::Opened;
-use super::invocation::{Invocation, say};
+use super::invocation::{Invocation, environment, say};
 use super::narrow::narrow;
 use super::read::{Source, Wanted};
-use crate::error::{CliError, Exit};
+use crate::error::{CliError, Exit, chain};
 use crate::plan::gates::GATES;
 use crate::plan::{Allow, Because, Plan, Purpose};
+use crate::secrets;
+use crate::secrets::places::Places;
 use crate::session::{PlanOptions, Session};
 use crate::view::diagnostics;
 
@@ -92,11 +95,47 @@ pub(super) fn session<'a>(invocation: &'a Invocation, opened: &'a Opened) -> Ses
     }
 }
 
+/// Looks up secrets, where the host has them, and refuses a source that this host is not for.
+///
+/// # Errors
+/// It is for another host, or a value cannot be had; it was said.
+pub(super) fn on_this_host(
+    desired: &mut DesiredSet,
+    texts: &Texts,
+    opened: &Opened,
+) -> Result<(), CliError> {
+    right_host(desired, opened)?;
+    let found = look_up_secrets(desired, texts, opened);
+    if found.is_empty() {
+        return Ok(());
+    }
+    say(&diagnostics::page(&found, &texts.files));
+    let summary = diagnostics::summary(&found).unwrap_or_default();
+    say(&format!("{summary}: nothing is done\n"));
+    Err(CliError::said(Exit::Invalid))
+}
+
+/// Puts sealed texts in the place of what comes from secrets, and answers what cannot be had.
+pub(super) fn look_up_secrets(
+    desired: &mut DesiredSet,
+    texts: &Texts,
+    opened: &Opened,
+) -> Diagnostics {
+    let places = Places {
+        variable: &environment,
+    };
+    let mut seal = |value| {
+        let sealed = opened.runtime.secrets().seal(value);
+        sealed.map_err(|error| format!("seal a secret: {}", chain(&error)))
+    };
+    secrets::seal(desired, &texts.attached, &places, &mut seal)
+}
+
 /// Refuses a source that says that it is for another host, and warns of what this one does not grant.
 ///
 /// # Errors
 /// It is for another host.
-pub(super) fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), CliError> {
+fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), CliError> {
     use runtime::runtime::Runtime as _;
     let host = opened.runtime.capabilities()?;
     let found = manifests::support::beyond(desired, &host);

@@ -7,7 +7,7 @@ use manifests::feature::Capabilities;
 use runtime::runtime::Runtime as _;
 
 use super::HumanOrJson;
-use super::decide::{Decisions, command, right_host, session, wanted};
+use super::decide::{Decisions, command, on_this_host, session, wanted};
 use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
@@ -32,9 +32,9 @@ pub(super) struct Drift {
 impl Drift {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
-        let wanted = wanted(invocation, self.path.as_deref())?;
+        let mut wanted = wanted(invocation, self.path.as_deref())?;
         let opened = engine::open(invocation)?;
-        right_host(&wanted.desired, &opened)?;
+        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let drift = session(invocation, &opened).drift(&wanted.desired)?;
         let host = opened.runtime.capabilities()?;
         let report = report(drift, &wanted.desired.source, host, began);

@@ -7,13 +7,14 @@ use manifests::id::Address;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
-use super::decide::{Decisions, right_host, session, wanted};
+use super::decide::{Decisions, on_this_host, session, wanted};
 use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::plan::gates::GATES;
 use crate::policy::CODES as POLICIES;
+use crate::secrets::CODES as SECRETS;
 use crate::view::explain as view;
 
 /// Explain a field, a code or an object: by the shape of what is asked.
@@ -55,9 +56,9 @@ impl Explain {
     /// What is wanted of an object, what lives, what was applied, and what is held.
     fn object(&self, invocation: &Invocation) -> Result<(String, Value), CliError> {
         let address: Address = self.what.parse()?;
-        let wanted = wanted(invocation, self.path.as_deref())?;
+        let mut wanted = wanted(invocation, self.path.as_deref())?;
         let opened = engine::open(invocation)?;
-        right_host(&wanted.desired, &opened)?;
+        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let session = session(invocation, &opened);
         let plan = session.plan(
             &wanted.desired,
@@ -102,8 +103,8 @@ fn is_code(text: &str) -> bool {
 
 fn code(text: &str) -> Result<(String, Value), CliError> {
     let is = |code: Code| code.0.eq_ignore_ascii_case(text);
-    let of_policies = || POLICIES.iter().find(|entry| is(entry.code));
-    if let Some(entry) = codes::find(text).or_else(of_policies) {
+    let mut others = POLICIES.iter().chain(SECRETS);
+    if let Some(entry) = codes::find(text).or_else(|| others.find(|entry| is(entry.code))) {
         let (wrong, right) = entry.example;
         let json = json!({
             "code": entry.code,
@@ -127,7 +128,7 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         .iter()
         .map(|entry| entry.code.0)
         .chain(GATES.iter().map(|gate| gate.code.0))
-        .chain(POLICIES.iter().map(|entry| entry.code.0))
+        .chain(POLICIES.iter().chain(SECRETS).map(|entry| entry.code.0))
         .collect();
     let upper = text.to_uppercase();
     let error = CliError::usage(format!("there is no code {upper}"));

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::HumanOrJson;
-use super::decide::{Decisions, apply_command, right_host, session, wanted};
+use super::decide::{Decisions, apply_command, on_this_host, session, wanted};
 use super::engine;
 use super::invocation::{Invocation, absolute};
 use super::read::Wanted;
@@ -36,9 +36,9 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
-        let wanted = wanted(invocation, self.path.as_deref())?;
+        let mut wanted = wanted(invocation, self.path.as_deref())?;
         let opened = engine::open(invocation)?;
-        right_host(&wanted.desired, &opened)?;
+        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let options = self.decisions.options(Purpose::Apply);
         let plan = session(invocation, &opened).plan(&wanted.desired, &options)?;
         let from = made_from(invocation, &wanted, &self.decisions);

@@ -360,6 +360,8 @@ pub struct Plan {
     pub unchanged: usize,
     /// Which ones.
     pub settled: Vec<Unchanged>,
+    /// The keyed digests of the secrets that it shows as `(secret #1)` and so on, in the order of their numbers.
+    pub secrets: Vec<String>,
     /// Objects that are remembered as ours and neither live nor are wanted: they are forgotten.
     pub gone: Vec<Uid>,
 }
@@ -443,6 +445,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
         unseen: found.unseen,
         unchanged: found.unchanged.len(),
         settled: found.unchanged,
+        secrets: Vec::new(),
         gone: steps::gone(input),
     }
 }

@@ -236,6 +236,7 @@ impl Session<'_> {
             .collect();
         let names: Vec<String> = steps.iter().map(|one| one.address().to_string()).collect();
         let plan = Plan {
+            secrets: Vec::new(),
             id,
             purpose: Purpose::Asked,
             source: PlanSource {

@@ -12,6 +12,7 @@ use super::{Session, SessionError};
 use crate::diff::known::{DriftSeen, Hold, Known};
 use crate::diff::{Difference, Verdict, diff};
 use crate::plan::NotSeen;
+use crate::secrets::masks::Masks;
 use crate::store::{Store as _, Write};
 
 /// One field that the world changed.
@@ -122,6 +123,11 @@ impl Session<'_> {
                 }
                 writes.push(Write::Drift(uid, seen));
             }
+        }
+        let mut masks = Masks::default();
+        for field in &mut drift.fields {
+            masks.mask(&mut field.live);
+            masks.mask(&mut field.desired);
         }
         if let Err(error) = store.commit(&writes) {
             tracing::warn!(%error, "it cannot be remembered since when things drift");

@@ -1,5 +1,6 @@
 //! `keel explain`: a field, a code, a guard, an object.
 
+use crate::secrets::masks::Masks;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -189,9 +190,11 @@ pub fn object(
     known: Option<&Owned>,
     plan: &Plan,
 ) -> Object {
-    let spec = |value: Option<Value>| {
+    let mut masks = Masks::default();
+    let mut spec = |value: Option<Value>| {
         let mut out = BTreeMap::new();
-        if let Some(value) = value {
+        if let Some(mut value) = value {
+            masks.mask(&mut value);
             leaves(&value, &Pointer::new("/spec"), &mut out);
         }
         out

@@ -4,11 +4,13 @@ use jiff::Timestamp;
 use manifests::id::Address;
 use manifests::kind::Kind;
 use manifests::observed::{Holds, Item};
+use manifests::secret::as_written;
 use serde_json::{Map, Value, json};
 
 use super::text;
 
-/// The envelope of a live object: `spec` is the live value, `status` is read from the world.
+/// The envelope of a live object: `spec` is the live value, `status` is read from the world. Texts from secrets say where
+/// they come from, as in a manifest.
 pub fn document(item: &Item) -> Value {
     let mut metadata = Map::new();
     metadata.insert("name".to_owned(), json!(item.address.name));
@@ -31,13 +33,15 @@ pub fn document(item: &Item) -> Value {
     if item.holds != Holds::default() {
         status.insert("holds".to_owned(), json!(item.holds));
     }
-    json!({
+    let mut document = json!({
         "apiVersion": "evenkeel/v1",
         "kind": item.address.kind.name(),
         "metadata": metadata,
         "spec": item.spec.to_value(),
         "status": status,
-    })
+    });
+    as_written(&mut document);
+    document
 }
 
 /// A list is one document.
@@ -275,8 +279,9 @@ pub fn describe(item: &Item, now: Timestamp) -> String {
             &format!("{}, {snapshots}", text::bytes(item.holds.bytes)),
         );
     }
-    section(&mut out, "spec", &item.spec.to_value(), now);
-    section(&mut out, "status", &item.status, now);
+    let document = document(item);
+    section(&mut out, "spec", &document["spec"], now);
+    section(&mut out, "status", &document["status"], now);
     if !item.unseen.is_empty() {
         out.push_str("\nunseen\n");
         for unseen in &item.unseen {

@@ -15,6 +15,7 @@ use super::history::when;
 use super::style::{BAD, CALM, CAREFUL, FAINT, GOOD, STRONG, paint};
 use super::text;
 use crate::plan::{Because, Held, Plan, PlannedChange, Purpose, Step, Waiting};
+use crate::secrets::masks;
 
 /// The column in which an object's source begins.
 const SOURCE_AT: usize = 30;
@@ -348,12 +349,16 @@ pub fn fields(rows: &[(&FieldChange, Option<String>)], indent: usize, columns: u
         let path = text::pad(&text::visible(&change.path.dotted()), column);
         let before = text::shown(&change.before);
         let after = text::shown(&change.after);
-        let (before, after) = if text::width(&before) + text::width(&after) > room {
-            (text::cut(&before, room / 2), text::cut(&after, room / 2))
+        if let Some(masks) = masks::together(&change.before, &change.after) {
+            let _ = write!(out, "{}{path}{masks}", " ".repeat(indent));
         } else {
-            (before, after)
-        };
-        let _ = write!(out, "{}{path}{before} → {after}", " ".repeat(indent));
+            let (before, after) = if text::width(&before) + text::width(&after) > room {
+                (text::cut(&before, room / 2), text::cut(&after, room / 2))
+            } else {
+                (before, after)
+            };
+            let _ = write!(out, "{}{path}{before} → {after}", " ".repeat(indent));
+        }
         if let Some(remark) = remark {
             let _ = write!(out, "   {}", paint(FAINT, &format!("# {remark}")));
         }

@@ -112,6 +112,7 @@ pub fn document(plan: &Plan, found: &Diagnostics, from: Option<&MadeFrom>) -> Va
             "id": told.address, "source": told.origin.as_ref().map(place), "fields": told.changes,
         })).collect::<Vec<_>>(),
         "notes": plan.notes,
+        "secrets": plan.secrets,
         "unseen": plan.unseen,
         "diagnostics": found,
     });
@@ -139,6 +140,8 @@ pub fn essence(document: &Value) -> Vec<Value> {
             all.push(change);
         }
     }
+    // Two values of a secret have the same mask.
+    all.push(document["secrets"].clone());
     all
 }
 

@@ -6,7 +6,7 @@ use crate::footprint;
 use crate::world::{TestWorld, shell};
 
 /// What a start of the host does to what keel made: no process, link, rule, cgroup, mount or run folder is left.
-fn restart_host(world: &TestWorld) {
+pub(crate) fn restart_host(world: &TestWorld) {
     // A `/run` that outlives its host tells by the boot id that what it says is not true any more.
     restart_host_but_for_run(world);
     shell("rm -r /run/keel");

@@ -117,6 +117,7 @@ fn of_the_house(line: &str) -> bool {
             "id",
             "lock",
             "reserve",
+            "secrets.key",
             "images",
             "pools",
             "instances",

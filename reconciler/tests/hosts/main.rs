@@ -24,6 +24,7 @@ mod ownership;
 mod policies;
 mod power;
 mod quickstart;
+mod secrets;
 mod side_by_side;
 mod sizes;
 mod systemd;

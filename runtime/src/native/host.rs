@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use manifests::id::{Address, Uid};
-use manifests::kind::Kind;
+use manifests::kind::{Kind, Spec};
 use manifests::path_io;
 
 use super::cgroup::{self, Hierarchies};
@@ -17,6 +17,7 @@ use super::instance::InstancePicks;
 use super::network::{self, NetworkDriver, NetworkHost};
 use super::networks::NetworkPicks;
 use super::pools::PoolPicks;
+use super::secrets::SecretStore;
 use crate::error::{Class, RuntimeError};
 
 /// Where the native engine works.
@@ -42,6 +43,7 @@ pub(super) struct Host {
     pub definitions: Definitions,
     pub images: ImageStore,
     pub ranges: IdRanges,
+    pub secrets: SecretStore,
     pub hierarchies: Hierarchies,
     pub cgroup: cgroup::Host,
     pub network: Box<dyn NetworkDriver>,
@@ -94,6 +96,7 @@ impl Host {
             definitions: Definitions::new(&config.state),
             images: ImageStore::at(config.state.join("images")),
             ranges: IdRanges::new(&config.claims),
+            secrets: SecretStore::new(&config.state, &config.run),
             hierarchies,
             cgroup,
             network,
@@ -160,6 +163,10 @@ impl Host {
         &self,
         definition: &Definition<InstancePicks>,
     ) -> Result<(), DefinitionError> {
+        // Before anything refers to them.
+        if let Spec::Instance(instance) = &definition.spec {
+            self.secrets.keep(instance)?;
+        }
         self.definitions.write(definition)
     }
 

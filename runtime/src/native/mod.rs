@@ -18,6 +18,7 @@ mod networks;
 mod operate;
 mod pools;
 pub mod probe;
+mod secrets;
 pub mod shim;
 pub mod storage;
 mod stored_images;
@@ -44,6 +45,7 @@ use self::instance::InstancePicks;
 use self::network::{Guests, NetworkError};
 use self::networks::NetworkPicks;
 use self::pools::PoolPicks;
+pub use self::secrets::{KeyError, SecretStore};
 pub use self::stored_images::{ImageImport, StoredImage, StoredImages};
 
 /// This host as an engine.
@@ -58,6 +60,11 @@ impl NativeRuntime {
     /// The host's hierarchies or folders cannot be read.
     pub fn open(config: NativeConfig) -> Result<Self, RuntimeError> {
         Host::open(config).map(|host| Self { host })
+    }
+
+    /// What is known of secrets here: a value has to be sealed by it before an instance that uses it is made or changed.
+    pub const fn secrets(&self) -> &SecretStore {
+        &self.host.secrets
     }
 }
 
@@ -298,7 +305,8 @@ impl Runtime for NativeRuntime {
     }
 
     fn settle(&self, _: &Context<'_>) -> Result<(), RuntimeError> {
-        // Rules and reservations are in force before a port is plugged; nothing is left for the end of a batch.
-        Ok(())
+        // Rules and reservations are in force before a port is plugged.
+        sweep::secrets(&self.host)
+            .map_err(|error| RuntimeError::new("forget secrets", Class::Retry, error))
     }
 }

@@ -53,10 +53,7 @@ impl NativeRuntime {
 }
 
 /// The environment of a program that a person runs: the manifest's over ours, what they ask for over both.
-fn environment(
-    definition: &Definition<InstancePicks>,
-    request: &ExecRequest,
-) -> Vec<(String, String)> {
+fn environment(written: Vec<(String, String)>, request: &ExecRequest) -> Vec<(String, String)> {
     let mut all = vec![
         (
             "PATH".to_owned(),
@@ -72,15 +69,10 @@ fn environment(
     if request.terminal {
         all.push(("TERM".to_owned(), "xterm-256color".to_owned()));
     }
-    let written = match &definition.spec {
-        Spec::Instance(instance) => Some(&instance.environment),
-        _ => None,
-    };
-    let written = written.into_iter().flatten().filter_map(|(name, value)| {
-        let value = value.as_plain()?;
-        Some((name.clone(), value.to_owned()))
-    });
-    for (name, value) in written.chain(request.environment.iter().cloned()) {
+    for (name, value) in written
+        .into_iter()
+        .chain(request.environment.iter().cloned())
+    {
         all.retain(|(known, _)| *known != name);
         all.push((name, value));
     }
@@ -96,9 +88,14 @@ impl Operate for NativeRuntime {
     ) -> Result<ExitStatus, RuntimeError> {
         let definition = self.definition(instance)?;
         let now = self.running_of(&definition)?;
+        let written = match &definition.spec {
+            Spec::Instance(written) => self.host.secrets.environment(written),
+            _ => Ok(Vec::new()),
+        };
+        let written = written.map_err(|error| error.of(instance))?;
         let program = ProgramPlan {
             arguments: request.command.clone(),
-            environment: environment(&definition, request),
+            environment: environment(written, request),
             directory: request.directory.clone().unwrap_or_else(|| "/".to_owned()),
             uid: request.uid,
             gid: request.gid,

@@ -1,11 +1,15 @@
 //! Removing what a process that was killed left half made: it has no name by which anything else would find it.
 
-use manifests::kind::Kind;
+use std::collections::BTreeSet;
+
+use manifests::kind::{Kind, Spec};
 use manifests::path_io;
 
 use super::host::Host;
 use super::image_documents::sweep_content;
+use super::instance::InstancePicks;
 use super::pools::{self, PoolPicks};
+use super::secrets::digests;
 use super::storage::StorageError;
 use crate::error::{Class, RuntimeError};
 
@@ -29,6 +33,7 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
         result = result.and(path_io::sweep_unfinished(folder).map_err(failed));
     }
     result = result.and(sweep_content(host));
+    result = result.and(secrets(host).map_err(failed));
     let (all, _) = host
         .definitions
         .all::<PoolPicks>(Kind::StoragePool)
@@ -45,4 +50,22 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
         }
     }
     result
+}
+
+/// Forgets the values of secrets that no instance uses any more. One whose definition cannot be read may use any.
+pub(super) fn secrets(host: &Host) -> Result<(), path_io::PathError> {
+    if host.secrets.kept()?.is_empty() {
+        return Ok(());
+    }
+    let (all, unreadable) = host.definitions.all::<InstancePicks>(Kind::Instance)?;
+    if !unreadable.is_empty() {
+        return Ok(());
+    }
+    let mut used = BTreeSet::new();
+    for one in all {
+        if let Spec::Instance(instance) = &one.spec {
+            used.extend(digests(instance));
+        }
+    }
+    host.secrets.sweep(&used)
 }

@@ -67,6 +67,7 @@ impl World {
             others: BTreeMap::new(),
             external: Vec::new(),
             policies: Vec::new(),
+            secrets: BTreeMap::new(),
             budget: Budget::default(),
             windows: Windows::default(),
             host: None,

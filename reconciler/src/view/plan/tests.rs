@@ -75,6 +75,7 @@ fn update(id: u32, address: &str, changes: Vec<PlannedChange>, origin: (&str, u3
 
 fn plan(steps: Vec<Step>) -> Plan {
     Plan {
+        secrets: Vec::new(),
         id: PlanId(Uuid::nil()),
         purpose: Purpose::Apply,
         source: PlanSource {

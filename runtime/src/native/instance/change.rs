@@ -151,11 +151,12 @@ pub(super) fn update(
             let (old, new) = (&spec(before)?.files.0, &after.files.0);
             let none = BTreeMap::new();
             let put = files::to_put(
+                &host.secrets,
                 old.as_ref().unwrap_or(&none),
                 new.as_ref().unwrap_or(&none),
                 now,
             );
-            let written = files::write(host, now, &put);
+            let written = put.and_then(|put| files::write(host, now, &put));
             if written.is_err() {
                 if let Spec::Instance(meant) = &mut definition.spec {
                     meant.files.clone_from(&old_spec.files);

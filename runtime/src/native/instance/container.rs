@@ -1,6 +1,6 @@
 //! From an instance's spec to the plan of one start: pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use manifests::devices::disk::{DiskSource, Propagation as Written};
@@ -43,10 +43,26 @@ pub(super) struct Surroundings<'a> {
     pub image: &'a ImageProperties,
     /// `/etc/hosts` and such, made by the engine.
     pub own_files: Vec<FilePlan>,
-    /// The files of the manifest as they were put last.
-    pub put: BTreeMap<String, File>,
+    /// The files of the manifest that were put as they are.
+    pub put: Put,
     /// What its unix devices are on this host.
     pub nodes: &'a Nodes,
+}
+
+/// Paths of files that are as they were put last.
+#[derive(Debug, Default)]
+pub(super) struct Put(BTreeSet<String>);
+
+impl Put {
+    /// Those of the files of a manifest that were put just so.
+    pub(super) fn of(
+        files: Option<&BTreeMap<String, File>>,
+        before: &BTreeMap<String, File>,
+    ) -> Self {
+        let files = files.into_iter().flatten();
+        let same = files.filter(|(path, file)| before.get(*path) == Some(*file));
+        Self(same.map(|(path, _)| path.clone()).collect())
+    }
 }
 
 /// The PATH of a system container that says nothing else.
@@ -59,7 +75,7 @@ pub(super) fn plan(instance: &Instance, around: Surroundings<'_>) -> ContainerPl
     if let Some(written) = &instance.files.0 {
         files.extend(written.iter().map(|(path, file)| FilePlan {
             // Without `enforce` the guest's changes stay until the manifest changes; with it they are put back.
-            only_if_absent: !file.enforce && around.put.get(path) == Some(file),
+            only_if_absent: !file.enforce && around.put.0.contains(path),
             ..super::files::plan(path, file)
         }));
     }

@@ -6,7 +6,6 @@ use std::os::fd::AsRawFd as _;
 
 use manifests::instance::files::File;
 use manifests::scalar::file_mode::FileMode;
-use manifests::scalar::text::Text;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 
 use super::ids::Ids;
@@ -15,6 +14,7 @@ use crate::native::container::ContainerError;
 use crate::native::container::exec::write_files;
 use crate::native::container::plan::FilePlan;
 use crate::native::host::Host;
+use crate::native::secrets::SecretStore;
 use crate::native::shim::Running;
 use crate::runtime::FileInside;
 
@@ -103,23 +103,32 @@ fn content(file: &File) -> &[u8] {
 
 /// The files that are put while the instance runs: those whose words in the manifest changed, and enforced ones that
 /// are not as they say.
+///
+/// # Errors
+/// The value of a secret is not known here.
 pub(super) fn to_put(
+    secrets: &SecretStore,
     before: &BTreeMap<String, File>,
     after: &BTreeMap<String, File>,
     running: &Running,
-) -> Vec<FilePlan> {
+) -> Result<Vec<FilePlan>, RuntimeError> {
     after
         .iter()
         .filter(|(path, file)| {
             before.get(*path) != Some(*file)
-                || (file.enforce && overlay(running, path, file).as_ref() != Some(*file))
+                || (file.enforce && overlay(secrets, running, path, file).as_ref() != Some(*file))
         })
-        .map(|(path, file)| plan(path, file))
+        .map(|(path, file)| Ok(plan(path, &secrets.revealed_file(file)?)))
         .collect()
 }
 
 /// What an enforced file is, in the words of its manifest; none: there is no regular file that could be compared.
-pub(super) fn overlay(running: &Running, path: &str, file: &File) -> Option<File> {
+pub(super) fn overlay(
+    secrets: &SecretStore,
+    running: &Running,
+    path: &str,
+    file: &File,
+) -> Option<File> {
     let there = read(running, path, COMPARED_BYTES).ok()?;
     let mut seen = File {
         mode: FileMode(there.mode),
@@ -127,8 +136,6 @@ pub(super) fn overlay(running: &Running, path: &str, file: &File) -> Option<File
         gid: there.gid,
         ..file.clone()
     };
-    if there.content != content(file) {
-        seen.content = Text::Plain(String::from_utf8_lossy(&there.content).into_owned());
-    }
+    seen.content = secrets.seen(&file.content, &there.content);
     Some(seen)
 }

@@ -378,7 +378,7 @@ fn live(
     told["devices"] = Value::Object(devices);
     if let Some(files) = &mut instance.files.0 {
         for (path, written) in files.iter_mut().filter(|(_, written)| written.enforce) {
-            match files::overlay(running, path, written) {
+            match files::overlay(&host.secrets, running, path, written) {
                 Some(seen) => *written = seen,
                 // Also an empty file differs from one that is not there.
                 None => {

@@ -309,6 +309,9 @@ pub(super) fn start(
         .started_with()
         .and_then(|before| before.files.0.clone())
         .unwrap_or_default();
+    // Compared as they are written; with their secrets in place they would be others.
+    let put = super::container::Put::of(instance.files.0.as_ref(), &put);
+    let instance = host.secrets.revealed_instance(&instance)?;
     definition.picks.generation += 1;
     definition.picks.started_with = Some(definition.spec.to_value());
     definition.picks.running = true;

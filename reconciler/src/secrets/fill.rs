@@ -1,0 +1,63 @@
+//! From a text that comes from a secret to a sealed text.
+
+use manifests::scalar::text::SEALED;
+use manifests::secret::SecretValue;
+use serde_json::{Value, json};
+
+/// Looks up a value by the name of a secret and a key in it.
+pub(super) type LookUp<'a> = &'a mut dyn FnMut(&str, &str) -> Option<SecretValue>;
+
+/// Makes the digest of a value; none where that failed, which is told elsewhere.
+pub(super) type SealOne<'a> = &'a mut dyn FnMut(SecretValue) -> Option<String>;
+
+/// Seals a text if it comes from a secret, and says whether it does. What cannot be had was told and stays as it is.
+pub(super) fn one(text: &mut Value, look_up: LookUp<'_>, seal: SealOne<'_>) -> bool {
+    let Some(map) = text.as_object().filter(|map| map.len() == 1) else {
+        return false;
+    };
+    let value = if let Some(reference) = map.get("secretRef") {
+        let word = |key: &str| reference[key].as_str().unwrap_or_default();
+        look_up(word("name"), word("key"))
+    } else if let Some(template) = map.get("template").and_then(Value::as_str) {
+        fill(template, look_up)
+    } else {
+        return false;
+    };
+    let Some(digest) = value.and_then(seal) else {
+        return false;
+    };
+    let mut sealed = map.clone();
+    sealed.insert("digest".to_owned(), json!(digest));
+    *text = json!({ SEALED: sealed });
+    true
+}
+
+/// A template with all its secrets; none if one of them cannot be had.
+fn fill(template: &str, look_up: LookUp<'_>) -> Option<SecretValue> {
+    const OPEN: &str = "${secret.";
+    let mut filled = String::with_capacity(template.len());
+    let mut rest = template;
+    let mut whole = true;
+    while let Some(at) = rest.find(OPEN) {
+        let (before, after) = rest.split_at(at);
+        filled.push_str(before);
+        let inner = &after[OPEN.len()..];
+        let reference = inner.split_once('}').and_then(|(reference, rest)| {
+            let (name, key) = reference.split_once('.')?;
+            Some((name, key, rest))
+        });
+        let Some((name, key, after)) = reference else {
+            // Not one of ours: it is literal.
+            filled.push_str(OPEN);
+            rest = inner;
+            continue;
+        };
+        match look_up(name, key) {
+            Some(value) => filled.push_str(value.reveal()),
+            None => whole = false,
+        }
+        rest = after;
+    }
+    filled.push_str(rest);
+    whole.then(|| SecretValue::new(filled))
+}

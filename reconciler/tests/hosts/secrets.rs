@@ -1,0 +1,120 @@
+//! Secrets reach their instances and nothing else.
+
+use crate::boot::restart_host;
+use crate::world::{Ended, TestWorld, shell};
+
+const CANARY: &str = "canary-4f1d9c";
+const NEXT: &str = "canary-next-77aa";
+
+const SECRET: &str = "\
+apiVersion: evenkeel/v1
+kind: Secret
+metadata: { name: db }
+spec: { source: { files: { password: WHERE } } }
+";
+
+const USER: &str = "\
+apiVersion: evenkeel/v1
+kind: Instance
+metadata: { name: two }
+spec:
+  image: busybox
+  state: Running
+  environment:
+    PASSWORD: { secretRef: { name: db, key: password } }
+  files:
+    /etc/app.conf:
+      content: { template: \"word=${secret.db.password}\\n\" }
+      mode: \"0600\"
+      enforce: true
+  devices:
+    root: { type: disk, path: /, pool: fast, size: 32MiB }
+";
+
+/// A command that must not tell.
+#[track_caller]
+fn quiet(world: &TestWorld, arguments: &[&str]) -> Ended {
+    let ended = world.keel(arguments);
+    for text in [&ended.stdout, &ended.stderr] {
+        assert!(!text.contains("canary"), "keel {arguments:?} tells: {text}");
+    }
+    ended
+}
+
+runtime::own_processes_test! {
+    fn a_secret_is_in_its_instance_and_nowhere_else() {
+        let world = TestWorld::furnished();
+        world.unwrite("one.yaml");
+        let file = world.path().join("password");
+        let set = |value: &str| std::fs::write(&file, format!("{value}\n")).expect("written");
+        set(CANARY);
+        world.write("secret.yaml", &SECRET.replace("WHERE", file.to_str().expect("UTF-8")));
+        world.write("two.yaml", USER);
+        let saved = world.path().join("plan.json");
+        let saved = saved.to_str().expect("UTF-8");
+        quiet(&world, &["validate"]).with(0);
+        quiet(&world, &["render"]).with(0);
+        quiet(&world, &["plan", "--all-fields"]).with(0);
+        quiet(&world, &["plan", "-o", "json", "--save", saved]).with(0);
+        quiet(&world, &["apply", saved]).with(0);
+        quiet(&world, &["plan", "--detailed-exitcode"]).with(0);
+        let inside = |command: &str| world.keel(&["exec", "two", "--", "sh", "-c", command]).with(0).stdout;
+        assert_eq!(inside("echo $PASSWORD; cat /etc/app.conf; tr '\\0' '\\n' </proc/1/environ | grep PASSWORD"),
+            format!("{CANARY}\nword={CANARY}\nPASSWORD={CANARY}\n"));
+        // What the guest makes of it is drift, and is not told either.
+        inside("echo word=canary-guest >/etc/app.conf");
+        let drift = quiet(&world, &["drift", "--detailed-exitcode"]).with(2);
+        assert!(drift.stdout.contains("(secret #"), "{drift:?}");
+        quiet(&world, &["drift", "-o", "json"]).with(0);
+        quiet(&world, &["apply", "--yes"]).with(0);
+        assert_eq!(inside("cat /etc/app.conf"), format!("word={CANARY}\n"));
+        // Another value is a change of a plan, and a plan of the value before is stale.
+        quiet(&world, &["plan", "--save", saved]).with(0);
+        set(NEXT);
+        quiet(&world, &["apply", saved]).with(5);
+        let plan = quiet(&world, &["plan"]).with(0);
+        assert!(plan.stdout.contains("(secret #1 → #2)"), "{plan:?}");
+        quiet(&world, &["apply", "--yes"]).with(0);
+        assert_eq!(inside("cat /etc/app.conf"), format!("word={NEXT}\n"));
+        // Started again without a manifest it has what it was given last.
+        quiet(&world, &["restart", "two"]).with(0);
+        assert_eq!(inside("echo $PASSWORD"), format!("{NEXT}\n"));
+        quiet(&world, &["plan", "--detailed-exitcode"]).with(0);
+        for command in [
+            &["get", "instance/two", "-o", "json"][..],
+            &["get", "-o", "yaml"],
+            &["describe", "instance/two"],
+            &["explain", "instance/two"],
+            &["history"],
+            &["status"],
+            &["logs", "two"],
+        ] {
+            quiet(&world, command).with(0);
+        }
+        // On disk: in the guest's own root, and nowhere else.
+        let found = shell(&format!("cd {0} && grep -rl canary . | sort", world.path().display()));
+        let elsewhere: Vec<&str> = found
+            .lines()
+            .filter(|path| *path != "./password" && !path.contains("/pools/fast/instances/"))
+            .collect();
+        assert!(elsewhere.is_empty(), "{found}");
+        let kept = shell("find /run/keel -path '*/secrets/*' -printf '%m %U\\n' | sort -u");
+        assert_eq!(kept, "400 0\n");
+        // A start of the host takes them away; what starts then gets them from where its source says.
+        restart_host(&world);
+        quiet(&world, &["boot"]).with(0);
+        assert_eq!(inside("echo $PASSWORD; cat /etc/app.conf"), format!("{NEXT}\nword={NEXT}\n"));
+        std::fs::remove_file(&file).expect("removed");
+        restart_host(&world);
+        quiet(&world, &["boot"]).with(7).saying("`keel apply` gives it");
+        set(NEXT);
+        quiet(&world, &["apply", "--yes"]).with(0);
+        quiet(&world, &["plan", "--detailed-exitcode"]).with(0);
+        // Without the value nothing is done.
+        std::fs::remove_file(&file).expect("removed");
+        quiet(&world, &["plan"]).with(3).saying("S0501");
+        quiet(&world, &["validate"]).with(0);
+        set(NEXT);
+        world.destroy();
+    }
+}
