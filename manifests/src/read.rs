@@ -26,7 +26,7 @@ impl Texts {
         let text = String::from_utf8(path_io::read(path)?)
             .map_err(|_| std::io::Error::other("it is not UTF-8"))
             .at("read", path)?;
-        self.files.push((name_in(&self.root, path), text));
+        self.files.push((name_in(&self.root, path)?, text));
         Ok(())
     }
 
@@ -112,14 +112,13 @@ fn place(path: &Path) -> Result<(PathBuf, Texts), PathError> {
         kind.is_ok_and(|kind| !kind.is_dir())
     });
     let root = root.unwrap_or(&start).to_path_buf();
-    let partial = if !path.is_dir() {
-        Some(format!("only the file {}", name_in(&root, &path)))
-    } else if path == root {
+    let only = if path == root {
         None
     } else {
-        Some(format!("only the folder {}", name_in(&root, &path)))
+        Some(name_in(&root, &path)?)
     };
-    let only = partial.is_some().then(|| name_in(&root, &path));
+    let kind = if path.is_dir() { "folder" } else { "file" };
+    let partial = only.as_ref().map(|name| format!("only the {kind} {name}"));
     let texts = Texts {
         root,
         files: Vec::new(),
@@ -135,11 +134,12 @@ fn parent(path: &Path) -> PathBuf {
         .map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
 }
 
-fn name_in(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+/// The name of a file in its source. Places are told by it, so it must be a text.
+fn name_in(root: &Path, path: &Path) -> Result<String, PathError> {
+    let name = path.strip_prefix(root).unwrap_or(path).to_str();
+    name.map(str::to_owned)
+        .ok_or_else(|| std::io::Error::other("its name is not UTF-8"))
+        .at("read", path)
 }
 
 #[cfg(test)]
@@ -168,6 +168,28 @@ mod tests {
                 assert!(error.to_string().contains(link), "{error}");
             }
         }
+    }
+
+    #[test]
+    fn names_are_texts_of_any_language() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let folder = tempfile::tempdir().expect("a folder");
+        let below = folder.path().join("my sites");
+        path_io::create_dir_all(&below).expect("a folder");
+        path_io::write(below.join("büro 東京.yaml"), "a: 1\n").expect("written");
+        let texts = read(folder.path()).expect("read");
+        assert_eq!(texts.files[0].0, "my sites/büro 東京.yaml");
+        let part = read(&below).expect("read");
+        assert_eq!(part.files[0].0, "büro 東京.yaml");
+        let latin = below.join(std::ffi::OsStr::from_bytes(b"b\xfcro.yaml"));
+        path_io::write(&latin, "a: 1\n").expect("written");
+        let error = read(folder.path()).expect_err("not a text");
+        assert!(
+            error.to_string().contains("is not UTF-8")
+                || std::error::Error::source(&error)
+                    .is_some_and(|cause| cause.to_string().contains("is not UTF-8")),
+            "{error}"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::secrets;
 use crate::secrets::places::Places;
 use crate::session::{PlanOptions, Session};
 use crate::view::diagnostics;
+use crate::view::text::shell_word;
 
 /// What a person may say about a plan.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -205,7 +206,7 @@ pub(super) fn command(purpose: Purpose, path: Option<&Path>, decisions: &Decisio
         Purpose::Apply | Purpose::Asked => "keel apply".to_owned(),
     };
     if let Some(path) = path {
-        words.push_str(&format!(" {}", path.display()));
+        words.push_str(&format!(" {}", shell_word(path)));
     }
     words.push_str(&decisions.words());
     words

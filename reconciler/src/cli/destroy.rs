@@ -88,7 +88,10 @@ pub(super) fn source_of_path(path: Option<&Path>) -> Result<SourceInfo, CliError
         return Err(CliError::usage(format!(
             "{partial} is named: destroy takes down all of a source"
         ))
-        .hint(format!("name its folder: {}", texts.root.display())));
+        .hint(format!(
+            "name its folder: {}",
+            crate::view::text::shell_word(&texts.root)
+        )));
     }
     let resolved = resolve(&texts, None);
     match resolved.desired {

@@ -11,6 +11,7 @@ use crate::error::{CliError, Exit};
 use crate::plan::{Plan as Planned, Purpose};
 use crate::view::plan::{Around, page};
 use crate::view::plan_document::{MadeFrom, document};
+use crate::view::text::shell_word;
 
 /// Show what apply would do, in order, with reason, effect and source line of each step.
 #[derive(Debug, clap::Args)]
@@ -52,7 +53,7 @@ impl Plan {
             HumanOrJson::Human => {
                 let next = match &self.save {
                     Some(file) if plan.stopping.is_empty() => {
-                        Some(format!("keel apply {}", file.display()))
+                        Some(format!("keel apply {}", shell_word(file)))
                     }
                     _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
                 };

@@ -204,6 +204,7 @@ fn networks(observed: &ObservedSet) -> Batch {
                 .map(|change| PlannedChange {
                     change,
                     effect: Effect::Live,
+                    origin: None,
                 })
                 .collect();
         }

@@ -146,6 +146,8 @@ pub struct PlannedChange {
     pub change: FieldChange,
     /// What it costs.
     pub effect: Effect,
+    /// Where the wanted value was written; what a manifest no longer says is told by the block in which it stood.
+    pub origin: Option<Origin>,
 }
 
 /// One deed with its reason and its prerequisites.

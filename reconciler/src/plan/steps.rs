@@ -364,6 +364,7 @@ fn changes(
         let mut planned = PlannedChange {
             change: change.clone(),
             effect,
+            origin: Some(resource.origin_of(&change.path)),
         };
         if at_rest && effect.interrupts() {
             planned.effect = Effect::Live;
@@ -418,7 +419,9 @@ fn changes(
         steps.push(make(Verb::Rename { from: from.clone() }, vec![planned]));
     }
     if wanted_state == Some("Stopped") {
-        steps.extend(power.map(|change| make(power_verb(Power::Stop), vec![live(change)])));
+        steps.extend(
+            power.map(|change| make(power_verb(Power::Stop), vec![live(resource, change)])),
+        );
     }
 
     let mut by_effect: Vec<(Effect, Vec<PlannedChange>)> = Vec::new();
@@ -483,7 +486,7 @@ fn changes(
         steps.extend(
             verbs
                 .iter()
-                .map(|power| make(power_verb(*power), vec![live(change)])),
+                .map(|power| make(power_verb(*power), vec![live(resource, change)])),
         );
     }
     steps
@@ -493,10 +496,11 @@ const fn power_verb(power: Power) -> Verb {
     Verb::Power { power }
 }
 
-fn live(change: &FieldChange) -> PlannedChange {
+fn live(resource: &Resource, change: &FieldChange) -> PlannedChange {
     PlannedChange {
         change: change.clone(),
         effect: Effect::Live,
+        origin: Some(resource.origin_of(&change.path)),
     }
 }
 

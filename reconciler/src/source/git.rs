@@ -20,6 +20,13 @@ pub fn revision(folder: &Path, sudo_uid: Option<&str>) -> Option<String> {
     Some(format!("{}+unchecked", short(&commit)))
 }
 
+/// The top of the work tree around a folder: the nearest folder at or above it that has a `.git`.
+pub fn top(folder: &Path) -> Option<&Path> {
+    folder
+        .ancestors()
+        .find(|at| at.join(".git").symlink_metadata().is_ok())
+}
+
 /// The repository folder (`.git`, or where a `.git` file leads) of the nearest work tree at or above a folder.
 fn repository_around(folder: &Path) -> Option<PathBuf> {
     folder.ancestors().find_map(|at| {
@@ -174,6 +181,8 @@ mod tests {
         };
         git(&["init", "-q"]);
         assert_eq!(revision(folder.path(), None), None, "no commit yet");
+        let below = folder.path().join("not/made yet/ü");
+        assert_eq!(top(&below), Some(folder.path()));
         path_io::write(folder.path().join("a.yaml"), "a").expect("file");
         git(&["add", "."]);
         git(&["commit", "-qm", "one"]);

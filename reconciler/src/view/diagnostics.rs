@@ -102,18 +102,26 @@ fn excerpt(
     let meant = whole
         .get(begin as usize..end as usize)
         .and_then(|meant| meant.lines().next())
-        .map_or(1, text::width)
-        .clamp(1, text::width(line).saturating_sub(at).max(1));
+        .map_or(1, |meant| meant.chars().count())
+        .clamp(1, line.chars().count().saturating_sub(at).max(1));
     // Of a long line only the surroundings are shown.
     let skip = at.saturating_sub(AROUND);
     let shown: String = line.chars().skip(skip).take(2 * AROUND).collect();
     let bar = paint(FAINT, "│");
     let number = paint(FAINT, &format!("{:>gutter$}", origin.line));
     let _ = writeln!(out, "{number} {bar} {}", text::visible(&shown));
-    let carets = mark.to_string().repeat(meant.min(2 * AROUND));
+    // Columns of a place are characters; below them stand as many columns of the terminal.
+    let columns = |skip: usize, take: usize| {
+        let part: String = shown.chars().skip(skip).take(take).collect();
+        text::width(&text::visible(&part))
+    };
+    let before = columns(0, at - skip);
+    let carets = mark
+        .to_string()
+        .repeat(columns(at - skip, meant.min(2 * AROUND)).max(1));
     let style = if mark == '^' { BAD } else { CALM };
     let said = words.map_or_else(|| carets.clone(), |words| format!("{carets} {words}"));
-    let pad = " ".repeat(at - skip);
+    let pad = " ".repeat(before);
     let _ = writeln!(out, "{empty} {bar} {pad}{}", paint(style, &said));
 }
 

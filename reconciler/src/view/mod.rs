@@ -7,6 +7,7 @@ pub mod explain;
 pub mod history;
 pub mod images;
 pub mod objects;
+pub mod places;
 pub mod plan;
 pub mod plan_document;
 pub mod progress;

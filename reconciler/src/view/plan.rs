@@ -19,8 +19,8 @@ use crate::secrets::masks;
 
 /// The column in which an object's source begins.
 const SOURCE_AT: usize = 30;
-/// The column in which its effect begins.
-const EFFECT_AT: usize = 70;
+/// The columns that are left for its effect.
+const EFFECT: usize = 30;
 
 /// What belongs to the page besides the plan.
 #[derive(Debug, Clone, Copy)]
@@ -250,7 +250,7 @@ fn object(kind: &Kind, step: &Step, held: bool, now: Timestamp, around: &Around<
     let mut line = text::pad(&format!("{} {name}", kind.mark), SOURCE_AT);
     let origin = step.origin.as_ref().map(ToString::to_string);
     line.push_str(&text::visible(&origin.unwrap_or_default()));
-    line = text::pad(&line, EFFECT_AT);
+    line = text::pad(&line, around.columns.saturating_sub(EFFECT));
     let _ = writeln!(
         out,
         "{}",

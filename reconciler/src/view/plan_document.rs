@@ -222,6 +222,7 @@ fn fields(changes: &[PlannedChange]) -> Vec<Value> {
                 "sensitive": secret(&planned.change.before) || secret(&planned.change.after),
                 "effect": planned.effect,
                 "cause": planned.change.cause,
+                "source": planned.origin.as_ref().map(place),
             })
         })
         .collect()

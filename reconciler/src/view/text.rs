@@ -1,6 +1,10 @@
 //! Plain text: control characters made visible, columns, numbers with units, spans of time.
 
 use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// Makes characters visible that would drive a terminal or hide text: control characters become their pictures
 /// (U+2400…), direction marks and other invisible ones their number.
@@ -34,9 +38,9 @@ pub fn visible_lines(text: &str) -> String {
     text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
 }
 
-/// The columns that a text takes: its characters.
+/// The columns that a text takes on a terminal: two for the wide signs of East Asia, none for combining marks.
 pub fn width(text: &str) -> usize {
-    text.chars().count()
+    text.width()
 }
 
 /// Fills up with spaces to a width; a longer text gets two spaces after it, so that columns never touch.
@@ -145,9 +149,50 @@ pub fn cut(text: &str, to: usize) -> String {
     if width(text) <= to {
         return text.to_owned();
     }
-    let mut out: String = text.chars().take(to.saturating_sub(1)).collect();
+    let mut room = to.saturating_sub(1);
+    let mut out = String::new();
+    for character in text.chars() {
+        let Some(left) = room.checked_sub(character.width().unwrap_or(0)) else {
+            break;
+        };
+        room = left;
+        out.push(character);
+    }
     out.push('…');
     out
+}
+
+/// A path as a word of a shell: as it is where that is safe, else in quotes. What begins with a dash is no flag.
+pub fn shell_word(path: &Path) -> String {
+    let safe = |c: char| c.is_alphanumeric() || "_./:=@%+,-".contains(c);
+    let dash = if path.as_os_str().as_bytes().starts_with(b"-") {
+        "./"
+    } else {
+        ""
+    };
+    match path.to_str() {
+        Some(text) if !text.is_empty() && text.chars().all(safe) => format!("{dash}{text}"),
+        Some(text) if visible(text) == text => {
+            format!("'{dash}{}'", text.replace('\'', "'\\''"))
+        }
+        _ => {
+            let mut out = format!("$'{dash}");
+            for byte in path.as_os_str().as_bytes() {
+                match byte {
+                    b'\'' | b'\\' => {
+                        out.push('\\');
+                        out.push(char::from(*byte));
+                    }
+                    b' '..=b'~' => out.push(char::from(*byte)),
+                    other => {
+                        let _ = write!(out, "\\x{other:02x}");
+                    }
+                }
+            }
+            out.push('\'');
+            out
+        }
+    }
 }
 
 /// Rows under a header in columns as wide as their widest cell, three spaces apart.
@@ -193,6 +238,44 @@ mod tests {
             assert_eq!(visible(text), seen);
         }
         assert_eq!(visible_lines("a\n\u{1b}b\n"), "a\n␛b\n");
+    }
+
+    #[test]
+    fn columns_are_counted_as_a_terminal_draws_them() {
+        for (text, columns) in [
+            ("web", 3),
+            ("né", 2),
+            ("ne\u{301}", 2),
+            ("東京", 4),
+            ("→…", 2),
+        ] {
+            assert_eq!(width(text), columns, "{text}");
+        }
+        assert_eq!(cut("東京都", 5), "東京…");
+        assert_eq!(cut("東京都", 4), "東…");
+        assert_eq!(pad("東京", 6), "東京  ");
+    }
+
+    #[test]
+    fn paths_are_words_of_a_shell() {
+        use std::ffi::OsStr;
+        for (path, word) in [
+            (&b"apps/web-1.yaml"[..], "apps/web-1.yaml"),
+            (b"-x", "./-x"),
+            (b"", "''"),
+            (b"my sites/b\xc3\xbcro", "'my sites/büro'"),
+            (b"it's $HOME", r"'it'\''s $HOME'"),
+            (b"a\n\xff'b", r"$'a\x0a\xff\'b'"),
+        ] {
+            let path = Path::new(OsStr::from_bytes(path));
+            assert_eq!(shell_word(path), word);
+            let arguments = ["-c".to_owned(), format!("printf %s {word}")];
+            let echoed = runtime::sys::command::run("bash", arguments, None).expect("a shell");
+            let meant = word
+                .strip_prefix("./")
+                .map_or(path.as_os_str().as_bytes(), |_| word.as_bytes());
+            assert_eq!(echoed, meant, "{word}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn planned(path: &str, before: Value, after: Value, effect: Effect) -> PlannedCh
     PlannedChange {
         change: change(path, before, after, Cause::Edited),
         effect,
+        origin: None,
     }
 }
 
