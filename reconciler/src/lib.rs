@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod cli;
 pub mod clock;
+pub mod codes;
 pub mod diff;
 pub mod error;
 pub mod journal;

@@ -35,7 +35,7 @@ use reconciler::diff::known::{DriftSeen, Known, KnownSource, Owned};
 use reconciler::plan::gates::GATES;
 use reconciler::plan::{Allow, PlanId, PlanInput, Purpose, plan};
 use reconciler::policy::Policies;
-use reconciler::view::plan::{Around, page};
+use reconciler::view::plan::{Around, Detail, Documents, page};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -46,12 +46,18 @@ fn read(folder: &Path, name: &str) -> Option<String> {
     path_io::read_if_exists(folder.join(name)).expect("a readable file")
 }
 
-/// What is wanted; nothing where there is no `desired.yaml`.
-fn desired(folder: &Path, partial: Option<String>) -> DesiredSet {
+/// The files of the source.
+fn files_of(folder: &Path) -> Vec<(String, String)> {
     let source = read(folder, "keel.yaml")
         .unwrap_or_else(|| format!("apiVersion: evenkeel/v1\nkind: Source\nname: {SOURCE}\n"));
     let mut files = vec![("keel.yaml".to_owned(), source)];
     files.extend(read(folder, "desired.yaml").map(|text| ("desired.yaml".to_owned(), text)));
+    files
+}
+
+/// What is wanted; nothing where there is no `desired.yaml`.
+fn desired(folder: &Path, partial: Option<String>) -> DesiredSet {
+    let files = files_of(folder);
     let texts = Texts {
         root: "/srv/edge".into(),
         files,
@@ -316,7 +322,13 @@ fn planned(folder: &Path) -> String {
                 Purpose::Destroy => "keel destroy",
                 Purpose::Apply | Purpose::Asked => "keel apply",
             }),
-            all_fields: history["allFields"] == json!(true),
+            detail: if history["allFields"] == json!(true) {
+                Detail::Full
+            } else {
+                Detail::Changes
+            },
+            documents: &Documents::of(&files_of(folder)),
+            desired: Some(&desired),
         },
     );
     anstream::adapter::strip_str(&page).to_string()

@@ -19,7 +19,7 @@ use crate::apply::{ApplyOptions, ApplyReport};
 use crate::error::{CliError, Exit};
 use crate::plan::{Plan, Purpose};
 use crate::session::PlanOptions;
-use crate::view::plan::{Around, page, summary};
+use crate::view::plan::{Around, Detail, Documents, page, summary};
 use crate::view::plan_document::{self, document, essence};
 
 /// Make it so.
@@ -54,6 +54,7 @@ impl Apply {
                     decisions: &self.decisions,
                     desired: &wanted.desired,
                     found: &wanted.found,
+                    files: &wanted.texts.files,
                     options: self.decisions.options(Purpose::Apply),
                     saved: None,
                 };
@@ -115,6 +116,7 @@ impl Apply {
             decisions: &decisions,
             desired: &desired,
             found: &found,
+            files: &from.files,
             options: decisions.options(Purpose::Apply),
             saved: Some(&saved),
         };
@@ -134,6 +136,8 @@ pub(super) struct Run<'a> {
     pub(super) decisions: &'a Decisions,
     pub(super) desired: &'a DesiredSet,
     pub(super) found: &'a Diagnostics,
+    /// The texts of the manifests by name.
+    pub(super) files: &'a [(String, String)],
     pub(super) options: PlanOptions,
     /// The plan that it must be.
     pub(super) saved: Option<&'a Value>,
@@ -247,7 +251,9 @@ impl Run<'_> {
                 milliseconds: invocation.milliseconds_since(began),
                 columns: invocation.columns(),
                 next: next.as_deref(),
-                all_fields: false,
+                detail: Detail::Changes,
+                documents: &Documents::of(self.files),
+                desired: None,
             },
         ))
     }

@@ -59,6 +59,7 @@ impl Destroy {
             decisions: &self.decisions,
             desired: &desired,
             found: &Diagnostics::default(),
+            files: &[],
             options: self.decisions.options(Purpose::Destroy),
             saved: None,
         };

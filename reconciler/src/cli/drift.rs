@@ -2,19 +2,21 @@
 
 use std::path::PathBuf;
 
-use manifests::desired::SourceInfo;
+use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
 use runtime::runtime::Runtime as _;
 
-use super::HumanOrJson;
-use super::decide::{Decisions, command, on_this_host, session, wanted};
+use super::decide::{Decisions, command, on_this_host, session};
 use super::engine;
+use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::session::{Drift as Drifted, DriftedField as Field};
-use crate::view::drift::{DriftReport, DriftedField};
+use crate::view::drift::{Compared, DriftReport, DriftedField};
+use crate::view::findings::{anchor, of_drift};
 use crate::view::history::when;
+use crate::view::{gitlab, markdown};
 
 /// Tell what the world changed behind git's back, field by field, with the line that declares it.
 #[derive(Debug, clap::Args)]
@@ -25,23 +27,33 @@ pub(super) struct Drift {
     #[arg(long)]
     detailed_exitcode: bool,
     /// How it is written.
-    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
-    output: HumanOrJson,
+    #[arg(short, long, value_name = "FORMAT", default_value = "human", value_parser = Format::parser(Format::ALL))]
+    output: Format,
 }
 
 impl Drift {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
-        let mut wanted = wanted(invocation, self.path.as_deref())?;
+        let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
         let opened = engine::open(invocation)?;
         on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let drift = session(invocation, &opened).drift(&wanted.desired)?;
         let host = opened.runtime.capabilities()?;
-        let report = report(drift, &wanted.desired.source, host, began);
+        let report = report(drift, &wanted.desired, host, began);
         invocation.json_into(|| report.json())?;
+        let places = &wanted.places;
+        let findings = || of_drift(&report, &wanted.found, places, anchor(&wanted.texts.files));
+        let comment = |limit| markdown::of_drift(&report, places, limit);
         match self.output {
-            HumanOrJson::Json => invocation.print(&report.json())?,
-            HumanOrJson::Human => {
+            Format::Json => invocation.print_plain(&report.json())?,
+            Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT))?,
+            Format::Sarif => print_sarif(invocation, &findings())?,
+            Format::Junit => print_junit(invocation, &findings())?,
+            Format::Github => print_github(invocation, &findings(), comment)?,
+            Format::GitlabPlan => {
+                invocation.print_plain(&format!("{:#}\n", gitlab::of_drift(&report)))?;
+            }
+            Format::Human => {
                 let path = self.path.as_deref();
                 let again = command(Purpose::Apply, path, &Decisions::default());
                 let took = invocation.milliseconds_since(began);
@@ -58,7 +70,7 @@ impl Drift {
 
 fn report(
     drift: Drifted,
-    source: &SourceInfo,
+    desired: &DesiredSet,
     host: Capabilities,
     at: jiff::Timestamp,
 ) -> DriftReport {
@@ -74,6 +86,14 @@ fn report(
         times: field.times,
         source: Some(field.origin),
     });
+    let mut ignored = drift.ignored;
+    let compared = desired.resources.values().map(|resource| Compared {
+        address: resource.address.clone(),
+        origin: resource.origin.clone(),
+        ignored: ignored.remove(&resource.address).unwrap_or_default(),
+    });
+    let compared = compared.collect();
+    let source = &desired.source;
     DriftReport {
         format_version: "1.0",
         source: source.name.to_string(),
@@ -84,6 +104,7 @@ fn report(
         objects: drift.objects,
         drift: fields.collect(),
         unseen: drift.unseen,
+        compared,
     }
 }
 

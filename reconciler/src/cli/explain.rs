@@ -1,7 +1,5 @@
 //! `keel explain`.
 
-use manifests::codes;
-use manifests::diagnostic::Code;
 use manifests::explain::{self, NoField};
 use manifests::id::Address;
 use serde_json::{Value, json};
@@ -10,11 +8,10 @@ use super::HumanOrJson;
 use super::decide::{Decisions, on_this_host, session, wanted};
 use super::engine;
 use super::invocation::Invocation;
+use crate::codes;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::plan::gates::GATES;
-use crate::policy::CODES as POLICIES;
-use crate::secrets::CODES as SECRETS;
 use crate::view::explain as view;
 
 /// Explain a field, a code or an object: by the shape of what is asked.
@@ -102,9 +99,7 @@ fn is_code(text: &str) -> bool {
 }
 
 fn code(text: &str) -> Result<(String, Value), CliError> {
-    let is = |code: Code| code.0.eq_ignore_ascii_case(text);
-    let mut others = POLICIES.iter().chain(SECRETS);
-    if let Some(entry) = codes::find(text).or_else(|| others.find(|entry| is(entry.code))) {
+    if let Some(entry) = codes::find(text) {
         let (wrong, right) = entry.example;
         let json = json!({
             "code": entry.code,
@@ -114,7 +109,9 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         });
         return Ok((view::code(entry), json));
     }
-    let gate = GATES.iter().find(|gate| is(gate.code));
+    let gate = GATES
+        .iter()
+        .find(|gate| gate.code.0.eq_ignore_ascii_case(text));
     if let Some(gate) = gate {
         let json = json!({
             "code": gate.code,
@@ -124,11 +121,9 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         });
         return Ok((view::gate(gate), json));
     }
-    let known: Vec<&str> = codes::ALL
-        .iter()
+    let known: Vec<&str> = codes::all()
         .map(|entry| entry.code.0)
         .chain(GATES.iter().map(|gate| gate.code.0))
-        .chain(POLICIES.iter().chain(SECRETS).map(|entry| entry.code.0))
         .collect();
     let upper = text.to_uppercase();
     let error = CliError::usage(format!("there is no code {upper}"));

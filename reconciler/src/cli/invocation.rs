@@ -70,6 +70,14 @@ impl Invocation {
         written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
     }
 
+    /// Writes text to stdout as it is: what machines read has no colours.
+    ///
+    /// # Errors
+    /// As [`Invocation::print`].
+    pub(super) fn print_plain(&self, text: &str) -> Result<(), CliError> {
+        self.print_bytes(text.as_bytes())
+    }
+
     /// Writes bytes to stdout as they are.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod engine;
 mod exec;
 mod explain;
 mod file;
+mod format;
 mod get;
 mod global;
 mod history;

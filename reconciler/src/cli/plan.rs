@@ -2,16 +2,18 @@
 
 use std::path::PathBuf;
 
-use super::HumanOrJson;
-use super::decide::{Decisions, apply_command, on_this_host, session, wanted};
+use super::decide::{Decisions, apply_command, on_this_host, session};
 use super::engine;
+use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::{Invocation, absolute};
 use super::read::Wanted;
 use crate::error::{CliError, Exit};
 use crate::plan::{Plan as Planned, Purpose};
-use crate::view::plan::{Around, page};
+use crate::view::findings::{anchor, of_plan};
+use crate::view::plan::{Around, Detail, Documents, page};
 use crate::view::plan_document::{MadeFrom, document};
 use crate::view::text::shell_word;
+use crate::view::{gitlab, markdown};
 
 /// Show what apply would do, in order, with reason, effect and source line of each step.
 #[derive(Debug, clap::Args)]
@@ -24,12 +26,12 @@ pub(super) struct Plan {
     /// End with the exit code 2 where there are differences.
     #[arg(long)]
     detailed_exitcode: bool,
-    /// Show the fields of new objects too.
-    #[arg(long)]
-    all_fields: bool,
+    /// How much is told.
+    #[arg(long, value_name = "LEVEL", default_value = "changes")]
+    detail: Level,
     /// How it is written.
-    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
-    output: HumanOrJson,
+    #[arg(short, long, value_name = "FORMAT", default_value = "human", value_parser = Format::parser(Format::ALL))]
+    output: Format,
     #[command(flatten)]
     decisions: Decisions,
 }
@@ -37,7 +39,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
-        let mut wanted = wanted(invocation, self.path.as_deref())?;
+        let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
         let opened = engine::open(invocation)?;
         on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let options = self.decisions.options(Purpose::Apply);
@@ -48,9 +50,20 @@ impl Plan {
             manifests::path_io::write_durably(absolute(file)?, json())?;
         }
         invocation.json_into(json)?;
+        let files = &wanted.texts.files;
+        let documents = Documents::of(files);
+        let findings = || of_plan(&plan, &wanted.found, &wanted.places, anchor(files));
+        let comment = |limit| markdown::of_plan(&plan, &wanted.places, &documents, limit);
         match self.output {
-            HumanOrJson::Json => invocation.print(&json())?,
-            HumanOrJson::Human => {
+            Format::Json => invocation.print_plain(&json())?,
+            Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT))?,
+            Format::Sarif => print_sarif(invocation, &findings())?,
+            Format::Junit => print_junit(invocation, &findings())?,
+            Format::Github => print_github(invocation, &findings(), comment)?,
+            Format::GitlabPlan => {
+                invocation.print_plain(&format!("{:#}\n", gitlab::of_plan(&plan)))?;
+            }
+            Format::Human => {
                 let next = match &self.save {
                     Some(file) if plan.stopping.is_empty() => {
                         Some(format!("keel apply {}", shell_word(file)))
@@ -63,12 +76,35 @@ impl Plan {
                         milliseconds: invocation.milliseconds_since(began),
                         columns: invocation.columns(),
                         next: next.as_deref(),
-                        all_fields: self.all_fields,
+                        detail: self.detail.into(),
+                        documents: &documents,
+                        desired: Some(&wanted.desired),
                     },
                 ))?;
             }
         }
         Ok(exit(&plan, self.detailed_exitcode))
+    }
+}
+
+/// How much of a plan is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Level {
+    /// One line an object.
+    Summary,
+    /// The fields that change.
+    Changes,
+    /// Also the fields of what is new, each object that one edit reaches, and the line of every field.
+    Full,
+}
+
+impl From<Level> for Detail {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Summary => Self::Summary,
+            Level::Changes => Self::Changes,
+            Level::Full => Self::Full,
+        }
     }
 }
 

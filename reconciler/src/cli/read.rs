@@ -13,6 +13,8 @@ use crate::error::{CliError, Exit};
 use crate::policy;
 use crate::source::git;
 use crate::view::diagnostics;
+use crate::view::findings::Looked;
+use crate::view::places::Places;
 
 /// What a path holds, and what it means.
 pub(super) struct Source {
@@ -49,6 +51,11 @@ impl Source {
         Ok(Self { texts, resolved })
     }
 
+    /// Where the source lies in its repository.
+    pub(super) fn places(&self) -> Places {
+        Places::of(&self.texts.root, git::top(&self.texts.root))
+    }
+
     /// The findings for people; empty where nothing was found.
     pub(super) fn findings(&self) -> String {
         diagnostics::page(&self.resolved.found, &self.texts.files)
@@ -60,6 +67,7 @@ impl Source {
     /// Something is wrong with the manifests; it was said.
     pub(super) fn meaning(self, invocation: &Invocation) -> Result<Wanted, CliError> {
         let findings = self.findings();
+        let places = self.places();
         let Some(desired) = self.resolved.desired else {
             say(&findings);
             let summary = diagnostics::summary(&self.resolved.found).unwrap_or_default();
@@ -69,6 +77,7 @@ impl Source {
         invocation.note(&findings);
         Ok(Wanted {
             desired,
+            places,
             found: self.resolved.found,
             texts: self.texts,
         })
@@ -78,7 +87,12 @@ impl Source {
     ///
     /// # Errors
     /// Something is wrong with the manifests, or they ask for what the engine cannot do; it was said.
-    pub(super) fn desired(mut self, invocation: &Invocation) -> Result<Wanted, CliError> {
+    pub(super) fn desired(self, invocation: &Invocation) -> Result<Wanted, CliError> {
+        self.strict().meaning(invocation)
+    }
+
+    /// Makes an error of what this engine cannot do.
+    pub(super) fn strict(mut self) -> Self {
         let mut found = Diagnostics::default();
         let mut wrong = false;
         for diagnostic in self.resolved.found.sorted() {
@@ -95,13 +109,46 @@ impl Source {
         } else if let Some(desired) = &mut self.resolved.desired {
             settle(desired);
         }
-        self.meaning(invocation)
+        self
+    }
+
+    /// Names files and places from the top of the repository: two sources may have files of one name.
+    pub(super) fn named_in_repository(mut self) -> Self {
+        let places = self.places();
+        for (name, _) in &mut self.texts.files {
+            *name = places.file(name);
+        }
+        places.rename(&mut self.resolved.found);
+        for resource in self
+            .resolved
+            .desired
+            .iter_mut()
+            .flat_map(|desired| desired.resources.values_mut())
+        {
+            resource.origin.file = places.path(&resource.origin).into();
+        }
+        self
+    }
+
+    /// The objects that are declared, as far as they are known: of an invalid source its findings name some.
+    pub(super) fn declared(&self) -> Vec<Looked> {
+        let resources = self.resolved.desired.iter();
+        resources
+            .flat_map(|desired| desired.resources.values())
+            .map(|resource| Looked {
+                name: resource.address.to_string(),
+                origin: Some(resource.origin.clone()),
+                left_alone: None,
+            })
+            .collect()
     }
 }
 
 /// Manifests with nothing wrong.
 pub(super) struct Wanted {
     pub(super) desired: DesiredSet,
+    /// Where the source lies in its repository.
+    pub(super) places: Places,
     /// Warnings.
     pub(super) found: Diagnostics,
     pub(super) texts: Texts,

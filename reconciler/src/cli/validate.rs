@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use manifests::diagnostic::Diagnostics;
 
-use super::HumanOrJson;
+use super::format::{Format, print_report};
 use super::invocation::{Invocation, say};
 use super::read::Source;
 use crate::error::{CliError, Exit};
+use crate::view::findings::of_manifests;
 use crate::view::{diagnostics, text};
 
 /// Read, check and resolve manifests: no host, no root, no network.
@@ -16,8 +17,8 @@ pub(super) struct Validate {
     /// Sources: folders or files; absent: this folder.
     paths: Vec<PathBuf>,
     /// How it is written.
-    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
-    output: HumanOrJson,
+    #[arg(short, long, value_name = "FORMAT", default_value = "human", value_parser = Format::parser(Format::MANIFESTS))]
+    output: Format,
 }
 
 impl Validate {
@@ -32,25 +33,32 @@ impl Validate {
         } else {
             &self.paths
         };
+        let mut looked = Vec::new();
         for path in paths {
-            let source = Source::read(Some(path))?;
+            let mut source = Source::read(Some(path))?;
+            if self.output != Format::Human || paths.len() > 1 {
+                source = source.named_in_repository();
+            }
             findings.push_str(&source.findings());
             objects += source.resolved.documents;
             files += source.texts.files.len();
+            looked.extend(source.declared());
             found.extend(source.resolved.found);
         }
         let json = || format!("{:#}\n", diagnostics::document(&found, objects));
         invocation.json_into(json)?;
-        match self.output {
-            HumanOrJson::Json => invocation.print(&json())?,
-            HumanOrJson::Human => {
+        let objects = text::counted(objects, "document");
+        let about = format!("{objects} in {}", text::counted(files, "file"));
+        let report = of_manifests(&found, looked, about);
+        if !print_report(invocation, self.output, &report, &found)? {
+            if self.output == Format::Json {
+                invocation.print_plain(&json())?;
+            } else {
                 say(&findings);
                 let took = text::span(invocation.milliseconds_since(began));
-                let objects = text::counted(objects, "document");
-                let files = text::counted(files, "file");
-                let summary =
-                    diagnostics::summary(&found).unwrap_or_else(|| "nothing wrong".to_owned());
-                invocation.print(&format!("{objects} in {files}: {summary} · {took}\n"))?;
+                let summary = diagnostics::summary(&found);
+                let summary = summary.as_deref().unwrap_or("nothing wrong");
+                invocation.print(&format!("{}: {summary} · {took}\n", report.about))?;
             }
         }
         Ok(if found.has_errors() {

@@ -237,7 +237,7 @@ impl Step {
 }
 
 /// Why a step is held or a plan stopped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Because {
     /// The guard.

@@ -1,5 +1,7 @@
 //! What the world changed behind git's back, and since when.
 
+use std::collections::BTreeMap;
+
 use manifests::change::{Cause, FieldChange};
 use manifests::desired::{DesiredSet, Resource};
 use manifests::diagnostic::Origin;
@@ -51,6 +53,8 @@ pub struct Drift {
     pub edited: usize,
     /// What could not be read.
     pub unseen: Vec<NotSeen>,
+    /// Fields that differ and that a rule leaves alone, by object.
+    pub ignored: BTreeMap<Address, Vec<Pointer>>,
 }
 
 impl Session<'_> {
@@ -79,6 +83,12 @@ impl Session<'_> {
                     address: difference.address.clone(),
                     unseen: difference.unseen.clone(),
                 });
+            }
+            let told = |path: &Pointer| difference.told.iter().any(|told| told.path == *path);
+            let kept = difference.kept.iter().map(|kept| &kept.path);
+            let ignored: Vec<Pointer> = kept.filter(|path| !told(path)).cloned().collect();
+            if !ignored.is_empty() {
+                drift.ignored.insert(difference.address.clone(), ignored);
             }
             let found = drifted(difference, &known);
             let edited = difference

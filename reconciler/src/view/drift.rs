@@ -1,5 +1,6 @@
 //! What the world changed behind git's back: the report as data, for people and as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -39,6 +40,50 @@ pub struct DriftedField {
     pub source: Option<Origin>,
 }
 
+impl DriftedField {
+    /// Whether it is the whole object that differs.
+    pub fn is_object(&self) -> bool {
+        self.path.as_str().is_empty()
+    }
+
+    /// The field as people name it.
+    pub fn path_words(&self) -> String {
+        if self.is_object() {
+            "(the object)".to_owned()
+        } else {
+            self.path.dotted()
+        }
+    }
+
+    /// What is done about it.
+    pub const fn mode_words(&self) -> &'static str {
+        match self.mode {
+            DriftMode::Correct => "the next apply puts it back",
+            DriftMode::Warn | DriftMode::Ignore => "it is not put back",
+        }
+    }
+
+    /// How bad it is; 0 is worst: an object is gone, a field is put back, a field is only told.
+    pub fn rank(&self) -> u8 {
+        match (self.is_object(), self.mode) {
+            (true, _) => 0,
+            (false, DriftMode::Correct) => 1,
+            (false, DriftMode::Warn | DriftMode::Ignore) => 2,
+        }
+    }
+}
+
+/// An object that was compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// The object.
+    pub address: Address,
+    /// Where it is declared.
+    pub origin: Origin,
+    /// Fields of it that differ and that a rule leaves alone.
+    pub ignored: Vec<Pointer>,
+}
+
 /// A place as plans and reports have it: `{path, line, column}`.
 fn place<S: serde::Serializer>(origin: &Option<Origin>, to: S) -> Result<S::Ok, S::Error> {
     origin
@@ -69,9 +114,41 @@ pub struct DriftReport {
     pub drift: Vec<DriftedField>,
     /// What could not be read.
     pub unseen: Vec<crate::plan::NotSeen>,
+    /// All that was compared, by name.
+    #[serde(skip)]
+    pub compared: Vec<Compared>,
 }
 
 impl DriftReport {
+    /// What was compared with what: `source edge at 3f1c9ad on host edge-1 (native)`.
+    pub fn about(&self) -> String {
+        let mut words = format!("source {}", self.source);
+        if let Some(revision) = &self.revision {
+            let _ = write!(words, " at {revision}");
+        }
+        format!("{words} on host {} ({})", self.host, self.engine)
+    }
+
+    /// The fields of the worst objects first; those of one object stay together.
+    pub fn worst_first(&self) -> Vec<&DriftedField> {
+        let mut worst: BTreeMap<&Address, u8> = BTreeMap::new();
+        for field in &self.drift {
+            let rank = worst.entry(&field.id).or_insert(u8::MAX);
+            *rank = field.rank().min(*rank);
+        }
+        let mut all: Vec<&DriftedField> = self.drift.iter().collect();
+        all.sort_by_key(|field| (worst.get(&field.id), &field.id));
+        all
+    }
+
+    /// Where an object is declared.
+    pub fn declared(&self, address: &Address) -> Option<&Origin> {
+        let found = self
+            .compared
+            .binary_search_by(|compared| compared.address.cmp(address));
+        found.ok().map(|at| &self.compared[at].origin)
+    }
+
     /// How many objects differ.
     pub fn differing(&self) -> usize {
         let mut ids: Vec<&Address> = self.drift.iter().map(|field| &field.id).collect();
@@ -89,24 +166,19 @@ impl DriftReport {
     pub fn page(&self, milliseconds: u64, columns: usize, again: &str) -> String {
         let mut out = String::new();
         let took = text::span(milliseconds);
-        let mut from = format!("source {}", text::visible(&self.source));
-        if let Some(revision) = &self.revision {
-            let _ = write!(from, " at {}", text::visible(revision));
-        }
+        let about = text::visible(&self.about());
         let objects = text::counted(self.objects, "object");
         if self.drift.is_empty() {
-            let _ = writeln!(out, "No drift: {objects} of {from} compared · {took}");
+            let _ = writeln!(out, "No drift: {objects} of {about} compared · {took}");
         } else {
             let heading = format!(
-                "Drift of {from} on host {} ({}): {} of {objects} differ · {took}",
-                text::visible(&self.host),
-                self.engine,
+                "Drift of {about}: {} of {objects} differ · {took}",
                 self.differing(),
             );
             let _ = writeln!(out, "{}", paint(STRONG, &heading));
         }
         let mut last = None;
-        for field in &self.drift {
+        for field in self.worst_first() {
             if last != Some(&field.id) {
                 let name = text::visible(&field.id.to_string());
                 let _ = writeln!(out, "\n{}", paint(CAREFUL, &name));
@@ -143,12 +215,7 @@ impl DriftReport {
             });
             let _ = writeln!(out, "    {}{value}{remark}", text::pad(key, 10));
         };
-        let path = if field.path.as_str().is_empty() {
-            "(the object)".to_owned()
-        } else {
-            text::visible(&field.path.dotted())
-        };
-        row("field", &path, None);
+        row("field", &text::visible(&field.path_words()), None);
         let declared = field
             .source
             .as_ref()
@@ -178,63 +245,7 @@ impl DriftReport {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn report() -> DriftReport {
-        let origin = |file: &str, line| {
-            Some(Origin {
-                file: file.into(),
-                line,
-                column: 5,
-                ..Origin::default()
-            })
-        };
-        DriftReport {
-            format_version: "1.0",
-            source: "edge".to_owned(),
-            revision: Some("3f1c9ad".to_owned()),
-            host: "edge-1".to_owned(),
-            engine: "native".to_owned(),
-            at: "2026-11-23T12:00:00Z".parse().expect("a time"),
-            objects: 126,
-            drift: vec![
-                DriftedField {
-                    id: "instance/db-1".parse().expect("an address"),
-                    path: Pointer::new("/spec/limits/memory"),
-                    desired: json!("8GiB"),
-                    live: json!("12GiB"),
-                    mode: DriftMode::Correct,
-                    first_seen: "2026-11-23T11:00:00Z".parse().ok(),
-                    times: 3,
-                    cause: "changed outside git".to_owned(),
-                    source: origin("apps/db.yaml", 9),
-                },
-                DriftedField {
-                    id: "instance/db-1".parse().expect("an address"),
-                    path: Pointer::new("/spec/devices/usb9"),
-                    desired: Value::Null,
-                    live: json!({"type": "usb"}),
-                    mode: DriftMode::Warn,
-                    first_seen: None,
-                    times: 1,
-                    cause: "added by hand".to_owned(),
-                    source: None,
-                },
-                DriftedField {
-                    id: "network/lan".parse().expect("an address"),
-                    path: Pointer::root(),
-                    desired: json!("there"),
-                    live: Value::Null,
-                    mode: DriftMode::Correct,
-                    first_seen: None,
-                    times: 1,
-                    cause: "gone".to_owned(),
-                    source: origin("net/lan.yaml", 1),
-                },
-            ],
-            unseen: Vec::new(),
-        }
-    }
+    use crate::view::samples::drift as report;
 
     #[test]
     fn each_field_tells_git_live_line_and_since_when() {
@@ -248,7 +259,7 @@ mod tests {
         report.drift.clear();
         assert_eq!(
             report.page(15, 100, "keel apply"),
-            "No drift: 126 objects of source edge at 3f1c9ad compared · 0.02 s\n"
+            "No drift: 126 objects of source edge at 3f1c9ad on host edge-1 (native) compared · 0.02 s\n"
         );
     }
 

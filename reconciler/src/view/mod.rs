@@ -3,14 +3,24 @@
 
 pub mod diagnostics;
 pub mod drift;
+pub mod escape;
 pub mod explain;
+pub mod findings;
+pub mod github;
+pub mod gitlab;
 pub mod history;
 pub mod images;
+pub mod junit;
+pub mod markdown;
 pub mod objects;
 pub mod places;
 pub mod plan;
 pub mod plan_document;
 pub mod progress;
+#[cfg(test)]
+mod samples;
+pub mod sarif;
 pub mod style;
 pub mod text;
 pub mod trash;
+pub mod values;

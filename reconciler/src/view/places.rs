@@ -34,9 +34,14 @@ impl Places {
         whole
     }
 
+    /// A file of the source as people name it.
+    pub fn file(&self, name: &str) -> String {
+        self.whole(name).display().to_string()
+    }
+
     /// The path as people read it.
     pub fn path(&self, origin: &Origin) -> String {
-        self.whole(&origin.file).display().to_string()
+        self.file(&origin.file)
     }
 
     /// The path and the line: `edge/apps/web.yaml:14`.

@@ -1,29 +1,53 @@
 //! A plan as people read it: the summary first and last, the worst first, one line an object and below it only what
 //! changes.
 
-use std::collections::BTreeMap;
+mod fan_out;
+mod fields;
+mod words;
+
 use std::fmt::Write as _;
 
-use anstyle::Style;
 use jiff::Timestamp;
 use manifests::action::{Power, Verb};
-use manifests::change::{Cause, FieldChange};
+use manifests::change::FieldChange;
+use manifests::desired::DesiredSet;
 use manifests::effect::Effect;
+use manifests::id::Address;
 use manifests::observed::Holds;
+use manifests::pointer::Pointer;
+use serde_json::Value;
 
+pub use self::fan_out::Documents;
+pub(in crate::view) use self::fan_out::{Block, FanOut, blocks, held_together};
+pub use self::fields::fields;
+use self::fields::planned_fields;
+pub(in crate::view) use self::words::{effect_words, held_words, kind_of, tells_reason};
+pub use self::words::{source_words, summary, summary_counts};
 use super::history::when;
-use super::style::{BAD, CALM, CAREFUL, FAINT, GOOD, STRONG, paint};
+use super::style::{BAD, CAREFUL, STRONG, paint};
 use super::text;
-use crate::plan::{Because, Held, Plan, PlannedChange, Purpose, Step, Waiting};
-use crate::secrets::masks;
+use crate::plan::{Because, Held, Plan, Purpose, Step, Waiting};
 
 /// The column in which an object's source begins.
 const SOURCE_AT: usize = 30;
-/// The columns that are left for its effect.
-const EFFECT: usize = 30;
+/// Where its effect begins, in tenths of the page.
+const EFFECT_AT: usize = 7;
+/// The column in which what is said about an object begins.
+const SAID_AT: usize = 13;
+
+/// How much of a plan is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// One line an object.
+    Summary,
+    /// The fields that change.
+    Changes,
+    /// Also the fields of what is new, each object that one edit reaches, and the line of every field.
+    Full,
+}
 
 /// What belongs to the page besides the plan.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Around<'a> {
     /// How long planning took.
     pub milliseconds: u64,
@@ -31,141 +55,12 @@ pub struct Around<'a> {
     pub columns: usize,
     /// The command that goes on; none where there is nothing to go on with.
     pub next: Option<&'a str>,
-    /// All fields, also of what is new.
-    pub all_fields: bool,
-}
-
-/// What a step is on the page: how bad it is (0 is worst), its mark, its word in the summary, its colour.
-struct Kind {
-    rank: u8,
-    mark: &'static str,
-    word: &'static str,
-    style: Style,
-}
-
-const fn kind(rank: u8, mark: &'static str, word: &'static str, style: Style) -> Kind {
-    Kind {
-        rank,
-        mark,
-        word,
-        style,
-    }
-}
-
-fn kind_of(step: &Step) -> Kind {
-    match &step.action.verb {
-        Verb::Trash { .. } | Verb::Delete => kind(0, "-", "delete", BAD),
-        Verb::Replace => kind(1, "-/+", "replace", BAD),
-        Verb::Rebuild => kind(1, "-/+", "rebuild", BAD),
-        Verb::Update { .. } | Verb::Rename { .. }
-            if step.effect.is_some_and(manifests::effect::Effect::destroys) =>
-        {
-            kind(1, "-/+", "data loss", BAD)
-        }
-        Verb::Update { .. } | Verb::Rename { .. }
-            if step
-                .effect
-                .is_some_and(manifests::effect::Effect::interrupts) =>
-        {
-            kind(2, "^", "interrupting", CAREFUL)
-        }
-        Verb::Power {
-            power: Power::Start | Power::Unfreeze,
-        } => kind(3, "~", "start", CALM),
-        Verb::Power { .. } => kind(2, "^", "interrupting", CAREFUL),
-        Verb::Update { .. } => kind(4, "~", "live", CALM),
-        Verb::Rename { .. } => kind(5, ">", "rename", CALM),
-        Verb::Create if step.word() == "fetch" => kind(6, "+", "fetch", GOOD),
-        Verb::Create => kind(7, "+", "create", GOOD),
-        Verb::Restore => kind(8, "↩", "restore", GOOD),
-        Verb::Adopt => kind(9, "=", "adopt", CALM),
-        Verb::Forget => kind(10, ".", "forget", FAINT),
-    }
-}
-
-/// The word at the end of an object's line: `DELETE`, `REPLUG eth0`, `LIVE (drift, held)`.
-fn effect_words(step: &Step, held: bool) -> String {
-    let word = match (&step.action.verb, step.effect) {
-        (Verb::Update { .. } | Verb::Rename { .. }, Some(effect)) if effect != Effect::Live => {
-            let mut words = effect.word().to_uppercase();
-            if effect == Effect::Replug {
-                for device in replugged(step) {
-                    let _ = write!(words, " {device}");
-                }
-            }
-            words
-        }
-        (Verb::Update { .. }, _) => "LIVE".to_owned(),
-        _ => step.deed().to_uppercase(),
-    };
-    let cause = match step.cause {
-        Cause::Drifted => Some("drift"),
-        Cause::Image => Some("image"),
-        Cause::Dependency => Some("dependency"),
-        Cause::Edited | Cause::Orphaned | Cause::Asked => None,
-    };
-    let remarks: Vec<&str> = cause.into_iter().chain(held.then_some("held")).collect();
-    if remarks.is_empty() {
-        word
-    } else {
-        format!("{word} ({})", remarks.join(", "))
-    }
-}
-
-/// The devices that blink.
-fn replugged(step: &Step) -> Vec<String> {
-    let mut devices: Vec<String> = step
-        .changes
-        .iter()
-        .filter(|planned| planned.effect == Effect::Replug)
-        .filter_map(|planned| {
-            let mut steps = planned.change.path.steps();
-            (steps.next()? == "spec" && steps.next()? == "devices").then(|| steps.next())?
-        })
-        .map(|device| text::visible(&device))
-        .collect();
-    devices.dedup();
-    devices
-}
-
-/// How many objects have each word, the worst first.
-pub fn summary_counts(plan: &Plan) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<(u8, &str), usize> = BTreeMap::new();
-    for step in &plan.steps {
-        let kind = kind_of(step);
-        *counts.entry((kind.rank, kind.word)).or_default() += 1;
-    }
-    let mut all: Vec<(String, usize)> = counts
-        .into_iter()
-        .map(|((_, word), count)| (word.to_owned(), count))
-        .collect();
-    if !plan.held.is_empty() {
-        all.push(("held".to_owned(), plan.held.len()));
-    }
-    all.push(("unchanged".to_owned(), plan.unchanged));
-    all
-}
-
-/// The counts: `1 delete, 2 live, 1 held · 118 unchanged`.
-pub fn summary(plan: &Plan) -> String {
-    let mut words: Vec<String> = summary_counts(plan)
-        .into_iter()
-        .map(|(word, count)| format!("{count} {word}"))
-        .collect();
-    let unchanged = words.pop().unwrap_or_default();
-    if words.is_empty() {
-        words.push("nothing to do".to_owned());
-    }
-    format!("{} · {unchanged}", words.join(", "))
-}
-
-/// Where a plan comes from: `source edge at 3f1c9ad`.
-fn source_words(plan: &Plan) -> String {
-    let mut words = format!("source {}", text::visible(plan.source.name.as_str()));
-    if let Some(revision) = &plan.source.revision {
-        let _ = write!(words, " at {}", text::visible(revision));
-    }
-    words
+    /// How much of it.
+    pub detail: Detail,
+    /// The names of documents, for edits that reach many objects.
+    pub documents: &'a Documents<'a>,
+    /// What is wanted, for the fields of what is new.
+    pub desired: Option<&'a DesiredSet>,
 }
 
 /// The whole page.
@@ -207,20 +102,25 @@ pub fn page(plan: &Plan, around: &Around<'_>) -> String {
     );
     let _ = writeln!(out, "{}", paint(STRONG, &heading));
     let summary = summary(plan);
-    let _ = writeln!(out, "  {summary} · {took}");
+    let counts = counts_in_lines(&format!("{summary} · {took}"), around.columns - 2);
+    let _ = writeln!(out, "  {}", counts.join("\n  "));
     if !plan.stopping.is_empty() {
         out.push('\n');
         for because in &plan.stopping {
             let words = paint(BAD, &format!("{} stops this plan", because.code));
-            let message = text::visible(&because.message);
+            let head = format!("! {} stops this plan: ", because.code);
+            let message = format!("{head}{}", text::visible(&because.message));
+            let message = text::wrapped(&message, around.columns - 2).join("\n  ");
+            let message = message.strip_prefix(&head).unwrap_or_default();
             let _ = writeln!(out, "! {words}: {message}");
         }
     }
-    let mut steps: Vec<(Kind, &Step)> = plan.steps.iter().map(|s| (kind_of(s), s)).collect();
-    steps.sort_by_key(|(kind, step)| (kind.rank, step.id));
     let mut bare_before = false;
-    for (kind, step) in &steps {
-        let block = object(kind, step, false, plan.made_at, around);
+    for block in blocks(plan) {
+        let block = match block {
+            Block::One(step) => object(step, false, plan.made_at, around),
+            Block::Many(edit) => fan_out(&edit, false, around),
+        };
         // Objects of one line stand together; those with fields are set apart.
         let bare = block.lines().count() == 1;
         if !(bare && bare_before) {
@@ -231,152 +131,274 @@ pub fn page(plan: &Plan, around: &Around<'_>) -> String {
     }
     if !plan.held.is_empty() {
         let _ = write!(out, "\n{}\n", paint(CAREFUL, "Held, the rest goes on:"));
-        for held in &plan.held {
-            out.push_str(&held_object(held, plan.made_at, around));
+        for together in held_together(&plan.held) {
+            out.push_str(&held_objects(&together, plan.made_at, around));
         }
     }
     remarks(&mut out, plan, around);
-    let _ = writeln!(out, "\n{summary}");
+    let counts = counts_in_lines(&summary, around.columns);
+    let _ = writeln!(out, "\n{}", counts.join("\n"));
     if let Some(next) = around.next {
         let _ = writeln!(out, "Next:  {next}");
     }
     out
 }
 
+/// Counts in lines: a number stays with its word.
+fn counts_in_lines(counts: &str, columns: usize) -> Vec<String> {
+    let glued = counts
+        .replace(' ', "\u{a0}")
+        .replace(",\u{a0}", ", ")
+        .replacen("\u{a0}·\u{a0}", " ·\u{a0}", 1);
+    let lines = text::wrapped(&glued, columns);
+    lines
+        .iter()
+        .map(|line| line.replace('\u{a0}', " "))
+        .collect()
+}
+
+/// The line of an object or an edit: mark and name, where it is declared, what it costs. What finds no room on it
+/// stands on a line of its own.
+fn line(name: &str, origin: &str, effect: &str, columns: usize) -> String {
+    let effect_at = columns * EFFECT_AT / 10;
+    let whole = format!("{}{origin}", text::pad(name, SOURCE_AT));
+    let fits = text::width(&whole) + 2 <= effect_at;
+    let mut line = if fits { whole } else { name.to_owned() };
+    if text::width(&line) + 2 <= effect_at || effect.is_empty() {
+        line = text::pad(&line, effect_at);
+    } else {
+        line.push_str(&format!("\n{}", " ".repeat(effect_at)));
+    }
+    line.push_str(effect);
+    line.truncate(line.trim_end().len());
+    if !fits && !origin.is_empty() {
+        line.push_str(&format!("\n    {}{origin}", text::pad("declared", 9)));
+    }
+    line
+}
+
+/// What is said about an object, with its word before it.
+fn said(key: &str, value: &str, columns: usize) -> String {
+    let room = columns.saturating_sub(SAID_AT);
+    let lines = text::wrapped(&text::visible(value), room);
+    let below = format!("\n{}", " ".repeat(SAID_AT));
+    format!(
+        "    {}{}\n",
+        text::pad(key, SAID_AT - 4),
+        lines.join(&below)
+    )
+}
+
 /// One object: its line, then what changes.
-fn object(kind: &Kind, step: &Step, held: bool, now: Timestamp, around: &Around<'_>) -> String {
+fn object(step: &Step, held: bool, now: Timestamp, around: &Around<'_>) -> String {
     let mut out = String::new();
+    let kind = kind_of(step);
     let name = text::visible(&step.address().to_string());
-    let mut line = text::pad(&format!("{} {name}", kind.mark), SOURCE_AT);
     let origin = step.origin.as_ref().map(ToString::to_string);
-    line.push_str(&text::visible(&origin.unwrap_or_default()));
-    line = text::pad(&line, around.columns.saturating_sub(EFFECT));
-    let _ = writeln!(
-        out,
-        "{}",
-        paint(kind.style, &format!("{line}{}", effect_words(step, held)))
+    let line = line(
+        &format!("{} {name}", kind.mark),
+        &text::visible(&origin.unwrap_or_default()),
+        &effect_words(step, held),
+        around.columns,
     );
-    let detail = |key: &str, value: &str| {
-        let value = text::cut(&text::visible(value), around.columns.saturating_sub(13));
-        format!("    {}{value}\n", text::pad(key, 9))
-    };
+    let _ = writeln!(out, "{}", paint(kind.style, &line));
+    if around.detail == Detail::Summary {
+        return out;
+    }
+    let detail = |key: &str, value: &str| said(key, value, around.columns);
     if tells_reason(step) {
         out.push_str(&detail("reason", &step.reason));
     }
     if let Some(holds) = step.loss.filter(|holds| *holds != Holds::default()) {
-        let fate = match &step.action.verb {
-            Verb::Trash { expires_at, .. } => format!(
-                "kept in the trash for {}",
-                text::span(milliseconds_between(now, *expires_at))
-            ),
-            _ => "lost for good".to_owned(),
-        };
-        let words = format!("{}: {fate}", held_words(holds));
+        let words = format!("{}: {}", held_words(holds), fate(step, now));
         out.push_str(&detail("data", &words));
     } else if matches!(step.action.verb, Verb::Trash { .. }) {
         out.push_str(&detail("trash", "kept, see keel trash list"));
     }
     match &step.action.verb {
-        Verb::Create if !around.all_fields => {}
+        Verb::Create if around.detail == Detail::Full => {
+            out.push_str(&new_fields(step.address(), around));
+        }
+        Verb::Create => {}
         // The step before it changes them.
         Verb::Power {
             power: Power::Restart,
         } if !step.changes.is_empty() => {
-            let paths = step.changes.iter().map(|p| p.change.path.dotted());
-            let paths: Vec<String> = paths.collect();
-            out.push_str(&detail("reason", &format!("for {}", paths.join(", "))));
+            out.push_str(&detail("reason", &format!("for {}", paths_of(step))));
         }
-        _ => out.push_str(&planned_fields(step, around.columns)),
+        _ => out.push_str(&planned_fields(step, around.detail, around.columns)),
     }
     out
 }
 
-/// What an object holds. One byte stands for data of a size that nobody measured.
-fn held_words(holds: Holds) -> String {
-    let mut words = Vec::new();
-    match holds.bytes {
-        0 => {}
-        1 => words.push("data of its own".to_owned()),
-        bytes => words.push(text::bytes(bytes)),
-    }
-    if holds.snapshots > 0 {
-        words.push(text::counted(holds.snapshots as usize, "snapshot"));
-    }
-    words.join(", ")
+fn paths_of(step: &Step) -> String {
+    let paths = step.changes.iter().map(|p| p.change.path.dotted());
+    paths.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether the reason says more than the word of the effect and the fields below it.
-fn tells_reason(step: &Step) -> bool {
+/// What becomes of the data of a step.
+pub(in crate::view) fn fate(step: &Step, now: Timestamp) -> String {
     match &step.action.verb {
-        Verb::Create => step.cause == Cause::Drifted,
-        _ => step.changes.is_empty() && !step.reason.is_empty(),
+        Verb::Trash { expires_at, .. } => format!(
+            "kept in the trash for {}",
+            text::span(milliseconds_between(now, *expires_at))
+        ),
+        _ => "lost for good".to_owned(),
     }
 }
 
-fn planned_fields(step: &Step, columns: usize) -> String {
-    let rows: Vec<(&FieldChange, Option<String>)> = step
+/// An edit that reaches many objects: its line, its fields once, then whom it reaches.
+fn fan_out(edit: &FanOut<'_>, held: bool, around: &Around<'_>) -> String {
+    let step = edit.worst();
+    let kind = kind_of(step);
+    let name = edit.name(around.documents);
+    let mut place = text::visible(&edit.origin.to_string());
+    let reach = edit.reach();
+    let name = match name {
+        Some(name) => format!("{} {name} → {reach}", kind.mark),
+        None => format!("{} {} → {reach}", kind.mark, std::mem::take(&mut place)),
+    };
+    let line = line(&name, &place, &effect_words(step, held), around.columns);
+    let mut out = format!("{}\n", paint(kind.style, &line));
+    if around.detail == Detail::Summary {
+        return out;
+    }
+    if matches!(step.action.verb, Verb::Power { .. }) {
+        let words = format!("for {}", paths_of(step));
+        out.push_str(&said("reason", &words, around.columns));
+    } else {
+        let rows: Vec<_> = step
+            .changes
+            .iter()
+            .map(|planned| {
+                let own = planned
+                    .origin
+                    .as_ref()
+                    .filter(|origin| *origin != edit.origin);
+                let own = own.map(|origin| text::visible(&origin.to_string()));
+                (&planned.change, own)
+            })
+            .collect();
+        out.push_str(&fields(&rows, 4, around.columns));
+    }
+    let effects = edit.effects();
+    let alike = effects.len() == 1 && edit.held == 0;
+    let mut key = "reaches";
+    for (word, steps) in effects {
+        let count = if alike {
+            String::new()
+        } else {
+            format!("{} {word}: ", steps.len())
+        };
+        let room = match around.detail {
+            Detail::Full => usize::MAX,
+            Detail::Summary | Detail::Changes => {
+                let more = SAID_AT + text::width(&count) + " and 10000 more".len();
+                around.columns.saturating_sub(more)
+            }
+        };
+        let names = members(steps.iter().map(|step| step.address()), room);
+        out.push_str(&said(key, &format!("{count}{names}"), around.columns));
+        key = "";
+    }
+    if edit.held > 0 {
+        out.push_str(&said(
+            key,
+            &format!("{} held, see below", edit.held),
+            around.columns,
+        ));
+    }
+    out
+}
+
+/// The names of objects as far as one line takes them, and how many more there are.
+fn members<'a>(all: impl ExactSizeIterator<Item = &'a Address>, room: usize) -> String {
+    let count = all.len();
+    let mut out = String::new();
+    for (told, address) in all.enumerate() {
+        let name = text::visible(&address.to_string());
+        if told > 0 && text::width(&out) + 2 + text::width(&name) > room {
+            let _ = write!(out, " and {} more", count - told);
+            break;
+        }
+        if told > 0 {
+            out.push_str(", ");
+        }
+        out.push_str(&name);
+    }
+    out
+}
+
+/// What is written of a new object.
+fn new_fields(address: &Address, around: &Around<'_>) -> String {
+    let resource = around
+        .desired
+        .and_then(|desired| desired.resources.get(address));
+    let Some(resource) = resource else {
+        return String::new();
+    };
+    let value = resource.spec.to_value();
+    let mut leaves: Vec<(FieldChange, Option<String>)> = Vec::new();
+    resource.provenance.each(&mut |path, origin| {
+        let below = path.as_str().strip_prefix("/spec").unwrap_or_default();
+        match value.pointer(below) {
+            None | Some(Value::Object(_)) => {}
+            Some(after) => leaves.push((
+                FieldChange {
+                    path: path.clone(),
+                    before: Value::Null,
+                    after: after.clone(),
+                    cause: manifests::change::Cause::Edited,
+                },
+                Some(text::visible(&origin.to_string())),
+            )),
+        }
+    });
+    // Of a list the whole is shown, and not each entry again.
+    let lists: Vec<Pointer> = leaves
+        .iter()
+        .filter(|(change, _)| change.after.is_array())
+        .map(|(change, _)| change.path.clone())
+        .collect();
+    let rows: Vec<(&FieldChange, Option<String>)> = leaves
+        .iter()
+        .filter(|(change, _)| {
+            let mut lists = lists.iter();
+            !lists.any(|list| list != &change.path && list.covers(&change.path))
+        })
+        .map(|(change, origin)| (change, origin.clone()))
+        .collect();
+    fields(&rows, 4, around.columns)
+}
+
+/// Objects that are held by the same guards; where there are several, one edit would reach all of them.
+fn held_objects(together: &[&Held], now: Timestamp, around: &Around<'_>) -> String {
+    let [first, rest @ ..] = together else {
+        return String::new();
+    };
+    let origin = first
+        .step
         .changes
         .iter()
-        .map(|planned| (&planned.change, remark(planned, step)))
-        .collect();
-    fields(&rows, 4, columns)
-}
-
-/// What is said behind a field where it is not what its object's line says already.
-fn remark(planned: &PlannedChange, step: &Step) -> Option<String> {
-    let mut words = Vec::new();
-    if step.effect.is_some_and(|effect| effect != planned.effect) {
-        words.push(planned.effect.word().to_owned());
-    }
-    match planned.change.cause {
-        Cause::Drifted => words.push("changed outside git".to_owned()),
-        Cause::Edited if step.cause == Cause::Drifted => words.push("edited".to_owned()),
-        _ => {}
-    }
-    (!words.is_empty()).then(|| words.join(", "))
-}
-
-/// Lines `path   old → new   # remark`, the paths in one column.
-pub fn fields(rows: &[(&FieldChange, Option<String>)], indent: usize, columns: usize) -> String {
-    let widest = rows
-        .iter()
-        .map(|(change, _)| text::width(&change.path.dotted()))
-        .max();
-    let column = widest.unwrap_or(0).min(40) + 3;
-    let room = columns.saturating_sub(indent + column + 3).max(24);
-    let mut out = String::new();
-    for (change, remark) in rows {
-        let path = text::pad(&text::visible(&change.path.dotted()), column);
-        let before = text::shown(&change.before);
-        let after = text::shown(&change.after);
-        if let Some(masks) = masks::together(&change.before, &change.after) {
-            let _ = write!(out, "{}{path}{masks}", " ".repeat(indent));
-        } else {
-            let (before, after) = if text::width(&before) + text::width(&after) > room {
-                (text::cut(&before, room / 2), text::cut(&after, room / 2))
-            } else {
-                (before, after)
+        .find_map(|planned| planned.origin.as_ref());
+    let mut out = match origin {
+        Some(origin) if !rest.is_empty() => {
+            let edit = FanOut {
+                steps: together.iter().map(|held| &held.step).collect(),
+                held: 0,
+                origin,
             };
-            let _ = write!(out, "{}{path}{before} → {after}", " ".repeat(indent));
+            fan_out(&edit, true, around)
         }
-        if let Some(remark) = remark {
-            let _ = write!(out, "   {}", paint(FAINT, &format!("# {remark}")));
-        }
-        out.push('\n');
-    }
-    out
-}
-
-fn held_object(held: &Held, now: Timestamp, around: &Around<'_>) -> String {
-    let mut out = object(&kind_of(&held.step), &held.step, true, now, around);
+        _ => object(&first.step, true, now, around),
+    };
     for Because {
         code,
         message,
         until,
-    } in &held.because
+    } in &first.because
     {
-        let code = text::pad(&code.to_string(), 9);
-        let _ = writeln!(out, "    {code}{}", text::visible(message));
+        out.push_str(&said(&code.to_string(), message, around.columns));
         if let Some(until) = until {
             let wait = text::span(milliseconds_between(now, *until));
             let until = when(*until);

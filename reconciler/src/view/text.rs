@@ -162,6 +162,34 @@ pub fn cut(text: &str, to: usize) -> String {
     out
 }
 
+/// The lines of a text that is broken between words; a word that is longer than a line is broken too.
+pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { break };
+        if line.is_empty() || width(line) + 1 + width(word) <= columns {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+        while let Some(line) = lines.last_mut()
+            && width(line) > columns.max(8)
+        {
+            let mut rest = String::new();
+            while width(line) > columns.max(8)
+                && let Some(last) = line.pop()
+            {
+                rest.insert(0, last);
+            }
+            lines.push(rest);
+        }
+    }
+    lines
+}
+
 /// A path as a word of a shell: as it is where that is safe, else in quotes. What begins with a dash is no flag.
 pub fn shell_word(path: &Path) -> String {
     let safe = |c: char| c.is_alphanumeric() || "_./:=@%+,-".contains(c);
@@ -254,6 +282,16 @@ mod tests {
         assert_eq!(cut("東京都", 5), "東京…");
         assert_eq!(cut("東京都", 4), "東…");
         assert_eq!(pad("東京", 6), "東京  ");
+    }
+
+    #[test]
+    fn lines_break_between_words() {
+        assert_eq!(wrapped("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrapped("", 8), [""]);
+        assert_eq!(
+            wrapped("a 123456789012345678 b", 9),
+            ["a", "123456789", "012345678", "b"]
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod environment;
 mod explain;
+mod formats;
 mod help;
 mod render;
 mod usage;

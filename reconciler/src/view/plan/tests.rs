@@ -1,168 +1,34 @@
 //! Pages as people see them.
 
-use manifests::action::Action;
-use manifests::diagnostic::{Code, Diagnostics, Origin};
-use manifests::id::{Address, Mark, SourceName, Uid};
-use manifests::observed::{Holds, Unseen};
-use manifests::pointer::Pointer;
+use manifests::change::Cause;
+use manifests::diagnostic::{Code, Diagnostics};
+use manifests::observed::Unseen;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::*;
-use crate::plan::{Expectation, NotSeen, Note, PlanId, PlanSource, StepId, Told, Waiting};
-
-fn now() -> Timestamp {
-    "2026-11-23T12:00:00Z".parse().expect("a time")
-}
-
-fn change(path: &str, before: Value, after: Value, cause: Cause) -> FieldChange {
-    FieldChange {
-        path: Pointer::new(path),
-        before,
-        after,
-        cause,
-    }
-}
-
-fn planned(path: &str, before: Value, after: Value, effect: Effect) -> PlannedChange {
-    PlannedChange {
-        change: change(path, before, after, Cause::Edited),
-        effect,
-        origin: None,
-    }
-}
-
-fn step(id: u32, address: &str, verb: Verb, origin: Option<(&str, u32)>) -> Step {
-    let address: Address = address.parse().expect("an address");
-    let uid = Uid::derive(&Uuid::nil(), &address);
-    let source = SourceName::new("edge");
-    Step {
-        id: StepId(id),
-        action: Action {
-            verb,
-            address,
-            uid,
-            mark: Mark { source, uid },
-        },
-        after: Vec::new(),
-        waits: Vec::new(),
-        changes: Vec::new(),
-        effect: None,
-        reason: String::new(),
-        origin: origin.map(|(file, line)| Origin {
-            file: file.into(),
-            line,
-            ..Origin::default()
-        }),
-        cause: Cause::Edited,
-        loss: None,
-        expects: Expectation::Anything,
-        kept: Vec::new(),
-    }
-}
-
-fn update(id: u32, address: &str, changes: Vec<PlannedChange>, origin: (&str, u32)) -> Step {
-    let verb = Verb::Update {
-        changes: changes.iter().map(|p| p.change.clone()).collect(),
-    };
-    let mut step = step(id, address, verb, Some(origin));
-    step.effect = changes.iter().map(|planned| planned.effect).max();
-    if changes.iter().all(|p| p.change.cause == Cause::Drifted) {
-        step.cause = Cause::Drifted;
-    }
-    step.changes = changes;
-    step
-}
-
-fn plan(steps: Vec<Step>) -> Plan {
-    Plan {
-        secrets: Vec::new(),
-        id: PlanId(Uuid::nil()),
-        purpose: Purpose::Apply,
-        source: PlanSource {
-            name: SourceName::new("edge"),
-            root: "/srv/edge".into(),
-            revision: Some("3f1c9ad".to_owned()),
-            partial: None,
-        },
-        engine: "native".to_owned(),
-        host: "edge-1".to_owned(),
-        state_id: "0".to_owned(),
-        generation: 1,
-        made_at: now(),
-        steps,
-        held: Vec::new(),
-        waiting: Vec::new(),
-        stopping: Vec::new(),
-        told: Vec::new(),
-        notes: Vec::new(),
-        unseen: Vec::new(),
-        unchanged: 118,
-        settled: Vec::new(),
-        gone: Vec::new(),
-    }
-}
+use crate::plan::{NotSeen, Note, Told};
+use crate::view::samples::{change, fan_out, files, mixed, plan, planned, step, update};
 
 fn plain(plan: &Plan, next: Option<&str>) -> String {
-    let around = Around {
-        milliseconds: 15,
-        columns: 100,
-        next,
-        all_fields: false,
-    };
-    anstream::adapter::strip_str(&page(plan, &around)).to_string()
+    told(plan, next, Detail::Changes, 100, &[])
 }
 
-fn mixed() -> Plan {
-    let trash = Verb::Trash {
-        at: now(),
-        expires_at: "2026-11-30T12:00:00Z".parse().expect("a time"),
+fn told(
+    plan: &Plan,
+    next: Option<&str>,
+    detail: Detail,
+    columns: usize,
+    files: &[(String, String)],
+) -> String {
+    let around = Around {
+        milliseconds: 15,
+        columns,
+        next,
+        detail,
+        documents: &Documents::of(files),
+        desired: None,
     };
-    let mut gone = step(7, "instance/cache-2", trash, None);
-    gone.reason = "no longer in apps/cache.yaml".to_owned();
-    gone.cause = Cause::Orphaned;
-    gone.loss = Some(Holds {
-        bytes: 21_474_836_480,
-        snapshots: 2,
-    });
-    let mut drifted = planned("/spec/ipv4/nat", json!(false), json!(true), Effect::Live);
-    drifted.change.cause = Cause::Drifted;
-    plan(vec![
-        update(1, "network/lan", vec![drifted], ("net/lan.yaml", 7)),
-        step(2, "image/debian", Verb::Create, Some(("images.yaml", 1))),
-        step(
-            3,
-            "instance/web-1",
-            Verb::Create,
-            Some(("apps/web.yaml", 1)),
-        ),
-        step(
-            4,
-            "instance/web-2",
-            Verb::Create,
-            Some(("apps/web.yaml", 1)),
-        ),
-        update(
-            5,
-            "instance/api-1",
-            vec![
-                planned(
-                    "/spec/devices/eth0/parent",
-                    json!("br0"),
-                    json!("br20"),
-                    Effect::Replug,
-                ),
-                planned(
-                    "/spec/limits/memory",
-                    json!("512MiB"),
-                    json!("1GiB"),
-                    Effect::Live,
-                ),
-            ],
-            ("apps/api.yaml", 12),
-        ),
-        gone,
-    ])
+    anstream::adapter::strip_str(&page(plan, &around)).to_string()
 }
 
 #[test]
@@ -325,4 +191,97 @@ fn a_saved_plan_is_still_true_while_what_would_be_lost_grows() {
         None,
     );
     assert_ne!(essence(&document(1)), essence(&other));
+}
+
+#[test]
+fn an_edit_of_a_profile_is_told_once_at_every_width() {
+    for columns in [80, 140] {
+        let page = told(
+            &fan_out(),
+            Some("keel apply"),
+            Detail::Changes,
+            columns,
+            &files(),
+        );
+        assert!(
+            page.lines().all(|line| text::width(line) <= columns),
+            "{page}"
+        );
+        insta::assert_snapshot!(format!("an_edit_of_a_profile_at_{columns}"), page);
+    }
+}
+
+#[test]
+fn detail_is_a_line_an_object_or_every_line_of_every_field() {
+    for (name, detail) in [("summary", Detail::Summary), ("full", Detail::Full)] {
+        let page = told(&fan_out(), Some("keel apply"), detail, 100, &files());
+        insta::assert_snapshot!(format!("detail_{name}"), page);
+    }
+}
+
+#[test]
+fn what_is_held_by_one_guard_for_one_edit_is_told_once() {
+    let mut plan = fan_out();
+    let because = plan.held[0].because.clone();
+    let steps = plan.steps.drain(..13);
+    plan.held = steps
+        .map(|step| Held {
+            step,
+            because: because.clone(),
+        })
+        .collect();
+    let page = told(&plan, None, Detail::Changes, 100, &files());
+    assert_eq!(page.matches("G105").count(), 1, "{page}");
+    assert!(page.contains("profile/web → 13 instances"), "{page}");
+}
+
+#[test]
+fn long_names_and_places_stay_within_the_page() {
+    let long = "a-name-that-is-as-long-as-a-name-may-be-and-that-nobody-can-remember";
+    let mut fields = vec![
+        planned(
+            "/spec/limits/memory",
+            json!("東京".repeat(40)),
+            json!("b".repeat(90)),
+            Effect::Live,
+        ),
+        planned(
+            &format!("/spec/environment/{long}"),
+            json!("old"),
+            json!("new"),
+            Effect::Replug,
+        ),
+    ];
+    fields[1].origin = Some(manifests::diagnostic::Origin {
+        file: format!("sites/{long}/profiles.yaml").into(),
+        line: 12,
+        ..Default::default()
+    });
+    let file = format!("sites/of the/b\u{fc}ro/{long}.yaml");
+    let named = update(
+        1,
+        &format!("instance/{long}"),
+        fields.clone(),
+        ("a.yaml", 3),
+    );
+    let placed = update(2, "instance/web-1", fields, (file.as_str(), 3));
+    let mut plan = plan(vec![named, placed]);
+    plan.stopping = vec![Because {
+        code: Code("G102"),
+        message: "19 of 24 objects would be deleted, which is more than the budget of this source allows at once".to_owned(),
+        until: None,
+    }];
+    for columns in [80, 140] {
+        let page = told(&plan, None, Detail::Changes, columns, &[]);
+        for line in page.lines() {
+            // A place is never broken: it is copied and clicked.
+            let fits = text::width(line) <= columns || line.contains(".yaml:");
+            assert!(
+                fits,
+                "{columns}: {line}
+{page}"
+            );
+        }
+        insta::assert_snapshot!(format!("long_names_at_{columns}"), page);
+    }
 }
