@@ -9,6 +9,7 @@ use crate::id::{Address, SourceName};
 use crate::kind::{Kind, Spec};
 use crate::lifecycle::Lifecycle;
 use crate::pointer::Pointer;
+use crate::repository::Repository;
 use crate::tree::{Node, Place};
 
 /// Another object that one names in its spec.
@@ -127,6 +128,8 @@ pub struct SourceInfo {
     pub root: PathBuf,
     /// The commit, `+dirty` where files differ from it; none outside git.
     pub revision: Option<String>,
+    /// Where in which repository that folder is; none outside git.
+    pub repository: Option<Repository>,
     /// Why this is only a part of the source; a part never deletes.
     pub partial: Option<String>,
 }

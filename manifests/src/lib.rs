@@ -34,6 +34,7 @@ pub mod parse;
 pub mod path_io;
 pub mod pointer;
 pub mod read;
+pub mod repository;
 pub mod resolve;
 pub mod rules;
 pub mod scalar;

@@ -134,6 +134,7 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
                 .map_or_else(SourceName::unnamed, SourceName::new),
             root: texts.root.clone(),
             revision,
+            repository: None,
             partial: texts.partial.clone(),
         },
         resources,

@@ -434,6 +434,7 @@ impl Session<'_> {
             name: name.clone(),
             root: root.unwrap_or_default(),
             revision: None,
+            repository: None,
             partial: None,
         }))
     }

@@ -137,6 +137,7 @@ fn desired(drawn: &Drawn) -> DesiredSet {
             name: SourceName::new("edge"),
             root: "/edge".into(),
             revision: None,
+            repository: None,
             partial: None,
         },
         resources: all

@@ -198,6 +198,7 @@ fn known(history: &Value, desired: &DesiredSet, observed: &ObservedSet, now: Tim
                 name,
                 root: source["root"].as_str().unwrap_or("/srv/edge").into(),
                 revision: Some("9b02e11".to_owned()),
+                repository: parsed(&source["repository"]),
                 applied_at: now,
             },
         );

@@ -242,12 +242,16 @@ pub(super) fn aside(
         name: plan.source.name.clone(),
         root: plan.source.root.clone(),
         revision: plan.source.revision.clone(),
+        repository: plan.source.repository.clone(),
         applied_at: now,
     };
-    let same = known
-        .sources
-        .get(&source.name)
-        .is_some_and(|before| (&before.root, &before.revision) == (&source.root, &source.revision));
+    let same = known.sources.get(&source.name).is_some_and(|before| {
+        let now = KnownSource {
+            applied_at: before.applied_at,
+            ..source.clone()
+        };
+        *before == now
+    });
     let whole = plan.purpose == Purpose::Apply && plan.source.partial.is_none();
     if whole && (!same || !plan.steps.is_empty()) {
         writes.push(Write::Source(source));

@@ -12,10 +12,11 @@ use super::HumanOrJson;
 use super::apply::Run;
 use super::decide::{Decisions, session};
 use super::engine::{self, Opened};
-use super::invocation::Invocation;
+use super::invocation::{Invocation, environment};
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::session::Session;
+use crate::source::git;
 
 /// Take down everything that a source owns, in reverse order: by its marks, not by its files.
 #[derive(Debug, clap::Args)]
@@ -96,7 +97,13 @@ pub(super) fn source_of_path(path: Option<&Path>) -> Result<SourceInfo, CliError
     }
     let resolved = resolve(&texts, None);
     match resolved.desired {
-        Some(desired) => Ok(desired.source),
+        Some(desired) => {
+            let sudo = environment("SUDO_UID");
+            Ok(SourceInfo {
+                repository: git::repository(&desired.source.root, sudo.as_deref()),
+                ..desired.source
+            })
+        }
         None => Err(CliError::new(
             Exit::Invalid,
             format!("something is wrong with {SOURCE_FILE}"),

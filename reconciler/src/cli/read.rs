@@ -34,13 +34,18 @@ impl Source {
         })?;
         // git takes as long as a thousand manifests: it is asked meanwhile.
         let sudo = environment("SUDO_UID");
-        let (mut resolved, revision) = std::thread::scope(|scope| {
-            let asked = scope.spawn(|| git::revision(&texts.root, sudo.as_deref()));
+        let (mut resolved, revision, repository) = std::thread::scope(|scope| {
+            let revision = scope.spawn(|| git::revision(&texts.root, sudo.as_deref()));
+            let repository = scope.spawn(|| git::repository(&texts.root, sudo.as_deref()));
             let resolved = resolve(&texts, None);
-            (resolved, asked.join().unwrap_or_default())
+            let answer = (revision.join(), repository.join());
+            let (revision, repository) =
+                (answer.0.unwrap_or_default(), answer.1.unwrap_or_default());
+            (resolved, revision, repository)
         });
         if let Some(desired) = &mut resolved.desired {
             desired.source.revision = revision;
+            desired.source.repository = repository;
             resolved.found.extend(unsupported(desired));
             let wrong = policy::check(desired.declared());
             if wrong.has_errors() {

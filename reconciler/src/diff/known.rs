@@ -9,6 +9,7 @@ use manifests::diagnostic::Origin;
 use manifests::id::{Address, SourceName, Uid};
 use manifests::observed::Remembered;
 use manifests::pointer::Pointer;
+use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,6 +72,8 @@ pub struct KnownSource {
     pub root: PathBuf,
     /// The commit.
     pub revision: Option<String>,
+    /// Where in which repository that folder was; none outside git.
+    pub repository: Option<Repository>,
     /// When it was last applied.
     pub applied_at: jiff::Timestamp,
 }

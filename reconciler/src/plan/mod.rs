@@ -27,6 +27,7 @@ use manifests::feature::Capabilities;
 use manifests::id::{Address, Mark, SourceName, Uid};
 use manifests::kind::Kind;
 use manifests::observed::{Holds, ObservedSet, Unseen};
+use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -321,6 +322,8 @@ pub struct PlanSource {
     pub root: PathBuf,
     /// The commit, `+dirty` where files differ from it.
     pub revision: Option<String>,
+    /// Where in which repository that folder is; none outside git.
+    pub repository: Option<Repository>,
     /// Why this is only a part of the source: then nothing is deleted.
     pub partial: Option<String>,
 }
@@ -431,6 +434,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
             name: source.name.clone(),
             root: source.root.clone(),
             revision: source.revision.clone(),
+            repository: source.repository.clone(),
             partial: source.partial.clone(),
         },
         engine: input.host.engine.to_owned(),

@@ -228,6 +228,7 @@ impl Session<'_> {
             name: source.clone(),
             root: root.clone(),
             revision: None,
+            repository: None,
             partial: None,
         });
         desired.resources = resources
@@ -243,6 +244,7 @@ impl Session<'_> {
                 name: source,
                 root,
                 revision: None,
+                repository: None,
                 partial: Some(format!("only {}", names.join(", "))),
             },
             engine: host.engine.to_owned(),

@@ -1,8 +1,14 @@
 //! The revision of a folder that git keeps, without running anything that the repository brings along.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use manifests::path_io;
+use manifests::repository::Repository;
+use runtime::sys::command::run_while;
+
+/// How long git may take to answer.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many characters of a commit people see.
 const SHORT: usize = 7;
@@ -13,7 +19,15 @@ const SHORT: usize = 7;
 /// `sudo_uid` is the person behind sudo, whose work trees git trusts as its own.
 pub fn revision(folder: &Path, sudo_uid: Option<&str>) -> Option<String> {
     let repository = repository_around(folder)?;
-    if let Some(seen) = ask_git(folder, sudo_uid) {
+    let question = [
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--ignore-submodules=all",
+        "--",
+        ".",
+    ];
+    if let Some(seen) = ask(folder, sudo_uid, &question) {
         return parse_status(&seen);
     }
     let commit = head_commit(&repository)?;
@@ -25,6 +39,32 @@ pub fn top(folder: &Path) -> Option<&Path> {
     folder
         .ancestors()
         .find(|at| at.join(".git").symlink_metadata().is_ok())
+}
+
+/// Where in which repository a folder lies, told without its path. None outside git.
+pub fn repository(folder: &Path, sudo_uid: Option<&str>) -> Option<Repository> {
+    let git = repository_around(folder)?;
+    let top = folder.ancestors().find(|at| at.join(".git").exists())?;
+    let shared = shared_folder(&git);
+    let cut = shared.join("shallow").exists();
+    // The line of first parents is enough: it ends in one commit, also where histories were joined.
+    let history = ["rev-list", "--max-parents=0", "--first-parent", "HEAD"];
+    let first_commit = (!cut)
+        .then(|| ask(folder, sudo_uid, &history))
+        .flatten()
+        .and_then(|text| text.lines().next_back().map(str::to_owned))
+        .filter(|commit| is_commit(commit));
+    let config = shared.join("config");
+    // The one file and nothing that it includes.
+    let question = ["config", "--file", config.to_str()?, "--no-includes"];
+    let question = question.into_iter().chain(["--get", "remote.origin.url"]);
+    let remote = ask(folder, sudo_uid, &question.collect::<Vec<_>>())
+        .and_then(|text| Repository::address_of(&text));
+    Some(Repository {
+        first_commit,
+        remote,
+        folder: folder.strip_prefix(top).ok()?.to_str()?.to_owned(),
+    })
 }
 
 /// The repository folder (`.git`, or where a `.git` file leads) of the nearest work tree at or above a folder.
@@ -39,13 +79,14 @@ fn repository_around(folder: &Path) -> Option<PathBuf> {
     })
 }
 
-/// Asks git for commit and changes. Settings of the machine are not read, hooks and the file system monitor are off
+/// Asks git something. Settings of the machine are not read, hooks and the file system monitor are off
 /// (both are programs that a repository's configuration names), and the index is not rewritten.
-fn ask_git(folder: &Path, sudo_uid: Option<&str>) -> Option<String> {
+fn ask(folder: &Path, sudo_uid: Option<&str>, question: &[&str]) -> Option<String> {
     let mut arguments: Vec<String> = ["GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null"]
         .map(str::to_owned)
         .to_vec();
-    arguments.push("GIT_OPTIONAL_LOCKS=0".to_owned());
+    // What a partial clone left out is not fetched either.
+    arguments.extend(["GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1"].map(str::to_owned));
     if let Some(uid) = sudo_uid.filter(|uid| uid.bytes().all(|b| b.is_ascii_digit())) {
         arguments.push(format!("SUDO_UID={uid}"));
     }
@@ -59,16 +100,8 @@ fn ask_git(folder: &Path, sudo_uid: Option<&str>) -> Option<String> {
         "-c",
         "submodule.recurse=false",
     ];
-    let question = [
-        "status",
-        "--porcelain=v2",
-        "--branch",
-        "--ignore-submodules=all",
-        "--",
-        ".",
-    ];
-    arguments.extend(settings.iter().chain(&question).map(|&a| a.to_owned()));
-    let output = runtime::sys::command::run("env", arguments, None).ok()?;
+    arguments.extend(settings.iter().chain(question).map(|&a| a.to_owned()));
+    let output = run_while("env", arguments, &mut || true, PATIENCE).ok()?;
     Some(String::from_utf8_lossy(&output).into_owned())
 }
 
@@ -88,6 +121,13 @@ fn parse_status(text: &str) -> Option<String> {
     ))
 }
 
+/// The folder that all work trees of a repository share: this one, but for an added work tree.
+fn shared_folder(repository: &Path) -> PathBuf {
+    let at = path_io::read_if_exists(repository.join("commondir")).ok();
+    at.flatten()
+        .map_or_else(|| repository.to_path_buf(), |at| repository.join(at.trim()))
+}
+
 /// The commit that `HEAD` names, read by hand: loose and packed references, and work trees that share a repository.
 fn head_commit(repository: &Path) -> Option<String> {
     let read = |path: PathBuf| path_io::read_if_exists(path).ok().flatten();
@@ -95,8 +135,7 @@ fn head_commit(repository: &Path) -> Option<String> {
     let Some(name) = head.trim().strip_prefix("ref: ") else {
         return is_commit(head.trim()).then(|| head.trim().to_owned());
     };
-    let shared = read(repository.join("commondir"))
-        .map_or_else(|| repository.to_path_buf(), |at| repository.join(at.trim()));
+    let shared = shared_folder(repository);
     let loose = [repository, &shared]
         .into_iter()
         .find_map(|at| read(at.join(name)));
@@ -167,18 +206,59 @@ mod tests {
         );
     }
 
+    /// Runs git in a folder.
+    fn git_in(folder: &Path, arguments: &[&str]) {
+        let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
+        let all = ["-C", folder.to_str().expect("UTF-8")]
+            .into_iter()
+            .chain(identity)
+            .chain(arguments.iter().copied());
+        runtime::sys::command::run("git", all, None).expect("git");
+    }
+
+    #[test]
+    fn checkouts_of_one_repository_are_one_place() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        path_io::create_dir_all(at("one/hosts/edge")).expect("a folder");
+        assert_eq!(repository(&at("one"), None), None, "outside git");
+        git_in(&at("one"), &["init", "-q"]);
+        for name in ["a", "b"] {
+            path_io::write(at("one/hosts/edge").join(name), name).expect("a file");
+            git_in(&at("one"), &["add", "."]);
+            git_in(&at("one"), &["commit", "-qm", name]);
+        }
+        let url = format!("file://{}", at("one").display());
+        for (name, how) in [
+            ("whole", &["clone", "-q"][..]),
+            ("cut", &["clone", "-q", "--depth=1"]),
+        ] {
+            let to = at(name);
+            let words: Vec<&str> = how
+                .iter()
+                .copied()
+                .chain([&*url, to.to_str().expect("UTF-8")])
+                .collect();
+            git_in(folder.path(), &words);
+        }
+        git_in(
+            &at("one"),
+            &["worktree", "add", "-q", at("tree").to_str().expect("UTF-8")],
+        );
+        let seen = |name: &str| repository(&at(name), None).expect("in git");
+        let one = seen("one/hosts/edge");
+        assert_eq!((one.folder.as_str(), &one.remote), ("hosts/edge", &None));
+        assert_eq!(one.is(&seen("whole/hosts/edge")), Some(true));
+        assert_eq!(one.is(&seen("tree/hosts/edge")), Some(true));
+        assert_eq!(one.is(&seen("whole")), Some(false));
+        assert_eq!(seen("cut").first_commit, None);
+        assert_eq!(seen("cut").is(&seen("whole")), Some(true), "by its remote");
+    }
+
     #[test]
     fn a_real_repository_is_clean_then_dirty() {
         let folder = tempfile::tempdir().expect("a folder");
-        let at = folder.path().to_str().expect("UTF-8");
-        let git = |arguments: &[&str]| {
-            let identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
-            let all = ["-C", at]
-                .into_iter()
-                .chain(identity)
-                .chain(arguments.iter().copied());
-            runtime::sys::command::run("git", all, None).expect("git");
-        };
+        let git = |arguments: &[&str]| git_in(folder.path(), arguments);
         git(&["init", "-q"]);
         assert_eq!(revision(folder.path(), None), None, "no commit yet");
         let below = folder.path().join("not/made yet/ü");

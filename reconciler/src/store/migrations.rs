@@ -54,4 +54,41 @@ pub(super) const MIGRATIONS: &[&str] = &[
         since  TEXT NOT NULL
     ) STRICT;
 ",
+    "
+    ALTER TABLE sources ADD COLUMN repository TEXT;
+",
 ];
+
+#[cfg(test)]
+mod tests {
+    use manifests::id::SourceName;
+    use rusqlite::Connection;
+
+    use super::MIGRATIONS;
+    use crate::store::{SqliteStore, Store as _};
+
+    #[test]
+    fn every_older_format_is_brought_up_to_date_and_keeps_what_it_held() {
+        for version in 1..MIGRATIONS.len() {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("keel.db");
+            let old = Connection::open(&path).expect("opened");
+            for statements in &MIGRATIONS[..version] {
+                old.execute_batch(statements).expect("an old format");
+            }
+            old.pragma_update(None, "user_version", i64::try_from(version).expect("small"))
+                .expect("its number");
+            old.execute_batch(
+                "INSERT INTO sources (name, root, revision, applied_at)
+                     VALUES ('edge', x'2f73', NULL, '2026-07-05T12:00:00Z')",
+            )
+            .expect("a source");
+            drop(old);
+            let known = SqliteStore::open(&path).and_then(|store| store.load());
+            let known = known.unwrap_or_else(|error| panic!("format {version}: {error}"));
+            let source = &known.sources[&SourceName::new("edge")];
+            assert_eq!(source.root.to_str(), Some("/s"), "format {version}");
+            assert_eq!(source.repository, None, "format {version}");
+        }
+    }
+}

@@ -214,7 +214,7 @@ impl Store for SqliteStore {
         }
         drop(query);
         let mut query = snapshot
-            .prepare_cached("SELECT name, root, revision, applied_at FROM sources")
+            .prepare_cached("SELECT name, root, revision, applied_at, repository FROM sources")
             .map_err(&reading)?;
         let rows = query
             .query_map([], |row| {
@@ -223,17 +223,21 @@ impl Store for SqliteStore {
                     row.get::<_, Vec<u8>>(1)?,
                     row.get::<_, Option<String>>(2)?,
                     row.get::<_, String>(3)?,
+                    row.get::<_, Option<String>>(4)?,
                 ))
             })
             .map_err(&reading)?;
         for row in rows {
-            let (name, root, revision, applied_at) = row.map_err(&reading)?;
+            let (name, root, revision, applied_at, repository) = row.map_err(&reading)?;
             let source = KnownSource {
                 name: SourceName::new(name),
                 root: PathBuf::from(
                     <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(root),
                 ),
                 revision,
+                repository: repository
+                    .map(|text| value("repository", text))
+                    .transpose()?,
                 applied_at: parsed("time", applied_at)?,
             };
             known.sources.insert(source.name.clone(), source);
@@ -325,12 +329,13 @@ fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
         ),
         Write::Release(uid) => run("DELETE FROM holds WHERE uid = ?1", params![uid.to_string()]),
         Write::Source(source) => run(
-            "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3, ?4, ?5)",
             params![
                 source.name.as_str(),
                 std::os::unix::ffi::OsStrExt::as_bytes(source.root.as_os_str()),
                 source.revision,
                 source.applied_at.to_string(),
+                source.repository.as_ref().map(text).transpose()?,
             ],
         ),
         Write::NextGeneration => run(

@@ -95,6 +95,7 @@ pub(super) fn plan(steps: Vec<Step>) -> Plan {
             name: SourceName::new("edge"),
             root: "/srv/edge".into(),
             revision: Some("3f1c9ad".to_owned()),
+            repository: None,
             partial: None,
         },
         engine: "native".to_owned(),

@@ -1,5 +1,7 @@
 //! Whose is what: folders of one name, empty folders, parts.
 
+use manifests::repository::Repository;
+
 use crate::stage::{
     Stage, address, edge, ground, instance, meaning, network, nothing, source, stopping, texts,
     words,
@@ -14,6 +16,33 @@ fn a_folder_does_not_take_down_what_came_from_another_one() {
     let right = nothing("default", "/srv/a");
     let plan = stage.destruction(&right);
     assert_eq!((stopping(&plan).len(), plan.steps.len()), (0, 1));
+}
+
+#[test]
+fn another_checkout_of_one_repository_is_the_same_source() {
+    let from = |root: &str, first: &str, folder: &str| {
+        let mut set = meaning(&texts(root, &[("all.yaml", &network("lan"))]));
+        set.source.repository = Some(Repository {
+            first_commit: Some(first.to_owned()),
+            remote: None,
+            folder: folder.to_owned(),
+        });
+        set
+    };
+    let stage = Stage::new();
+    stage.done(&meaning(&texts("/srv/a", &[("all.yaml", &network("lan"))])));
+    // Of what was applied before repositories were remembered, the folder tells.
+    let first = from("/srv/a", "abc", "hosts");
+    assert_eq!(stopping(&stage.plan(&first)).len(), 0);
+    stage.done(&first);
+    for (root, commit, folder, expected) in [
+        ("/builds/7/a", "abc", "hosts", &[][..]),
+        ("/srv/a", "abc", "other", &["G107"]),
+        ("/srv/a", "def", "hosts", &["G107"]),
+    ] {
+        let plan = stage.plan(&from(root, commit, folder));
+        assert_eq!(stopping(&plan), expected, "{root} {commit} {folder}");
+    }
 }
 
 #[test]

@@ -154,6 +154,7 @@ pub(crate) fn nothing(name: &str, root: &str) -> DesiredSet {
         name: SourceName::new(name),
         root: root.into(),
         revision: None,
+        repository: None,
         partial: None,
     })
 }

@@ -61,6 +61,7 @@ impl World {
                 name: SourceName::new("test"),
                 root: folder.path().to_path_buf(),
                 revision: None,
+                repository: None,
                 partial: None,
             },
             resources: BTreeMap::new(),

@@ -63,6 +63,7 @@ fn source(instances: &[(&str, Value)]) -> DesiredSet {
         name: SourceName::new("edge"),
         root: "/srv/edge".into(),
         revision: None,
+        repository: None,
         partial: None,
     });
     for (name, spec) in instances {
