@@ -404,6 +404,10 @@ fn create(
     }
     definition.complete = true;
     host.write_instance(&definition).map_err(stored)?;
+    if wanted == Some(PowerState::Stopped) {
+        // A start brings its networks to know it; without one its reservations would be missing until somebody looks.
+        change::network(host, &definition)?;
+    }
     if wanted == Some(PowerState::Frozen)
         && let Some(running) = running(host, &definition.uid)?
     {
