@@ -20,6 +20,7 @@ mod get;
 mod global;
 mod history;
 mod image;
+mod import;
 mod invocation;
 mod logs;
 mod man;
@@ -93,6 +94,7 @@ enum Command {
     Logs(logs::Logs),
     Top(top::Top),
     File(file::File),
+    Import(import::Import),
     Adopt(adopt::Adopt),
     Forget(adopt::Forget),
     Trash(trash::Trash),
@@ -118,6 +120,7 @@ impl Command {
             Self::Get(command) => command.run(invocation),
             Self::Describe(command) => command.run(invocation),
             Self::History(command) => command.run(invocation),
+            Self::Import(command) => command.run(invocation),
             Self::Adopt(command) => command.run(invocation),
             Self::Forget(command) => command.run(invocation),
             Self::Trash(command) => command.run(invocation),

@@ -11,6 +11,7 @@ pub mod gitlab;
 pub mod history;
 pub mod images;
 pub mod junit;
+pub mod manifest;
 pub mod markdown;
 pub mod objects;
 pub mod places;

@@ -17,6 +17,7 @@ mod drifts;
 mod footprint;
 mod hostile;
 mod images;
+mod import;
 mod kills;
 mod life;
 mod neighbours;
