@@ -16,7 +16,7 @@ use crate::session::{Drift as Drifted, DriftedField as Field};
 use crate::view::drift::{Compared, DriftReport, DriftedField};
 use crate::view::findings::{anchor, of_drift};
 use crate::view::history::when;
-use crate::view::{gitlab, markdown};
+use crate::view::{gitlab, html, markdown};
 
 /// Tell what the world changed behind git's back, field by field, with the line that declares it.
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,7 @@ impl Drift {
         let places = &wanted.places;
         let findings = || of_drift(&report, &wanted.found, places, anchor(&wanted.texts.files));
         let comment = |limit| markdown::of_drift(&report, places, limit);
+        let again = command(Purpose::Apply, self.path.as_deref(), &Decisions::default());
         match self.output {
             Format::Json => invocation.print_plain(&report.json())?,
             Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT))?,
@@ -53,9 +54,8 @@ impl Drift {
             Format::GitlabPlan => {
                 invocation.print_plain(&format!("{:#}\n", gitlab::of_drift(&report)))?;
             }
+            Format::Html => invocation.print_plain(&html::of_drift(&report, places, &again))?,
             Format::Human => {
-                let path = self.path.as_deref();
-                let again = command(Purpose::Apply, path, &Decisions::default());
                 let took = invocation.milliseconds_since(began);
                 invocation.print(&report.page(took, invocation.columns(), &again))?;
             }

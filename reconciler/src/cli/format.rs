@@ -23,6 +23,7 @@ pub(super) enum Format {
     Junit,
     Github,
     GitlabPlan,
+    Html,
 }
 
 impl Format {
@@ -44,6 +45,7 @@ impl Format {
         Self::Junit,
         Self::Github,
         Self::GitlabPlan,
+        Self::Html,
     ];
 
     const fn word(self) -> &'static str {
@@ -55,6 +57,7 @@ impl Format {
             Self::Junit => "junit",
             Self::Github => "github",
             Self::GitlabPlan => "gitlab-plan",
+            Self::Html => "html",
         }
     }
 
@@ -67,6 +70,7 @@ impl Format {
             Self::Junit => "JUnit XML, a case for each object",
             Self::Github => "Annotations of a GitHub workflow, and the summary of its step",
             Self::GitlabPlan => "The counts for the widget of a GitLab merge request",
+            Self::Html => "One page without anything from elsewhere",
         }
     }
 
@@ -145,7 +149,7 @@ pub(super) fn print_report(
         Format::Sarif => print_sarif(invocation, findings)?,
         Format::Junit => print_junit(invocation, findings)?,
         Format::Github => print_github(invocation, findings, comment)?,
-        Format::Human | Format::Json | Format::GitlabPlan => return Ok(false),
+        Format::Human | Format::Json | Format::GitlabPlan | Format::Html => return Ok(false),
     }
     Ok(true)
 }

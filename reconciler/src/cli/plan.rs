@@ -13,7 +13,7 @@ use crate::view::findings::{anchor, of_plan};
 use crate::view::plan::{Around, Detail, Documents, page};
 use crate::view::plan_document::{MadeFrom, document};
 use crate::view::text::shell_word;
-use crate::view::{gitlab, markdown};
+use crate::view::{gitlab, html, markdown};
 
 /// Show what apply would do, in order, with reason, effect and source line of each step.
 #[derive(Debug, clap::Args)]
@@ -54,6 +54,12 @@ impl Plan {
         let documents = Documents::of(files);
         let findings = || of_plan(&plan, &wanted.found, &wanted.places, anchor(files));
         let comment = |limit| markdown::of_plan(&plan, &wanted.places, &documents, limit);
+        let next = || match &self.save {
+            Some(file) if plan.stopping.is_empty() => {
+                Some(format!("keel apply {}", shell_word(file)))
+            }
+            _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
+        };
         match self.output {
             Format::Json => invocation.print_plain(&json())?,
             Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT))?,
@@ -63,19 +69,17 @@ impl Plan {
             Format::GitlabPlan => {
                 invocation.print_plain(&format!("{:#}\n", gitlab::of_plan(&plan)))?;
             }
+            Format::Html => {
+                let page = html::of_plan(&plan, &wanted.places, &documents, next().as_deref());
+                invocation.print_plain(&page)?;
+            }
             Format::Human => {
-                let next = match &self.save {
-                    Some(file) if plan.stopping.is_empty() => {
-                        Some(format!("keel apply {}", shell_word(file)))
-                    }
-                    _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
-                };
                 invocation.print(&page(
                     &plan,
                     &Around {
                         milliseconds: invocation.milliseconds_since(began),
                         columns: invocation.columns(),
-                        next: next.as_deref(),
+                        next: next().as_deref(),
                         detail: self.detail.into(),
                         documents: &documents,
                         desired: Some(&wanted.desired),

@@ -55,6 +55,11 @@ impl DriftedField {
         }
     }
 
+    /// Whether the next apply puts it back.
+    pub const fn is_put_back(&self) -> bool {
+        matches!(self.mode, DriftMode::Correct)
+    }
+
     /// What is done about it.
     pub const fn mode_words(&self) -> &'static str {
         match self.mode {

@@ -9,6 +9,7 @@ pub mod findings;
 pub mod github;
 pub mod gitlab;
 pub mod history;
+pub mod html;
 pub mod images;
 pub mod junit;
 pub mod manifest;
