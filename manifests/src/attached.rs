@@ -2,8 +2,9 @@
 //! only from inside the source.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
+use crate::folder;
 use crate::parse::parse;
 use crate::path_io;
 use crate::tree::{Node, Value};
@@ -27,23 +28,18 @@ const KEYS: [&str; 3] = ["file:", "sops:", "age:"];
 /// Files by their names relative to the root of the source.
 pub type AttachedFiles = BTreeMap<String, Attached>;
 
-/// The name, relative to the root, of what a manifest names; none for what lies outside of the source.
-pub fn name_of(manifest: &str, path: &str) -> Option<String> {
-    let mut name = PathBuf::from(manifest);
-    name.pop();
-    for part in Path::new(path).components() {
-        match part {
-            Component::Normal(step) => name.push(step),
-            Component::CurDir => {}
-            Component::ParentDir if name.pop() => {}
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(name.to_str()?.to_owned()).filter(|name| !name.is_empty())
+/// Why a file is not taken that lies elsewhere.
+pub const OUTSIDE: &str =
+    "lies outside of the source: a manifest takes in files of its own repository only";
+
+/// The name of what a manifest names; none for a path of the host.
+pub fn name_of(root: &Path, manifest: &str, path: &str) -> Option<String> {
+    folder::join(root, folder::of(manifest), path)
 }
 
-/// Reads every file that manifests name in a map `{ file: … }`, `{ sops: … }` or below `age`. Those that images are made of are larger than is read.
-pub fn read(root: &Path, files: &[(String, String)]) -> AttachedFiles {
+/// Reads every file that manifests name in a map `{ file: … }`, `{ sops: … }` or below `age`, and that lies in one of the
+/// folders. Those that images are made of are larger than is read.
+pub fn read(root: &Path, folders: &[String], files: &[(String, String)]) -> AttachedFiles {
     let mut attached = AttachedFiles::new();
     for (manifest, text) in files
         .iter()
@@ -53,13 +49,19 @@ pub fn read(root: &Path, files: &[(String, String)]) -> AttachedFiles {
         for document in parse(manifest, text).0 {
             named(&document, &mut names);
         }
-        for name in names.iter().filter_map(|path| name_of(manifest, path)) {
-            attached
-                .entry(name)
-                .or_insert_with_key(|name| match one(root, name) {
+        for name in names
+            .iter()
+            .filter_map(|path| name_of(root, manifest, path))
+        {
+            attached.entry(name).or_insert_with_key(|name| {
+                if !folders.iter().any(|folder| folder::holds(folder, name)) {
+                    return Attached::Refused(OUTSIDE.to_owned());
+                }
+                match one(root, name) {
                     Ok(text) => Attached::Text(text),
                     Err(why) => Attached::Refused(why),
-                });
+                }
+            });
         }
     }
     attached
@@ -114,6 +116,7 @@ fn one(root: &Path, name: &str) -> Result<String, String> {
     }
     match found {
         Some(kind) if !kind.is_file() => Err("is no file".to_owned()),
+        None => Err("is no file".to_owned()),
         Some(kind) if kind.len() > MOST => Err(format!("has more than {} KiB", MOST >> 10)),
         _ => {
             let bytes = path_io::read(&path).map_err(|error| match error.kind() {
@@ -128,22 +131,6 @@ fn one(root: &Path, name: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_stay_inside_of_the_source() {
-        let cases = [
-            ("web.yaml", "./motd", Some("motd")),
-            ("apps/web.yaml", "files/motd", Some("apps/files/motd")),
-            ("apps/web.yaml", "../motd", Some("motd")),
-            ("web.yaml", "../motd", None),
-            ("apps/web.yaml", "../../etc/shadow", None),
-            ("web.yaml", "/etc/shadow", None),
-            ("web.yaml", ".", None),
-        ];
-        for (manifest, path, name) in cases {
-            assert_eq!(name_of(manifest, path).as_deref(), name, "{path}");
-        }
-    }
 
     #[test]
     fn what_is_no_text_of_the_source_is_not_read() {
@@ -169,9 +156,22 @@ mod tests {
             let refused = read(name).expect_err(name);
             assert!(refused.contains(why), "{name}: {refused}");
         }
-        let manifest = "a: { content: { file: ./motd } }\nb: { content: { file: ../secret } }\n";
+        let manifest = "a: { content: { file: ./motd } }\nb: { content: { file: ../secret } }\n\
+            c: { content: { file: /etc/shadow } }\n";
         let files = [("a.yaml".to_owned(), manifest.to_owned())];
-        let all = super::read(&at("root"), &files);
-        assert_eq!(all.keys().collect::<Vec<_>>(), ["motd"]);
+        let all = super::read(&at("root"), &[String::new()], &files);
+        let refused = Attached::Refused(OUTSIDE.to_owned());
+        assert_eq!(
+            all.iter()
+                .map(|(name, text)| (name.as_str(), text))
+                .collect::<Vec<_>>(),
+            [
+                ("../secret", &refused),
+                ("motd", &Attached::Text("hello\n".to_owned()))
+            ]
+        );
+        // The folder of a layer is part of the source.
+        let all = super::read(&at("root"), &["..".to_owned()], &files);
+        assert_eq!(all["../secret"], Attached::Text("outside".to_owned()));
     }
 }

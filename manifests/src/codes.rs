@@ -112,11 +112,15 @@ pub const ALL: &[Entry] = &[
         ),
     },
     Entry {
-        code: resolve::NOT_YET,
-        title: "a part of the language that is not made yet",
-        explanation: "`bases`, `patches` and `namePrefix` of keel.yaml belong to layers, which this version does not make. \
-                      They would do nothing, and nothing is dropped in silence.",
-        example: ("bases: [../base]", "# write the documents into this folder"),
+        code: resolve::BAD_PATCH,
+        title: "a patch that cannot be made",
+        explanation: "A patch of keel.yaml changes the documents that its target means: by kind, name (`*` stands for any \
+                      characters) and labels. One that means no document is a mistake, and so is an operation on a \
+                      value that is not there, a `test` that fails, and a change of kind or name.",
+        example: (
+            "patches: [{ target: { kind: Instance, name: wbe-* }, patch: { spec: { state: Running } } }]",
+            "patches: [{ target: { kind: Instance, name: web-* }, patch: { spec: { state: Running } } }]",
+        ),
     },
     Entry {
         code: resolve::BAD_EACH,
@@ -149,6 +153,17 @@ pub const ALL: &[Entry] = &[
         ),
     },
     Entry {
+        code: resolve::BAD_BASE,
+        title: "a base that cannot be taken",
+        explanation: "A base is a folder of manifests, named relative to the keel.yaml that stands on it, in the same git \
+                      repository and behind no symbolic link. Layers do not stand on each other in a circle, and two \
+                      bases that give a variable different values need a layer over them that says which one counts.",
+        example: (
+            "# base/keel.yaml: bases: [../production]\n# production/keel.yaml: bases: [../base]",
+            "# production/keel.yaml: bases: [../base]",
+        ),
+    },
+    Entry {
         code: one_meaning::CONTRADICTION,
         title: "fields that exclude each other",
         explanation: "Two fields are written of which only one can count.",
@@ -166,6 +181,16 @@ pub const ALL: &[Entry] = &[
         example: (
             "content: { file: /etc/motd }",
             "content: { file: ./files/motd }",
+        ),
+    },
+    Entry {
+        code: substitute::IN_A_KEY,
+        title: "a variable in a key",
+        explanation: "`${var.NAME}` and `${each.…}` stand in values. A key says what is meant, and would mean something else \
+                      in each layer.",
+        example: (
+            "environment: { \"${var.name}_URL\": a }",
+            "environment: { SHOP_URL: \"${var.url}\" }",
         ),
     },
     Entry {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::fields;
+use crate::kind::Kind;
 use crate::scalar::duration::Duration;
 use crate::scalar::schedule::Schedule;
 use crate::scalar::time_zone::TimeZoneName;
@@ -91,7 +92,19 @@ fields! {
     }
 }
 
-/// `keel.yaml` without its variables, layers and defaults, which are read from the tree.
+fields! {
+    /// Which documents a patch changes: those to which all that is written applies.
+    pub struct WrittenTarget {
+        /// They are of this kind.
+        kind: Option<Kind> = None,
+        /// They have this name; `*` stands for any characters.
+        name: Option<String> = None,
+        /// They have these labels.
+        labels: BTreeMap<String, String> = BTreeMap::new(),
+    }
+}
+
+/// `keel.yaml` without its variables, patches and defaults, which are read from the tree.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WrittenSource {
@@ -99,6 +112,8 @@ pub struct WrittenSource {
     pub name: Option<String>,
     /// The host that it is for.
     pub host: Option<WrittenHost>,
+    /// Folders of the layers under this one.
+    pub bases: Vec<String>,
     /// Put before each name.
     pub name_prefix: String,
     /// The project of what names none.
@@ -108,9 +123,9 @@ pub struct WrittenSource {
     /// Referenced here, owned elsewhere.
     pub external: Vec<String>,
     /// What one apply may take away.
-    pub budget: WrittenBudget,
+    pub budget: Option<WrittenBudget>,
     /// When changes are allowed.
-    pub windows: WrittenWindows,
+    pub windows: Option<WrittenWindows>,
 }
 
 /// The keys of `keel.yaml`.

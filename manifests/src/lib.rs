@@ -20,6 +20,7 @@ pub mod envelope;
 pub mod explain;
 pub mod feature;
 pub mod fields;
+pub mod folder;
 pub mod id;
 pub mod instance;
 pub mod kind;

@@ -1,16 +1,21 @@
 //! Folders to texts: the only reading of manifests from disk.
 
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
 
 use crate::attached::{self, AttachedFiles};
+use crate::folder;
+use crate::parse::parse;
 use crate::path_io::{self, AtPath as _, PathError};
+use crate::substitute;
+use crate::tree::Value;
 
 /// The files of a source.
 #[derive(Debug, Clone, Default)]
 pub struct Texts {
     /// The nearest folder with a `keel.yaml`, else the path that was given. Absolute.
     pub root: PathBuf,
-    /// Name relative to the root, and content, by name.
+    /// Name relative to the root, and content, by name; `../base/web.yaml` for what a base has.
     pub files: Vec<(String, String)>,
     /// Why this is only a part of the source. The whole tree is read all the same: profiles and references of a part
     /// stand anywhere in it.
@@ -19,6 +24,10 @@ pub struct Texts {
     pub only: Option<String>,
     /// The files that manifests take in as texts.
     pub attached: AttachedFiles,
+    /// The folders of the bases, by name.
+    pub bases: BTreeSet<String>,
+    /// Bases that could not be read, by name, and why: in words that go on after what was written.
+    pub refused: BTreeMap<String, String>,
 }
 
 impl Texts {
@@ -32,35 +41,60 @@ impl Texts {
 
     /// Whether a file belongs to what is meant.
     pub fn means(&self, file: &str) -> bool {
-        self.only.as_deref().is_none_or(|only| {
-            file == only
-                || file
-                    .strip_prefix(only)
-                    .is_some_and(|rest| rest.starts_with('/'))
-        })
+        self.only
+            .as_deref()
+            .is_none_or(|only| folder::holds(only, file))
     }
 }
 
 /// The name of the file that makes a folder a source.
 pub const SOURCE_FILE: &str = "keel.yaml";
 
-/// Reads a folder or a file of manifests. Hidden folders and what `.keelignore` names are passed over. Symbolic links are
-/// not followed, and not passed over either: objects that were declared behind one would count as given up.
+/// A source stands on at most so many bases.
+pub const MOST_BASES: usize = 100;
+
+/// Reads a folder or a file of manifests, and the folders that `bases` name. Hidden folders and what `.keelignore` names
+/// are passed over, in bases as well. Symbolic links are not followed, and not passed over either: objects that were
+/// declared behind one would count as given up.
+///
+/// A base lies in the git repository of the source; outside of git, in the folder that holds the source and what its own
+/// `keel.yaml` names. It is read as a part of no other layer, also where it lies in one.
 ///
 /// # Errors
 /// Something cannot be read, or is a symbolic link to a folder or to a manifest.
 pub fn read(path: &Path) -> Result<Texts, PathError> {
     let (path, mut texts) = place(path)?;
-    let walk = ignore::WalkBuilder::new(&texts.root)
+    read_bases(&mut texts)?;
+    let folders: Vec<String> = std::iter::once(String::new())
+        .chain(texts.bases.iter().cloned())
+        .collect();
+    for folder in &folders {
+        walk(folder, &path, &folders, &mut texts)?;
+    }
+    texts.files.sort();
+    texts.files.dedup_by(|a, b| a.0 == b.0);
+    texts.attached = attached::read(&texts.root, &folders, &texts.files);
+    Ok(texts)
+}
+
+/// Reads the files of a layer; folders that are layers of their own are left out.
+fn walk(folder: &str, path: &Path, folders: &[String], texts: &mut Texts) -> Result<(), PathError> {
+    let top = folder::path(&texts.root, folder);
+    let others: BTreeSet<PathBuf> = folders
+        .iter()
+        .map(|other| folder::path(&texts.root, other))
+        .collect();
+    let walk = ignore::WalkBuilder::new(&top)
         .standard_filters(false)
         .hidden(true)
         .parents(true)
         .add_custom_ignore_filename(".keelignore")
+        .filter_entry(move |entry| entry.depth() == 0 || !others.contains(entry.path()))
         .build();
     for entry in walk {
         let entry = entry
             .map_err(std::io::Error::other)
-            .at("walk through", &texts.root)?;
+            .at("walk through", &top)?;
         let is_manifest = entry.path() == path
             || entry
                 .path()
@@ -73,9 +107,131 @@ pub fn read(path: &Path) -> Result<Texts, PathError> {
             texts.add(entry.path())?;
         }
     }
-    texts.files.sort();
-    texts.attached = attached::read(&texts.root, &texts.files);
-    Ok(texts)
+    Ok(())
+}
+
+/// Finds the folders of all bases, by the `keel.yaml` of each layer.
+fn read_bases(texts: &mut Texts) -> Result<(), PathError> {
+    let mut border = None;
+    let mut open = vec![String::new()];
+    while let Some(layer) = open.pop() {
+        let Some(text) = source_text(&folder::path(&texts.root, &layer))? else {
+            continue;
+        };
+        let names: Vec<String> = bases_of(&text)
+            .iter()
+            .filter_map(|path| folder::join(&texts.root, &layer, path))
+            .collect();
+        let border = border.get_or_insert_with(|| Border::around(&texts.root, &names));
+        for name in names {
+            if name.is_empty() || texts.bases.contains(&name) {
+                continue;
+            }
+            match border.reach(&texts.root, &name) {
+                Ok(()) if texts.bases.len() < MOST_BASES => {
+                    texts.bases.insert(name.clone());
+                    open.push(name);
+                }
+                Ok(()) => {
+                    let why =
+                        format!("is one too many: a source stands on at most {MOST_BASES} bases");
+                    texts.refused.insert(name, why);
+                }
+                Err(why) => {
+                    texts.refused.insert(name, why);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The text of the `keel.yaml` of a folder, if it has one.
+fn source_text(folder: &Path) -> Result<Option<String>, PathError> {
+    let file = folder.join(SOURCE_FILE);
+    match file.symlink_metadata() {
+        Ok(kind) if kind.is_symlink() => Err(link()).at("read", &file),
+        // What is no text is told when all files are read.
+        Ok(kind) if kind.is_file() => Ok(String::from_utf8(path_io::read(&file)?).ok()),
+        _ => Ok(None),
+    }
+}
+
+/// The bases that a `keel.yaml` names, as they are written; what is wrong with them is told elsewhere.
+fn bases_of(text: &str) -> Vec<String> {
+    if !text.contains("bases") {
+        return Vec::new();
+    }
+    let (documents, _) = parse(SOURCE_FILE, text);
+    match documents
+        .first()
+        .and_then(|node| node.get("bases"))
+        .map(|bases| &bases.value)
+    {
+        Some(Value::List(items)) => items
+            .iter()
+            .filter_map(|item| substitute::text(&item.value))
+            .map(str::to_owned)
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// What bases may not lead out of.
+enum Border {
+    Repository(PathBuf),
+    Folder(PathBuf),
+}
+
+impl Border {
+    fn around(root: &Path, names: &[String]) -> Self {
+        let is_repository = |folder: &&Path| folder.join(".git").symlink_metadata().is_ok();
+        if let Some(top) = root.ancestors().find(is_repository) {
+            return Self::Repository(top.to_path_buf());
+        }
+        let holds_all = |folder: &&Path| {
+            names
+                .iter()
+                .all(|name| folder::path(root, name).starts_with(folder))
+        };
+        // What has nothing but `/` in common was not meant to be one tree.
+        let top = root.ancestors().find(holds_all);
+        let top = top.filter(|top| top.parent().is_some()).unwrap_or(root);
+        Self::Folder(top.to_path_buf())
+    }
+
+    /// Whether a base may be read and is a folder. No step of its path may be a link: it could lead anywhere on this host.
+    fn reach(&self, root: &Path, name: &str) -> Result<(), String> {
+        let path = folder::path(root, name);
+        let (Self::Repository(top) | Self::Folder(top)) = self;
+        if !path.starts_with(top) {
+            return Err(match self {
+                Self::Repository(_) => "lies outside of the repository".to_owned(),
+                Self::Folder(_) => {
+                    "lies outside of the folder that the source and its own bases are in".to_owned()
+                }
+            });
+        }
+        let mut at = root.to_path_buf();
+        for step in Path::new(name).components() {
+            if step == Component::ParentDir {
+                at.pop();
+                continue;
+            }
+            at.push(step);
+            let kind = at.symlink_metadata().map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => "is not there".to_owned(),
+                _ => format!("cannot be read: {error}"),
+            })?;
+            if kind.is_symlink() {
+                return Err("lies behind a symbolic link, which keel does not follow".to_owned());
+            }
+            if !kind.is_dir() {
+                return Err("is no folder: a base is a folder of manifests".to_owned());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// As [`read`], and of the files only the `keel.yaml`, if there is one: what the manifests say is in nobody's way.
@@ -121,10 +277,9 @@ fn place(path: &Path) -> Result<(PathBuf, Texts), PathError> {
     let partial = only.as_ref().map(|name| format!("only the {kind} {name}"));
     let texts = Texts {
         root,
-        files: Vec::new(),
         partial,
         only,
-        attached: AttachedFiles::new(),
+        ..Texts::default()
     };
     Ok((path, texts))
 }
@@ -136,10 +291,10 @@ fn parent(path: &Path) -> PathBuf {
 
 /// The name of a file in its source. Places are told by it, so it must be a text.
 fn name_in(root: &Path, path: &Path) -> Result<String, PathError> {
-    let name = path.strip_prefix(root).unwrap_or(path).to_str();
-    name.map(str::to_owned)
-        .ok_or_else(|| std::io::Error::other("its name is not UTF-8"))
-        .at("read", path)
+    if path.to_str().is_none() {
+        return Err(std::io::Error::other("its name is not UTF-8")).at("read", path);
+    }
+    Ok(folder::name(root, path))
 }
 
 #[cfg(test)]
@@ -168,6 +323,125 @@ mod tests {
                 assert!(error.to_string().contains(link), "{error}");
             }
         }
+    }
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        let path = folder.join(name);
+        path_io::create_dir_all(parent(&path)).expect("a folder");
+        path_io::write(path, text).expect("written");
+    }
+
+    /// The names of what is read, and why bases are not.
+    fn seen(root: &Path) -> (Vec<String>, Vec<(String, String)>) {
+        let texts = read(root).expect("read");
+        (
+            texts.files.into_iter().map(|(name, _)| name).collect(),
+            texts.refused.into_iter().collect(),
+        )
+    }
+
+    #[test]
+    fn bases_are_read_wherever_they_lie_in_the_repository() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path();
+        path_io::create_dir_all(at.join("repository/.git")).expect("a folder");
+        write(
+            at,
+            "repository/overlays/prod/keel.yaml",
+            "bases: [../../base, parts]\n",
+        );
+        write(at, "repository/overlays/prod/parts/a.yaml", "a: 1\n");
+        write(
+            at,
+            "repository/overlays/prod/b.yaml",
+            "{file: ../../base/motd}\n",
+        );
+        write(
+            at,
+            "repository/base/keel.yaml",
+            "bases: [../../outside, ../common, ../common, ../overlays/prod]\n",
+        );
+        write(at, "repository/base/motd", "hello");
+        write(at, "repository/base/c.yaml", "{file: ./motd}\n");
+        write(at, "repository/base/.keelignore", "drafts/\n");
+        write(at, "repository/base/drafts/d.yaml", "d: 1\n");
+        write(
+            at,
+            "repository/common/e.yaml",
+            "{file: ../../outside/f.yaml}\n",
+        );
+        write(at, "outside/f.yaml", "f: 1\n");
+        let root = at.join("repository/overlays/prod");
+        let (files, refused) = seen(&root);
+        assert_eq!(
+            files,
+            [
+                "../../base/c.yaml",
+                "../../base/keel.yaml",
+                "../../common/e.yaml",
+                "b.yaml",
+                "keel.yaml",
+                "parts/a.yaml"
+            ]
+        );
+        let outside = "lies outside of the repository".to_owned();
+        assert_eq!(refused, [("../../../outside".to_owned(), outside)]);
+        let attached = read(&root).expect("read").attached;
+        let motd = attached::Attached::Text("hello".to_owned());
+        assert_eq!(attached["../../base/motd"], motd);
+        let refused = attached::Attached::Refused(attached::OUTSIDE.to_owned());
+        assert_eq!(attached["../../../outside/f.yaml"], refused);
+    }
+
+    #[test]
+    fn outside_of_git_a_source_says_how_far_its_bases_may_lie() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path();
+        write(at, "trees/prod/keel.yaml", "bases: [../base]\n");
+        write(
+            at,
+            "trees/base/keel.yaml",
+            "bases: [../common, ../../far]\n",
+        );
+        write(at, "trees/common/a.yaml", "a: 1\n");
+        write(at, "far/b.yaml", "b: 1\n");
+        let (files, refused) = seen(&at.join("trees/prod"));
+        assert_eq!(
+            files,
+            ["../base/keel.yaml", "../common/a.yaml", "keel.yaml"]
+        );
+        assert_eq!(refused[0].0, "../../far");
+        // What has only `/` in common is no tree.
+        write(
+            at,
+            "trees/prod/keel.yaml",
+            &format!("bases: [{}etc]\n", "../".repeat(32)),
+        );
+        write(at, "trees/base/keel.yaml", "a: 1\n");
+        assert_eq!(seen(&at.join("trees/prod")).0, ["keel.yaml"]);
+        let depth = at.canonicalize().expect("there").components().count() + 1;
+        let up = "../".repeat(depth);
+        write(at, "trees/prod/keel.yaml", &format!("bases: [{up}etc]\n"));
+        let (files, refused) = seen(&at.join("trees/prod"));
+        assert_eq!((files.len(), refused.len()), (1, 1), "{refused:?}");
+    }
+
+    #[test]
+    fn a_layer_is_read_once_and_as_a_part_of_no_other() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = folder.path();
+        path_io::create_dir_all(at.join(".git")).expect("a folder");
+        write(at, "keel.yaml", "name: base\n");
+        write(at, "a.yaml", "a: 1\n");
+        write(at, "prod/keel.yaml", "bases: [..]\n");
+        write(at, "prod/b.yaml", "b: 1\n");
+        let (files, _) = seen(&at.join("prod"));
+        assert_eq!(files, ["../a.yaml", "../keel.yaml", "b.yaml", "keel.yaml"]);
+        // A link leads anywhere.
+        write(at, "linked/keel.yaml", "bases: [../link]\n");
+        std::os::unix::fs::symlink("prod", at.join("link")).expect("a link");
+        let (_, refused) = seen(&at.join("linked"));
+        assert!(refused[0].1.contains("symbolic link"), "{refused:?}");
     }
 
     #[test]

@@ -4,19 +4,24 @@
 mod document;
 mod findings;
 mod for_each;
+mod json_patch;
+mod layers;
+mod patches;
+mod paths;
+mod prefix;
 mod project;
 mod references;
 mod root_disk;
 mod source;
 mod texts;
 mod unknown;
+mod variables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::attached::AttachedFiles;
 use crate::decode::{self, Decoder, MISSING_FIELD, UNKNOWN_FIELD, UNKNOWN_WORD, WRONG_TYPE};
 use crate::desired::{
     Budget, DesiredSet, Provenance, Readiness, Reference, Resource, SourceInfo, Window, Windows,
@@ -24,7 +29,8 @@ use crate::desired::{
 use crate::devices::Device;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Origin};
 use crate::envelope::{
-    self, API_VERSION, DependsOn, Metadata, WrittenLifecycle, WrittenSource, WrittenWindow,
+    self, API_VERSION, DependsOn, Metadata, WrittenLifecycle, WrittenSource, WrittenTarget,
+    WrittenWindow,
 };
 use crate::id::{Address, SourceName};
 use crate::kind::{Kind, Spec};
@@ -36,18 +42,20 @@ use crate::pointer::Pointer;
 use crate::read::{SOURCE_FILE, Texts};
 use crate::rules;
 use crate::substitute;
-use crate::tree::{Node, Place, Value};
+use crate::tree::{Key, Node, Place, Value};
 use document::{Document, read_document};
 use findings::{bad_name, empty_map, hinted, is_map, not_an_address, wrong_type};
 use for_each::each;
+use layers::{Layered, Scope, Whole, Written, put_together};
 use project::Projects;
 use references::{depends_on, needs_of, secrets_of};
 use root_disk::complete_root;
-use source::{Source, read_source};
 use texts::take_in;
 use unknown::{api_version, misplaced, unknown_keys, unknown_kind};
 
 pub use for_each::MOST;
+pub use layers::BAD_BASE;
+pub use patches::BAD_PATCH;
 pub use texts::{NOT_TAKEN, PLACES as TEXT_PLACES};
 
 /// A name that its kind does not allow.
@@ -56,8 +64,6 @@ pub const BAD_NAME: Code = Code("E0110");
 pub const TWICE: Code = Code("E0111");
 /// An instance without a root disk, or a pool to make one on.
 pub const NO_ROOT: Code = Code("E0112");
-/// A part of the language that is not taken yet.
-pub const NOT_YET: Code = Code("E0113");
 /// A `forEach` that cannot be understood.
 pub const BAD_EACH: Code = Code("E0114");
 /// A source within a source.
@@ -81,7 +87,10 @@ pub struct Resolved {
 /// All documents of a source.
 struct Tree {
     documents: BTreeMap<Address, Document>,
-    source: Source,
+    /// What layers say of all of their documents.
+    scopes: Vec<Scope>,
+    /// Referenced here, owned elsewhere.
+    external: BTreeSet<Address>,
     projects: Projects,
     /// The pools of the host, of which one may be the only one.
     pools: Vec<Address>,
@@ -89,14 +98,14 @@ struct Tree {
 
 impl Tree {
     fn knows(&self, address: &Address) -> bool {
-        self.documents.contains_key(address) || self.source.external.contains(address)
+        self.documents.contains_key(address) || self.external.contains(address)
     }
 
     /// The names of all that is known of a kind.
     fn names(&self, kind: Kind) -> Vec<&str> {
         self.documents
             .keys()
-            .chain(&self.source.external)
+            .chain(&self.external)
             .filter(|address| address.kind == kind)
             .map(|address| address.name.as_str())
             .collect()
@@ -106,9 +115,14 @@ impl Tree {
 /// What the files of a source mean.
 pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
     let mut found = Diagnostics::default();
-    let (source, nodes) = read_files(texts, &mut found);
-    let count = nodes.len();
-    let mut tree = read_tree(source, nodes, &mut found);
+    let Whole {
+        layered,
+        written,
+        external,
+        external_to_bases,
+        count,
+    } = put_together(texts, &mut found);
+    let mut tree = read_tree(layered, external, external_to_bases, &mut found);
     let mut resources = BTreeMap::new();
     let addresses: Vec<Address> = tree.documents.keys().cloned().collect();
     for address in &addresses {
@@ -117,38 +131,29 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         };
         let document = &document;
         if document.kind == Kind::Profile {
-            profile(document, &texts.attached, &mut found);
-        } else if let Some(resource) = resource(document, &tree, &texts.attached, &mut found) {
+            profile(document, texts, &mut found);
+        } else if let Some(resource) = resource(document, &tree, texts, &mut found) {
             resources.insert(resource.address.clone(), resource);
         }
     }
-    let Tree { source, .. } = tree;
-    let Source {
-        written, external, ..
-    } = source;
+    let (limits, open) = (
+        written.budget.unwrap_or_default(),
+        written.windows.unwrap_or_default(),
+    );
     let mut desired = DesiredSet {
-        source: SourceInfo {
-            name: written
-                .name
-                .clone()
-                .map_or_else(SourceName::unnamed, SourceName::new),
-            root: texts.root.clone(),
-            revision,
-            repository: None,
-            partial: texts.partial.clone(),
-        },
+        source: source_info(texts, written.name, revision),
         resources,
         others: BTreeMap::new(),
-        external: external.into_iter().collect(),
+        external: tree.external.into_iter().collect(),
         policies: Vec::new(),
         secrets: BTreeMap::new(),
         budget: Budget {
-            data: written.budget.data,
-            percent: written.budget.percent,
+            data: limits.data,
+            percent: limits.percent,
         },
         windows: Windows {
-            interrupting: windows(&written.windows.interrupting),
-            destructive: windows(&written.windows.destructive),
+            interrupting: windows(&open.interrupting),
+            destructive: windows(&open.destructive),
         },
         host: written.host.map(|host| (host.name, host.machine_id)),
     };
@@ -185,71 +190,74 @@ fn windows(written: &[WrittenWindow]) -> Vec<Window> {
     written.iter().flat_map(each).collect()
 }
 
-/// Parses all files: what `keel.yaml` says, and all other documents.
-fn read_files(texts: &Texts, found: &mut Diagnostics) -> (Source, Vec<Node>) {
-    let mut source = Source::default();
-    let mut nodes = Vec::new();
-    for (file, text) in &texts.files {
-        let (documents, wrong) = parse(file, text);
+/// Which source it is: of its files only the `keel.yaml` is looked at. None where something is wrong with it.
+pub fn source_of(texts: &Texts) -> Option<SourceInfo> {
+    let mut found = Diagnostics::default();
+    let mut written = WrittenSource::default();
+    if let Some((file, text)) = texts.files.iter().find(|(file, _)| file == SOURCE_FILE) {
+        let (nodes, wrong) = parse(file, text);
         found.extend(wrong);
-        let is_source = std::path::Path::new(file)
-            .file_name()
-            .is_some_and(|name| name == SOURCE_FILE);
-        if file == SOURCE_FILE {
-            source = read_source(&documents, found);
-        } else if is_source {
-            let origin = Origin {
-                file: file.as_str().into(),
-                line: 1,
-                ..Origin::default()
-            };
-            found.push(
-                Diagnostic::error(NESTED, origin, "a source within a source")
-                    .hint("name its folder in .keelignore, or take this keel.yaml away")
-                    .note("each object has one source: the folder above has a keel.yaml as well"),
-            );
-        } else {
-            nodes.extend(
-                documents
-                    .into_iter()
-                    .filter(|document| !is_encrypted(document)),
-            );
+        if let Some(node) = source::the_one(nodes, &mut found) {
+            let mut variables = variables::Variables::default();
+            variables.declare(Some(&node), &mut found);
+            written = source::read_source(node, &variables.known(), &mut found).written;
         }
     }
-    (source, nodes)
+    (!found.has_errors()).then(|| source_info(texts, written.name, None))
 }
 
-/// A document that SOPS encrypted lies among manifests and is none: a Secret names it.
-fn is_encrypted(document: &Node) -> bool {
-    let is_map = |node: &Node| matches!(node.value, Value::Map(_));
-    document.get("sops").is_some_and(is_map) && document.get("apiVersion").is_none()
+fn source_info(texts: &Texts, name: Option<String>, revision: Option<String>) -> SourceInfo {
+    SourceInfo {
+        name: name.map_or_else(SourceName::unnamed, SourceName::new),
+        root: texts.root.clone(),
+        revision,
+        repository: None,
+        partial: texts.partial.clone(),
+    }
 }
 
 /// Reads the envelopes of all documents.
-fn read_tree(source: Source, nodes: Vec<Node>, found: &mut Diagnostics) -> Tree {
+fn read_tree(
+    layered: Layered,
+    mut external: BTreeSet<Address>,
+    external_to_bases: BTreeSet<Address>,
+    found: &mut Diagnostics,
+) -> Tree {
+    let Layered {
+        documents: written,
+        scopes,
+    } = layered;
     let mut documents: BTreeMap<Address, Document> = BTreeMap::new();
-    for node in nodes {
+    for Written { node, scope } in written {
+        let project = scopes.get(scope).and_then(|scope| scope.project.as_deref());
         for node in each(node, found) {
-            let Some(document) = read_document(node, &source, found) else {
+            let Some(document) = read_document(node, scope, project, found) else {
                 continue;
             };
-            if let Some(first) = documents.get(&document.address) {
-                found.push(twice(first, &document));
-            } else {
+            let Some(first) = documents.get(&document.address) else {
                 documents.insert(document.address.clone(), document);
+                continue;
+            };
+            // A base that comes in twice, and the same both times.
+            let is_same = scopes.get(first.scope) == scopes.get(scope);
+            if first.scope == scope || !is_same || first.node != document.node {
+                found.push(twice(first, &document));
             }
         }
     }
+    let not_here = |address: &Address| !documents.contains_key(address);
+    external.extend(external_to_bases.into_iter().filter(not_here));
     let projects = Projects::of(&documents);
     let pools = documents
         .keys()
-        .chain(&source.external)
+        .chain(&external)
         .filter(|address| address.kind == Kind::StoragePool)
         .cloned()
         .collect();
     let tree = Tree {
         documents,
-        source,
+        scopes,
+        external,
         projects,
         pools,
     };
@@ -262,6 +270,15 @@ fn twice(first: &Document, second: &Document) -> Diagnostic {
     let address = &second.address;
     let (here, there) = (second.named.origin(), first.named.origin());
     let message = format!("{address} is declared twice");
+    if here == there && first.scope != second.scope {
+        return Diagnostic::error(
+            TWICE,
+            here,
+            format!("{message}: its layer comes in by two bases, which change it"),
+        )
+        .of(address)
+        .hint("give one of the two a `namePrefix`, or let both say the same of it");
+    }
     if here == there {
         return Diagnostic::error(TWICE, here, message).of(address).hint(
             "`forEach` makes one object for each value: write `${each.value}` into the name",
@@ -280,11 +297,11 @@ fn decode_spec(kind: Kind, node: &Node) -> Result<Spec, Diagnostics> {
 }
 
 /// A profile is resolved away; one that nobody uses is checked all the same.
-fn profile(document: &Document, files: &AttachedFiles, found: &mut Diagnostics) {
+fn profile(document: &Document, texts: &Texts, found: &mut Diagnostics) {
     if let Some(spec) = document.node.get("spec") {
         let mut whole = empty_map(&spec.place);
         merge::spec(&mut whole, spec);
-        take_in(&mut whole, files, found);
+        take_in(&mut whole, texts, found);
         if let Err(wrong) = decode_spec(Kind::Profile, &whole) {
             found.extend(wrong);
         }
@@ -294,7 +311,8 @@ fn profile(document: &Document, files: &AttachedFiles, found: &mut Diagnostics) 
 /// The spec of a document with profiles under it, and the names of the devices that come from there.
 fn merged(document: &Document, tree: &Tree, found: &mut Diagnostics) -> (Node, Vec<String>) {
     let mut spec = empty_map(&document.place);
-    if let Some(defaults) = tree.source.defaults.get(&document.kind) {
+    let scope = tree.scopes.get(document.scope);
+    if let Some(defaults) = scope.and_then(|scope| scope.defaults.get(&document.kind)) {
         merge::spec(&mut spec, defaults);
     }
     let written = document.node.get("spec");
@@ -367,14 +385,14 @@ fn replaced_devices(inherited: &[String], mut found: Diagnostics) -> Diagnostics
 fn resource(
     document: &Document,
     tree: &Tree,
-    files: &AttachedFiles,
+    texts: &Texts,
     found: &mut Diagnostics,
 ) -> Option<Resource> {
     let address = &document.address;
     let (mut node, inherited) = merged(document, tree, found);
-    take_in(&mut node, files, found);
+    take_in(&mut node, texts, found);
     let spec = decode_spec(document.kind, &node);
-    let lifecycle = lifecycle(document, &tree.source.written, found);
+    let lifecycle = lifecycle(document, tree, found);
     let mut needs = depends_on(document, tree, found);
     let mut spec = match spec {
         Ok(spec) => spec,
@@ -414,9 +432,12 @@ fn resource(
     })
 }
 
-fn lifecycle(document: &Document, source: &WrittenSource, found: &mut Diagnostics) -> Lifecycle {
+fn lifecycle(document: &Document, tree: &Tree, found: &mut Diagnostics) -> Lifecycle {
     let mut lifecycle = Lifecycle::default_of(document.kind);
-    source.lifecycle.apply(&mut lifecycle);
+    let scope = tree.scopes.get(document.scope);
+    for written in scope.into_iter().flat_map(|scope| &scope.lifecycle) {
+        written.apply(&mut lifecycle);
+    }
     if let Some(written) = document.node.get("lifecycle") {
         let at = Pointer::new("/lifecycle");
         match decode::decode(written, &at, |decoder: Decoder<'_>| {
@@ -446,5 +467,7 @@ fn device_names(address: &Address, node: &Node, found: &mut Diagnostics) {
     }
 }
 
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::tree::{Node, Value};
+use crate::tree::{Key, Node, Value};
 
 /// A variable that nobody declared.
 pub const UNDEFINED: Code = Code("E0115");
@@ -11,8 +11,29 @@ pub const UNDEFINED: Code = Code("E0115");
 /// What a variable can be, as `type` says.
 pub const TYPES: [&str; 3] = ["string", "integer", "boolean"];
 
+/// A variable in a key.
+pub const IN_A_KEY: Code = Code("E0120");
+
 /// What is filled in, by whole names: `var.env`, `each.index`.
 pub type Known = BTreeMap<String, Value>;
+
+/// What is filled in at once; the names of the other group are literal text meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// `${var.NAME}`: before layers are put together.
+    Variables,
+    /// `${each.…}`: when one document becomes many.
+    Each,
+}
+
+impl Group {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Variables => "var.",
+            Self::Each => "each.",
+        }
+    }
+}
 
 /// The text of a scalar as it is filled into another; none for what is no scalar.
 pub fn text(value: &Value) -> Option<&str> {
@@ -26,16 +47,19 @@ pub fn text(value: &Value) -> Option<&str> {
 
 /// Fills in the values of a tree. A value that is one variable and nothing else becomes what the variable is, as if it
 /// had been written there.
-pub fn fill(node: &mut Node, known: &Known, out: &mut Diagnostics) {
+pub fn fill(node: &mut Node, group: Group, known: &Known, out: &mut Diagnostics) {
     match &mut node.value {
         Value::Map(entries) => {
-            for (_, below) in entries {
-                fill(below, known, out);
+            for (key, below) in entries {
+                if group == Group::Variables && key.name.contains("${") {
+                    out.extend(in_a_key(key));
+                }
+                fill(below, group, known, out);
             }
         }
         Value::List(items) => {
             for below in items {
-                fill(below, known, out);
+                fill(below, group, known, out);
             }
         }
         Value::Text(text) if text.contains("${") => {
@@ -46,7 +70,7 @@ pub fn fill(node: &mut Node, known: &Known, out: &mut Diagnostics) {
                 node.value = value.clone();
                 return;
             }
-            let filled = filled(text, known, |name| {
+            let filled = filled(text, group, known, |name| {
                 out.push(undefined(name, known, node.place.origin()));
             });
             node.value = Value::Text(filled.into());
@@ -55,13 +79,14 @@ pub fn fill(node: &mut Node, known: &Known, out: &mut Diagnostics) {
     }
 }
 
-fn filled(pattern: &str, known: &Known, mut missing: impl FnMut(&str)) -> String {
+/// A text with what is known filled in; names of the group that are not known stay.
+pub fn filled(pattern: &str, group: Group, known: &Known, mut missing: impl FnMut(&str)) -> String {
     let mut filled = String::with_capacity(pattern.len());
     let mut rest = pattern;
     while let Some(at) = rest.find("${") {
         filled.push_str(&rest[..at]);
         let name = rest[at + 2..].split_once('}').map(|(name, _)| name);
-        let ours = name.filter(|name| name.starts_with("var.") || name.starts_with("each."));
+        let ours = name.filter(|name| name.starts_with(group.prefix()));
         match ours.map(|name| (name, known.get(name).and_then(text))) {
             Some((name, Some(value))) => {
                 filled.push_str(value);
@@ -76,6 +101,22 @@ fn filled(pattern: &str, known: &Known, mut missing: impl FnMut(&str)) -> String
     }
     filled.push_str(rest);
     filled
+}
+
+/// A key says what is meant; what it says is not put together from parts.
+fn in_a_key(key: &Key) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    let names = key.name.split("${").skip(1);
+    for name in names.filter_map(|part| part.split_once('}').map(|(name, _)| name)) {
+        if name.starts_with("var.") || name.starts_with("each.") {
+            let message = format!("`${{{name}}}` in a key: variables stand in values only");
+            found.push(
+                Diagnostic::error(IN_A_KEY, key.place.origin(), message)
+                    .hint("write the key out, or patch it in by a layer"),
+            );
+        }
+    }
+    found
 }
 
 fn undefined(name: &str, known: &Known, origin: crate::diagnostic::Origin) -> Diagnostic {
@@ -112,7 +153,7 @@ mod tests {
                 value: Value::Text(text.into()),
             };
             let mut out = Diagnostics::default();
-            fill(&mut node, &known, &mut out);
+            fill(&mut node, Group::Variables, &known, &mut out);
             (node.value, out.is_empty())
         };
         let text = |text: &str| Value::Text(text.into());
@@ -122,5 +163,6 @@ mod tests {
         assert_eq!(one("a${var.count}${var.yes}"), (text("a3true"), true));
         assert_eq!(one("${HOME} ${var"), (text("${HOME} ${var"), true));
         assert_eq!(one("${var.cuont}"), (text("${var.cuont}"), false));
+        assert_eq!(one("${each.value}"), (text("${each.value}"), true));
     }
 }

@@ -360,9 +360,7 @@ mod tests {
         let texts = Texts {
             root: "/".into(),
             files,
-            partial: None,
-            only: None,
-            attached: Default::default(),
+            ..Texts::default()
         };
         let resolved = resolve(&texts, None);
         let desired = resolved

@@ -10,7 +10,7 @@ mod yaml;
 use std::path::{Path, PathBuf};
 
 use manifests::diagnostic::Diagnostics;
-use manifests::read::{self, Texts};
+use manifests::read::{self, SOURCE_FILE, Texts};
 use manifests::resolve::{Resolved, resolve};
 use manifests::support::unsupported;
 use manifests::{attached, path_io, schema};
@@ -43,10 +43,9 @@ fn texts(case: &Path) -> Texts {
     let files = vec![(name.into_owned(), text)];
     Texts {
         root: "/".into(),
-        attached: attached::read(root, &files),
+        attached: attached::read(root, &[String::new()], &files),
         files,
-        partial: None,
-        only: None,
+        ..Texts::default()
     }
 }
 
@@ -82,13 +81,27 @@ fn validator() -> jsonschema::Validator {
     jsonschema::draft7::new(&schema::of_all()).expect("a schema")
 }
 
+/// The sources of a case: where its folder is none itself, those in it, of which some may be bases of others.
+fn sources(case: PathBuf) -> Vec<PathBuf> {
+    if !case.is_dir() || case.join(SOURCE_FILE).is_file() {
+        return vec![case];
+    }
+    let below = path_io::list(&case).expect("a folder");
+    let below = below.into_iter().filter(|path| path.is_dir());
+    let found: Vec<PathBuf> = below.flat_map(sources).collect();
+    let is_source = |path: &PathBuf| path.join(SOURCE_FILE).is_file();
+    if found.iter().any(is_source) {
+        found.into_iter().filter(is_source).collect()
+    } else {
+        vec![case]
+    }
+}
+
 #[test]
 fn what_is_right_means_something() {
     let validator = validator();
-    for case in cases("accepts").into_iter().chain(cases("../examples")) {
-        if case.extension().is_some_and(|end| end == "sh") {
-            continue;
-        }
+    let cases = cases("accepts").into_iter().chain(cases("../examples"));
+    for case in cases.flat_map(sources) {
         let (texts, resolved) = meant(&case);
         assert!(
             !resolved.found.has_errors(),
@@ -107,6 +120,35 @@ fn what_is_right_means_something() {
                 case.display()
             );
         }
+    }
+}
+
+#[test]
+fn a_prefix_leaves_no_reference_behind() {
+    for case in cases("accepts").into_iter().flat_map(sources) {
+        let mut texts = texts(&case);
+        let known = resolve(&texts, None).documents;
+        if texts.files.iter().any(|(name, _)| name == SOURCE_FILE) {
+            continue;
+        }
+        let source = "apiVersion: evenkeel/v1\nkind: Source\nnamePrefix: x-\n".to_owned();
+        texts.files.push((SOURCE_FILE.to_owned(), source));
+        let resolved = resolve(&texts, None);
+        assert!(
+            !resolved.found.has_errors() && resolved.documents == known,
+            "{}:\n{}",
+            case.display(),
+            told(&resolved.found, &texts)
+        );
+        let desired = resolved.desired.expect("nothing is wrong");
+        assert!(
+            desired
+                .resources
+                .keys()
+                .all(|address| address.name.starts_with("x-")),
+            "{}",
+            case.display()
+        );
     }
 }
 

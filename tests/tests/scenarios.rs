@@ -62,8 +62,7 @@ fn desired(folder: &Path, partial: Option<String>) -> DesiredSet {
         root: "/srv/edge".into(),
         files,
         partial,
-        only: None,
-        attached: Default::default(),
+        ..Texts::default()
     };
     let resolved = resolve(&texts, Some("3f1c9ad".to_owned()));
     let mut desired = resolved

@@ -12,7 +12,7 @@ use crate::lifecycle::{
 use crate::pointer::Pointer;
 
 /// The `lifecycle` block: how an object is treated over its life.
-#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WrittenLifecycle {
     /// What happens to it when its manifest goes away. Absent: `trash` for Instance and Volume, `orphan` for Project and
@@ -71,7 +71,7 @@ impl WrittenLifecycle {
 }
 
 /// `adopt`: whether an existing object is taken.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Adopt(AdoptRule);
 
 #[derive(Deserialize)]
@@ -122,7 +122,7 @@ crate::scalar_schema!(Adopt, {
 });
 
 /// `drift`: one mode, or modes by field with `default`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drift {
     default: Option<DriftMode>,
     by_field: BTreeMap<Pointer, DriftMode>,

@@ -8,6 +8,8 @@ pub(super) struct Document {
     pub(super) metadata: Metadata,
     pub(super) address: Address,
     pub(super) node: Node,
+    /// What its layers say of it, by index.
+    pub(super) scope: usize,
     /// Where it begins.
     pub(super) place: Place,
     /// Where its name is.
@@ -28,23 +30,24 @@ impl Document {
             metadata: self.metadata.clone(),
             address: self.address.clone(),
             node,
+            scope: self.scope,
             place: self.place.clone(),
             named: self.named.clone(),
         }
     }
 }
 
-/// Reads the envelope of one document; its spec is decoded when profiles lie under it.
+/// Reads the envelope of one document; its spec is decoded when profiles lie under it. `project` is that of what names none.
 pub(super) fn read_document(
-    mut node: Node,
-    source: &Source,
+    node: Node,
+    scope: usize,
+    project: Option<&str>,
     found: &mut Diagnostics,
 ) -> Option<Document> {
     let place = node.place.clone();
     if !is_map(&node, found) {
         return None;
     }
-    substitute::fill(&mut node, &source.variables, found);
     let mut unknown = Diagnostics::default();
     unknown_keys(&node, envelope::KEYS, &mut unknown);
     api_version(&node, found);
@@ -102,12 +105,7 @@ pub(super) fn read_document(
         }
         Some(project) => address = Address::in_project(kind, project, address.name),
         None => {
-            if let Some(project) = source
-                .written
-                .project
-                .as_deref()
-                .filter(|_| !kind.belongs_to_host())
-            {
+            if let Some(project) = project.filter(|_| !kind.belongs_to_host()) {
                 address = Address::in_project(kind, project, address.name);
             }
         }
@@ -122,6 +120,7 @@ pub(super) fn read_document(
         metadata,
         address,
         node,
+        scope,
         place,
         named,
     })

@@ -1,14 +1,15 @@
 //! `forEach`: one document that stands for many.
 
 use super::*;
-use crate::substitute::Known;
+use crate::substitute::{Group, Known};
 
 /// One document stands for at most so many.
 pub const MOST: usize = 10_000;
 
-/// The documents that one with `forEach` stands for.
+/// The documents that one with `forEach` stands for; one without stands for itself.
 pub(super) fn each(mut node: Node, found: &mut Diagnostics) -> Vec<Node> {
     let Some(over) = node.take("forEach") else {
+        substitute::fill(&mut node, Group::Each, &Known::new(), found);
         return vec![node];
     };
     let values = match values(&over) {
@@ -19,24 +20,33 @@ pub(super) fn each(mut node: Node, found: &mut Diagnostics) -> Vec<Node> {
             return Vec::new();
         }
     };
-    values
-        .into_iter()
-        .enumerate()
-        .map(|(index, value)| {
+    known_of(values)
+        .map(|known| {
             let mut copy = node.clone();
-            let known = Known::from([
-                ("each.value".to_owned(), value),
-                (
-                    "each.index".to_owned(),
-                    Value::Integer(index.to_string().into()),
-                ),
-            ]);
-            // A variable is filled in later, with all that are declared.
-            let mut later = Diagnostics::default();
-            substitute::fill(&mut copy, &known, &mut later);
+            substitute::fill(&mut copy, Group::Each, &known, found);
             copy
         })
         .collect()
+}
+
+/// What `${each.…}` stands for in each of the documents that this one stands for. What is wrong is told by [`each`].
+pub(super) fn known(node: &Node) -> Vec<Known> {
+    match node.get("forEach").map(values) {
+        Some(Ok(values)) => known_of(values).collect(),
+        _ => vec![Known::new()],
+    }
+}
+
+fn known_of(values: Vec<Value>) -> impl Iterator<Item = Known> {
+    values.into_iter().enumerate().map(|(index, value)| {
+        Known::from([
+            ("each.value".to_owned(), value),
+            (
+                "each.index".to_owned(),
+                Value::Integer(index.to_string().into()),
+            ),
+        ])
+    })
 }
 
 fn values(over: &Node) -> Result<Vec<Value>, Diagnostic> {

@@ -1,40 +1,48 @@
-//! `keel.yaml`: the name of a source, its variables, its defaults, what is external.
+//! `keel.yaml`: the name of a source, its defaults, its patches, what is external.
 
 use super::*;
 use crate::schema::SOURCE_KIND;
-use crate::substitute::{Known, TYPES};
+use crate::substitute::{Group, Known};
+use patches::Patch;
 
-/// What `keel.yaml` says.
+/// What one `keel.yaml` says, with its variables filled in.
 #[derive(Default)]
 pub(super) struct Source {
     pub(super) written: WrittenSource,
-    /// What `${var.…}` stands for.
-    pub(super) variables: Known,
     /// What specs of a kind have where they do not say.
     pub(super) defaults: BTreeMap<Kind, Node>,
     /// Referenced here, owned elsewhere.
     pub(super) external: BTreeSet<Address>,
+    /// Changes of the documents of this layer and of those under it.
+    pub(super) patches: Vec<Patch>,
 }
 
-/// Parts of the language that belong to layers.
-const LAYERS: [&str; 3] = ["bases", "patches", "namePrefix"];
+/// Keys of which no value has variables: they say what variables are, and what is read at all.
+const WITHOUT_VARIABLES: [&str; 2] = ["variables", "bases"];
 
-/// Reads the documents of `keel.yaml`; there is one.
-pub(super) fn read_source(nodes: &[Node], found: &mut Diagnostics) -> Source {
-    let mut source = Source::default();
-    if let [first, second, ..] = nodes {
+/// The document of a `keel.yaml`; there is one.
+pub(super) fn the_one(nodes: Vec<Node>, found: &mut Diagnostics) -> Option<Node> {
+    if let [first, second, ..] = nodes.as_slice() {
         found.push(
             Diagnostic::error(TWICE, second.place.origin(), "keel.yaml has one document")
                 .related(first.place.origin(), "the first one")
                 .hint("write other documents into files of their own"),
         );
     }
-    let Some(node) = nodes.first() else {
-        return source;
-    };
-    if !is_map(node, found) {
-        return source;
+    nodes.into_iter().next().filter(|node| is_map(node, found))
+}
+
+/// Reads what a `keel.yaml` says, without its variables.
+pub(super) fn read_source(mut node: Node, known: &Known, found: &mut Diagnostics) -> Source {
+    let mut source = Source::default();
+    if let Value::Map(entries) = &mut node.value {
+        for (key, below) in entries {
+            if !WITHOUT_VARIABLES.contains(&key.name.as_str()) {
+                substitute::fill(below, Group::Variables, known, found);
+            }
+        }
     }
+    let node = &node;
     unknown_keys(node, envelope::SOURCE_KEYS, found);
     api_version(node, found);
     match node.entry("kind") {
@@ -53,17 +61,6 @@ pub(super) fn read_source(nodes: &[Node], found: &mut Diagnostics) -> Source {
             .hint(format!("write `kind: {SOURCE_KIND}`")),
         ),
     }
-    for (key, _) in LAYERS.iter().filter_map(|key| node.entry(key)) {
-        found.push(
-            Diagnostic::error(
-                NOT_YET,
-                key.place.origin(),
-                format!("layers are not made yet: `{}` would do nothing", key.name),
-            )
-            .hint("take it out, and write the documents into this folder"),
-        );
-    }
-    variables(node, &mut source.variables, found);
     defaults(node, &mut source.defaults, found);
     let written = decode::decode(node, &Pointer::root(), |decoder| {
         WrittenSource::deserialize(decoder)
@@ -84,12 +81,24 @@ pub(super) fn read_source(nodes: &[Node], found: &mut Diagnostics) -> Source {
             }
         }
     }
-    names(node, &source.written, found);
+    names(node, &mut source.written, found);
+    if let Some(written) = node.get("patches") {
+        source.patches = patches::read(written, found);
+    }
     source
 }
 
 /// The names that keel.yaml gives.
-fn names(node: &Node, source: &WrittenSource, found: &mut Diagnostics) {
+fn names(node: &Node, source: &mut WrittenSource, found: &mut Diagnostics) {
+    let with_prefix = format!("{}x", source.name_prefix);
+    if envelope::wrong_name(Kind::StoragePool, &with_prefix).is_some() {
+        let origin = node.get("namePrefix").unwrap_or(node).place.origin();
+        let words =
+            "a prefix has letters, digits, `-`, `_` and `.`, and begins with a letter or digit";
+        let one = bad_name(&source.name_prefix, origin, words);
+        found.push(one.at(Pointer::new("/namePrefix")));
+        source.name_prefix.clear();
+    }
     let given = [
         ("name", source.name.as_deref(), Kind::StoragePool),
         ("project", source.project.as_deref(), Kind::Project),
@@ -102,72 +111,6 @@ fn names(node: &Node, source: &WrittenSource, found: &mut Diagnostics) {
         found.push(
             bad_name(name.unwrap_or_default(), origin, wrong).at(Pointer::root().field(field)),
         );
-    }
-}
-
-fn variables(node: &Node, out: &mut Known, found: &mut Diagnostics) {
-    let Some(written) = node.get("variables") else {
-        return;
-    };
-    let Value::Map(entries) = &written.value else {
-        found.push(wrong_type("variables", written, "a map of variables"));
-        return;
-    };
-    for (key, variable) in entries {
-        let Value::Map(_) = &variable.value else {
-            found.push(
-                wrong_type(&format!("variables.{}", key.name), variable, "a map")
-                    .hint("write `{ type: string, default: … }`"),
-            );
-            continue;
-        };
-        unknown_keys(variable, &["type", "default", "description"], found);
-        let word = variable.get("type");
-        let kind = match word.map(|word| word.text().unwrap_or_default()) {
-            None => "string",
-            Some(text) if TYPES.contains(&text) => text,
-            Some(text) => {
-                let origin = word.unwrap_or(variable).place.origin();
-                let one = Diagnostic::error(
-                    UNKNOWN_WORD,
-                    origin,
-                    format!("`{text}` is no type of variables"),
-                );
-                let one = one.note(format!("possible: {}", TYPES.join(", ")));
-                found.push(hinted(one, text, &TYPES));
-                continue;
-            }
-        };
-        let Some(default) = variable.get("default") else {
-            found.push(
-                Diagnostic::error(
-                    MISSING_FIELD,
-                    key.place.origin(),
-                    format!("variable `{}` has no default", key.name),
-                )
-                .hint("write `{ type: string, default: … }`"),
-            );
-            continue;
-        };
-        let value = match (&default.value, kind) {
-            (Value::Bool(_), "boolean") | (Value::Integer(_), "integer") => default.value.clone(),
-            (value, "string") if substitute::text(value).is_some() => {
-                Value::Text(substitute::text(value).unwrap_or_default().into())
-            }
-            (value, kind) => {
-                found.push(Diagnostic::error(
-                    WRONG_TYPE,
-                    default.place.origin(),
-                    format!(
-                        "the default of variable `{}` is {}, expected: {kind}",
-                        key.name,
-                        value.noun()
-                    ),
-                ));
-                continue;
-            }
-        };
-        out.insert(format!("var.{}", key.name), value);
     }
 }
 
@@ -187,7 +130,6 @@ fn defaults(node: &Node, out: &mut BTreeMap<Kind, Node>, found: &mut Diagnostics
         let mut whole = empty_map(&spec.place);
         merge::spec(&mut whole, spec);
         let at = Pointer::new("/defaults").field(kind.name());
-        // A default may be a variable, which has its type only where it is filled in.
         match decode::decode(&whole, &at, |decoder| Spec::deserialize(*kind, decoder)) {
             Ok(_) => {
                 out.insert(*kind, spec.clone());

@@ -11,9 +11,7 @@ fn run(files: &[(&str, &str)]) -> Resolved {
         &Texts {
             root: "/".into(),
             files,
-            partial: None,
-            only: None,
-            attached: Default::default(),
+            ..Texts::default()
         },
         None,
     )

@@ -2,7 +2,7 @@
 //! own text. Who takes a text from a secret gets it when it is used, and not here.
 
 use super::*;
-use crate::attached::{self, Attached, AttachedFiles};
+use crate::attached::{self, Attached};
 use crate::scalar::text::SEALED;
 
 /// A file that cannot be taken in.
@@ -23,7 +23,7 @@ pub const PLACES: [&[&str]; 10] = [
 ];
 
 /// Puts texts in the place of where they come from.
-pub(super) fn take_in(spec: &mut Node, files: &AttachedFiles, found: &mut Diagnostics) {
+pub(super) fn take_in(spec: &mut Node, texts: &Texts, found: &mut Diagnostics) {
     for place in PLACES {
         each_at(spec, place, &Pointer::new("/spec"), &mut |node, at| {
             let Value::Map(entries) = &node.value else {
@@ -46,7 +46,7 @@ pub(super) fn take_in(spec: &mut Node, files: &AttachedFiles, found: &mut Diagno
             let Some(text) = below.text() else { return };
             let taken = match key.name.as_str() {
                 "template" if !text.contains("${secret.") => text.to_owned(),
-                "file" => match file(&node.place.file, text, files) {
+                "file" => match file(&node.place.file, text, texts) {
                     Ok(taken) => taken.to_owned(),
                     Err(why) => {
                         let short: String = text.chars().take(60).collect();
@@ -87,11 +87,9 @@ fn each_at(
 }
 
 /// The text of a file that a manifest names, or why there is none.
-fn file<'a>(manifest: &str, path: &str, files: &'a AttachedFiles) -> Result<&'a str, String> {
-    let name = attached::name_of(manifest, path).ok_or(
-        "lies outside of the source: a manifest takes in files of its own repository only",
-    )?;
-    match files.get(&name) {
+fn file<'a>(manifest: &str, path: &str, texts: &'a Texts) -> Result<&'a str, String> {
+    let name = attached::name_of(&texts.root, manifest, path).ok_or(attached::OUTSIDE)?;
+    match texts.attached.get(&name) {
         Some(Attached::Text(text)) => Ok(text),
         Some(Attached::Refused(why)) => Err(why.clone()),
         None => Err("was not read: the name of a file has no variables in it".to_owned()),

@@ -215,6 +215,11 @@ crate::fields! {
 }
 
 impl ImageSource {
+    /// The words of which it is one.
+    pub const WAYS: [&'static str; 8] = [
+        "alias", "oci", "url", "file", "instance", "snapshot", "rootfs", "builtin",
+    ];
+
     /// Its fields as they are written.
     pub fn to_fields(&self) -> ImageSourceFields {
         let mut fields = ImageSourceFields::default();

@@ -4,8 +4,8 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::envelope::{
-    API_VERSION, DependsOn, Metadata, WrittenBudget, WrittenHost, WrittenLifecycle, WrittenWindows,
-    name_pattern,
+    API_VERSION, DependsOn, Metadata, WrittenBudget, WrittenHost, WrittenLifecycle, WrittenTarget,
+    WrittenWindows, name_pattern,
 };
 use crate::kind::{Kind, Spec};
 
@@ -132,13 +132,16 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
         ),
         (
             "bases".to_owned(),
-            json!({ "type": "array", "items": { "type": "string" }, "description": "Folders that lie under this one." }),
+            json!({
+                "type": "array",
+                "items": { "type": "string" },
+                "description": "Folders of manifests that lie under this one, relative to this file: `[../base]`.",
+            }),
         ),
-        (
-            "patches".to_owned(),
-            json!({ "type": "array", "items": { "type": "object" }, "description": "Changes of documents of `bases`." }),
-        ),
-        ("namePrefix".to_owned(), text("Put before each name.")),
+        ("patches".to_owned(), patches(generator)),
+        ("namePrefix".to_owned(), text(
+                "Put before the name of each object of this folder and of its bases, and before what refers to them.",
+            )),
         ("project".to_owned(), text("The project of what names none.")),
         ("variables".to_owned(), variables()),
         (
@@ -183,6 +186,52 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
         &["apiVersion", "kind"],
         &properties,
     )
+}
+
+fn patches(generator: &mut SchemaGenerator) -> Value {
+    let target = described(
+        "Which documents are changed: those to which all that is written applies.",
+        of::<WrittenTarget>(generator),
+    );
+    let path = |description: &str| json!({ "type": "string", "pattern": "^/", "description": description });
+    let operation = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["op", "path"],
+        "properties": {
+            "op": { "enum": ["add", "remove", "replace", "move", "copy", "test"], "description": "What is done." },
+            "path": path("Where: `/spec/limits/memory`; `/spec/command/-` is the end of a list."),
+            "from": path("From where, for `move` and `copy`."),
+            "value": { "description": "What is added, put in place, or tested." },
+        },
+    });
+    let merged = json!({
+        "type": "object",
+        "description": "Merged by key, devices by name; lists replace whole, `null` takes away.",
+        "properties": {
+            "metadata": { "type": "object", "description": "Labels, annotations, previous names." },
+            "spec": { "type": "object", "description": "What it should be." },
+            "lifecycle": described("How it is treated over its life.", of::<WrittenLifecycle>(generator)),
+            "forEach": for_each(),
+            "dependsOn": described("What must be there first.", of::<DependsOn>(generator)),
+        },
+    });
+    json!({
+        "type": "array",
+        "description": "Changes of documents of this folder and of its bases, before `namePrefix` and `forEach`.",
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["target", "patch"],
+            "properties": {
+                "target": target,
+                "patch": {
+                    "description": "A part of a document that is merged, or the operations of a JSON patch (RFC 6902).",
+                    "anyOf": [merged, { "type": "array", "items": operation }],
+                },
+            },
+        },
+    })
 }
 
 fn variables() -> Value {

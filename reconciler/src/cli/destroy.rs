@@ -6,7 +6,7 @@ use manifests::desired::SourceInfo;
 use manifests::diagnostic::Diagnostics;
 use manifests::id::SourceName;
 use manifests::read::{self, SOURCE_FILE};
-use manifests::resolve::resolve;
+use manifests::resolve::source_of;
 
 use super::HumanOrJson;
 use super::apply::Run;
@@ -95,19 +95,16 @@ pub(super) fn source_of_path(path: Option<&Path>) -> Result<SourceInfo, CliError
             crate::view::text::shell_word(&texts.root)
         )));
     }
-    let resolved = resolve(&texts, None);
-    match resolved.desired {
-        Some(desired) => {
-            let sudo = environment("SUDO_UID");
-            Ok(SourceInfo {
-                repository: git::repository(&desired.source.root, sudo.as_deref()),
-                ..desired.source
-            })
-        }
-        None => Err(CliError::new(
+    let sudo = environment("SUDO_UID");
+    let source = source_of(&texts).map(|source| SourceInfo {
+        repository: git::repository(&source.root, sudo.as_deref()),
+        ..source
+    });
+    source.ok_or_else(|| {
+        CliError::new(
             Exit::Invalid,
             format!("something is wrong with {SOURCE_FILE}"),
         )
-        .hint("keel validate says what; or name the source: keel destroy --source NAME")),
-    }
+        .hint("keel validate says what; or name the source: keel destroy --source NAME")
+    })
 }

@@ -152,7 +152,7 @@ impl Import {
         }
         match differences(&plan, self.adopt) {
             none if none.is_empty() => {
-                invocation.note(&format!("the next plan is empty: {next}\n"))
+                invocation.note(&format!("the next plan is empty: {next}\n"));
             }
             some => say(&format!(
                 "the next plan is not empty, look at it before it is applied: {next}\n  {}\n",

@@ -35,7 +35,8 @@ impl Source {
         // git takes as long as a thousand manifests: it is asked meanwhile.
         let sudo = environment("SUDO_UID");
         let (mut resolved, revision, repository) = std::thread::scope(|scope| {
-            let revision = scope.spawn(|| git::revision(&texts.root, sudo.as_deref()));
+            let revision =
+                scope.spawn(|| git::revision(&texts.root, &texts.bases, sudo.as_deref()));
             let repository = scope.spawn(|| git::repository(&texts.root, sudo.as_deref()));
             let resolved = resolve(&texts, None);
             let answer = (revision.join(), repository.join());

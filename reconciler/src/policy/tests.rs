@@ -26,9 +26,7 @@ fn policies(expressions: &[&str]) -> Vec<Resource> {
     let texts = Texts {
         root: "/srv/edge".into(),
         files: vec![("policies.yaml".to_owned(), documents.join("---\n"))],
-        partial: None,
-        only: None,
-        attached: Default::default(),
+        ..Texts::default()
     };
     let resolved = resolve(&texts, None);
     let desired = resolved

@@ -12,6 +12,7 @@ mod fill;
 pub mod masks;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use manifests::attached::AttachedFiles;
 use manifests::codes::Entry;
@@ -55,6 +56,7 @@ pub fn seal(
 ) -> Diagnostics {
     let mut lookup = Lookup {
         secrets: &desired.secrets,
+        root: &desired.source.root,
         attached,
         places,
         opened: BTreeMap::new(),
@@ -98,6 +100,7 @@ type Opened = Result<BTreeMap<String, SecretValue>, String>;
 
 struct Lookup<'a> {
     secrets: &'a BTreeMap<Address, Resource>,
+    root: &'a Path,
     attached: &'a AttachedFiles,
     places: &'a Places<'a>,
     /// Documents that were decrypted.
@@ -169,7 +172,7 @@ impl Lookup<'_> {
         let source = &secret.source;
         let file = |path: &str| {
             let manifest = resource.origin.file.as_ref();
-            places::attached(self.attached, manifest, path)
+            places::attached(self.attached, self.root, manifest, path)
         };
         if let Some(path) = &source.sops {
             let places = self.places;

@@ -91,11 +91,12 @@ pub(super) fn host_file(path: &str) -> Result<SecretValue, String> {
 /// A file of the repository that a manifest names.
 pub(super) fn attached<'a>(
     files: &'a AttachedFiles,
+    root: &Path,
     manifest: &str,
     path: &str,
 ) -> Result<&'a str, String> {
-    let name = attached::name_of(manifest, path)
-        .ok_or_else(|| format!("{path} lies outside of the source"))?;
+    let name = attached::name_of(root, manifest, path)
+        .ok_or_else(|| format!("{path} {}", attached::OUTSIDE))?;
     match files.get(&name) {
         Some(Attached::Text(text)) => Ok(text),
         Some(Attached::Refused(why)) => Err(format!("{path} {why}")),

@@ -16,9 +16,8 @@ fn desired(text: &str, attached: AttachedFiles) -> (DesiredSet, AttachedFiles) {
     let texts = Texts {
         root: "/srv/edge".into(),
         files: vec![("web.yaml".to_owned(), text.to_owned())],
-        partial: None,
-        only: None,
         attached,
+        ..Texts::default()
     };
     let resolved = resolve(&texts, None);
     let mut desired = resolved

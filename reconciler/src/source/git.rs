@@ -1,5 +1,6 @@
 //! The revision of a folder that git keeps, without running anything that the repository brings along.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,19 +15,25 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: usize = 7;
 
 /// The commit of the work tree around `folder`: its first seven characters, then `+dirty` where files below the
-/// folder differ from it or are new, `+unchecked` where git would not tell. None outside git or before the first commit.
+/// folder or one of its bases differ from it or are new, `+unchecked` where git would not tell. None outside git or before
+/// the first commit.
 ///
 /// `sudo_uid` is the person behind sudo, whose work trees git trusts as its own.
-pub fn revision(folder: &Path, sudo_uid: Option<&str>) -> Option<String> {
+pub fn revision(folder: &Path, bases: &BTreeSet<String>, sudo_uid: Option<&str>) -> Option<String> {
     let repository = repository_around(folder)?;
-    let question = [
+    let mut question: Vec<String> = [
         "status",
         "--porcelain=v2",
         "--branch",
         "--ignore-submodules=all",
         "--",
         ".",
-    ];
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    // A name is a name and no pattern.
+    question.extend(bases.iter().map(|base| format!(":(literal){base}")));
+    let question: Vec<&str> = question.iter().map(String::as_str).collect();
     if let Some(seen) = ask(folder, sudo_uid, &question) {
         return parse_status(&seen);
     }
@@ -260,17 +267,33 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let git = |arguments: &[&str]| git_in(folder.path(), arguments);
         git(&["init", "-q"]);
-        assert_eq!(revision(folder.path(), None), None, "no commit yet");
+        let none = BTreeSet::new();
+        assert_eq!(revision(folder.path(), &none, None), None, "no commit yet");
         let below = folder.path().join("not/made yet/ü");
         assert_eq!(top(&below), Some(folder.path()));
         path_io::write(folder.path().join("a.yaml"), "a").expect("file");
         git(&["add", "."]);
         git(&["commit", "-qm", "one"]);
-        let clean = revision(folder.path(), None).expect("a commit");
+        let clean = revision(folder.path(), &none, None).expect("a commit");
         assert_eq!(clean.len(), SHORT);
         path_io::write(folder.path().join("b.yaml"), "b").expect("file");
         assert_eq!(
-            revision(folder.path(), None),
+            revision(folder.path(), &none, None),
+            Some(format!("{clean}+dirty"))
+        );
+        // A folder beside the source counts where it is a base of it.
+        let prod = folder.path().join("prod");
+        path_io::create_dir_all(&prod).expect("a folder");
+        path_io::create_dir_all(folder.path().join("[base]")).expect("a folder");
+        path_io::rename(
+            folder.path().join("b.yaml"),
+            folder.path().join("[base]/b.yaml"),
+        )
+        .expect("moved");
+        assert_eq!(revision(&prod, &none, None), Some(clean.clone()));
+        let bases = BTreeSet::from(["../[base]".to_owned()]);
+        assert_eq!(
+            revision(&prod, &bases, None),
             Some(format!("{clean}+dirty"))
         );
     }

@@ -58,6 +58,7 @@ impl MadeFrom {
             partial: self.partial.clone(),
             only: self.part.clone(),
             attached: self.attached.clone(),
+            ..Texts::default()
         }
     }
 }

@@ -7,5 +7,6 @@ mod environment;
 mod explain;
 mod formats;
 mod help;
+mod layers;
 mod render;
 mod usage;
