@@ -41,6 +41,20 @@ impl Effect {
         }
     }
 
+    /// What it means for who uses the object, as the end of a sentence.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Live => "in force at once, nobody notices",
+            Self::Replug => "the device blinks",
+            Self::NextStart => "accepted now, in force after a restart",
+            Self::StopNeeded => "refused while it runs",
+            Self::Rebuild => "the root file system is wiped, volumes stay",
+            Self::Replace => "it is deleted and made again",
+            Self::DataLoss => "data is lost",
+            Self::Forbidden => "it cannot be done",
+        }
+    }
+
     /// Replug, next start, stop needed: somebody may notice.
     pub const fn interrupts(self) -> bool {
         matches!(self, Self::Replug | Self::NextStart | Self::StopNeeded)

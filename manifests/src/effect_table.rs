@@ -99,8 +99,25 @@ fn root_size(before: &Value, after: &Value, host: &Capabilities) -> Effect {
     }
 }
 
+/// What a change costs where that is no one word, since it depends on the value or the host: for people.
+pub fn depends(kind: Kind, path: &Pointer) -> Option<&'static str> {
+    (payer(kind) == Kind::Instance && Pointer::new("/spec/devices/*/size") == *path).then_some(
+        "more for a root: live where the host can grow it (`keel doctor` says), else at the next start; less for a \
+         root: a stop; a first or no size for a root: a rebuild; of a `tmpfs:`: a replug",
+    )
+}
+
+/// Whose objects a change reaches: a profile is nothing but a part of instances.
+const fn payer(kind: Kind) -> Kind {
+    match kind {
+        Kind::Profile => Kind::Instance,
+        other => other,
+    }
+}
+
 /// What a change of this field costs while the object runs.
 pub fn effect(kind: Kind, path: &Pointer) -> Effect {
+    let kind = payer(kind);
     NATIVE
         .iter()
         .find(|(of, pattern, _)| *of == kind && Pointer::new(pattern).matches(path))
@@ -130,6 +147,11 @@ mod tests {
             (Kind::Instance, "/spec/environment/LANG", Effect::NextStart),
             (Kind::Network, "/spec/ipv4/nat", Effect::Live),
             (Kind::StoragePool, "/spec/source", Effect::Replace),
+            (
+                Kind::Profile,
+                "/spec/limits/kernel/nofile",
+                Effect::NextStart,
+            ),
         ];
         for (kind, path, expected) in cases {
             assert_eq!(effect(kind, &Pointer::new(path)), expected, "{path}");

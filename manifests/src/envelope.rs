@@ -15,7 +15,7 @@ use crate::scalar::schedule::Schedule;
 use crate::scalar::time_zone::TimeZoneName;
 
 pub use depends_on::DependsOn;
-pub use name::{pattern as name_pattern, wrong_device, wrong_name};
+pub use name::{pattern as name_pattern, words as name_words, wrong_device, wrong_name};
 pub use written_lifecycle::WrittenLifecycle;
 
 /// The one version of the language.

@@ -7,6 +7,8 @@
 
 mod envelope;
 mod normal;
+mod snippets;
+mod told;
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -14,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::envelope::API_VERSION;
 use crate::kind::Kind;
+use told::{Place, Teller};
 
 /// The word in `kind` of `keel.yaml`.
 pub const SOURCE_KIND: &str = "Source";
@@ -40,42 +43,49 @@ pub fn files() -> Vec<(String, String)> {
 pub fn of_kind(kind: Kind) -> Value {
     let mut generator = generator();
     let document = envelope::document(kind, &mut generator);
-    root(document, generator)
+    root(&document, generator, Some(kind))
 }
 
 /// The schema of `keel.yaml`.
 pub fn of_source() -> Value {
     let mut generator = generator();
     let document = envelope::source(&mut generator);
-    root(document, generator)
+    root(&document, generator, None)
 }
 
 /// The schema of all kinds: `kind` chooses. `if` and `then` instead of `oneOf`, since editors then name the mistake and
 /// not all branches.
 pub fn of_all() -> Value {
-    let mut generator = generator();
-    let mut documents: Vec<(&str, Value)> = Kind::ALL
+    let (documents, mut generator) = documents();
+    let mut teller = Teller::new(generator.take_definitions(true));
+    let told: Vec<(String, Value)> = documents
         .iter()
-        .map(|kind| (kind.name(), envelope::document(*kind, &mut generator)))
+        .map(|(kind, name, document)| {
+            let mut document = teller.tell(document, &Place::document(*kind));
+            normal::normal(&mut document);
+            (format!("{name}Document"), document)
+        })
         .collect();
-    documents.push((SOURCE_KIND, envelope::source(&mut generator)));
-    let kinds: Vec<&str> = documents.iter().map(|(name, _)| *name).collect();
-    // No type in here: a mistake would be told twice.
-    let keys = ["metadata", "spec", "lifecycle", "forEach", "dependsOn"];
-    let mut properties = Map::from_iter([
-        ("$schema".to_owned(), json!({ "type": "string" })),
-        ("apiVersion".to_owned(), json!({ "enum": [API_VERSION] })),
-        (
-            "kind".to_owned(),
-            json!({ "enum": kinds, "description": "What the object is." }),
-        ),
-    ]);
-    properties.extend(keys.iter().map(|key| ((*key).to_owned(), json!({}))));
-    let branches: Vec<Value> = documents
+    let kinds: Vec<&str> = documents.iter().map(|(_, name, _)| *name).collect();
+    let what = |kind: &Option<Kind>| kind.map_or(envelope::OF_SOURCE, Kind::describe);
+    let meanings: Vec<&str> = documents.iter().map(|(kind, ..)| what(kind)).collect();
+    // Nothing else in here: a mistake would be told twice, and editors would complete what they know too little of.
+    let properties = json!({
+        "apiVersion": { "enum": [API_VERSION] },
+        "kind": { "enum": kinds, "enumDescriptions": meanings },
+    });
+    let whole_documents: Value = documents
         .iter()
-        .map(|(name, _)| {
+        .map(|(kind, ..)| snippets::document(*kind))
+        .collect();
+    let branches: Vec<Value> = kinds
+        .iter()
+        .map(|name| {
             json!({
                 "if": {
+                    // What editors offer in an empty file for each condition.
+                    "title": format!("kind: {name}"),
+                    "type": "object",
                     "properties": { "apiVersion": { "const": API_VERSION }, "kind": { "const": name } },
                     "required": ["kind"],
                 },
@@ -89,18 +99,64 @@ pub fn of_all() -> Value {
         "required": ["apiVersion", "kind"],
         "properties": properties,
         "allOf": branches,
+        "defaultSnippets": whole_documents,
     });
-    let mut schema = root(all, generator);
+    let mut schema = whole(all, teller.into_definitions());
+    normal::normal(&mut schema);
     if let Some(Value::Object(definitions)) = schema.get_mut("definitions") {
-        for (name, mut document) in documents {
-            normal::normal(&mut document);
-            definitions.insert(format!("{name}Document"), document);
-        }
+        definitions.extend(told);
     }
     schema
 }
 
-/// As [`of_kind`], before it is made what editors read well: as the declarations say it.
+/// The schema of all kinds as the declarations alone give it, joined in the usual way: what [`of_all`] is better than.
+pub fn of_all_untold() -> Value {
+    let (documents, mut generator) = documents();
+    let documents: Vec<Value> = documents
+        .into_iter()
+        .map(|(.., document)| document)
+        .collect();
+    let mut schema = whole(
+        json!({ "oneOf": documents }),
+        generator.take_definitions(true),
+    );
+    without_messages(&mut schema);
+    schema
+}
+
+/// Without what is no part of JSON Schema.
+fn without_messages(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            map.remove("errorMessage");
+            map.values_mut().for_each(without_messages);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_messages),
+        _ => {}
+    }
+}
+
+/// The kind of documents (none: `keel.yaml`), its name and its schema.
+type Document = (Option<Kind>, &'static str, Value);
+
+/// The documents of each kind and of `keel.yaml`.
+fn documents() -> (Vec<Document>, SchemaGenerator) {
+    let mut generator = generator();
+    let mut documents: Vec<_> = Kind::ALL
+        .iter()
+        .map(|kind| {
+            (
+                Some(*kind),
+                kind.name(),
+                envelope::document(*kind, &mut generator),
+            )
+        })
+        .collect();
+    documents.push((None, SOURCE_KIND, envelope::source(&mut generator)));
+    (documents, generator)
+}
+
+/// As [`of_kind`], as the declarations say it.
 pub(crate) fn of_kind_plain(kind: Kind) -> Value {
     let mut generator = generator();
     let document = envelope::document(kind, &mut generator);
@@ -120,14 +176,21 @@ fn generator() -> SchemaGenerator {
         .into_generator()
 }
 
-fn root(top: Value, generator: SchemaGenerator) -> Value {
-    let mut schema = collected(top, generator);
+fn root(top: &Value, mut generator: SchemaGenerator, kind: Option<Kind>) -> Value {
+    let mut teller = Teller::new(generator.take_definitions(true));
+    let mut top = teller.tell(top, &Place::document(kind));
+    top["defaultSnippets"] = json!([snippets::document(kind)]);
+    let mut schema = whole(top, teller.into_definitions());
     normal::normal(&mut schema);
     schema
 }
 
 /// A whole schema from its top and what the generator collected.
 fn collected(top: Value, mut generator: SchemaGenerator) -> Value {
+    whole(top, generator.take_definitions(true))
+}
+
+fn whole(top: Value, mut definitions: Map<String, Value>) -> Value {
     let mut schema = Map::new();
     schema.insert(
         "$schema".to_owned(),
@@ -136,10 +199,12 @@ fn collected(top: Value, mut generator: SchemaGenerator) -> Value {
     if let Value::Object(top) = top {
         schema.extend(top);
     }
-    let mut definitions = generator.take_definitions(true);
     definitions.sort_keys();
     if !definitions.is_empty() {
         schema.insert("definitions".to_owned(), Value::Object(definitions));
     }
     Value::Object(schema)
 }
+
+#[cfg(test)]
+mod tests;

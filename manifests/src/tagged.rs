@@ -195,14 +195,22 @@ pub(crate) fn schema(variants: &[(&'static str, schemars::Schema)]) -> schemars:
                 );
             }
             serde_json::json!({
-                "if": { "properties": { "type": { "const": word } }, "required": ["type"] },
+                "if": {
+                    "title": format!("type: {word}"),
+                    "type": "object",
+                    "properties": { "type": { "const": word } },
+                    "required": ["type"],
+                },
                 "then": then,
             })
         })
         .collect();
     schemars::json_schema!({
         "type": "object",
-        "properties": { "type": { "enum": words } },
+        "properties": { "type": { "enum": words, "description": "What it is." } },
         "allOf": branches,
+        // What is added to an inherited device is of its type.
+        "if": { "required": ["inherit"] },
+        "else": { "required": ["type"] },
     })
 }

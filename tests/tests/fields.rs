@@ -69,6 +69,7 @@ fn leaves(node: &Value, root: &Value, at: &str, out: &mut BTreeSet<String>) {
                 (Some(then), Some(word)) => leaves(then, root, &format!("{at}<{word}>"), out),
                 (Some(_), None) => {}
                 (None, _) if one["type"] == "null" => {}
+                (None, _) if one.get("defaultSnippets").is_some() => {}
                 (None, _) => leaves(one, root, at, out),
             }
             deeper = true;

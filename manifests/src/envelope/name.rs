@@ -70,7 +70,7 @@ pub fn wrong_name(kind: Kind, name: &str) -> Option<String> {
     if (rule.holds)(name) {
         return None;
     }
-    let words = format!("names of {} objects have {}", kind.name(), rule.words);
+    let words = words(kind);
     Some(match alike(name).filter(|near| (rule.holds)(near)) {
         Some(near) => format!("did you mean `{near}`? {words}"),
         None => words,
@@ -86,6 +86,11 @@ fn alike(name: &str) -> Option<String> {
 /// The names of a kind as a regular expression; it lets pass some that [`wrong_name`] refuses (`a/../b`).
 pub const fn pattern(kind: Kind) -> &'static str {
     rule(kind).pattern
+}
+
+/// How names of a kind look, in words.
+pub fn words(kind: Kind) -> String {
+    format!("names of {} objects have {}", kind.name(), rule(kind).words)
 }
 
 /// What is wrong with the name of a device: it is a step of paths and part of the names of interfaces.

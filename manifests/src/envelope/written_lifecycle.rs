@@ -109,7 +109,7 @@ impl<'de> Deserialize<'de> for Adopt {
     }
 }
 
-crate::scalar_schema!(Adopt, {
+crate::scalar_schema!(Adopt, "true, false or `{from: SOURCE}`", {
     "anyOf": [
         { "type": "boolean" },
         {
@@ -184,14 +184,15 @@ impl schemars::JsonSchema for Drift {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let mode = generator.subschema_for::<DriftMode>();
+        let of = |what: &str| serde_json::json!({ "description": what, "allOf": [mode.clone()] });
         schemars::json_schema!({
             "anyOf": [
                 mode.clone(),
                 {
                     "type": "object",
                     "additionalProperties": false,
-                    "properties": { "default": mode.clone() },
-                    "patternProperties": { "^/": mode },
+                    "properties": { "default": of("The mode of all other fields.") },
+                    "patternProperties": { "^/": of("The mode of this field.") },
                 },
             ],
         })

@@ -57,7 +57,7 @@ impl<'de> serde::Deserialize<'de> for Autostart {
     }
 }
 
-crate::scalar_schema!(Autostart, { "enum": ["lastState", true, false] });
+crate::scalar_schema!(Autostart, "true, false or `lastState`", { "enum": ["lastState", true, false] });
 crate::compare_as_one!(Autostart);
 
 crate::words! {

@@ -131,7 +131,7 @@ impl<'de> serde::Deserialize<'de> for DeviceAccess {
     }
 }
 
-crate::scalar_schema!(DeviceAccess, {
+crate::scalar_schema!(DeviceAccess, "`default`, `all` or a list of rules such as `c 10:237 rwm`", {
     "anyOf": [
         { "enum": ["default", "all"] },
         { "type": "array", "items": { "type": "string", "pattern": "^[abc] ([0-9]+|\\*):([0-9]+|\\*) [rwm]+$" } },

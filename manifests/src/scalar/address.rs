@@ -223,7 +223,10 @@ macro_rules! family {
             fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 let short = generator.subschema_for::<$choice>();
                 let full = generator.subschema_for::<$full>();
-                schemars::json_schema!({ "anyOf": [short, full] })
+                schemars::json_schema!({
+                    "anyOf": [short, full],
+                    "errorMessage": concat!("expected an ", $word, " address, `none` or {address, gateway, routes}"),
+                })
             }
         }
 

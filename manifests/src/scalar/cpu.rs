@@ -245,7 +245,7 @@ crate::fields! {
     }
 }
 
-crate::scalar_schema!(CpuLimit, {
+crate::scalar_schema!(CpuLimit, "a number of processors, a set such as `\"0-3,5\"`, or {sockets, cores, threads}", {
     "anyOf": [
         { "type": "integer", "minimum": 1 },
         { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$" },

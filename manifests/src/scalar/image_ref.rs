@@ -140,7 +140,11 @@ impl schemars::JsonSchema for ImageRef {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let place = generator.subschema_for::<InPlace>();
-        schemars::json_schema!({ "anyOf": [{ "type": "string", "minLength": 1 }, place] })
+        schemars::json_schema!({
+            "anyOf": [{ "type": "string", "minLength": 1 }, place],
+            "errorMessage": "expected an image such as `debian/12`, or {source: …}",
+            "examples": ["debian/12", "busybox"],
+        })
     }
 }
 

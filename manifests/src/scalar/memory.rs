@@ -108,7 +108,7 @@ impl<'de> serde::Deserialize<'de> for Swap {
     }
 }
 
-crate::scalar_schema!(Swap, {
+crate::scalar_schema!(Swap, "true, false or a size such as `512MiB`", {
     "type": ["boolean", "string", "integer"],
     "minimum": 0,
     "pattern": "^[0-9]+([kKMGTPE]B|[KMGTPE]iB|B)?$",

@@ -96,15 +96,16 @@ macro_rules! text_scalar {
             }
         }
 
-        $crate::scalar_schema!($type, $schema);
+        $crate::scalar_schema!($type, $expecting, $schema);
         $crate::compare_as_one!($type);
     };
 }
 
-/// Gives a type a schema that is written in place and not by reference.
+/// Gives a type a schema that is written in place and not by reference. What is expected is what editors say where they
+/// find something else.
 #[macro_export]
 macro_rules! scalar_schema {
-    ($type:ty, $schema:tt) => {
+    ($type:ty, $expecting:literal, $schema:tt) => {
         impl schemars::JsonSchema for $type {
             fn inline_schema() -> bool {
                 true
@@ -115,7 +116,12 @@ macro_rules! scalar_schema {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!($schema)
+                let mut schema = schemars::json_schema!($schema);
+                schema.insert(
+                    "errorMessage".to_owned(),
+                    concat!("expected ", $expecting).into(),
+                );
+                schema
             }
         }
     };

@@ -239,7 +239,10 @@ impl schemars::JsonSchema for Text {
 
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let source = generator.subschema_for::<TextSource>();
-        schemars::json_schema!({ "anyOf": [{ "type": ["string", "number", "boolean"] }, source] })
+        schemars::json_schema!({
+            "anyOf": [{ "type": ["string", "number", "boolean"] }, source],
+            "errorMessage": "expected a string, or one of {secretRef}, {template}, {file}",
+        })
     }
 }
 
@@ -309,7 +312,7 @@ impl<'de> serde::Deserialize<'de> for Document {
     }
 }
 
-crate::scalar_schema!(Document, { "type": ["string", "object", "array"] });
+crate::scalar_schema!(Document, "a string, a map, or one of {secretRef}, {template}, {file}", { "type": ["string", "object", "array"] });
 
 #[cfg(test)]
 mod tests {

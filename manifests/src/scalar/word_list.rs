@@ -77,7 +77,7 @@ impl<'de> serde::Deserialize<'de> for WordList {
     }
 }
 
-crate::scalar_schema!(WordList, {
+crate::scalar_schema!(WordList, "a list of words, or words with commas between", {
     "anyOf": [
         { "type": ["string", "integer"] },
         { "type": "array", "items": { "type": ["string", "integer"] } },

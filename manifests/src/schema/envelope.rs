@@ -5,9 +5,12 @@ use serde_json::{Map, Value, json};
 
 use crate::envelope::{
     API_VERSION, DependsOn, Metadata, WrittenBudget, WrittenHost, WrittenLifecycle, WrittenTarget,
-    WrittenWindows, name_pattern,
+    WrittenWindows, name_pattern, name_words,
 };
 use crate::kind::{Kind, Spec};
+
+/// What `keel.yaml` is.
+pub(super) const OF_SOURCE: &str = "A folder of manifests with a name: `keel.yaml`.";
 
 /// A property with a description over what a type says.
 fn described(description: &str, schema: impl Into<Value>) -> Value {
@@ -35,7 +38,7 @@ fn object(
 }
 
 /// `$schema`, `apiVersion` and `kind`.
-fn head(kind: &str) -> Map<String, Value> {
+fn head(kind: &str, what: &str) -> Map<String, Value> {
     Map::from_iter([
         (
             "$schema".to_owned(),
@@ -47,7 +50,7 @@ fn head(kind: &str) -> Map<String, Value> {
         ),
         (
             "kind".to_owned(),
-            json!({ "const": kind, "description": "What the object is." }),
+            json!({ "const": kind, "description": what }),
         ),
     ])
 }
@@ -56,12 +59,18 @@ fn head(kind: &str) -> Map<String, Value> {
 pub(super) fn document(kind: Kind, generator: &mut SchemaGenerator) -> Value {
     let spec = Spec::schema_of(kind, generator).to_value();
     let metadata = of::<Metadata>(generator);
-    let name = json!({ "type": "string", "pattern": name_pattern(kind) });
+    let name = json!({
+        "type": "string",
+        "pattern": name_pattern(kind),
+        "description": "Its name.",
+        "errorMessage": name_words(kind),
+    });
     let metadata = json!({
+        "type": "object",
         "description": "Who the object is.",
         "allOf": [metadata, { "required": ["name"], "properties": { "name": name } }],
     });
-    let mut properties = head(kind.name());
+    let mut properties = head(kind.name(), kind.describe());
     properties.extend([
         ("metadata".to_owned(), metadata),
         ("spec".to_owned(), described("What it should be.", spec)),
@@ -115,10 +124,11 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
             )
         })
         .collect();
-    let mut properties = head(super::SOURCE_KIND);
+    let mut properties = head(super::SOURCE_KIND, OF_SOURCE);
     let name = json!({
         "type": "string",
         "pattern": name_pattern(Kind::Project),
+        "errorMessage": name_words(Kind::Project),
         "description": "Who owns what is made from here. Absent: `default`.",
     });
     properties.extend([
@@ -182,7 +192,7 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
     ]);
     object(
         super::SOURCE_KIND,
-        "A folder of manifests with a name: `keel.yaml`.",
+        OF_SOURCE,
         &["apiVersion", "kind"],
         &properties,
     )

@@ -11,9 +11,12 @@ pub(super) fn normal(schema: &mut Value) {
     // `null` removes an inherited value: each value below a key may be one.
     for key in ["properties", "patternProperties"] {
         if let Some(Value::Object(properties)) = map.get_mut(key) {
-            for property in properties.values_mut() {
+            for (key, property) in properties {
                 normal(property);
-                nullable(property);
+                // What the object is cannot be taken back.
+                if !["apiVersion", "kind"].contains(&key.as_str()) {
+                    nullable(property);
+                }
             }
         }
     }
@@ -37,35 +40,12 @@ pub(super) fn normal(schema: &mut Value) {
             choices.iter_mut().for_each(normal);
         }
     }
-    without_null_choices(map);
     defaults(map);
     if map.get("format").is_some() {
         // `uint32`, `ip` and such are no formats of the standard.
         map.remove("format");
     }
     variables(map);
-}
-
-/// `Option<T>` is `anyOf: [T, null]`: messages about both are worse than about one, and null is allowed by the type.
-fn without_null_choices(map: &mut Map<String, Value>) {
-    let Some(Value::Array(choices)) = map.get_mut("anyOf") else {
-        return;
-    };
-    choices.retain(|choice| choice.get("type") != Some(&json!("null")));
-    if choices.len() == 1 {
-        let only = choices.remove(0);
-        map.remove("anyOf");
-        match only {
-            Value::Object(only) if !only.contains_key("$ref") || map.is_empty() => {
-                for (key, value) in only {
-                    map.entry(key).or_insert(value);
-                }
-            }
-            only => {
-                map.insert("allOf".to_owned(), json!([only]));
-            }
-        }
-    }
 }
 
 /// A default of null says nothing, and one of a whole part is said by its fields.
@@ -95,8 +75,10 @@ fn variables(map: &mut Map<String, Value>) {
         );
         return;
     }
-    if let Some(Value::Array(choices)) = map.get_mut("oneOf") {
+    if let Some(Value::Array(mut choices)) = map.remove("oneOf") {
         choices.push(json!({ "type": "string", "pattern": VARIABLE }));
+        // Editors complete a key whose value is one of several with a colon and a space only where it is `anyOf`.
+        map.insert("anyOf".to_owned(), choices.into());
         return;
     }
     let Some(kind) = map.get("type").cloned() else {
@@ -126,16 +108,13 @@ fn nullable(schema: &mut Value) {
         Some(Value::Array(words)) if !words.contains(&json!("null")) => words.push(json!("null")),
         Some(_) => {}
         None => {
-            for key in ["anyOf", "oneOf"] {
-                if let Some(Value::Array(choices)) = map.get_mut(key) {
-                    if !choices
-                        .iter()
-                        .any(|choice| choice.get("type") == Some(&json!("null")))
-                    {
-                        choices.push(json!({ "type": "null" }));
-                    }
-                    return;
-                }
+            if let Some(Value::Array(choices)) = map.get_mut("anyOf")
+                && !choices
+                    .iter()
+                    .any(|choice| choice.get("type") == Some(&json!("null")))
+            {
+                // With a title of its own, since editors take choices without one for one another.
+                choices.push(json!({ "type": "null", "title": "nothing" }));
             }
         }
     }
