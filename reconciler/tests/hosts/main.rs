@@ -19,6 +19,7 @@ mod hostile;
 mod images;
 mod import;
 mod kills;
+mod layers;
 mod life;
 mod neighbours;
 mod ownership;
