@@ -216,6 +216,19 @@ fn a_prefix_is_put_before_names_and_what_refers_to_them() {
 }
 
 #[test]
+fn a_patch_may_change_how_many_a_document_stands_for() {
+    let mut files = over(
+        "bases: [../base]\npatches: [{ target: { name: worker-* }, patch: { forEach: { count: 2 } } }]\n",
+    );
+    let worker = head("Instance", "name: \"worker-${each.index}\"")
+        + "forEach: { count: 0 }\nspec: { image: busybox }\n";
+    files.push(("../base/worker.yaml", worker));
+    let desired = meaning(&files);
+    let worker = Address::new(Kind::Instance, "worker-1");
+    assert!(desired.resources.contains_key(&worker));
+}
+
+#[test]
 fn a_base_may_come_in_twice() {
     let two = |blue: &str, green: &str| {
         let mut files = over("bases: [../blue, ../green]\n");

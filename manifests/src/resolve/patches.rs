@@ -271,6 +271,11 @@ pub(super) fn names(node: &Node) -> Vec<String> {
     if !text.contains("${") {
         return vec![text.to_owned()];
     }
+    let mut each = for_each::known(node);
+    if each.is_empty() {
+        // One that stands for none now may stand for some after a patch.
+        each.push(Known::new());
+    }
     let name = |known: &Known| filled(text, Group::Each, known, |_| {});
-    for_each::known(node).iter().map(name).collect()
+    each.iter().map(name).collect()
 }
