@@ -54,7 +54,7 @@ runtime::own_processes_test! {
         let saved = saved.to_str().expect("UTF-8");
         quiet(&world, &["validate"]).with(0);
         quiet(&world, &["render"]).with(0);
-        quiet(&world, &["plan", "--all-fields"]).with(0);
+        quiet(&world, &["plan", "--detail", "full"]).with(0);
         quiet(&world, &["plan", "-o", "json", "--save", saved]).with(0);
         quiet(&world, &["apply", saved]).with(0);
         quiet(&world, &["plan", "--detailed-exitcode"]).with(0);
@@ -65,7 +65,10 @@ runtime::own_processes_test! {
         inside("echo word=canary-guest >/etc/app.conf");
         let drift = quiet(&world, &["drift", "--detailed-exitcode"]).with(2);
         assert!(drift.stdout.contains("(secret #"), "{drift:?}");
-        quiet(&world, &["drift", "-o", "json"]).with(0);
+        for format in ["json", "markdown", "sarif", "junit", "github", "html"] {
+            quiet(&world, &["drift", "-o", format]).with(0);
+            quiet(&world, &["plan", "-o", format]).with(0);
+        }
         quiet(&world, &["apply", "--yes"]).with(0);
         assert_eq!(inside("cat /etc/app.conf"), format!("word={CANARY}\n"));
         // Another value is a change of a plan, and a plan of the value before is stale.
