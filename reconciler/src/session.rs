@@ -6,29 +6,24 @@ mod asked;
 mod boot;
 mod drift;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use manifests::change::{Cause, FieldChange};
-use manifests::desired::{Budget, DesiredSet, Resource, SourceInfo, Windows};
-use manifests::effect::Effect;
-use manifests::feature::Capabilities;
+use manifests::desired::{Budget, DesiredSet, SourceInfo, Windows};
 use manifests::id::{Address, SourceName};
-use manifests::observed::{Item, ObservedSet};
+use manifests::observed::ObservedSet;
 use runtime::error::RuntimeError;
 use runtime::runtime::Runtime;
 
 pub use self::asked::{Asked, AskedPlan};
 pub use self::boot::Booting;
 pub use self::drift::{Drift, DriftedField};
-use crate::apply::{
-    ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, apply, recover, seen,
-};
+use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, apply, recover};
 use crate::clock::Clock;
-use crate::diff::diff;
 use crate::diff::known::Known;
 use crate::journal::{ApplyStatus, Event, Journal as _, JournalError};
-use crate::plan::{Allow, Because, Plan, PlanId, PlanInput, Purpose, Step, plan};
+use crate::plan::{Because, Plan, PlanId, PlanOptions, Step, World};
 use crate::policy::Policies;
 use crate::secrets::masks;
 use crate::state_folder::{Lock, StateFolder, StateFolderError};
@@ -81,57 +76,14 @@ fn words_of(because: &[Because]) -> String {
     words.join("; ")
 }
 
-/// Why a plan is stale.
+/// A plan is stale: something was applied since.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Stale {
-    /// Something was applied since.
-    #[error("the plan is stale: it was made for generation {planned}, the state is at {now}")]
-    Generation {
-        /// The generation of the plan.
-        planned: u64,
-        /// That of the store.
-        now: u64,
-    },
-    /// It was made for another state folder.
-    #[error("the plan was made for the state folder {planned}, and this is {here}")]
-    OtherState {
-        /// The state folder for which it was made.
-        planned: String,
-        /// This one.
-        here: String,
-    },
-    /// The object of a step was changed since.
-    #[error("the plan is stale: {object}: {how}")]
-    Moved {
-        /// Which one.
-        object: Address,
-        /// How.
-        how: String,
-    },
-}
-
-/// What a person said about a plan.
-#[derive(Debug, Clone)]
-pub struct PlanOptions {
-    /// Guards that they answer for.
-    pub approve: BTreeSet<String>,
-    /// The classes of steps that may be done.
-    pub allow: BTreeSet<Allow>,
-    /// What is deleted is not kept.
-    pub no_trash: bool,
-    /// What it is for.
-    pub purpose: Purpose,
-}
-
-impl Default for PlanOptions {
-    fn default() -> Self {
-        Self {
-            approve: BTreeSet::new(),
-            allow: Allow::ALL.into_iter().collect(),
-            no_trash: false,
-            purpose: Purpose::Apply,
-        }
-    }
+#[error("the plan is stale: it was made for generation {planned}, the state is at {now}")]
+pub struct Stale {
+    /// The generation of the plan.
+    pub planned: u64,
+    /// That of the store.
+    pub now: u64,
 }
 
 /// One run on one state folder.
@@ -144,11 +96,6 @@ pub struct Session<'a> {
     pub clock: &'a dyn Clock,
     /// Set by a person who wants to leave.
     pub cancel: &'a AtomicBool,
-}
-
-/// What a change costs on this engine.
-fn cost(host: &Capabilities, resource: &Resource, _: &Item, change: &FieldChange) -> Effect {
-    manifests::effect_table::effect_of(&resource.spec, change, host)
 }
 
 impl Session<'_> {
@@ -197,29 +144,32 @@ impl Session<'_> {
         desired: &DesiredSet,
         options: &PlanOptions,
     ) -> Result<Plan, SessionError> {
-        let (known, observed) = self.look_with(store)?;
-        let mut host = self.runtime.capabilities()?;
-        self.folder.id().clone_into(&mut host.state_id);
-        let now = self.clock.now();
-        let diff = diff(desired, &observed, &known, now);
-        let mut plan = plan(&PlanInput {
-            id: PlanId(uuid::Uuid::now_v7()),
-            purpose: options.purpose,
-            diff: &diff,
-            desired,
-            observed: &observed,
-            known: &known,
-            host: &host,
-            effects: &cost,
-            rules: &Policies::of(&desired.policies),
-            approve: &options.approve,
-            allow: &options.allow,
-            no_trash: options.no_trash,
-            now,
-        });
+        let world = self.world_with(store)?;
+        let id = PlanId(uuid::Uuid::now_v7());
+        let rules = Policies::of(&desired.policies);
+        let mut plan = world.plan(id, desired, options, &rules, self.clock.now());
         self.measure(&mut plan)?;
         masks::plan(&mut plan);
         Ok(plan)
+    }
+
+    /// All that a plan is made from besides what is wanted.
+    ///
+    /// # Errors
+    /// The world or the database cannot be read.
+    pub fn world(&self) -> Result<World, SessionError> {
+        self.world_with(&self.store()?)
+    }
+
+    fn world_with(&self, store: &SqliteStore) -> Result<World, SessionError> {
+        let (known, observed) = self.look_with(store)?;
+        let mut host = self.runtime.capabilities()?;
+        self.folder.id().clone_into(&mut host.state_id);
+        Ok(World {
+            known,
+            observed,
+            host,
+        })
     }
 
     /// Counts the data of what a plan takes away, and of nothing else.
@@ -236,8 +186,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Plans and applies under the lock: nobody else changes anything in between. `agree` is shown the plan and says
-    /// whether it is done; what it answers otherwise comes back without a report.
+    /// Plans and applies under the lock: nobody else changes anything in between. `agree` is shown the plan, may take
+    /// something out of it, and says whether it is done; what it answers otherwise comes back without a report, as does
+    /// a plan that a guard stops.
     ///
     /// # Errors
     /// Somebody else holds the lock, or nothing can be read or remembered.
@@ -247,36 +198,15 @@ impl Session<'_> {
         options: &PlanOptions,
         how: &ApplyOptions,
         observer: &dyn ApplyObserver,
-        agree: &mut dyn FnMut(&Plan) -> bool,
+        agree: &mut dyn FnMut(&mut Plan) -> bool,
     ) -> Result<(Plan, Option<ApplyReport>), SessionError> {
         let store = self.store()?;
-        let first = self.plan_with(&store, desired, options)?;
-        if !first.stopping.is_empty() || !agree(&first) {
-            return Ok((first, None));
+        let mut plan = self.plan_with(&store, desired, options)?;
+        if !agree(&mut plan) || !plan.stopping.is_empty() {
+            return Ok((plan, None));
         }
-        let report = self.carry_out(&store, &first, desired, &[], how, observer)?;
-        Ok((first, Some(report)))
-    }
-
-    /// Applies a plan that was made before, with the set for which it was made: every object is looked at first.
-    ///
-    /// # Errors
-    /// A guard stops it, it is stale, somebody else holds the lock, or nothing can be read or remembered. What failed
-    /// of it is in the report and no error.
-    pub fn apply_saved(
-        &self,
-        plan: &Plan,
-        desired: &DesiredSet,
-        how: &ApplyOptions,
-        observer: &dyn ApplyObserver,
-    ) -> Result<ApplyReport, SessionError> {
-        if !plan.stopping.is_empty() {
-            return Err(SessionError::Stopped {
-                because: plan.stopping.clone(),
-            });
-        }
-        self.check(plan, desired)?;
-        self.carry_out(&self.store()?, plan, desired, &[], how, observer)
+        let report = self.carry_out(&store, &plan, desired, &[], how, observer)?;
+        Ok((plan, Some(report)))
     }
 
     /// Takes the lock and ends in the journal what a dead process began.
@@ -313,7 +243,13 @@ impl Session<'_> {
     ) -> Result<ApplyReport, SessionError> {
         let lock = self.begin(store, &how.command, how.failpoint.as_deref())?;
         let mut known = store.load()?;
-        self.check_generation(plan, &known)?;
+        if plan.generation != known.generation {
+            return Err(Stale {
+                planned: plan.generation,
+                now: known.generation,
+            }
+            .into());
+        }
         // What a lost database does not tell is told by the marks, as it was when the plan was made.
         let unknown = |step: &Step| {
             step.expects.digest().is_some() && !known.owned.contains_key(&step.action.uid)
@@ -337,54 +273,6 @@ impl Session<'_> {
             when_full: &when_full,
         };
         Ok(apply(plan, desired, &known, tools, how, observer)?)
-    }
-
-    /// Whether a saved plan is still true, object by object.
-    ///
-    /// # Errors
-    /// [`SessionError::Stale`] with the first object that moved.
-    pub fn check(&self, plan: &Plan, desired: &DesiredSet) -> Result<(), SessionError> {
-        let known = self.store()?.load()?;
-        let observed = self.runtime.observe()?;
-        let known = Self::filled(known, &observed);
-        self.check_generation(plan, &known)?;
-        let live: BTreeMap<&Address, &Item> = observed
-            .items
-            .iter()
-            .map(|item| (&item.address, item))
-            .collect();
-        let mut met = BTreeSet::new();
-        for step in &plan.steps {
-            if !met.insert(step.action.uid) {
-                continue;
-            }
-            let item = live.get(seen::address_before(step)).copied();
-            if let Some(how) = seen::moved(step, item, desired, &known, plan.made_at, None) {
-                return Err(Stale::Moved {
-                    object: step.address().clone(),
-                    how: how.to_owned(),
-                }
-                .into());
-            }
-        }
-        Ok(())
-    }
-
-    fn check_generation(&self, plan: &Plan, known: &Known) -> Result<(), Stale> {
-        let here = self.folder.id();
-        if here != plan.state_id {
-            return Err(Stale::OtherState {
-                planned: plan.state_id.clone(),
-                here: here.to_owned(),
-            });
-        }
-        if plan.generation != known.generation {
-            return Err(Stale::Generation {
-                planned: plan.generation,
-                now: known.generation,
-            });
-        }
-        Ok(())
     }
 
     /// The newest applies, newest first.

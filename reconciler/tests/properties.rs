@@ -21,8 +21,8 @@ use reconciler::clock::FixedClock;
 use reconciler::diff::diff;
 use reconciler::diff::known::Known;
 use reconciler::journal::{Journal as _, Outcome};
-use reconciler::plan::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
-use reconciler::session::{PlanOptions, Session, SessionError, Stale};
+use reconciler::plan::{Allow, Plan, PlanId, PlanInput, PlanOptions, Purpose, plan};
+use reconciler::session::{Session, SessionError, Stale};
 use reconciler::state_folder::{StateFolder, StateFolderError};
 use reconciler::store::{MemoryStore, SqliteStore, Store, StoreError, Write, rebuild};
 use runtime::fake::{FakeRuntime, Fault, World};
@@ -471,10 +471,7 @@ fn an_apply_between_plan_and_consent_makes_the_plan_stale() {
         assert!(
             matches!(
                 result,
-                Err(SessionError::Stale(Stale::Generation {
-                    planned: 0,
-                    now: 1
-                }))
+                Err(SessionError::Stale(Stale { planned: 0, now: 1 }))
             ),
             "{result:?}"
         );

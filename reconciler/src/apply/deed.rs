@@ -24,12 +24,12 @@ impl Workers<'_> {
         }
         if first {
             let moved = seen::moved(
+                self.plan,
                 step,
                 live.as_ref(),
                 self.desired,
                 self.known,
-                self.plan.made_at,
-                (!step.after.is_empty()).then_some(self.plan),
+                !step.after.is_empty(),
             );
             if let Some(how) = moved {
                 return Err(RuntimeError::new(step.deed(), Class::Conflict, how).of(step.address()));

@@ -20,26 +20,27 @@ pub(crate) const fn address_before(step: &Step) -> &Address {
     }
 }
 
-/// How the object differs from what the plan saw, in words; none if it does not. `planned` is the time for which the
-/// plan was made, so that the same ignore rules count.
+/// How the object differs from what the plan saw, in words; none if it does not. The same ignore rules count as when it
+/// was made.
 ///
-/// What is derived of many objects for one moves with them: where other steps of the plan came before (`follows`, the
-/// plan itself), the object may look less different than it did, and one that is to go need only be the same one.
+/// What is derived of many objects for one moves with them: where other steps of the plan came before (`follows`), the
+/// object may look less different than it did, and one that is to go need only be the same one.
 pub(crate) fn moved(
+    plan: &Plan,
     step: &Step,
     live: Option<&Item>,
     desired: &DesiredSet,
     known: &Known,
-    planned: jiff::Timestamp,
-    follows: Option<&Plan>,
+    follows: bool,
 ) -> Option<&'static str> {
+    let salt = plan.seed.0;
     match (&step.expects, live) {
         (Expectation::Anything, _) | (Expectation::Absent, None) => None,
         (Expectation::Absent, Some(_)) => Some("it is there by now"),
         (Expectation::Managed(_) | Expectation::Whole(_), None) => Some("it is gone"),
         (Expectation::Whole(digest), Some(item)) => {
             let same = item.mark.as_ref() == Some(&step.action.mark);
-            (fingerprint_of_orphan(item) != *digest && !(follows.is_some() && same))
+            (fingerprint_of_orphan(salt, item) != *digest && !(follows && same))
                 .then_some("it was changed since the plan was made")
         }
         (Expectation::Managed(digest), Some(item)) => {
@@ -49,15 +50,15 @@ pub(crate) fn moved(
                         .mark
                         .as_ref()
                         .and_then(|mark| known.owned.get(&mark.uid));
-                    judge(resource, item, owned, planned).changes
+                    judge(resource, item, owned, plan.made_at).changes
                 }
                 _ => Vec::new(),
             };
-            let mended = |plan: &Plan| {
+            let mended = || {
                 item.mark.as_ref() == Some(&step.action.mark)
                     && changes.iter().all(|change| was_planned(plan, step, change))
             };
-            (fingerprint(item, &changes) != *digest && !follows.is_some_and(mended))
+            (fingerprint(salt, item, &changes) != *digest && !(follows && mended()))
                 .then_some("it was changed since the plan was made")
         }
     }

@@ -5,22 +5,20 @@ use std::time::Duration;
 
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
-use manifests::resolve::resolve;
-use manifests::support::settle;
+use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
 use super::decide::{Decisions, apply_command, command, on_this_host, session, wanted};
 use super::engine::{self, Opened};
-use super::invocation::{Invocation, absolute, say};
-use super::narrow::narrow;
+use super::invocation::{Invocation, say};
 use super::progress::Progress;
+use super::saved::{self, Saved};
 use crate::apply::{ApplyOptions, ApplyReport};
 use crate::error::{CliError, Exit};
-use crate::plan::{Plan, Purpose};
-use crate::session::PlanOptions;
+use crate::plan::{Plan, PlanOptions, Purpose};
 use crate::view::plan::{Around, Detail, Documents, page, summary};
-use crate::view::plan_document::{self, document, essence};
+use crate::view::plan_document::document;
 
 /// Make it so.
 ///
@@ -41,7 +39,7 @@ pub(super) struct Apply {
 
 impl Apply {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        match self.path.as_deref().filter(|path| is_saved_plan(path)) {
+        match self.path.as_deref().filter(|path| saved::is_one(path)) {
             Some(file) => self.saved(invocation, file),
             None => {
                 let mut wanted = wanted(invocation, self.path.as_deref())?;
@@ -65,67 +63,29 @@ impl Apply {
 
     /// Applies a saved plan: makes it again from what it carries, and refuses where that is not the same plan.
     fn saved(&self, invocation: &Invocation, file: &Path) -> Result<Exit, CliError> {
-        let global = &invocation.global;
-        let narrowed =
-            !global.only.is_empty() || !global.exclude.is_empty() || global.selector.is_some();
-        if narrowed || !self.decisions.words().is_empty() {
+        if !self.decisions.allow.is_empty() || self.decisions.no_trash {
             return Err(CliError::usage(
-                "a saved plan is applied as it is: no other choices can be made",
+                "a saved plan is applied as it is: no other choices than --approve can be made",
             ));
         }
-        let text = manifests::path_io::read_to_string(absolute(file)?)?;
-        let (saved, from) = plan_document::read(&text).map_err(|error| {
-            let message = format!("{}: {error}", file.display());
-            CliError::new(Exit::Refused, message).hint("make it again: keel plan --save FILE")
-        })?;
-        let mut allow = Vec::new();
-        for word in &from.allow {
-            let class = word.parse();
-            allow.push(class.map_err(|error| CliError::new(Exit::Refused, error))?);
-        }
-        let decisions = Decisions {
-            approve: from.approve.clone(),
-            allow,
-            no_trash: from.no_trash,
-        };
-        let texts = from.texts();
-        let resolved = resolve(&texts, from.revision.clone());
-        let found = resolved.found;
-        let Some(mut desired) = resolved.desired else {
-            let message = "this version of keel does not understand the manifests of the plan";
-            return Err(
-                CliError::new(Exit::Stale, message).hint("make it again: keel plan --save FILE")
-            );
-        };
-        settle(&mut desired);
-        let mut selection = global.clone();
-        selection.only.clone_from(&from.only);
-        selection.exclude.clone_from(&from.exclude);
-        selection.selector.clone_from(&from.selector);
-        narrow(&mut desired, &selection)?;
+        let mut saved = Saved::read(invocation, file, &self.decisions.approve)?;
         let opened = engine::open(invocation)?;
-        on_this_host(&mut desired, &texts, &opened)?;
-        if saved["stateId"] != json!(opened.folder.id()) {
-            let message = "the plan was made for another state folder or host";
-            return Err(CliError::new(Exit::Stale, message));
-        }
+        saved.belongs_to(opened.folder.id(), &opened.runtime.capabilities()?)?;
+        let texts = saved.plan.from.texts();
+        on_this_host(&mut saved.desired, &texts, &opened)?;
         let run = Run {
             path: Some(file),
             yes: true,
             output: self.output,
-            decisions: &decisions,
-            desired: &desired,
-            found: &found,
-            files: &from.files,
-            options: decisions.options(Purpose::Apply),
+            decisions: &saved.decisions,
+            desired: &saved.desired,
+            found: &saved.found,
+            files: &saved.plan.from.files,
+            options: saved.options(),
             saved: Some(&saved),
         };
         run.carry_out(invocation, &opened)
     }
-}
-
-fn is_saved_plan(path: &Path) -> bool {
-    path.extension().is_some_and(|end| end == "json") && path.is_file()
 }
 
 /// One plan to be made, agreed on and carried out.
@@ -140,7 +100,7 @@ pub(super) struct Run<'a> {
     pub(super) files: &'a [(String, String)],
     pub(super) options: PlanOptions,
     /// The plan that it must be.
-    pub(super) saved: Option<&'a Value>,
+    pub(super) saved: Option<&'a Saved>,
 }
 
 impl Run<'_> {
@@ -153,7 +113,7 @@ impl Run<'_> {
         let session = session(invocation, opened);
         let progress = Progress::new(invocation);
         let mut refusal = None;
-        let mut agree = |plan: &Plan| match self.agree(invocation, plan, began) {
+        let mut agree = |plan: &mut Plan| match self.agree(invocation, plan, began) {
             Ok(()) => true,
             Err(error) => {
                 refusal = Some(error);
@@ -194,21 +154,18 @@ impl Run<'_> {
         Ok(exit)
     }
 
-    /// Shows the plan and asks. An empty plan needs no answer.
+    /// Shows the plan and asks. An empty plan needs no answer, and one that a guard stops gets none.
     fn agree(
         &self,
         invocation: &Invocation,
-        plan: &Plan,
+        plan: &mut Plan,
         began: jiff::Timestamp,
     ) -> Result<(), CliError> {
-        if let Some(saved) = self.saved
-            && essence(saved) != essence(&document(plan, self.found, None))
-        {
-            return Err(CliError::new(
-                Exit::Stale,
-                "the plan is stale: the host is no longer as it was when it was made",
-            )
-            .hint("make it again: keel plan --save FILE"));
+        if let Some(saved) = self.saved {
+            saved.still_true(invocation, plan, self.found)?;
+        }
+        if !plan.stopping.is_empty() {
+            return Ok(());
         }
         self.show(invocation, plan, began)?;
         if !plan.steps.is_empty() {

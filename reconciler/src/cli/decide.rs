@@ -13,10 +13,10 @@ use super::narrow::narrow;
 use super::read::{Source, Wanted};
 use crate::error::{CliError, Exit, chain};
 use crate::plan::gates::GATES;
-use crate::plan::{Allow, Because, Plan, Purpose};
+use crate::plan::{Allow, Because, Plan, PlanOptions, Purpose};
 use crate::secrets;
 use crate::secrets::places::Places;
-use crate::session::{PlanOptions, Session};
+use crate::session::Session;
 use crate::view::diagnostics;
 use crate::view::text::shell_word;
 
@@ -56,6 +56,7 @@ impl Decisions {
             },
             no_trash: self.no_trash,
             purpose,
+            repeats: None,
         }
     }
 

@@ -6,18 +6,44 @@ use super::decide::{Decisions, apply_command, on_this_host, session};
 use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::{Invocation, absolute};
+use super::plan_check::Check;
 use super::read::Wanted;
 use crate::error::{CliError, Exit};
 use crate::plan::{Plan as Planned, Purpose};
 use crate::view::findings::{anchor, of_plan};
 use crate::view::plan::{Around, Detail, Documents, page};
-use crate::view::plan_document::{MadeFrom, document};
+use crate::view::plan_document::document;
+use crate::view::saved_plan::MadeFrom;
 use crate::view::text::shell_word;
 use crate::view::{gitlab, html, markdown};
 
 /// Show what apply would do, in order, with reason, effect and source line of each step.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Plan {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    make: Make,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Check(Check),
+}
+
+impl Plan {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        match &self.command {
+            Some(Command::Check(check)) => check.run(invocation),
+            None => self.make.run(invocation),
+        }
+    }
+}
+
+/// How a plan is made.
+#[derive(Debug, clap::Args)]
+struct Make {
     /// The source; absent: this folder.
     path: Option<PathBuf>,
     /// Save the plan, so that apply does exactly this.
@@ -36,8 +62,8 @@ pub(super) struct Plan {
     decisions: Decisions,
 }
 
-impl Plan {
-    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+impl Make {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
         let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
         let opened = engine::open(invocation)?;
@@ -132,6 +158,7 @@ pub(super) fn made_from(
     MadeFrom {
         root: wanted.texts.root.clone(),
         revision: wanted.desired.source.revision.clone(),
+        repository: wanted.desired.source.repository.clone(),
         partial: wanted.texts.partial.clone(),
         part: wanted.texts.only.clone(),
         files: wanted.texts.files.clone(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::{Diagnostics, Severity};
 use manifests::read::{self, Texts};
+use manifests::repository::Repository;
 use manifests::resolve::{Resolved, resolve};
 use manifests::support::{settle, unsupported};
 
@@ -40,26 +41,37 @@ impl Source {
             let repository = scope.spawn(|| git::repository(&texts.root, sudo.as_deref()));
             let resolved = resolve(&texts, None);
             let answer = (revision.join(), repository.join());
-            let (revision, repository) =
-                (answer.0.unwrap_or_default(), answer.1.unwrap_or_default());
-            (resolved, revision, repository)
+            (
+                resolved,
+                answer.0.unwrap_or_default(),
+                answer.1.unwrap_or_default(),
+            )
         });
         if let Some(desired) = &mut resolved.desired {
             desired.source.revision = revision;
             desired.source.repository = repository;
-            resolved.found.extend(unsupported(desired));
-            let wrong = policy::check(desired.declared());
-            if wrong.has_errors() {
-                resolved.desired = None;
-            }
-            resolved.found.extend(wrong);
         }
+        examine(&mut resolved);
         Ok(Self { texts, resolved })
     }
 
     /// Where the source lies in its repository.
     pub(super) fn places(&self) -> Places {
         Places::of(&self.texts.root, git::top(&self.texts.root))
+    }
+
+    /// What texts mean that were read before.
+    pub(super) fn of(
+        texts: Texts,
+        revision: Option<String>,
+        repository: Option<Repository>,
+    ) -> Self {
+        let mut resolved = resolve(&texts, revision);
+        if let Some(desired) = &mut resolved.desired {
+            desired.source.repository = repository;
+        }
+        examine(&mut resolved);
+        Self { texts, resolved }
     }
 
     /// The findings for people; empty where nothing was found.
@@ -148,6 +160,19 @@ impl Source {
             })
             .collect()
     }
+}
+
+/// Looks for what resolving does not know: what the engine cannot do, and policies that are none.
+fn examine(resolved: &mut Resolved) {
+    let Some(desired) = &resolved.desired else {
+        return;
+    };
+    resolved.found.extend(unsupported(desired));
+    let wrong = policy::check(desired.declared());
+    if wrong.has_errors() {
+        resolved.desired = None;
+    }
+    resolved.found.extend(wrong);
 }
 
 /// Manifests with nothing wrong.

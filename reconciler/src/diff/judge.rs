@@ -8,6 +8,7 @@ use manifests::observed::{Item, Unseen};
 use manifests::pointer::Pointer;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use super::Kept;
 use super::cause::LastApplied;
@@ -159,9 +160,10 @@ fn is_image(change: &FieldChange) -> bool {
 }
 
 /// The digest of what was found about an object that is wanted: its identity and the managed fields that differ. The
-/// same digest later means that nothing that matters to a plan has moved.
-pub fn fingerprint(item: &Item, changes: &[FieldChange]) -> String {
-    let mut hash = begin(item);
+/// same digest later means that nothing that matters to a plan has moved. `salt` is another one for each plan: values
+/// that are guessed cannot be looked up.
+pub fn fingerprint(salt: Uuid, item: &Item, changes: &[FieldChange]) -> String {
+    let mut hash = begin(salt, item);
     for change in changes {
         hash.update(change.path.as_str());
         hash.update([0]);
@@ -171,19 +173,25 @@ pub fn fingerprint(item: &Item, changes: &[FieldChange]) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
-/// The digest of an object that is to go: its identity and all of its spec but whether it runs.
-pub fn fingerprint_of_orphan(item: &Item) -> String {
-    let mut hash = begin(item);
+/// The digest of an object that is to go: its identity and [`whole`] of it.
+pub fn fingerprint_of_orphan(salt: Uuid, item: &Item) -> String {
+    let mut hash = begin(salt, item);
+    hash.update(whole(item).to_string());
+    hex::encode(&hash.finalize()[..16])
+}
+
+/// All of a spec but whether it runs.
+pub fn whole(item: &Item) -> Value {
     let mut spec = item.spec.to_value();
     if let Some(fields) = spec.as_object_mut() {
         fields.shift_remove("state");
     }
-    hash.update(spec.to_string());
-    hex::encode(&hash.finalize()[..16])
+    spec
 }
 
-fn begin(item: &Item) -> Sha256 {
+fn begin(salt: Uuid, item: &Item) -> Sha256 {
     let mut hash = Sha256::new();
+    hash.update(salt.as_bytes());
     hash.update(item.address.to_string());
     hash.update([0, u8::from(item.complete)]);
     if let Some(mark) = &item.mark {

@@ -15,7 +15,7 @@ use manifests::observed::{Item, ObservedSet, Trashed, Unseen};
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
-pub use self::judge::{Judged, fingerprint, fingerprint_of_orphan, judge, overlay};
+pub use self::judge::{Judged, fingerprint, fingerprint_of_orphan, judge, overlay, whole};
 use self::known::Known;
 use self::pair_up::{Pair, Pairing};
 

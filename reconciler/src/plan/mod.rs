@@ -12,8 +12,10 @@ mod order;
 pub mod rules;
 mod steps;
 mod trash;
+mod world;
 
 pub(crate) use self::steps::state_of;
+pub use self::world::{PlanOptions, World};
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -29,6 +31,7 @@ use manifests::kind::Kind;
 use manifests::observed::{Holds, ObservedSet, Unseen};
 use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::diff::known::Known;
@@ -178,6 +181,9 @@ pub struct Step {
     pub expects: Expectation,
     /// Fields that it leaves as they live.
     pub kept: Vec<Kept>,
+    /// Of an object that is to go: its spec as it was seen, but whether it runs. Null for all others, of which `changes`
+    /// tells what was seen.
+    pub seen: Value,
 }
 
 impl Step {
@@ -312,6 +318,16 @@ pub struct Unchanged {
     pub uid: Uid,
 }
 
+/// What was applied of a source before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastApplied {
+    /// The commit.
+    pub revision: Option<String>,
+    /// When.
+    pub at: jiff::Timestamp,
+}
+
 /// Where the manifests of a plan came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -326,6 +342,8 @@ pub struct PlanSource {
     pub repository: Option<Repository>,
     /// Why this is only a part of the source: then nothing is deleted.
     pub partial: Option<String>,
+    /// What was applied of it before.
+    pub last_applied: Option<LastApplied>,
 }
 
 /// What to do.
@@ -333,6 +351,8 @@ pub struct PlanSource {
 pub struct Plan {
     /// Its name.
     pub id: PlanId,
+    /// What identities and digests in it were made from: the name of the plan that it repeats, else its own.
+    pub seed: PlanId,
     /// What it is for.
     pub purpose: Purpose,
     /// Where its manifests came from.
@@ -382,6 +402,17 @@ impl Plan {
         let mut because = self.held.iter().flat_map(|held| &held.because);
         because.any(|because| because.code == gates::POLICY)
     }
+
+    /// Takes out what is about these objects. Nothing that stays may need it.
+    pub fn leave_out(&mut self, objects: &BTreeSet<Address>) {
+        let stays = |step: &Step| !objects.contains(step.address());
+        self.held.retain(|held| stays(&held.step));
+        self.steps.retain(stays);
+        let left: BTreeSet<StepId> = self.steps.iter().map(|step| step.id).collect();
+        for step in &mut self.steps {
+            step.after.retain(|first| left.contains(first));
+        }
+    }
 }
 
 /// What planning needs to know.
@@ -429,6 +460,7 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
     let source = &input.desired.source;
     Plan {
         id: input.id,
+        seed: input.id,
         purpose: input.purpose,
         source: PlanSource {
             name: source.name.clone(),
@@ -436,6 +468,14 @@ pub fn plan(input: &PlanInput<'_>) -> Plan {
             revision: source.revision.clone(),
             repository: source.repository.clone(),
             partial: source.partial.clone(),
+            last_applied: input
+                .known
+                .sources
+                .get(&source.name)
+                .map(|before| LastApplied {
+                    revision: before.revision.clone(),
+                    at: before.applied_at,
+                }),
         },
         engine: input.host.engine.to_owned(),
         host: input.host.host.clone(),

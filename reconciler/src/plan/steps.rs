@@ -21,7 +21,7 @@ use super::{
     Unchanged, Waiting, explain,
 };
 use crate::diff::known::Owned;
-use crate::diff::{Difference, Verdict, fingerprint, fingerprint_of_orphan};
+use crate::diff::{Difference, Verdict, fingerprint, fingerprint_of_orphan, whole};
 
 /// A step that may be done, and the difference from which it comes.
 #[derive(Debug, Clone)]
@@ -205,6 +205,7 @@ pub(super) fn bare(
         loss: None,
         expects: Expectation::Anything,
         kept: Vec::new(),
+        seen: Value::Null,
     }
 }
 
@@ -225,7 +226,8 @@ fn wanted(
         step.origin = Some(resource.origin.clone());
         step
     };
-    let seen = |item: &Item| Expectation::Managed(fingerprint(item, &difference.changes));
+    let seen =
+        |item: &Item| Expectation::Managed(fingerprint(input.id.0, item, &difference.changes));
     match &difference.verdict {
         Verdict::Same | Verdict::Orphaned => Vec::new(),
         Verdict::Missing { trashed: None } => {
@@ -394,7 +396,7 @@ fn changes(
         }
         step.changes = planned;
         step.origin = Some(resource.origin.clone());
-        step.expects = Expectation::Managed(fingerprint(item, &difference.changes));
+        step.expects = Expectation::Managed(fingerprint(input.id.0, item, &difference.changes));
         step.kept = difference.kept.clone();
         step
     };
@@ -555,7 +557,8 @@ fn unwanted(
     };
     let make = |verb: Verb| {
         let mut step = bare(verb, address, mark.clone(), reason.clone(), cause);
-        step.expects = Expectation::Whole(fingerprint_of_orphan(item));
+        step.expects = Expectation::Whole(fingerprint_of_orphan(input.id.0, item));
+        step.seen = whole(item);
         if step.removes() {
             step.loss = Some(item.holds);
         }

@@ -28,18 +28,63 @@ impl Masks {
 
 /// `(secret #1 → #2)` for two masks.
 pub fn together(before: &Value, after: &Value) -> Option<String> {
-    let number = |value: &Value| -> Option<String> {
-        let number = value
-            .as_str()?
-            .strip_prefix("(secret #")?
-            .strip_suffix(')')?;
-        Some(number.to_owned())
+    let (before, after) = (number(before.as_str()?)?, number(after.as_str()?)?);
+    Some(format!("(secret #{before} → #{after})"))
+}
+
+/// A mask by the digest in the place of its number.
+const DIGEST: &str = "(secret of ";
+
+/// A plan's document in which masks tell digests instead of numbers: so they can be compared with those of another.
+pub fn by_digest(document: &Value) -> Value {
+    let digests = document["secrets"].clone();
+    let mut all = document.clone();
+    if digests
+        .as_array()
+        .is_some_and(|digests| !digests.is_empty())
+    {
+        walk(&mut all, &mut |text| {
+            let number: usize = number(text)?.parse().ok()?;
+            let digest = digests.get(number.checked_sub(1)?)?.as_str()?;
+            Some(format!("{DIGEST}{digest})"))
+        });
+    }
+    all
+}
+
+/// Puts numbers in the place of digests in what moved: of two values, and of the words about them.
+pub fn by_number(was: &mut Value, is: &mut Value, words: &mut String) {
+    let mut numbers: IndexSet<String> = IndexSet::new();
+    let mut mask = |text: &str| {
+        let digest = text.strip_prefix(DIGEST)?.strip_suffix(')')?;
+        let (index, _) = numbers.insert_full(digest.to_owned());
+        Some(format!("(secret #{})", index + 1))
     };
-    Some(format!(
-        "(secret #{} → #{})",
-        number(before)?,
-        number(after)?
-    ))
+    walk(was, &mut mask);
+    walk(is, &mut mask);
+    for (index, digest) in numbers.iter().enumerate() {
+        let mask = format!("(secret #{})", index + 1);
+        *words = words.replace(&format!("{DIGEST}{digest})"), &mask);
+    }
+}
+
+/// Visits every text in a value.
+fn walk(value: &mut Value, change: &mut dyn FnMut(&str) -> Option<String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(other) = change(text) {
+                *text = other;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|below| walk(below, change)),
+        Value::Object(entries) => entries.values_mut().for_each(|below| walk(below, change)),
+        _ => {}
+    }
+}
+
+/// The number of a mask.
+fn number(text: &str) -> Option<&str> {
+    text.strip_prefix("(secret #")?.strip_suffix(')')
 }
 
 /// Masks all that a plan shows, in its order.
@@ -50,6 +95,7 @@ pub fn plan(plan: &mut Plan) {
         if let manifests::action::Verb::Update { changes } = &mut step.action.verb {
             changes.iter_mut().for_each(|change| masks.change(change));
         }
+        masks.mask(&mut step.seen);
         for planned in &mut step.changes {
             masks.change(&mut planned.change);
         }

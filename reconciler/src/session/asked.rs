@@ -239,6 +239,7 @@ impl Session<'_> {
         let plan = Plan {
             secrets: Vec::new(),
             id,
+            seed: id,
             purpose: Purpose::Asked,
             source: PlanSource {
                 name: source,
@@ -246,6 +247,7 @@ impl Session<'_> {
                 revision: None,
                 repository: None,
                 partial: Some(format!("only {}", names.join(", "))),
+                last_applied: None,
             },
             engine: host.engine.to_owned(),
             host: host.host,

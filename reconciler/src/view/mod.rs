@@ -17,11 +17,13 @@ pub mod markdown;
 pub mod objects;
 pub mod places;
 pub mod plan;
+pub mod plan_check;
 pub mod plan_document;
 pub mod progress;
 #[cfg(test)]
 mod samples;
 pub mod sarif;
+pub mod saved_plan;
 pub mod style;
 pub mod text;
 pub mod trash;

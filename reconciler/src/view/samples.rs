@@ -66,6 +66,7 @@ pub(super) fn step(id: u32, address: &str, verb: Verb, origin: Option<(&str, u32
         loss: None,
         expects: Expectation::Anything,
         kept: Vec::new(),
+        seen: Value::Null,
     }
 }
 
@@ -90,6 +91,7 @@ pub(super) fn update(
 pub(super) fn plan(steps: Vec<Step>) -> Plan {
     Plan {
         id: PlanId(Uuid::nil()),
+        seed: PlanId(Uuid::nil()),
         purpose: Purpose::Apply,
         source: PlanSource {
             name: SourceName::new("edge"),
@@ -97,6 +99,7 @@ pub(super) fn plan(steps: Vec<Step>) -> Plan {
             revision: Some("3f1c9ad".to_owned()),
             repository: None,
             partial: None,
+            last_applied: None,
         },
         engine: "native".to_owned(),
         host: "edge-1".to_owned(),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use manifests::read;
 use manifests::resolve::resolve;
-use reconciler::view::plan_document::MadeFrom;
+use reconciler::view::saved_plan::MadeFrom;
 
 use super::environment::TestEnv;
 
@@ -103,6 +103,7 @@ fn a_saved_plan_carries_the_layers() {
     let texts = read::read(&env.path().join("shop/overlays/production")).expect("read");
     let meant = resolve(&texts, None).desired.expect("nothing wrong");
     let from = MadeFrom {
+        repository: None,
         root: texts.root.clone(),
         revision: None,
         partial: texts.partial.clone(),

@@ -49,6 +49,7 @@ fn cgroup_file(world: &TestWorld, names: &[&str]) -> PathBuf {
     panic!("no limit in any of {tried:?}");
 }
 
+/// Writes another value into the file of this name in the cgroup of `one`.
 pub(crate) fn rewrite(world: &TestWorld, names: &[&str], value: &str) {
     path_io::write_kernel_file(cgroup_file(world, names), value).expect("written by hand");
 }

@@ -26,6 +26,7 @@ mod ownership;
 mod policies;
 mod power;
 mod quickstart;
+mod saved_plans;
 mod secrets;
 mod side_by_side;
 mod sizes;

@@ -72,9 +72,13 @@ runtime::own_processes_test! {
         quiet(&world, &["apply", "--yes"]).with(0);
         assert_eq!(inside("cat /etc/app.conf"), format!("word={CANARY}\n"));
         // Another value is a change of a plan, and a plan of the value before is stale.
+        set("canary-between");
         quiet(&world, &["plan", "--save", saved]).with(0);
+        quiet(&world, &["plan", "check", saved]).with(0);
         set(NEXT);
-        quiet(&world, &["apply", saved]).with(5);
+        quiet(&world, &["plan", "check", saved]).with(5);
+        let stale = quiet(&world, &["apply", saved]).with(5);
+        assert!(stale.stderr.contains("(secret #1)"), "{stale:?}");
         let plan = quiet(&world, &["plan"]).with(0);
         assert!(plan.stdout.contains("(secret #1 → #2)"), "{plan:?}");
         quiet(&world, &["apply", "--yes"]).with(0);

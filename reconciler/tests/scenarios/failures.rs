@@ -1,12 +1,8 @@
 //! Steps that fail, locks that are taken away, plans that are made too early.
 
-use std::sync::Mutex;
-
 use manifests::id::{SourceName, Uid};
-use reconciler::apply::{ApplyObserver, ApplyOptions};
 use reconciler::journal::{Event, Journal as _, Outcome, What};
-use reconciler::plan::{Plan, PlanId, Purpose, Step, StepId};
-use reconciler::session::{PlanOptions, Session, SessionError, Stale};
+use reconciler::plan::{PlanId, Purpose, StepId};
 use reconciler::store::{Store as _, Write};
 use runtime::fake::{FakeRuntime, Fault};
 use runtime::runtime::Effected;
@@ -32,55 +28,6 @@ fn a_change_that_is_refused_does_not_block_its_siblings() {
     assert_eq!(
         (report.failed(), report.applied(), report.skipped()),
         (1, 1, 0)
-    );
-}
-
-/// Plans in the middle of an apply.
-struct Peeping<'a> {
-    session: Session<'a>,
-    seen: Mutex<Option<Plan>>,
-}
-
-impl ApplyObserver for Peeping<'_> {
-    fn started(&self, step: &Step) {
-        if step.address().name == "lan" {
-            let plan = self
-                .session
-                .plan(&edge(""), &PlanOptions::default())
-                .unwrap();
-            *self.seen.lock().unwrap() = Some(plan);
-        }
-    }
-}
-
-#[test]
-fn a_plan_made_during_an_apply_is_stale_after_it() {
-    let stage = Stage::new();
-    let peeping = Peeping {
-        session: stage.session(),
-        seen: Mutex::new(None),
-    };
-    stage
-        .session()
-        .apply(
-            &edge(&network("lan")),
-            &PlanOptions::default(),
-            &ApplyOptions::default(),
-            &peeping,
-            &mut |_| true,
-        )
-        .unwrap();
-    let plan = peeping.seen.lock().unwrap().take().unwrap();
-    let result = stage.session().check(&plan, &edge(""));
-    assert!(
-        matches!(
-            result,
-            Err(SessionError::Stale(Stale::Generation {
-                planned: 1,
-                now: 2
-            }))
-        ),
-        "{result:?}"
     );
 }
 

@@ -9,6 +9,7 @@ mod doubts;
 mod failures;
 mod parts;
 mod readiness;
+mod saved;
 mod sources;
 mod stage;
 mod users;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use manifests::desired::DesiredSet;
 use reconciler::apply::{ApplyObserver, ApplyOptions, ApplyReport, StepResult};
 use reconciler::journal::Outcome;
+use reconciler::plan::PlanOptions;
 use reconciler::plan::Step;
-use reconciler::session::PlanOptions;
 use runtime::fake::FakeRuntime;
 use serde_json::json;
 

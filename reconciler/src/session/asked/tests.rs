@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::apply::Silent;
 use crate::clock::FixedClock;
-use crate::session::PlanOptions;
+use crate::plan::PlanOptions;
 use crate::state_folder::StateFolder;
 
 fn at(text: &str) -> jiff::Timestamp {

@@ -1,7 +1,7 @@
 //! Pages as people see them.
 
 use manifests::change::Cause;
-use manifests::diagnostic::{Code, Diagnostics};
+use manifests::diagnostic::Code;
 use manifests::observed::Unseen;
 use serde_json::{Value, json};
 
@@ -170,27 +170,6 @@ fn every_deed_has_a_mark_and_a_word() {
         .map(|(verb, id)| step(id, "instance/a", verb, Some(("a.yaml", 1))))
         .collect();
     insta::assert_snapshot!(plain(&plan(steps), None));
-}
-
-#[test]
-fn a_saved_plan_is_still_true_while_what_would_be_lost_grows() {
-    let document = |bytes| {
-        let mut step = step(1, "instance/web", Verb::Delete, None);
-        step.loss = Some(Holds {
-            bytes,
-            snapshots: 0,
-        });
-        let plan = plan(vec![step]);
-        crate::view::plan_document::document(&plan, &Diagnostics::default(), None)
-    };
-    let essence = crate::view::plan_document::essence;
-    assert_eq!(essence(&document(1)), essence(&document(2)));
-    let other = crate::view::plan_document::document(
-        &plan(vec![step(1, "instance/web2", Verb::Delete, None)]),
-        &Diagnostics::default(),
-        None,
-    );
-    assert_ne!(essence(&document(1)), essence(&other));
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! [`World`]: all that a plan is made from besides what is wanted. Whether it was just looked at or comes from a file
+//! makes no difference to what is decided.
+
+use std::collections::BTreeSet;
+
+use manifests::change::FieldChange;
+use manifests::desired::{DesiredSet, Resource};
+use manifests::effect::Effect;
+use manifests::feature::Capabilities;
+use manifests::observed::{Item, ObservedSet};
+
+use super::rules::Rules;
+use super::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
+use crate::diff::diff;
+use crate::diff::known::Known;
+
+/// What a person said about a plan.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// Guards that they answer for.
+    pub approve: BTreeSet<String>,
+    /// The classes of steps that may be done.
+    pub allow: BTreeSet<Allow>,
+    /// What is deleted is not kept.
+    pub no_trash: bool,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The saved plan that is made again: identities and digests come out as they are there.
+    pub repeats: Option<PlanId>,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        Self {
+            approve: BTreeSet::new(),
+            allow: Allow::ALL.into_iter().collect(),
+            no_trash: false,
+            purpose: Purpose::Apply,
+            repeats: None,
+        }
+    }
+}
+
+/// What is remembered, what was seen, and what the host can do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct World {
+    /// What is remembered; what a database lost is filled up from the marks on what lives.
+    pub known: Known,
+    /// What was seen.
+    pub observed: ObservedSet,
+    /// What the host can do.
+    pub host: Capabilities,
+}
+
+impl World {
+    /// Decides what to do. The identities of new objects and the digests of what was seen are made from the name of the
+    /// plan, or of the one that it repeats: the same question with the same one has the same answer. `rules` weighs the
+    /// policies of `desired`.
+    pub fn plan(
+        &self,
+        id: PlanId,
+        desired: &DesiredSet,
+        options: &PlanOptions,
+        rules: &dyn Rules,
+        now: jiff::Timestamp,
+    ) -> Plan {
+        let diff = diff(desired, &self.observed, &self.known, now);
+        let plan = plan(&PlanInput {
+            id: options.repeats.unwrap_or(id),
+            purpose: options.purpose,
+            diff: &diff,
+            desired,
+            observed: &self.observed,
+            known: &self.known,
+            host: &self.host,
+            effects: &cost,
+            rules,
+            approve: &options.approve,
+            allow: &options.allow,
+            no_trash: options.no_trash,
+            now,
+        });
+        Plan { id, ..plan }
+    }
+}
+
+/// What a change costs on this engine.
+fn cost(host: &Capabilities, resource: &Resource, _: &Item, change: &FieldChange) -> Effect {
+    manifests::effect_table::effect_of(&resource.spec, change, host)
+}
