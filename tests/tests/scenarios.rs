@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use manifests::change::FieldChange;
 use manifests::desired::{DesiredSet, Resource};
+use manifests::diagnostic::Diagnostics;
 use manifests::feature::Capabilities;
 use manifests::id::{Address, Mark, SourceName, Uid};
 use manifests::kind::{Kind, Spec};
@@ -33,9 +34,11 @@ use manifests::support::settle;
 use reconciler::diff::diff;
 use reconciler::diff::known::{DriftSeen, Known, KnownSource, Owned};
 use reconciler::plan::gates::GATES;
-use reconciler::plan::{Allow, PlanId, PlanInput, Purpose, plan};
+use reconciler::plan::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
 use reconciler::policy::Policies;
 use reconciler::view::plan::{Around, Detail, Documents, page};
+use reconciler::view::plan_document::document;
+use reconciler::view::saved_plan::MadeFrom;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -270,7 +273,14 @@ fn cost(
     manifests::effect_table::effect(resource.address.kind, &change.path)
 }
 
-fn planned(folder: &Path) -> String {
+/// A scenario, decided.
+struct Played {
+    plan: Plan,
+    desired: DesiredSet,
+    detail: Detail,
+}
+
+fn played(folder: &Path) -> Played {
     let history = yaml::documents(&read(folder, "history.yaml").unwrap_or_default());
     let history = history.first().cloned().unwrap_or_else(|| json!({}));
     let now: Timestamp =
@@ -313,6 +323,23 @@ fn planned(folder: &Path) -> String {
         no_trash: history["noTrash"] == json!(true),
         now,
     });
+    Played {
+        plan,
+        desired,
+        detail: if history["allFields"] == json!(true) {
+            Detail::Full
+        } else {
+            Detail::Changes
+        },
+    }
+}
+
+fn planned(folder: &Path) -> String {
+    let Played {
+        plan,
+        desired,
+        detail,
+    } = played(folder);
     let page = page(
         &plan,
         &Around {
@@ -322,16 +349,64 @@ fn planned(folder: &Path) -> String {
                 Purpose::Destroy => "keel destroy",
                 Purpose::Apply | Purpose::Asked => "keel apply",
             }),
-            detail: if history["allFields"] == json!(true) {
-                Detail::Full
-            } else {
-                Detail::Changes
-            },
+            detail,
             documents: &Documents::of(&files_of(folder)),
             desired: Some(&desired),
         },
     );
     anstream::adapter::strip_str(&page).to_string()
+}
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut folders = path_io::list(&root).expect("a folder");
+    folders.retain(|path| path.is_dir());
+    assert!(folders.len() > 12, "{} scenarios", folders.len());
+    folders
+}
+
+/// A published schema, made strict: what a document has and the schema does not name is a mistake of this version.
+fn strict_schema(name: &str) -> Value {
+    fn close(schema: &mut Value) {
+        match schema {
+            Value::Object(fields) => {
+                if fields.contains_key("properties") && !fields.contains_key("additionalProperties")
+                {
+                    fields.insert("additionalProperties".to_owned(), json!(false));
+                }
+                fields.values_mut().for_each(close);
+            }
+            Value::Array(items) => items.iter_mut().for_each(close),
+            _ => {}
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../schemas")
+        .join(name);
+    let text = path_io::read_to_string(path).expect("a schema");
+    let mut schema = serde_json::from_str(&text).expect("JSON");
+    assert!(jsonschema::draft202012::meta::is_valid(&schema), "{name}");
+    close(&mut schema);
+    schema
+}
+
+#[test]
+fn plans_as_documents_are_as_their_schema_says() {
+    let schema = jsonschema::draft202012::new(&strict_schema("plan/v1.json")).expect("a schema");
+    for folder in folders() {
+        let from = MadeFrom {
+            files: vec![("a.yaml".to_owned(), "kind: Network\n".to_owned())],
+            ..MadeFrom::default()
+        };
+        for from in [None, Some(&from)] {
+            let document = document(&played(&folder).plan, &Diagnostics::default(), from);
+            let wrong: Vec<String> = schema
+                .iter_errors(&document)
+                .map(|error| format!("{}: {error}", error.instance_path()))
+                .collect();
+            assert!(wrong.is_empty(), "{}: {wrong:#?}", folder.display());
+        }
+    }
 }
 
 #[test]
@@ -340,16 +415,9 @@ fn planned(folder: &Path) -> String {
     reason = "whoever renews says so by the environment"
 )]
 fn plans_are_as_they_were_read() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
     let renew = std::env::var_os("KEEL_RENEW").is_some();
-    let folders: Vec<PathBuf> = path_io::list(&root)
-        .expect("a folder")
-        .into_iter()
-        .filter(|path| path.is_dir())
-        .collect();
-    assert!(folders.len() > 12, "{} scenarios", folders.len());
     let mut differ: BTreeMap<String, String> = BTreeMap::new();
-    for folder in folders {
+    for folder in folders() {
         let text = planned(&folder);
         assert_eq!(
             text,
