@@ -1,7 +1,7 @@
 //! Files beside the manifests that they take in as texts, by `{ file: ./motd }`, and encrypted ones that secrets name:
 //! only from inside the source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::folder;
@@ -37,34 +37,36 @@ pub fn name_of(root: &Path, manifest: &str, path: &str) -> Option<String> {
     folder::join(root, folder::of(manifest), path)
 }
 
-/// Reads every file that manifests name in a map `{ file: … }`, `{ sops: … }` or below `age`, and that lies in one of the
-/// folders. Those that images are made of are larger than is read.
+/// Reads every file that manifests name and that lies in one of the folders. Those that images are made of are larger than
+/// is read.
 pub fn read(root: &Path, folders: &[String], files: &[(String, String)]) -> AttachedFiles {
-    let mut attached = AttachedFiles::new();
-    for (manifest, text) in files
-        .iter()
-        .filter(|(_, text)| KEYS.iter().any(|key| text.contains(key)))
-    {
-        let mut names = Vec::new();
+    let read = |name: String| {
+        let one = if folders.iter().any(|folder| folder::holds(folder, &name)) {
+            one(root, &name).map_or_else(Attached::Refused, Attached::Text)
+        } else {
+            Attached::Refused(OUTSIDE.to_owned())
+        };
+        (name, one)
+    };
+    names(root, files).into_iter().map(read).collect()
+}
+
+/// The files that manifests name in a map `{ file: … }`, `{ sops: … }` or below `age`, by their names relative to the root.
+pub fn names(root: &Path, files: &[(String, String)]) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let may_name = |text: &str| KEYS.iter().any(|key| text.contains(key));
+    for (manifest, text) in files.iter().filter(|(_, text)| may_name(text)) {
+        let mut paths = Vec::new();
         for document in parse(manifest, text).0 {
-            named(&document, &mut names);
+            named(&document, &mut paths);
         }
-        for name in names
-            .iter()
-            .filter_map(|path| name_of(root, manifest, path))
-        {
-            attached.entry(name).or_insert_with_key(|name| {
-                if !folders.iter().any(|folder| folder::holds(folder, name)) {
-                    return Attached::Refused(OUTSIDE.to_owned());
-                }
-                match one(root, name) {
-                    Ok(text) => Attached::Text(text),
-                    Err(why) => Attached::Refused(why),
-                }
-            });
-        }
+        all.extend(
+            paths
+                .iter()
+                .filter_map(|path| name_of(root, manifest, path)),
+        );
     }
-    attached
+    all
 }
 
 fn named(node: &Node, out: &mut Vec<String>) {

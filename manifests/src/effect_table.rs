@@ -166,7 +166,7 @@ mod tests {
         }});
         let spec = Spec::deserialize(Kind::Instance, &spec).expect("a spec");
         let host = |missing: &[&str]| Capabilities {
-            engine: "native",
+            engine: "native".to_owned(),
             host: String::new(),
             machine_id: None,
             state_id: String::new(),

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 pub const GROW_LIVE: &str = "devices.root.size";
 
 /// Facts about the host that planning needs.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
     /// The engine: `native`, `fake`, `incus`.
-    pub engine: &'static str,
+    pub engine: String,
     /// The host's name.
     pub host: String,
     /// `/etc/machine-id`, where there is one.
@@ -41,7 +41,7 @@ impl Capabilities {
 }
 
 /// Something that this host cannot do.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Missing {
     /// Which feature: `limits.kernel.nofile`.
     pub feature: String,

@@ -43,6 +43,12 @@ macro_rules! kinds {
         #[derive(Debug, Clone, PartialEq)]
         pub enum Spec { $( $(#[doc = $doc])* $variant(Box<$type>) ),* }
 
+        impl serde::Serialize for Spec {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $( Self::$variant(spec) => serde::Serialize::serialize(spec, serializer) ),* }
+            }
+        }
+
         impl Spec {
             /// What it is.
             pub const fn kind(&self) -> Kind {
@@ -98,6 +104,18 @@ macro_rules! kinds {
 }
 
 pub use crate::kinds::{Kind, Spec};
+
+/// Reads the spec of a kind that is known beforehand, without a value in between.
+#[derive(Debug, Clone, Copy)]
+pub struct SpecOf(pub Kind);
+
+impl<'de> serde::de::DeserializeSeed<'de> for SpecOf {
+    type Value = Spec;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Spec, D::Error> {
+        Spec::deserialize(self.0, from)
+    }
+}
 
 impl Kind {
     /// What sentences call it: `storage pool`, `NetworkAcl`.

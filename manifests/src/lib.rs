@@ -26,6 +26,7 @@ pub mod instance;
 pub mod kind;
 pub mod kinds;
 pub mod lifecycle;
+pub mod listing;
 pub mod merge;
 pub mod name_pattern;
 pub mod near_miss;

@@ -1,12 +1,14 @@
 //! What was seen: [`ObservedSet`], read from the world by a runtime.
 
+use serde::de::{Error as _, MapAccess, Visitor};
+
 use crate::id::{Address, Mark, Uid};
-use crate::kind::Spec;
+use crate::kind::{Kind, Spec, SpecOf};
 use crate::lifecycle::Prune;
 use crate::pointer::Pointer;
 
 /// A field that could not be read, and why.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Unseen {
     /// Which field; all below it are unseen as well.
     pub path: Pointer,
@@ -34,11 +36,13 @@ pub struct Holds {
 }
 
 /// One live object.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Item {
     /// Which one, by the name under which it lives.
     pub address: Address,
     /// Who owns it; none: foreign.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
     /// Whether it was made to its end. An object of which making was cut short is made again or finished.
     pub complete: bool,
@@ -46,15 +50,115 @@ pub struct Item {
     /// kernel says.
     pub spec: Spec,
     /// What the engine was last told that it is, where the engine keeps that; none for what it did not make.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last_told: Option<Spec>,
     /// Fields of `spec` that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<Unseen>,
     /// What is remembered on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub remembered: Option<Remembered>,
     /// What would be lost with it.
     pub holds: Holds,
     /// The `status` of `keel get`: facts that nobody asked for.
     pub status: serde_json::Value,
+}
+
+/// The names of the fields of an [`Item`].
+#[derive(serde::Deserialize)]
+#[serde(field_identifier, rename_all = "camelCase")]
+enum ItemField {
+    Address,
+    Mark,
+    Complete,
+    Spec,
+    LastTold,
+    Unseen,
+    Remembered,
+    Holds,
+    Status,
+    #[serde(other)]
+    Other,
+}
+
+struct ItemVisitor;
+
+impl<'de> serde::Deserialize<'de> for Item {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ItemVisitor)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemVisitor {
+    type Value = Item;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("a live object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Item, A::Error> {
+        let mut address: Option<Address> = None;
+        let (mut mark, mut complete, mut unseen) = (None, None, Vec::new());
+        let (mut remembered, mut holds, mut status) = (None, Holds::default(), None);
+        // The kind stands in the address. Where that comes first, as it is written, nothing is kept in between.
+        let (mut spec, mut last_told) = (Late::Absent, Late::Absent);
+        while let Some(field) = map.next_key()? {
+            match field {
+                ItemField::Address => address = Some(map.next_value()?),
+                ItemField::Mark => mark = map.next_value()?,
+                ItemField::Complete => complete = Some(map.next_value()?),
+                ItemField::Spec => spec = Late::read(&mut map, address.as_ref())?,
+                ItemField::LastTold => last_told = Late::read(&mut map, address.as_ref())?,
+                ItemField::Unseen => unseen = map.next_value()?,
+                ItemField::Remembered => remembered = map.next_value()?,
+                ItemField::Holds => holds = map.next_value()?,
+                ItemField::Status => status = Some(map.next_value()?),
+                ItemField::Other => {
+                    map.next_value::<serde::de::IgnoredAny>()?;
+                }
+            }
+        }
+        let address = address.ok_or_else(|| A::Error::missing_field("address"))?;
+        let spec = spec.spec(address.kind)?;
+        Ok(Item {
+            spec: spec.ok_or_else(|| A::Error::missing_field("spec"))?,
+            last_told: last_told.spec(address.kind)?,
+            address,
+            mark,
+            complete: complete.ok_or_else(|| A::Error::missing_field("complete"))?,
+            unseen,
+            remembered,
+            holds,
+            status: status.unwrap_or_default(),
+        })
+    }
+}
+
+/// A spec of which the kind may not be known yet.
+enum Late {
+    Absent,
+    Read(Spec),
+    Kept(serde_json::Value),
+}
+
+impl Late {
+    fn read<'de, A: MapAccess<'de>>(
+        map: &mut A,
+        address: Option<&Address>,
+    ) -> Result<Self, A::Error> {
+        Ok(match address {
+            Some(address) => Self::Read(map.next_value_seed(SpecOf(address.kind))?),
+            None => Self::Kept(map.next_value()?),
+        })
+    }
+
+    fn spec<E: serde::de::Error>(self, kind: Kind) -> Result<Option<Spec>, E> {
+        match self {
+            Self::Absent => Ok(None),
+            Self::Read(spec) => Ok(Some(spec)),
+            Self::Kept(value) => Spec::deserialize(kind, value).map(Some).map_err(E::custom),
+        }
+    }
 }
 
 impl Item {
@@ -68,19 +172,19 @@ impl Item {
 }
 
 /// Something of which could not be told whether it is there: never created again, never deleted.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Unclear {
     /// The object.
     pub address: Address,
     /// Its identity where its name could not be read; `address` has the identity in the place of the name then.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nameless: Option<Uid>,
     /// Why.
     pub why: String,
 }
 
 /// All that a runtime saw.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ObservedSet {
     /// Live objects: ours, other sources', nobody's.
     pub items: Vec<Item>,
@@ -91,7 +195,7 @@ pub struct ObservedSet {
 }
 
 /// One object in the trash.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trashed {
     /// The name under which it lived.

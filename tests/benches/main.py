@@ -1,9 +1,11 @@
 """The rows of the table. Started by tests/bench.sh, in namespaces of its own."""
 
 import argparse
+import json
 import os
 import sys
 import tempfile
+import uuid
 
 from measure import Row, Sample, run, table
 from peer import Crun
@@ -146,16 +148,30 @@ class Bench:
                 true.add(b)
         self.add("keel version", "5 ms", took, "busybox true", true, most=5)
 
+    def against(self):
+        """A plan with nothing to do against a saved live state: no host, no root, no state folder."""
+        for count, most, size, rounds in ((1000, 150, 60, self.rounds), (10000, 1000, None, max(5, self.rounds // 3))):
+            world = self.world(f"live{count}")
+            world.instances(count)
+            live = os.path.join(world.folder, "live.json")
+            with open(live, "w", encoding="utf-8") as out:
+                json.dump(live_state(world, count), out)
+            took, memory = Sample(), Sample("MiB")
+            for _, kept in each(rounds):
+                spent, peak, said = world.call("plan", "--against", live, "--approve", "G107", world.source)
+                if "Nothing to do" not in said:
+                    raise SystemExit(f"the plan is not empty:\n{said[:2000]}")
+                if kept:
+                    took.add(spent)
+                    memory.add(peak / 1024)
+            self.add(f"plan against a live state, {count} instances", f"{most} ms", took, most=most)
+            target = f"{size} MiB" if size else ""
+            self.add(f"plan against a live state, {count} instances: peak memory", target, memory, most=size)
+
     def language(self):
         for count, most, rounds in ((1000, 60, self.rounds), (10000, 500, max(5, self.rounds // 3))):
             world = self.world(f"n{count}")
-            for first in range(0, count, 100):
-                text = "".join(
-                    instance(f"c{n}", f"10.{64 + n // 60000}.{n // 250 % 250}.{n % 250 + 2}")
-                    for n in range(first, first + 100)
-                )
-                world.write(f"m{first:05}.yaml", text.removeprefix("---\n"))
-            world.want(HOST + NETWORK.replace("10.99.0.1/24", "10.64.0.1/16"))
+            world.instances(count)
             took, memory = Sample(), Sample("MiB")
             for _, kept in each(rounds):
                 spent, peak, _ = world.call("validate", world.source)
@@ -165,6 +181,35 @@ class Bench:
             self.add(f"validate {count} instances", f"{most} ms", took, most=most)
             if count == 10000:
                 self.add(f"validate {count} instances: peak memory", "150 MiB", memory, most=150)
+
+
+def live_state(world, count):
+    """A host on which all of a source lives as `keel render` says, and was applied so."""
+    rendered = json.loads(world.call("render", "-o", "json", world.source)[2])
+    items, owned = [], []
+    for number, document in enumerate(rendered["items"]):
+        kind = {"Instance": "instance", "StoragePool": "storage-pool", "Network": "network", "Image": "image"}
+        address = f"{kind[document['kind']]}/{document['metadata']['name']}"
+        uid = str(uuid.UUID(int=number + 1))
+        mark = {"source": f"live{count}", "uid": uid}
+        keeps = {key: document["lifecycle"][key] for key in ("prune", "protect")}
+        spec = document["spec"]
+        items.append({
+            "address": address, "mark": mark, "complete": True, "spec": spec, "remembered": keeps,
+            "holds": {"bytes": 1, "snapshots": 0}, "status": {"state": spec.get("state"), "uid": uid},
+        })
+        owned.append({
+            "uid": uid, "source": mark["source"], "address": address, "spec": json.dumps(spec), "origin": None,
+            "needs": [], "remembered": keeps, "restartPending": [], "drift": [],
+        })
+    return {
+        "formatVersion": "1.0", "tool": {"name": "keel", "version": "0"}, "takenAt": "2026-07-05T12:00:00Z",
+        "host": {
+            "engine": "native", "host": "bench", "machineId": None, "stateId": "0badcafe", "architecture": "x86_64",
+            "memory": 1 << 34, "processors": 2, "ceilings": {}, "missing": [],
+        },
+        "generation": 1, "sources": [], "owned": owned, "holds": [], "items": items, "unclear": [], "trash": [],
+    }
 
 
 def pss_of(pid):
@@ -178,13 +223,14 @@ def main():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language"])
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
         for word, measure in (
             ("version", bench.version),
             ("language", bench.language),
+            ("against", bench.against),
             ("start", bench.start_and_delete),
             ("fifty", bench.fifty),
         ):

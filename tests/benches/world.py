@@ -70,6 +70,16 @@ class World:
         """Replaces the manifests."""
         self.write("world.yaml", text)
 
+    def instances(self, count):
+        """Writes manifests of many instances, a hundred a file, with what they need."""
+        for first in range(0, count, 100):
+            text = "".join(
+                instance(f"c{n}", f"10.{64 + n // 60000}.{n // 250 % 250}.{n % 250 + 2}")
+                for n in range(first, first + 100)
+            )
+            self.write(f"m{first:05}.yaml", text.removeprefix("---\n"))
+        self.want(HOST + NETWORK.replace("10.99.0.1/24", "10.64.0.1/16"))
+
     def call(self, *words):
         """Runs keel: (milliseconds, peak resident KiB, output)."""
         return run([self.keel, *words], self.env)

@@ -34,8 +34,9 @@ use manifests::support::settle;
 use reconciler::diff::diff;
 use reconciler::diff::known::{DriftSeen, Known, KnownSource, Owned};
 use reconciler::plan::gates::GATES;
-use reconciler::plan::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
+use reconciler::plan::{Allow, Plan, PlanId, PlanInput, PlanOptions, Purpose, World, plan};
 use reconciler::policy::Policies;
+use reconciler::view::live_document::LiveDocument;
 use reconciler::view::plan::{Around, Detail, Documents, page};
 use reconciler::view::plan_document::document;
 use reconciler::view::saved_plan::MadeFrom;
@@ -277,6 +278,8 @@ fn cost(
 struct Played {
     plan: Plan,
     desired: DesiredSet,
+    /// What it was decided from.
+    world: World,
     detail: Detail,
 }
 
@@ -289,7 +292,7 @@ fn played(folder: &Path) -> Played {
     let observed = observed(folder, &desired, now);
     let known = known(&history, &desired, &observed, now);
     let host = Capabilities {
-        engine: "native",
+        engine: "native".to_owned(),
         host: "edge-1".to_owned(),
         machine_id: None,
         state_id: "scenario".to_owned(),
@@ -325,6 +328,11 @@ fn played(folder: &Path) -> Played {
     });
     Played {
         plan,
+        world: World {
+            known,
+            observed,
+            host,
+        },
         desired,
         detail: if history["allFields"] == json!(true) {
             Detail::Full
@@ -339,6 +347,7 @@ fn planned(folder: &Path) -> String {
         plan,
         desired,
         detail,
+        ..
     } = played(folder);
     let page = page(
         &plan,
@@ -347,7 +356,7 @@ fn planned(folder: &Path) -> String {
             columns: 100,
             next: Some(match plan.purpose {
                 Purpose::Destroy => "keel destroy",
-                Purpose::Apply | Purpose::Asked => "keel apply",
+                Purpose::Apply | Purpose::Asked | Purpose::Compare => "keel apply",
             }),
             detail,
             documents: &Documents::of(&files_of(folder)),
@@ -390,6 +399,44 @@ fn strict_schema(name: &str) -> Value {
     schema
 }
 
+/// What of a document is not as a schema says.
+fn wrong_with(schema: &jsonschema::Validator, document: &Value) -> Vec<String> {
+    let errors = schema.iter_errors(document);
+    errors
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect()
+}
+
+#[test]
+fn a_live_state_as_a_document_leads_to_the_same_plan() {
+    let schema = jsonschema::draft202012::new(&strict_schema("live/v1.json")).expect("a schema");
+    for folder in folders() {
+        let Played {
+            plan,
+            desired,
+            world,
+            ..
+        } = played(&folder);
+        let text = LiveDocument::new(world.clone(), plan.made_at).text();
+        let text = text.expect("written");
+        let document = serde_json::from_str(&text).expect("JSON");
+        let wrong = wrong_with(&schema, &document);
+        assert!(wrong.is_empty(), "{}: {wrong:#?}", folder.display());
+        let read = LiveDocument::read(&text).expect("read").into_world();
+        let planned = |world: &World| {
+            let rules = Policies::of(&desired.policies);
+            world.plan(
+                plan.id,
+                &desired,
+                &PlanOptions::default(),
+                &rules,
+                plan.made_at,
+            )
+        };
+        assert_eq!(planned(&read), planned(&world), "{}", folder.display());
+    }
+}
+
 #[test]
 fn plans_as_documents_are_as_their_schema_says() {
     let schema = jsonschema::draft202012::new(&strict_schema("plan/v1.json")).expect("a schema");
@@ -400,10 +447,7 @@ fn plans_as_documents_are_as_their_schema_says() {
         };
         for from in [None, Some(&from)] {
             let document = document(&played(&folder).plan, &Diagnostics::default(), from);
-            let wrong: Vec<String> = schema
-                .iter_errors(&document)
-                .map(|error| format!("{}: {error}", error.instance_path()))
-                .collect();
+            let wrong = wrong_with(&schema, &document);
             assert!(wrong.is_empty(), "{}: {wrong:#?}", folder.display());
         }
     }

@@ -70,7 +70,9 @@ impl Apply {
         }
         let mut saved = Saved::read(invocation, file, &self.decisions.approve)?;
         let opened = engine::open(invocation)?;
-        saved.belongs_to(opened.folder.id(), &opened.runtime.capabilities()?)?;
+        let mut host = opened.runtime.capabilities()?;
+        opened.folder.id().clone_into(&mut host.state_id);
+        saved.belongs_to(&host)?;
         let texts = saved.plan.from.texts();
         on_this_host(&mut saved.desired, &texts, &opened)?;
         let run = Run {

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::{Code, Diagnostics};
+use manifests::feature::Capabilities;
 use manifests::read::Texts;
+use runtime::runtime::Runtime as _;
 
 use super::engine::Opened;
 use super::invocation::{Invocation, environment, say};
@@ -106,7 +108,7 @@ pub(super) fn on_this_host(
     texts: &Texts,
     opened: &Opened,
 ) -> Result<(), CliError> {
-    right_host(desired, opened)?;
+    right_host(desired, &opened.runtime.capabilities()?)?;
     let found = look_up_secrets(desired, texts, opened);
     if found.is_empty() {
         return Ok(());
@@ -137,10 +139,8 @@ pub(super) fn look_up_secrets(
 ///
 /// # Errors
 /// It is for another host.
-fn right_host(desired: &DesiredSet, opened: &Opened) -> Result<(), CliError> {
-    use runtime::runtime::Runtime as _;
-    let host = opened.runtime.capabilities()?;
-    let found = manifests::support::beyond(desired, &host);
+pub(super) fn right_host(desired: &DesiredSet, host: &Capabilities) -> Result<(), CliError> {
+    let found = manifests::support::beyond(desired, host);
     say(&diagnostics::page(&found, &[]));
     if found.has_errors() {
         return Err(CliError::said(Exit::Invalid));
@@ -204,7 +204,7 @@ pub(super) fn apply_command(
 pub(super) fn command(purpose: Purpose, path: Option<&Path>, decisions: &Decisions) -> String {
     let mut words = match purpose {
         Purpose::Destroy => "keel destroy".to_owned(),
-        Purpose::Apply | Purpose::Asked => "keel apply".to_owned(),
+        Purpose::Apply | Purpose::Asked | Purpose::Compare => "keel apply".to_owned(),
     };
     if let Some(path) = path {
         words.push_str(&format!(" {}", shell_word(path)));

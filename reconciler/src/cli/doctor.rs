@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn what_is_missing_comes_with_what_mends_it() {
         let host = Capabilities {
-            engine: "native",
+            engine: "native".to_owned(),
             host: "edge-1".to_owned(),
             machine_id: None,
             state_id: "0badcafe".to_owned(),

@@ -9,6 +9,7 @@ mod completion;
 mod console;
 mod decide;
 mod destroy;
+mod diff;
 mod doctor;
 mod drift;
 mod engine;
@@ -25,6 +26,7 @@ mod invocation;
 mod logs;
 mod man;
 mod narrow;
+mod observe;
 mod plan;
 mod plan_check;
 mod power;
@@ -76,9 +78,11 @@ enum Command {
     Validate(validate::Validate),
     Render(render::Render),
     Plan(plan::Plan),
+    Diff(diff::Diff),
     Apply(apply::Apply),
     Destroy(destroy::Destroy),
     Drift(drift::Drift),
+    Observe(observe::Observe),
     Status(status::Status),
     Get(get::Get),
     Describe(get::Describe),
@@ -115,9 +119,11 @@ impl Command {
             Self::Validate(command) => command.run(invocation),
             Self::Render(command) => command.run(invocation),
             Self::Plan(command) => command.run(invocation),
+            Self::Diff(command) => command.run(invocation),
             Self::Apply(command) => command.run(invocation),
             Self::Destroy(command) => command.run(invocation),
             Self::Drift(command) => command.run(invocation),
+            Self::Observe(command) => command.run(invocation),
             Self::Status(command) => command.run(invocation),
             Self::Get(command) => command.run(invocation),
             Self::Describe(command) => command.run(invocation),
@@ -256,7 +262,7 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
         ("down" | "rm" | "delete" | "remove" | "prune", _) => {
             "take it out of the manifests, then: keel apply; for all of a source: keel destroy"
         }
-        ("diff" | "check" | "preview", _) => {
+        ("check" | "preview", _) => {
             "to see what would be done: keel plan; what the world changed: keel drift"
         }
         ("pause" | "unpause", _) => "to freeze an instance: keel freeze, keel unfreeze",

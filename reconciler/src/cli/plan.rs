@@ -2,14 +2,17 @@
 
 use std::path::PathBuf;
 
-use super::decide::{Decisions, apply_command, on_this_host, session};
+use super::decide::{Decisions, apply_command, on_this_host, right_host, session};
 use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::{Invocation, absolute};
+use super::observe;
 use super::plan_check::Check;
 use super::read::Wanted;
 use crate::error::{CliError, Exit};
-use crate::plan::{Plan as Planned, Purpose};
+use crate::plan::{Plan as Planned, PlanId, Purpose};
+use crate::policy::Policies;
+use crate::secrets::{masks, seen};
 use crate::view::findings::{anchor, of_plan};
 use crate::view::plan::{Around, Detail, Documents, page};
 use crate::view::plan_document::document;
@@ -43,9 +46,12 @@ impl Plan {
 
 /// How a plan is made.
 #[derive(Debug, clap::Args)]
-struct Make {
+pub(super) struct Make {
     /// The source; absent: this folder.
     path: Option<PathBuf>,
+    /// Plan for this live state, saved by `keel observe --save live.json`: needs no root and no host.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     /// Save the plan, so that apply does exactly this.
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
@@ -63,57 +69,115 @@ struct Make {
 }
 
 impl Make {
-    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+    /// A plan of which all fields are shown.
+    pub(super) fn with_all_fields(
+        path: Option<PathBuf>,
+        against: Option<PathBuf>,
+        detailed_exitcode: bool,
+        output: Format,
+    ) -> Self {
+        Self {
+            path,
+            against,
+            save: None,
+            detailed_exitcode,
+            detail: Level::Full,
+            output,
+            decisions: Decisions::default(),
+        }
+    }
+
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
         let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
-        let opened = engine::open(invocation)?;
-        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let options = self.decisions.options(Purpose::Apply);
-        let plan = session(invocation, &opened).plan(&wanted.desired, &options)?;
+        let plan = match &self.against {
+            Some(file) => {
+                let world = observe::read(file)?;
+                right_host(&wanted.desired, &world.host)?;
+                // Who has no secrets takes those of the host for right.
+                seen(&mut wanted.desired, &world.observed);
+                let id = PlanId(uuid::Uuid::now_v7());
+                let rules = Policies::of(&wanted.desired.policies);
+                let mut plan = world.plan(id, &wanted.desired, &options, &rules, invocation.now());
+                masks::plan(&mut plan);
+                plan
+            }
+            None => {
+                let opened = engine::open(invocation)?;
+                on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
+                session(invocation, &opened).plan(&wanted.desired, &options)?
+            }
+        };
         let from = made_from(invocation, &wanted, &self.decisions);
         let json = || format!("{:#}\n", document(&plan, &wanted.found, Some(&from)));
         if let Some(file) = &self.save {
             manifests::path_io::write_durably(absolute(file)?, json())?;
         }
         invocation.json_into(json)?;
-        let files = &wanted.texts.files;
-        let documents = Documents::of(files);
-        let findings = || of_plan(&plan, &wanted.found, &wanted.places, anchor(files));
-        let comment = |limit| markdown::of_plan(&plan, &wanted.places, &documents, limit);
-        let next = || match &self.save {
+        let next = match &self.save {
             Some(file) if plan.stopping.is_empty() => {
                 Some(format!("keel apply {}", shell_word(file)))
             }
             _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
         };
-        match self.output {
-            Format::Json => invocation.print_plain(&json())?,
-            Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT))?,
-            Format::Sarif => print_sarif(invocation, &findings())?,
-            Format::Junit => print_junit(invocation, &findings())?,
-            Format::Github => print_github(invocation, &findings(), comment)?,
-            Format::GitlabPlan => {
-                invocation.print_plain(&format!("{:#}\n", gitlab::of_plan(&plan)))?;
-            }
-            Format::Html => {
-                let page = html::of_plan(&plan, &wanted.places, &documents, next().as_deref());
-                invocation.print_plain(&page)?;
-            }
-            Format::Human => {
-                invocation.print(&page(
-                    &plan,
-                    &Around {
-                        milliseconds: invocation.milliseconds_since(began),
-                        columns: invocation.columns(),
-                        next: next().as_deref(),
-                        detail: self.detail.into(),
-                        documents: &documents,
-                        desired: Some(&wanted.desired),
-                    },
-                ))?;
-            }
-        }
+        let shown = Shown {
+            plan: &plan,
+            wanted: &wanted,
+            json: &json,
+            next: next.as_deref(),
+            detail: self.detail.into(),
+            began,
+        };
+        shown.print(invocation, self.output)?;
         Ok(exit(&plan, self.detailed_exitcode))
+    }
+}
+
+/// A plan that is printed.
+pub(super) struct Shown<'a> {
+    pub(super) plan: &'a Planned,
+    /// The manifests that it is about.
+    pub(super) wanted: &'a Wanted,
+    /// The plan as JSON.
+    pub(super) json: &'a dyn Fn() -> String,
+    /// The command that goes on.
+    pub(super) next: Option<&'a str>,
+    pub(super) detail: Detail,
+    pub(super) began: jiff::Timestamp,
+}
+
+impl Shown<'_> {
+    /// Prints it in a format.
+    pub(super) fn print(&self, invocation: &Invocation, format: Format) -> Result<(), CliError> {
+        let Self { plan, wanted, .. } = self;
+        let files = &wanted.texts.files;
+        let documents = Documents::of(files);
+        let findings = || of_plan(plan, &wanted.found, &wanted.places, anchor(files));
+        let comment = |limit| markdown::of_plan(plan, &wanted.places, &documents, limit);
+        match format {
+            Format::Json => invocation.print_plain(&(self.json)()),
+            Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT)),
+            Format::Sarif => print_sarif(invocation, &findings()),
+            Format::Junit => print_junit(invocation, &findings()),
+            Format::Github => print_github(invocation, &findings(), comment),
+            Format::GitlabPlan => invocation.print_plain(&format!("{:#}\n", gitlab::of_plan(plan))),
+            Format::Html => {
+                let page = html::of_plan(plan, &wanted.places, &documents, self.next);
+                invocation.print_plain(&page)
+            }
+            Format::Human => invocation.print(&page(
+                plan,
+                &Around {
+                    milliseconds: invocation.milliseconds_since(self.began),
+                    columns: invocation.columns(),
+                    next: self.next,
+                    detail: self.detail,
+                    documents: &documents,
+                    desired: Some(&wanted.desired),
+                },
+            )),
+        }
     }
 }
 

@@ -2,15 +2,17 @@
 
 use std::path::PathBuf;
 
-use runtime::runtime::Runtime as _;
 use serde_json::json;
 
 use super::HumanOrJson;
-use super::decide::{on_this_host, session, wanted};
+use super::decide::{on_this_host, right_host, session, wanted};
 use super::engine;
 use super::invocation::Invocation;
+use super::observe;
 use super::saved::{Saved, stale};
 use crate::error::{CliError, Exit};
+use crate::policy::Policies;
+use crate::secrets::{masks, seen};
 use crate::view::plan_check::{Moved, edited};
 use crate::view::plan_document::{FORMAT, document};
 use crate::view::text;
@@ -22,6 +24,9 @@ pub(super) struct Check {
     file: PathBuf,
     /// Manifests that it must still be the plan of; absent: only the host is looked at.
     path: Option<PathBuf>,
+    /// Look at this live state, saved by `keel observe --save live.json`, and not at the host.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
     /// How it is written.
     #[arg(short, long, value_name = "FORMAT", default_value = "human")]
     output: HumanOrJson,
@@ -35,11 +40,30 @@ impl Check {
             let wanted = wanted(invocation, self.path.as_deref())?;
             moved.extend(edited(&saved.desired, &wanted.desired));
         }
-        let opened = engine::open(invocation)?;
-        saved.belongs_to(opened.folder.id(), &opened.runtime.capabilities()?)?;
         let texts = saved.plan.from.texts();
-        on_this_host(&mut saved.desired, &texts, &opened)?;
-        let now = session(invocation, &opened).plan(&saved.desired, &saved.options())?;
+        let world = match &self.against {
+            Some(file) => {
+                let world = observe::read(file)?;
+                seen(&mut saved.desired, &world.observed);
+                world
+            }
+            None => {
+                let opened = engine::open(invocation)?;
+                on_this_host(&mut saved.desired, &texts, &opened)?;
+                session(invocation, &opened).world()?
+            }
+        };
+        saved.belongs_to(&world.host)?;
+        right_host(&saved.desired, &world.host)?;
+        let rules = Policies::of(&saved.desired.policies);
+        let mut now = world.plan(
+            saved.plan.id,
+            &saved.desired,
+            &saved.options(),
+            &rules,
+            invocation.now(),
+        );
+        masks::plan(&mut now);
         let found = saved.compared(&document(&now, &saved.found, None));
         moved.extend(found.moved);
         let json = || {

@@ -111,16 +111,17 @@ impl Saved {
     ///
     /// # Errors
     /// It was.
-    pub(super) fn belongs_to(&self, state_id: &str, host: &Capabilities) -> Result<(), CliError> {
+    pub(super) fn belongs_to(&self, host: &Capabilities) -> Result<(), CliError> {
         let said = |key: &str| self.plan.document[key].as_str().unwrap_or_default();
-        if said("stateId") == state_id {
+        if said("stateId") == host.state_id {
             return Ok(());
         }
         let message = format!(
-            "the plan was made for host {} (state folder {}), and this is {} (state folder {state_id})",
+            "the plan was made for host {} (state folder {}), and this is {} (state folder {})",
             visible(said("host")),
             visible(said("stateId")),
-            host.host,
+            visible(&host.host),
+            host.state_id,
         );
         Err(CliError::new(Exit::Refused, message)
             .hint("make it for this host: keel plan --save FILE"))

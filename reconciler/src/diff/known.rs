@@ -40,7 +40,8 @@ pub struct DriftSeen {
 }
 
 /// One object of ours as last applied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Owned {
     /// Its identity.
     pub uid: Uid,

@@ -66,6 +66,8 @@ pub enum Purpose {
     Destroy,
     /// To do one thing that a person asked for.
     Asked,
+    /// To tell what changes from one revision to another. Nothing is done.
+    Compare,
 }
 
 /// A class of steps, for `--allow`.

@@ -7,12 +7,14 @@ use manifests::change::FieldChange;
 use manifests::desired::{DesiredSet, Resource};
 use manifests::effect::Effect;
 use manifests::feature::Capabilities;
-use manifests::observed::{Item, ObservedSet};
+use manifests::id::{Mark, Uid};
+use manifests::observed::{Holds, Item, ObservedSet, Remembered};
+use serde_json::Value;
 
 use super::rules::Rules;
 use super::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
 use crate::diff::diff;
-use crate::diff::known::Known;
+use crate::diff::known::{Known, KnownSource, Owned};
 
 /// What a person said about a plan.
 #[derive(Debug, Clone)]
@@ -53,6 +55,63 @@ pub struct World {
 }
 
 impl World {
+    /// The world in which all that a set wants was applied and nobody touched it since.
+    pub fn just_applied(desired: &DesiredSet, host: Capabilities, now: jiff::Timestamp) -> Self {
+        let source = &desired.source;
+        let mut world = Self {
+            known: Known::default(),
+            observed: ObservedSet::default(),
+            host,
+        };
+        let applied = KnownSource {
+            name: source.name.clone(),
+            root: source.root.clone(),
+            revision: source.revision.clone(),
+            repository: source.repository.clone(),
+            applied_at: now,
+        };
+        world.known.sources.insert(source.name.clone(), applied);
+        for resource in desired.resources.values() {
+            let uid = Uid::derive(&uuid::Uuid::nil(), &resource.address);
+            let mark = Mark {
+                source: source.name.clone(),
+                uid,
+            };
+            let remembered = Some(Remembered {
+                prune: resource.lifecycle.prune,
+                protect: resource.lifecycle.protect,
+            });
+            let owned = Owned {
+                uid,
+                source: source.name.clone(),
+                address: resource.address.clone(),
+                spec: Some(resource.spec.to_value().to_string()),
+                origin: Some(resource.origin.clone()),
+                needs: resource
+                    .needs
+                    .iter()
+                    .map(|(need, _)| need.clone())
+                    .collect(),
+                remembered,
+                restart_pending: Vec::new(),
+                drift: Vec::new(),
+            };
+            world.known.owned.insert(uid, owned);
+            world.observed.items.push(Item {
+                address: resource.address.clone(),
+                mark: Some(mark),
+                complete: true,
+                spec: resource.spec.clone(),
+                last_told: None,
+                unseen: Vec::new(),
+                remembered,
+                holds: Holds::default(),
+                status: Value::Null,
+            });
+        }
+        world
+    }
+
     /// Decides what to do. The identities of new objects and the digests of what was seen are made from the name of the
     /// plan, or of the one that it repeats: the same question with the same one has the same answer. `rules` weighs the
     /// policies of `desired`.

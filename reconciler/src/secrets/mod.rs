@@ -22,8 +22,9 @@ use manifests::id::Address;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::secret::Secret;
 use manifests::near_miss::nearest;
+use manifests::observed::ObservedSet;
 use manifests::pointer::Pointer;
-use manifests::secret::{SecretValue, each_text};
+use manifests::secret::{SecretValue, as_written, each_text, sealed_digest};
 
 use self::places::Places;
 
@@ -93,6 +94,37 @@ pub fn seal(
     }
     found.tell_once();
     found
+}
+
+/// Takes the values that live for those that are wanted, where both come from the same place: for whoever plans without
+/// the secrets, from what was seen on a host.
+pub fn seen(desired: &mut DesiredSet, observed: &ObservedSet) {
+    for item in &observed.items {
+        let Some(resource) = desired.resources.get_mut(&item.address) else {
+            continue;
+        };
+        let live = item.spec.to_value();
+        let mut spec = resource.spec.to_value();
+        let mut taken = false;
+        each_text(&mut spec, &mut |text, at| {
+            let below = at.as_str().strip_prefix("/spec").unwrap_or_default();
+            let Some(sealed) = live
+                .pointer(below)
+                .filter(|live| sealed_digest(live).is_some())
+            else {
+                return;
+            };
+            let mut written = sealed.clone();
+            as_written(&mut written);
+            if written == *text {
+                *text = sealed.clone();
+                taken = true;
+            }
+        });
+        if taken && let Ok(spec) = Spec::deserialize(item.address.kind, spec) {
+            resource.spec = spec;
+        }
+    }
 }
 
 /// What was found in the source of one secret.

@@ -1,12 +1,13 @@
 //! The revision of a folder that git keeps, without running anything that the repository brings along.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manifests::path_io;
 use manifests::repository::Repository;
-use runtime::sys::command::run_while;
+use runtime::sys::command::{CommandError, run_within};
 
 /// How long git may take to answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,8 +35,9 @@ pub fn revision(folder: &Path, bases: &BTreeSet<String>, sudo_uid: Option<&str>)
     // A name is a name and no pattern.
     question.extend(bases.iter().map(|base| format!(":(literal){base}")));
     let question: Vec<&str> = question.iter().map(String::as_str).collect();
-    if let Some(seen) = ask(folder, sudo_uid, &question) {
-        return parse_status(&seen);
+    let off = filters_off(folder, &shared_folder(&repository), sudo_uid);
+    if let Ok(seen) = ask_with(folder, sudo_uid, &off, &question, None) {
+        return parse_status(&String::from_utf8_lossy(&seen));
     }
     let commit = head_commit(&repository)?;
     Some(format!("{}+unchecked", short(&commit)))
@@ -51,13 +53,13 @@ pub fn top(folder: &Path) -> Option<&Path> {
 /// Where in which repository a folder lies, told without its path. None outside git.
 pub fn repository(folder: &Path, sudo_uid: Option<&str>) -> Option<Repository> {
     let git = repository_around(folder)?;
-    let top = folder.ancestors().find(|at| at.join(".git").exists())?;
+    let top = top(folder)?;
     let shared = shared_folder(&git);
     let cut = shared.join("shallow").exists();
     // The line of first parents is enough: it ends in one commit, also where histories were joined.
     let history = ["rev-list", "--max-parents=0", "--first-parent", "HEAD"];
     let first_commit = (!cut)
-        .then(|| ask(folder, sudo_uid, &history))
+        .then(|| told(folder, sudo_uid, &history))
         .flatten()
         .and_then(|text| text.lines().next_back().map(str::to_owned))
         .filter(|commit| is_commit(commit));
@@ -65,7 +67,7 @@ pub fn repository(folder: &Path, sudo_uid: Option<&str>) -> Option<Repository> {
     // The one file and nothing that it includes.
     let question = ["config", "--file", config.to_str()?, "--no-includes"];
     let question = question.into_iter().chain(["--get", "remote.origin.url"]);
-    let remote = ask(folder, sudo_uid, &question.collect::<Vec<_>>())
+    let remote = told(folder, sudo_uid, &question.collect::<Vec<_>>())
         .and_then(|text| Repository::address_of(&text));
     Some(Repository {
         first_commit,
@@ -86,19 +88,74 @@ fn repository_around(folder: &Path) -> Option<PathBuf> {
     })
 }
 
+/// Variables that turn off the filters of a repository. Whoever asks for changes has files read that may have changed,
+/// and a filter is a program through which that is done.
+fn filters_off(folder: &Path, shared: &Path, sudo_uid: Option<&str>) -> Vec<String> {
+    let may_have = |name: &str| {
+        let text = path_io::read(shared.join(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).to_ascii_lowercase();
+        text.contains("filter") || text.contains("include")
+    };
+    if !may_have("config") && !may_have("config.worktree") {
+        return Vec::new();
+    }
+    let question = ["config", "-z", "--name-only", "--get-regexp", r"^filter\."];
+    let said = told(folder, sudo_uid, &question).unwrap_or_default();
+    let drivers: BTreeSet<&str> = said
+        .split('\0')
+        .filter_map(|key| Some(key.rsplit_once('.')?.0))
+        .collect();
+    // An empty `process` counts more than `clean` and is none itself.
+    let settings = drivers
+        .iter()
+        .flat_map(|driver| [(driver, "process", ""), (driver, "required", "false")]);
+    let mut all = Vec::new();
+    for (number, (driver, key, value)) in settings.enumerate() {
+        all.push(format!("GIT_CONFIG_KEY_{number}={driver}.{key}"));
+        all.push(format!("GIT_CONFIG_VALUE_{number}={value}"));
+    }
+    all.push(format!("GIT_CONFIG_COUNT={}", drivers.len() * 2));
+    all
+}
+
 /// Asks git something. Settings of the machine are not read, hooks and the file system monitor are off
 /// (both are programs that a repository's configuration names), and the index is not rewritten.
-fn ask(folder: &Path, sudo_uid: Option<&str>, question: &[&str]) -> Option<String> {
-    let mut arguments: Vec<String> = ["GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null"]
-        .map(str::to_owned)
-        .to_vec();
-    // What a partial clone left out is not fetched either.
-    arguments.extend(["GIT_OPTIONAL_LOCKS=0", "GIT_NO_LAZY_FETCH=1"].map(str::to_owned));
+///
+/// # Errors
+/// git is not there, does not trust the folder, or says no.
+pub(super) fn ask(
+    folder: &Path,
+    sudo_uid: Option<&str>,
+    question: &[&str],
+    input: Option<&[u8]>,
+) -> Result<Vec<u8>, CommandError> {
+    ask_with(folder, sudo_uid, &[], question, input)
+}
+
+/// As [`ask`], with more variables.
+fn ask_with(
+    folder: &Path,
+    sudo_uid: Option<&str>,
+    variables: &[String],
+    question: &[&str],
+    input: Option<&[u8]>,
+) -> Result<Vec<u8>, CommandError> {
+    let mut arguments: Vec<OsString> = [
+        "GIT_CONFIG_NOSYSTEM=1",
+        "GIT_CONFIG_GLOBAL=/dev/null",
+        "GIT_OPTIONAL_LOCKS=0",
+        // What a partial clone left out is not fetched: an older git that does not know the first heeds the second.
+        "GIT_NO_LAZY_FETCH=1",
+        "GIT_ALLOW_PROTOCOL=none",
+    ]
+    .map(OsString::from)
+    .to_vec();
     if let Some(uid) = sudo_uid.filter(|uid| uid.bytes().all(|b| b.is_ascii_digit())) {
-        arguments.push(format!("SUDO_UID={uid}"));
+        arguments.push(format!("SUDO_UID={uid}").into());
     }
-    arguments.extend(["git", "-C"].map(str::to_owned));
-    arguments.push(folder.to_str()?.to_owned());
+    arguments.extend(variables.iter().map(OsString::from));
+    arguments.extend(["git", "-C"].map(OsString::from));
+    arguments.push(folder.as_os_str().to_owned());
     let settings = [
         "-c",
         "core.fsmonitor=false",
@@ -107,8 +164,13 @@ fn ask(folder: &Path, sudo_uid: Option<&str>, question: &[&str]) -> Option<Strin
         "-c",
         "submodule.recurse=false",
     ];
-    arguments.extend(settings.iter().chain(question).map(|&a| a.to_owned()));
-    let output = run_while("env", arguments, &mut || true, PATIENCE).ok()?;
+    arguments.extend(settings.iter().chain(question).map(OsString::from));
+    run_within("env", arguments, input, PATIENCE)
+}
+
+/// What git answers, where it does.
+fn told(folder: &Path, sudo_uid: Option<&str>, question: &[&str]) -> Option<String> {
+    let output = ask(folder, sudo_uid, question, None).ok()?;
     Some(String::from_utf8_lossy(&output).into_owned())
 }
 
@@ -164,7 +226,8 @@ fn is_commit(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn short(commit: &str) -> &str {
+/// A commit as people see it.
+pub(super) fn short(commit: &str) -> &str {
     commit.get(..SHORT).unwrap_or(commit)
 }
 

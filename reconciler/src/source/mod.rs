@@ -1,3 +1,4 @@
 //! Where manifests come from. To add one: write `source/<name>.rs` and give it an arm where the command line opens it.
 
 pub mod git;
+pub mod revision;

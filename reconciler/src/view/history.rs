@@ -46,7 +46,7 @@ fn apply(status: &ApplyStatus) -> Vec<String> {
         .map_or_else(|| "-".to_owned(), |micros| text::span(micros / 1000));
     let purpose = match status.purpose {
         Purpose::Destroy => "destroy: ",
-        Purpose::Apply | Purpose::Asked => "",
+        Purpose::Apply | Purpose::Asked | Purpose::Compare => "",
     };
     vec![
         when(status.begun),

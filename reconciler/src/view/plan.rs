@@ -81,6 +81,11 @@ pub fn page(plan: &Plan, around: &Around<'_>) -> String {
                 source_words(plan),
                 text::visible(&plan.host),
             ),
+            Purpose::Compare => writeln!(
+                out,
+                "Nothing changes: {objects} of {} · {took}",
+                source_words(plan),
+            ),
             Purpose::Apply | Purpose::Asked => writeln!(
                 out,
                 "Nothing to do: {objects} {verb} as {} says · {took}",
@@ -92,14 +97,14 @@ pub fn page(plan: &Plan, around: &Around<'_>) -> String {
     }
     let title = match plan.purpose {
         Purpose::Destroy => "Plan to destroy",
+        Purpose::Compare => "What changes in",
         Purpose::Apply | Purpose::Asked => "Plan for",
     };
-    let heading = format!(
-        "{title} {} on host {} ({})",
-        source_words(plan),
-        text::visible(&plan.host),
-        plan.engine
-    );
+    let host = match plan.purpose {
+        Purpose::Compare => String::new(),
+        _ => format!(" on host {}", text::visible(&plan.host)),
+    };
+    let heading = format!("{title} {}{host} ({})", source_words(plan), plan.engine);
     let _ = writeln!(out, "{}", paint(STRONG, &heading));
     let summary = summary(plan);
     let counts = counts_in_lines(&format!("{summary} · {took}"), around.columns - 2);

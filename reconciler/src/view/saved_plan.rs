@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::plan_document::FORMAT;
+use super::versioned::{self, Unreadable};
 use crate::plan::PlanId;
 
 /// What a plan was made from: enough to make it again.
@@ -80,18 +80,9 @@ pub struct SavedPlan {
 /// Why a document cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum NotAPlan {
-    /// It ends in the middle.
-    #[error("it is cut short: it ends in line {line} in the middle of the document")]
-    Cut {
-        /// Where it ends.
-        line: usize,
-    },
-    /// It is no JSON, or no plan.
-    #[error("it is no plan that keel saved: {0}")]
-    Form(String),
-    /// A newer keel made it.
-    #[error("its format {0} is newer than this keel reads (1.x)")]
-    Newer(String),
+    /// It is none, or not one of these formats.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// It is not as keel wrote it.
     #[error("it was edited after it was saved")]
     Edited,
@@ -106,8 +97,8 @@ impl SavedPlan {
     /// # Errors
     /// It is none, cut short, of a newer format, or edited.
     pub fn read(text: &str) -> Result<Self, NotAPlan> {
-        let mut document = versioned(text)?;
-        let form = |what: &str| NotAPlan::Form(what.to_owned());
+        let mut document: Value = versioned::read(text)?;
+        let form = |what: &str| Unreadable::form(what);
         let fields = document.as_object_mut().ok_or_else(|| form("no object"))?;
         let said = fields
             .shift_remove("digest")
@@ -117,33 +108,8 @@ impl SavedPlan {
         }
         let id = PlanId::deserialize(&document["id"]).map_err(|_| form("it has no `id`"))?;
         let from = document.get("desired").ok_or(NotAPlan::Bare)?;
-        let from = MadeFrom::deserialize(from).map_err(|error| form(&error.to_string()))?;
+        let from = MadeFrom::deserialize(from).map_err(Unreadable::form)?;
         Ok(Self { document, id, from })
-    }
-}
-
-/// A JSON document of a format that this version reads.
-///
-/// # Errors
-/// It is none, cut short, or of a newer format.
-fn versioned(text: &str) -> Result<Value, NotAPlan> {
-    let document: Value = serde_json::from_str(text).map_err(|error| {
-        if error.is_eof() && !text.trim().is_empty() {
-            NotAPlan::Cut { line: error.line() }
-        } else {
-            NotAPlan::Form(error.to_string())
-        }
-    })?;
-    let format = document["formatVersion"].as_str();
-    let format = format.ok_or_else(|| NotAPlan::Form("it has no `formatVersion`".to_owned()))?;
-    match format.split_once('.') {
-        Some(("1", _)) => Ok(document),
-        Some((major, _)) if major.parse::<u32>().is_ok_and(|major| major > 1) => {
-            Err(NotAPlan::Newer(format.to_owned()))
-        }
-        _ => Err(NotAPlan::Form(format!(
-            "its format `{format}` is unknown; this keel writes {FORMAT}"
-        ))),
     }
 }
 
@@ -192,17 +158,11 @@ mod tests {
         let good = sealed("purpose", json!("apply"));
         let cases = [
             (good[..good.len() / 2].to_owned(), "cut short"),
-            (String::new(), "no plan"),
-            ("kind: Network\n".to_owned(), "no plan"),
-            ("{}".to_owned(), "formatVersion"),
-            ("[]".to_owned(), "formatVersion"),
             (sealed("formatVersion", json!("2.0")), "newer"),
-            (sealed("formatVersion", json!("0.9")), "unknown"),
-            (sealed("formatVersion", json!("1")), "unknown"),
             (good.replace("kind: Network", "kind: Nothing"), "edited"),
             (good.replace("\"digest\"", "\"digits\""), "digest"),
             (sealed("id", json!(7)), "id"),
-            (sealed("desired", json!({"root": "/"})), "no plan"),
+            (sealed("desired", json!({"root": "/"})), "missing field"),
         ];
         for (text, why) in cases {
             let error = SavedPlan::read(&text).expect_err(why).to_string();

@@ -3,6 +3,8 @@
 //!
 //! They live here and not in the folder of end-to-end tests because cargo builds the program for tests of its own crate.
 
+mod artifacts;
+mod diff;
 mod environment;
 mod explain;
 mod formats;

@@ -37,7 +37,7 @@ fn words_of_other_tools_get_a_hint() {
         ),
         (&["up"], "keel apply"),
         (&["down"], "keel destroy"),
-        (&["diff"], "keel plan"),
+        (&["preview"], "keel plan"),
         (&["apply", "--target", "instance/web"], "--only"),
         (&["shell", "web"], "keel exec"),
     ] {

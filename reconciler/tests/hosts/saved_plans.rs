@@ -111,3 +111,52 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+/// What must be equal of two plans that were made of the same world at other times.
+fn essence(mut plan: Value) -> Value {
+    let fields = plan.as_object_mut().expect("a plan");
+    for key in ["id", "madeAt", "digest"] {
+        fields.remove(key);
+    }
+    for list in ["changes", "held"] {
+        for step in plan[list].as_array_mut().into_iter().flatten() {
+            let step = step.as_object_mut().expect("a step");
+            // Digests are salted, new objects have new identities, data is only counted on the host.
+            for key in ["observedDigest", "uid", "loss"] {
+                step.remove(key);
+            }
+        }
+    }
+    plan
+}
+
+runtime::own_processes_test! {
+    fn a_plan_made_without_the_host_is_the_same_and_is_applied_on_it() {
+        let world = TestWorld::furnished();
+        world.converge();
+        world.write("one.yaml", &world.one().replace("processes: 100", "processes: 150"));
+        world.write("three.yaml", &crate::world::TWO.replace("name: two", "name: three").replace("0.11", "0.13"));
+        world.unwrite("two.yaml");
+        let at = |name: &str| world.path().join(name).to_str().expect("UTF-8").to_owned();
+        let (live, plan) = (at("live.json"), at("plan.json"));
+        world.keel(&["observe", "--save", &live]).with(0);
+        let here = world.keel(&["plan", "-o", "json"]).with(0).json();
+        let elsewhere = |words: &[&str]| crate::world::ended(&mut world.command_on("nowhere", words));
+        let there = elsewhere(&["plan", "--against", &live, "-o", "json"]).with(0).json();
+        assert_eq!(essence(here.clone()), essence(there));
+        assert_eq!(here["changes"].as_array().map(Vec::len), Some(3), "{here:#}");
+        elsewhere(&["plan", "--against", &live, "--save", &plan]).with(0);
+        elsewhere(&["plan", "check", &plan, "--against", &live]).with(0);
+        assert!(!world.path().join("nowhere").exists(), "no state folder is made for it");
+
+        rewrite(&world, MEMORY, "134217728");
+        world.keel(&["apply", &plan]).with(5).saying("instance/one: limits.memory was 64MiB and is 128MiB");
+        rewrite(&world, MEMORY, "67108864");
+        world.keel(&["apply", &plan]).with(0);
+        world.nothing_to_do();
+        world.keel(&["observe", "--save", &live]).with(0);
+        let rest = elsewhere(&["plan", "--against", &live, "--detailed-exitcode"]).with(0).stdout;
+        assert!(rest.contains("Nothing to do"), "{rest}");
+        world.destroy();
+    }
+}

@@ -121,7 +121,7 @@ fn fault(action: &Action) -> RuntimeError {
 impl Runtime for FakeRuntime {
     fn capabilities(&self) -> Result<Capabilities, RuntimeError> {
         Ok(Capabilities {
-            engine: "fake",
+            engine: "fake".to_owned(),
             host: "nowhere".to_owned(),
             machine_id: None,
             state_id: "00000000".to_owned(),

@@ -160,7 +160,7 @@ impl Runtime for NativeRuntime {
             .flatten()
             .map(|text| text.trim().to_owned());
         Ok(Capabilities {
-            engine: "native",
+            engine: "native".to_owned(),
             host: uname.nodename().to_string_lossy().into_owned(),
             machine_id,
             state_id: self.host.config.state_id.clone(),

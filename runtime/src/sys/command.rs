@@ -92,6 +92,25 @@ where
     run_on(program, arguments, None, Some(Leash { go_on, limit }))
 }
 
+/// As [`run`], for a program that may take too long: it is killed when `limit` is over, and when this process ends,
+/// however that happens.
+///
+/// # Errors
+/// As [`run`], and that it was killed.
+pub fn run_within<I, A>(
+    program: &str,
+    arguments: I,
+    input: Option<&[u8]>,
+    limit: Duration,
+) -> Result<Vec<u8>, CommandError>
+where
+    I: IntoIterator<Item = A>,
+    A: AsRef<OsStr>,
+{
+    let go_on = &mut || true;
+    run_on(program, arguments, input, Some(Leash { go_on, limit }))
+}
+
 /// What is waited for.
 enum Ended {
     With(ExitStatus),

@@ -25,7 +25,7 @@ fn check(steps: &[Subject<'_>], input: &PlanInput<'_>) -> Option<Because> {
         .map(|subject| subject.step.address())
         .collect();
     let gone = gone.len();
-    (input.purpose == Purpose::Apply && input.desired.resources.is_empty() && gone > 0).then(|| {
+    (matches!(input.purpose, Purpose::Apply | Purpose::Compare) && input.desired.resources.is_empty() && gone > 0).then(|| {
         Because {
             code: GATE.code,
             message: format!(
