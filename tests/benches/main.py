@@ -185,7 +185,10 @@ class Bench:
 
 def live_state(world, count):
     """A host on which all of a source lives as `keel render` says, and was applied so."""
-    rendered = json.loads(world.call("render", "-o", "json", world.source)[2])
+    file = os.path.join(world.folder, "rendered.json")
+    world.call("render", "--json-into", file, world.source)
+    with open(file, encoding="utf-8") as text:
+        rendered = json.load(text)
     items, owned = [], []
     for number, document in enumerate(rendered["items"]):
         kind = {"Instance": "instance", "StoragePool": "storage-pool", "Network": "network", "Image": "image"}
