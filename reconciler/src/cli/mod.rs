@@ -22,6 +22,7 @@ mod global;
 mod history;
 mod image;
 mod import;
+mod init;
 mod invocation;
 mod logs;
 mod man;
@@ -75,6 +76,7 @@ struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Init(init::Init),
     Validate(validate::Validate),
     Render(render::Render),
     Plan(plan::Plan),
@@ -116,6 +118,7 @@ enum Command {
 impl Command {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match self {
+            Self::Init(command) => command.run(invocation),
             Self::Validate(command) => command.run(invocation),
             Self::Render(command) => command.run(invocation),
             Self::Plan(command) => command.run(invocation),
@@ -249,9 +252,7 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
     Some(match (plain.next()?, plain.next()) {
         ("list" | "ls" | "ps", _) => "to list what lives here: keel get instances",
         ("info" | "show" | "inspect", _) => "to see one object: keel describe KIND NAME",
-        ("launch" | "create" | "init" | "run" | "copy", _) => {
-            "write it into a manifest, then: keel apply"
-        }
+        ("launch" | "create" | "run" | "copy", _) => "write it into a manifest, then: keel apply",
         ("config", Some("set" | "unset" | "edit" | "device")) | ("set" | "edit" | "update", _) => {
             "change the manifest, then: keel apply"
         }

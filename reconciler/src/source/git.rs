@@ -1,7 +1,7 @@
 //! The revision of a folder that git keeps, without running anything that the repository brings along.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -74,6 +74,16 @@ pub fn repository(folder: &Path, sudo_uid: Option<&str>) -> Option<Repository> {
         remote,
         folder: folder.strip_prefix(top).ok()?.to_str()?.to_owned(),
     })
+}
+
+/// Makes a folder a work tree of git. Its path is absolute: git is not started where keel is.
+///
+/// # Errors
+/// git is not there, or refuses.
+pub fn init(folder: &Path) -> Result<(), CommandError> {
+    let settings = ["-c", "init.defaultBranch=main", "init", "--quiet", "--"].map(OsStr::new);
+    let arguments = settings.into_iter().chain([folder.as_os_str()]);
+    runtime::sys::command::run("git", arguments, None).map(drop)
 }
 
 /// The repository folder (`.git`, or where a `.git` file leads) of the nearest work tree at or above a folder.

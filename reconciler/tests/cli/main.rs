@@ -9,6 +9,7 @@ mod environment;
 mod explain;
 mod formats;
 mod help;
+mod init;
 mod layers;
 mod render;
 mod usage;

@@ -18,6 +18,7 @@ mod footprint;
 mod hostile;
 mod images;
 mod import;
+mod init;
 mod kills;
 mod layers;
 mod life;
