@@ -43,6 +43,7 @@ if ! command -v cargo-nextest >/dev/null; then
   cargo install --locked --quiet cargo-nextest
 fi
 
+step "what editors need" needs_editors
 step formatting cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if [ -n "$all" ]; then

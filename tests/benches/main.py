@@ -3,11 +3,12 @@
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import uuid
 
-from measure import Row, Sample, run, table
+from measure import Failed, Row, Sample, run, table
 from peer import Crun
 from world import HOST, NETWORK, World, instance
 
@@ -183,6 +184,43 @@ class Bench:
                 self.add(f"validate {count} instances: peak memory", "150 MiB", memory, most=150)
 
 
+    def editors(self):
+        """What a person waits for in an editor: a file of 500 lines opened first, then a key completed in its middle."""
+        here = os.path.dirname(os.path.abspath(__file__))
+        root = os.path.dirname(os.path.dirname(here))
+        installed = os.path.join(root, ".cache/editors/node_modules")
+        one = "spec:\n  image: busybox\n  limits:\n    memory: 64MiB\n"
+        documents = [f"apiVersion: evenkeel/v1\nkind: Instance\nmetadata:\n  name: c{n}\n{one}" for n in range(56)]
+        # With a slip at its end: it is open when that is marked.
+        text = "---\n".join([*documents, "kind: Instnace\n"])
+        lines = text.count("\n")
+        middle = text.splitlines().index("    memory: 64MiB", lines // 2)
+        asked = {
+            "folder": self.scratch,
+            "settings": {"yaml.schemas": {f"file://{root}/schemas/v1/all.json": ["*.yaml"]}},
+            "cases": [{"name": "many.yaml", "text": text, "at": [middle + 1, 7]}],
+        }
+        for server in ("old", "new"):
+            package = os.path.join(installed, f"yaml-language-server-{server}")
+            with open(os.path.join(package, "package.json"), encoding="utf-8") as about:
+                version = json.load(about)["version"]
+            first, complete = Sample(), Sample()
+            for _ in range(max(5, self.rounds // 3)):
+                asked["server"] = package
+                seen = subprocess.run(
+                    [sys.executable, "-B", os.path.join(root, "tests/editors/ask.py")],
+                    input=json.dumps(asked), stdout=subprocess.PIPE, text=True, check=True,
+                )
+                (case,) = json.loads(seen.stdout)["cases"]
+                if not case["marked"] or "memorySwap" not in [offer["label"] for offer in case["offered"]]:
+                    raise Failed(f"yaml-language-server {version} marks no slip or offers no keys")
+                first.add(case["took"]["open"])
+                complete.add(case["took"]["complete"])
+            name = f"yaml-language-server {version}, {lines} lines"
+            self.add(f"{name}: first open", "500 ms", first, most=500)
+            self.add(f"{name}: completion", "50 ms", complete, most=50)
+
+
 def live_state(world, count):
     """A host on which all of a source lives as `keel render` says, and was applied so."""
     file = os.path.join(world.folder, "rendered.json")
@@ -226,7 +264,7 @@ def main():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against"])
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
@@ -234,6 +272,7 @@ def main():
             ("version", bench.version),
             ("language", bench.language),
             ("against", bench.against),
+            ("editors", bench.editors),
             ("start", bench.start_and_delete),
             ("fifty", bench.fifty),
         ):

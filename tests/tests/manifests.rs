@@ -4,50 +4,20 @@
 //! To add one: put a file (or a folder with several) there. `KEEL_RENEW=1` writes the `.diag` files; read them as the
 //! person would who made the mistake.
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/yaml.rs"]
 mod yaml;
 
 use std::path::{Path, PathBuf};
 
+use cases::{cases, documents, texts};
 use manifests::diagnostic::Diagnostics;
-use manifests::read::{self, SOURCE_FILE, Texts};
+use manifests::read::{SOURCE_FILE, Texts};
 use manifests::resolve::{Resolved, resolve};
 use manifests::support::unsupported;
-use manifests::{attached, path_io, schema};
+use manifests::{path_io, schema};
 use reconciler::view::diagnostics::page;
-use serde_json::Value;
-
-fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
-}
-
-/// The cases of a folder: files of manifests, and folders of them.
-fn cases(name: &str) -> Vec<PathBuf> {
-    let cases: Vec<PathBuf> = path_io::list(folder(name))
-        .expect("a folder of cases")
-        .into_iter()
-        .filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "yaml"))
-        .collect();
-    assert!(!cases.is_empty(), "{name} has cases");
-    cases
-}
-
-/// Reads a case: alone, as if its folder had nothing else.
-fn texts(case: &Path) -> Texts {
-    if case.is_dir() {
-        return read::read(case).expect("readable manifests");
-    }
-    let name = case.file_name().expect("a file").to_string_lossy();
-    let root = case.parent().expect("a folder");
-    let text = path_io::read_to_string(case).expect("a text");
-    let files = vec![(name.into_owned(), text)];
-    Texts {
-        root: "/".into(),
-        attached: attached::read(root, &[String::new()], &files),
-        files,
-        ..Texts::default()
-    }
-}
 
 fn meant(case: &Path) -> (Texts, Resolved) {
     let texts = texts(case);
@@ -61,20 +31,6 @@ fn meant(case: &Path) -> (Texts, Resolved) {
 fn told(found: &Diagnostics, texts: &Texts) -> String {
     let page = page(found, &texts.files);
     anstream::adapter::strip_str(&page).to_string()
-}
-
-/// The documents of a case as JSON, for schemas; only of files that are YAML.
-fn documents(texts: &Texts) -> Vec<(String, Value)> {
-    texts
-        .files
-        .iter()
-        .flat_map(|(file, text)| {
-            let documents = yaml::documents(text);
-            documents
-                .into_iter()
-                .map(|document| (file.clone(), document))
-        })
-        .collect()
 }
 
 fn validator() -> jsonschema::Validator {

@@ -75,9 +75,13 @@ fn variables(map: &mut Map<String, Value>) {
         );
         return;
     }
-    if let Some(Value::Array(mut choices)) = map.remove("oneOf") {
-        choices.push(json!({ "type": "string", "pattern": VARIABLE }));
+    if let Some(Value::Array(choices)) = map.remove("oneOf") {
         // Editors complete a key whose value is one of several with a colon and a space only where it is `anyOf`.
+        let variable = json!({ "type": "string", "pattern": VARIABLE });
+        let choices = match words(&choices) {
+            Some(words) => vec![words, variable],
+            None => choices.into_iter().chain([variable]).collect(),
+        };
         map.insert("anyOf".to_owned(), choices.into());
         return;
     }
@@ -95,6 +99,17 @@ fn variables(map: &mut Map<String, Value>) {
         map.insert("type".to_owned(), json!([word, "string"]));
         map.insert("pattern".to_owned(), json!(VARIABLE));
     }
+}
+
+/// Described words as one list of words: of a choice of constants, editors show what the chosen one means in place of
+/// what the field does and costs.
+fn words(choices: &[Value]) -> Option<Value> {
+    let words: Option<Vec<&Value>> = choices.iter().map(|choice| choice.get("const")).collect();
+    let meanings: Vec<&str> = choices
+        .iter()
+        .map(|choice| choice["description"].as_str().unwrap_or_default())
+        .collect();
+    Some(json!({ "enum": words?, "enumDescriptions": meanings }))
 }
 
 /// Adds null to what is allowed.
