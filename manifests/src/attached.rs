@@ -2,11 +2,12 @@
 //! only from inside the source.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
+use crate::files::{Entry, Files};
 use crate::folder;
 use crate::parse::parse;
-use crate::path_io;
+use crate::path_io::PathError;
 use crate::tree::{Node, Value};
 
 /// The most bytes that a file may have: what is larger is no text that a manifest would have had.
@@ -39,16 +40,43 @@ pub fn name_of(root: &Path, manifest: &str, path: &str) -> Option<String> {
 
 /// Reads every file that manifests name and that lies in one of the folders. Those that images are made of are larger than
 /// is read.
-pub fn read(root: &Path, folders: &[String], files: &[(String, String)]) -> AttachedFiles {
-    let read = |name: String| {
-        let one = if folders.iter().any(|folder| folder::holds(folder, &name)) {
-            one(root, &name).map_or_else(Attached::Refused, Attached::Text)
+///
+/// # Errors
+/// A file cannot be read to its end: it changes meanwhile, or a commit lacks it.
+pub fn read<F: Files>(
+    files: &F,
+    root: &Path,
+    folders: &[String],
+    manifests: &[(String, String)],
+) -> Result<AttachedFiles, PathError> {
+    let mut all = AttachedFiles::new();
+    let mut wanted = Vec::new();
+    for name in names(root, manifests) {
+        let refused = if folders.iter().any(|folder| folder::holds(folder, &name)) {
+            match reach(files, root, &name) {
+                Ok(path) => {
+                    wanted.push((name, path));
+                    continue;
+                }
+                Err(why) => why,
+            }
         } else {
-            Attached::Refused(OUTSIDE.to_owned())
+            OUTSIDE.to_owned()
         };
-        (name, one)
-    };
-    names(root, files).into_iter().map(read).collect()
+        all.insert(name, Attached::Refused(refused));
+    }
+    let paths: Vec<PathBuf> = wanted.iter().map(|(_, path)| path.clone()).collect();
+    for ((name, _), bytes) in wanted.into_iter().zip(files.read_all(&paths)) {
+        let one = match bytes {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err("may not be read".to_owned())
+            }
+            Err(error) => return Err(error),
+        };
+        all.insert(name, one.map_or_else(Attached::Refused, Attached::Text));
+    }
+    Ok(all)
 }
 
 /// The files that manifests name in a map `{ file: … }`, `{ sops: … }` or below `age`, by their names relative to the root.
@@ -99,40 +127,39 @@ fn named(node: &Node, out: &mut Vec<String>) {
     }
 }
 
-/// One file. No step of its path may be a link: it could lead anywhere on this host.
-fn one(root: &Path, name: &str) -> Result<String, String> {
+/// The path of a file. No step of it may be a link: it could lead anywhere on this host.
+fn reach<F: Files>(files: &F, root: &Path, name: &str) -> Result<PathBuf, String> {
+    let unreadable = |error: PathError| format!("cannot be read: {}", error.source);
     let mut path = root.to_path_buf();
     let mut found = None;
-    for step in Path::new(name) {
+    for step in Path::new(name).components() {
+        if step == Component::ParentDir {
+            path.pop();
+            continue;
+        }
         path.push(step);
-        let kind = path
-            .symlink_metadata()
-            .map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => "is not there".to_owned(),
-                _ => format!("cannot be read: {error}"),
-            })?;
-        if kind.is_symlink() {
-            return Err("lies behind a symbolic link, which keel does not follow".to_owned());
-        }
-        found = Some(kind);
+        found = match files.look(&path).map_err(unreadable)? {
+            Some(Entry::Link { .. }) => {
+                return Err("lies behind a symbolic link, which keel does not follow".to_owned());
+            }
+            None => return Err("is not there".to_owned()),
+            entry => entry,
+        };
     }
-    match found {
-        Some(kind) if !kind.is_file() => Err("is no file".to_owned()),
-        None => Err("is no file".to_owned()),
-        Some(kind) if kind.len() > MOST => Err(format!("has more than {} KiB", MOST >> 10)),
-        _ => {
-            let bytes = path_io::read(&path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::PermissionDenied => "may not be read".to_owned(),
-                _ => "cannot be read".to_owned(),
-            })?;
-            String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
-        }
+    if found != Some(Entry::File) {
+        return Err("is no file".to_owned());
     }
+    if files.size(&path).map_err(unreadable)? > MOST {
+        return Err(format!("has more than {} KiB", MOST >> 10));
+    }
+    Ok(path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::Disk;
+    use crate::path_io;
 
     #[test]
     fn what_is_no_text_of_the_source_is_not_read() {
@@ -145,10 +172,9 @@ mod tests {
         path_io::write(at("root/large"), vec![b'a'; (1 << 20) + 1]).expect("written");
         std::os::unix::fs::symlink("../secret", at("root/link")).expect("a link");
         std::os::unix::fs::symlink("..", at("root/up")).expect("a link");
-        let read = |name: &str| one(&at("root"), name);
-        assert_eq!(read("motd"), Ok("hello\n".to_owned()));
+        let read = |name: &str| reach(&Disk, &at("root"), name);
+        assert_eq!(read("motd"), Ok(at("root/motd")));
         for (name, why) in [
-            ("bytes", "UTF-8"),
             ("large", "1024 KiB"),
             ("link", "symbolic link"),
             ("up/secret", "symbolic link"),
@@ -159,21 +185,23 @@ mod tests {
             assert!(refused.contains(why), "{name}: {refused}");
         }
         let manifest = "a: { content: { file: ./motd } }\nb: { content: { file: ../secret } }\n\
-            c: { content: { file: /etc/shadow } }\n";
+            c: { content: { file: /etc/shadow } }\nd: { content: { file: bytes } }\n";
         let files = [("a.yaml".to_owned(), manifest.to_owned())];
-        let all = super::read(&at("root"), &[String::new()], &files);
+        let all = super::read(&Disk, &at("root"), &[String::new()], &files).expect("read");
         let refused = Attached::Refused(OUTSIDE.to_owned());
+        let bytes = Attached::Refused("is not UTF-8".to_owned());
         assert_eq!(
             all.iter()
                 .map(|(name, text)| (name.as_str(), text))
                 .collect::<Vec<_>>(),
             [
                 ("../secret", &refused),
+                ("bytes", &bytes),
                 ("motd", &Attached::Text("hello\n".to_owned()))
             ]
         );
         // The folder of a layer is part of the source.
-        let all = super::read(&at("root"), &["..".to_owned()], &files);
+        let all = super::read(&Disk, &at("root"), &["..".to_owned()], &files).expect("read");
         assert_eq!(all["../secret"], Attached::Text("outside".to_owned()));
     }
 }

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// A failed file operation: what was being done, to which path, and the kernel's answer as source.
@@ -67,6 +68,35 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, PathError> {
         .and_then(|file| file.take(u64::MAX).read_to_end(&mut bytes))
         .at("read", path)?;
     Ok(bytes)
+}
+
+/// Reads a whole file that others may write to meanwhile: once more where it changed while it was read.
+///
+/// # Errors
+/// As [`read`], and that it changed again.
+pub fn read_unchanged(path: impl AsRef<Path>) -> Result<Vec<u8>, PathError> {
+    unchanged(path.as_ref(), || {})
+}
+
+/// As [`read_unchanged`]; `meanwhile` is what happens between the looks at the file.
+fn unchanged(path: &Path, mut meanwhile: impl FnMut()) -> Result<Vec<u8>, PathError> {
+    let state = |of: &fs::Metadata| (of.ino(), of.len(), of.mtime(), of.mtime_nsec());
+    for _ in 0..2 {
+        let mut bytes = Vec::with_capacity(AT_ONCE);
+        let file = fs::File::open(path).at("read", path)?;
+        let before = state(&file.metadata().at("look at", path)?);
+        (&file)
+            .take(u64::MAX)
+            .read_to_end(&mut bytes)
+            .at("read", path)?;
+        meanwhile();
+        // By its path: another file may have taken its place.
+        let after = fs::metadata(path).is_ok_and(|after| state(&after) == before);
+        if after && bytes.len() as u64 == before.1 {
+            return Ok(bytes);
+        }
+    }
+    Err(io::Error::other("it changes while it is read")).at("read", path)
 }
 
 /// Reads a whole file as UTF-8.
@@ -251,6 +281,21 @@ pub fn list(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, PathError> {
     Ok(entries)
 }
 
+/// As [`list`], and of what kind each entry is; links are not followed.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn list_kinds(path: impl AsRef<Path>) -> Result<Vec<(PathBuf, fs::FileType)>, PathError> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(&path).at("list", &path)? {
+        let entry = entry.at("list", &path)?;
+        let kind = entry.file_type().at("look at", entry.path())?;
+        entries.push((entry.path(), kind));
+    }
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}
+
 /// The folders in a folder, sorted by name; nothing else in it is looked at, and a link to a folder is none.
 ///
 /// # Errors
@@ -265,4 +310,40 @@ pub fn list_folders(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, PathError> {
     }
     folders.sort();
     Ok(folders)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.yaml");
+        let put = |text: &str| write(&file, text).expect("written");
+        let replace = |text: &str| write_atomically(&file, text).expect("written");
+        for (how, change) in [("written", &put as &dyn Fn(&str)), ("replaced", &replace)] {
+            for (times, told) in [(0, Some("a")), (1, Some("aa")), (2, None)] {
+                put("a");
+                let mut done = 0;
+                let read = unchanged(&file, || {
+                    if done < times {
+                        done += 1;
+                        change(&"a".repeat(done + 1));
+                    }
+                });
+                match (read, told) {
+                    (Ok(bytes), Some(text)) => assert_eq!(bytes, text.as_bytes(), "{how}"),
+                    (Err(error), None) => {
+                        assert!(error.to_string().ends_with("a.yaml"), "{error}");
+                        assert_eq!(error.source.to_string(), "it changes while it is read");
+                    }
+                    other => panic!("{how} {times}: {other:?}"),
+                }
+            }
+        }
+        // What goes away while it is read was read in vain.
+        let gone = unchanged(&file, || drop(remove_file(&file))).expect_err("gone");
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -16,7 +16,7 @@ fn network(name: &str, description: &str) -> String {
 
 /// Runs git in a folder of the test.
 #[track_caller]
-fn git(env: &TestEnv, folder: &str, arguments: &[&str]) {
+pub(super) fn git(env: &TestEnv, folder: &str, arguments: &[&str]) {
     #[expect(clippy::disallowed_methods, reason = "repositories are made by git")]
     let mut command = Command::new("git");
     let output = command
@@ -36,7 +36,7 @@ fn git(env: &TestEnv, folder: &str, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {said}");
 }
 
-fn commit(env: &TestEnv, folder: &str) {
+pub(super) fn commit(env: &TestEnv, folder: &str) {
     git(env, folder, &["add", "-A"]);
     git(env, folder, &["commit", "-qm", "x"]);
 }
@@ -58,7 +58,7 @@ fn repository(folder: &str) -> TestEnv {
 }
 
 #[track_caller]
-fn ends(ended: &Ended, code: i32) {
+pub(super) fn ends(ended: &Ended, code: i32) {
     assert_eq!(ended.code, code, "{}{}", ended.stdout, ended.stderr);
 }
 
@@ -176,13 +176,11 @@ fn a_revision_is_read_by_its_own_rules() {
     env.write("repo/.keelignore", "drafts/\n");
     env.write("repo/drafts/x.yaml", "no: manifest\n");
     env.write("repo/motd", "hello\n");
-    std::os::unix::fs::symlink("/etc/passwd", env.path().join("repo/link.yaml")).expect("a link");
     env.write("other/a.yaml", "a: 1\n");
     git(&env, "other", &["init", "-q"]);
     commit(&env, "other");
     git(&env, "repo", &["submodule", "add", "-q", "../other", "sub"]);
     commit(&env, "repo");
-    path_io::remove_file(env.path().join("repo/link.yaml")).expect("removed");
     let shown = env.keel(&["-C", "repo", "diff", "HEAD~1", "HEAD"]);
     ends(&shown, 0);
     assert!(
@@ -191,14 +189,20 @@ fn a_revision_is_read_by_its_own_rules() {
         shown.stdout
     );
     assert!(
-        shown.stderr.contains("link.yaml is a symbolic link"),
-        "{}",
-        shown.stderr
-    );
-    assert!(
         shown.stderr.contains("sub is a submodule"),
         "{}",
         shown.stderr
+    );
+    // What was declared behind a link would count as given up.
+    std::os::unix::fs::symlink("/etc/passwd", env.path().join("repo/link.yaml")).expect("a link");
+    commit(&env, "repo");
+    let refused = env.keel(&["-C", "repo", "diff", "HEAD~1", "HEAD"]);
+    ends(&refused, 3);
+    assert!(
+        refused.stderr.contains("read link.yaml of ")
+            && refused.stderr.contains("it is a symbolic link"),
+        "{}",
+        refused.stderr
     );
 }
 

@@ -10,7 +10,7 @@ use reconciler::view::saved_plan::MadeFrom;
 use super::environment::TestEnv;
 
 /// The example that people read.
-fn environments() -> TestEnv {
+pub(super) fn environments() -> TestEnv {
     fn copy(from: &Path, to: &str, env: &TestEnv) {
         for path in manifests::path_io::list(from).expect("the example") {
             let name = path.file_name().expect("a name").to_string_lossy();

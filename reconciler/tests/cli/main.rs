@@ -12,4 +12,5 @@ mod help;
 mod init;
 mod layers;
 mod render;
+mod revisions;
 mod usage;

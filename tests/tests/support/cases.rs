@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use manifests::files::Disk;
 use manifests::read::{self, Texts};
 use manifests::{attached, path_io};
 use serde_json::Value;
@@ -34,7 +35,8 @@ pub(crate) fn texts(case: &Path) -> Texts {
     let files = vec![(name.into_owned(), text)];
     Texts {
         root: "/".into(),
-        attached: attached::read(root, &[String::new()], &files),
+        attached: attached::read(&Disk, root, &[String::new()], &files)
+            .expect("files that stay as they are"),
         files,
         ..Texts::default()
     }
