@@ -14,6 +14,7 @@ pub mod decode;
 pub mod desired;
 pub mod devices;
 pub mod diagnostic;
+pub mod edit;
 pub mod effect;
 pub mod effect_table;
 pub mod envelope;

@@ -6,6 +6,7 @@ use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
 use runtime::runtime::Runtime as _;
 
+use super::accept::Accept;
 use super::decide::{Decisions, command, on_this_host, session};
 use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
@@ -20,7 +21,31 @@ use crate::view::{gitlab, html, markdown};
 
 /// Tell what the world changed behind git's back, field by field, with the line that declares it.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(super) struct Drift {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    look: Look,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Accept(Accept),
+}
+
+impl Drift {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        match &self.command {
+            Some(Command::Accept(accept)) => accept.run(invocation),
+            None => self.look.run(invocation),
+        }
+    }
+}
+
+/// How it is looked and told.
+#[derive(Debug, clap::Args)]
+struct Look {
     /// The source; absent: this folder.
     path: Option<PathBuf>,
     /// End with the exit code 2 where something drifted.
@@ -31,8 +56,8 @@ pub(super) struct Drift {
     output: Format,
 }
 
-impl Drift {
-    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+impl Look {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
         let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
         let opened = engine::open(invocation)?;

@@ -1,6 +1,7 @@
 //! The command line: one file a command. To add one: write `cli/<name>.rs` with a `clap::Args` struct and its `run`,
 //! add a variant to [`Command`] and an arm to [`Command::run`]. The doc comments are the help.
 
+mod accept;
 mod adopt;
 mod apply;
 mod asked;

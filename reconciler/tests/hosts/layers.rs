@@ -51,3 +51,35 @@ runtime::own_processes_test! {
         world.nothing_left();
     }
 }
+
+runtime::own_processes_test! {
+    fn drift_is_accepted_in_the_line_of_the_layer_that_declares_it() {
+        let world = TestWorld::furnished();
+        let over = world.path().join("production");
+        path_io::create_dir_all(&over).expect("a folder");
+        path_io::write(over.join("keel.yaml"), OVER).expect("a manifest");
+        let git = |command: &str| shell(&format!("cd {} && git -c user.name=a -c user.email=a@b {command}", world.path().display()));
+        git("init -q && printf '/*\\n!/manifests\\n!/production\\n!/.gitignore\\n' >.gitignore && git add . && git -c user.name=a -c user.email=a@b commit -qm one");
+        world.keel(&["apply", "--yes", "../production"]).with(0);
+        // The base says the one, the patch over it the other.
+        rewrite(&world, &["pids.max"], "50");
+        rewrite(&world, &["memory.max", "memory.limit_in_bytes"], "134217728");
+        world.keel(&["drift", "accept", "instance/one", "../production", "--field", "limits.processes"]).with(0);
+        assert_eq!(git("diff --numstat").trim(), "1\t1\tmanifests/one.yaml");
+        let diff = git("diff -U0");
+        assert!(diff.contains("-    processes: 100\n+    processes: 50\n"), "{diff}");
+        world.keel(&["drift", "accept", "instance/one", "../production"]).with(0);
+        assert_eq!(git("diff --numstat production").trim(), "1\t1\tproduction/keel.yaml");
+        assert!(git("diff -U0 production").contains("+        limits: { memory: 128MiB }"));
+        world.keel(&["drift", "--detailed-exitcode", "../production"]).with(0);
+        world.keel(&["drift", "accept", "instance/one", "../production"]).with(1).saying("drifted");
+        // What a variable says is not written over.
+        world.keel(&["apply", "--yes", "../production"]).with(0);
+        rewrite(&world, &["memory.max", "memory.limit_in_bytes"], "268435456");
+        shell(&format!("sed -i 's/128MiB/\"${{var.memory}}\"/; s/^name:.*/&\\nvariables: {{ memory: {{ type: string, default: 128MiB }} }}/' {}/keel.yaml", over.display()));
+        world.keel(&["drift", "accept", "instance/one", "../production"]).with(4).saying("change what that stands for");
+        world.keel(&["destroy", "--no-trash", "--yes", "../production"]).with(0);
+        shell(&format!("cd {} && rm -rf production .git .gitignore", world.path().display()));
+        world.nothing_left();
+    }
+}
