@@ -26,6 +26,7 @@ mod neighbours;
 mod ownership;
 mod policies;
 mod power;
+mod pull_request;
 mod quickstart;
 mod saved_plans;
 mod secrets;
