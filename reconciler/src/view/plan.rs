@@ -15,6 +15,7 @@ use manifests::effect::Effect;
 use manifests::id::Address;
 use manifests::observed::Holds;
 use manifests::pointer::Pointer;
+use manifests::secret::as_written;
 use serde_json::Value;
 
 pub use self::fan_out::Documents;
@@ -342,12 +343,14 @@ fn new_fields(address: &Address, around: &Around<'_>) -> String {
     let Some(resource) = resource else {
         return String::new();
     };
-    let value = resource.spec.to_value();
+    let mut value = resource.spec.to_value();
+    as_written(&mut value);
     let mut leaves: Vec<(FieldChange, Option<String>)> = Vec::new();
     resource.provenance.each(&mut |path, origin| {
         let below = path.as_str().strip_prefix("/spec").unwrap_or_default();
         match value.pointer(below) {
-            None | Some(Value::Object(_)) => {}
+            None => {}
+            Some(after @ Value::Object(_)) if text::from_secret(after).is_none() => {}
             Some(after) => leaves.push((
                 FieldChange {
                     path: path.clone(),
@@ -359,10 +362,10 @@ fn new_fields(address: &Address, around: &Around<'_>) -> String {
             )),
         }
     });
-    // Of a list the whole is shown, and not each entry again.
+    // Of a list the whole is shown, and not each entry again; so of a text that comes from a secret.
     let lists: Vec<Pointer> = leaves
         .iter()
-        .filter(|(change, _)| change.after.is_array())
+        .filter(|(change, _)| change.after.is_array() || change.after.is_object())
         .map(|(change, _)| change.path.clone())
         .collect();
     let rows: Vec<(&FieldChange, Option<String>)> = leaves

@@ -119,20 +119,21 @@ pub fn ago(then: jiff::Timestamp, now: jiff::Timestamp) -> String {
 /// A value as a person reads it in a plan: text as it is where that cannot be misread, else as JSON.
 pub fn shown(value: &serde_json::Value) -> String {
     use serde_json::Value;
+    if let Some(text) = from_secret(value) {
+        return text;
+    }
+    let is_flat =
+        |value: &Value| from_secret(value).is_some() || !value.is_object() && !value.is_array();
     match value {
         Value::Null => "(unset)".to_owned(),
         Value::String(text) if text.is_empty() => "\"\"".to_owned(),
         Value::String(text) => visible(text),
         Value::Array(items) if items.is_empty() => "[]".to_owned(),
-        Value::Array(items)
-            if items
-                .iter()
-                .all(|item| !item.is_object() && !item.is_array()) =>
-        {
+        Value::Array(items) if items.iter().all(is_flat) => {
             let items: Vec<String> = items.iter().map(shown).collect();
             format!("[{}]", items.join(", "))
         }
-        Value::Object(fields) if fields.values().all(|v| !v.is_object() && !v.is_array()) => {
+        Value::Object(fields) if fields.values().all(is_flat) => {
             let fields: Vec<String> = fields
                 .iter()
                 .filter(|(_, value)| !value.is_null())
@@ -142,6 +143,17 @@ pub fn shown(value: &serde_json::Value) -> String {
         }
         other => visible(&other.to_string()),
     }
+}
+
+/// A text of which only is known which secret it comes from: `secret db.password`, or the template with it.
+pub(super) fn from_secret(value: &serde_json::Value) -> Option<String> {
+    let map = value.as_object().filter(|map| map.len() == 1)?;
+    if let Some(template) = map.get("template") {
+        return template.as_str().map(visible);
+    }
+    let reference = map.get("secretRef")?;
+    let (name, key) = (reference["name"].as_str()?, reference["key"].as_str()?);
+    Some(format!("secret {}.{}", visible(name), visible(key)))
 }
 
 /// A text cut to a width, with an ellipsis where something was left off.
@@ -353,6 +365,14 @@ mod tests {
             (json!({}), "{}"),
             (json!({"type": "nic", "mtu": null}), "{ type: nic }"),
             (json!({"a": {"b": 1}}), "{\"a\":{\"b\":1}}"),
+            (
+                json!({"A": {"secretRef": {"name": "db", "key": "password"}}, "B": 1}),
+                "{ A: secret db.password, B: 1 }",
+            ),
+            (
+                json!({"template": "a=${secret.db.password}\n"}),
+                "a=${secret.db.password}␊",
+            ),
             (json!("x\u{1b}y"), "x␛y"),
         ] {
             assert_eq!(shown(&value), seen);

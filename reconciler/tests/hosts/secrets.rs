@@ -1,5 +1,8 @@
 //! Secrets reach their instances and nothing else.
 
+use manifests::path_io;
+use serde_json::Value;
+
 use crate::boot::restart_host;
 use crate::world::{Ended, TestWorld, shell};
 
@@ -39,6 +42,22 @@ fn quiet(world: &TestWorld, arguments: &[&str]) -> Ended {
         assert!(!text.contains("canary"), "keel {arguments:?} tells: {text}");
     }
     ended
+}
+
+/// The digests of secrets in a document.
+fn digests(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(digest)) = fields.get("digest")
+                && (fields.contains_key("secretRef") || fields.contains_key("template"))
+            {
+                found.push(digest.clone());
+            }
+            fields.values().for_each(|below| digests(below, found));
+        }
+        Value::Array(items) => items.iter().for_each(|below| digests(below, found)),
+        _ => {}
+    }
 }
 
 runtime::own_processes_test! {
@@ -122,6 +141,78 @@ runtime::own_processes_test! {
         quiet(&world, &["plan"]).with(3).saying("S0501");
         quiet(&world, &["validate"]).with(0);
         set(NEXT);
+        world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
+    fn a_plan_is_made_without_the_secrets() {
+        let world = TestWorld::furnished();
+        world.unwrite("one.yaml");
+        let at = |name: &str| world.path().join(name).to_str().expect("UTF-8").to_owned();
+        let (file, live) = (at("password"), at("live.json"));
+        std::fs::write(&file, format!("{CANARY}\n")).expect("written");
+        world.write("secret.yaml", &SECRET.replace("WHERE", &file));
+        world.write("two.yaml", USER);
+        quiet(&world, &["apply", "--yes"]).with(0);
+        quiet(&world, &["observe", "--save", &live]).with(0);
+        let kept = path_io::read_to_string(&live).expect("saved");
+        assert!(!kept.contains("canary"), "{kept}");
+        let mut known = Vec::new();
+        digests(&serde_json::from_str(&kept).expect("JSON"), &mut known);
+        assert_eq!(known.len(), 2, "{kept}");
+        let secret = |text: &str| known.iter().any(|digest| text.contains(digest.as_str()));
+
+        // Who has no secrets takes those of the host for right.
+        std::fs::remove_file(&file).expect("removed");
+        quiet(&world, &["plan"]).with(3).saying("S0501");
+        let plan = quiet(&world, &["plan", "--against", &live, "--detailed-exitcode"]).with(0);
+        assert!(plan.stdout.contains("Nothing to do"), "{plan:?}");
+
+        // What is new says where its values come from: nobody knows them here.
+        world.write("three.yaml", &USER.replace("name: two", "name: three"));
+        let more = "environment:\n    SECOND: { secretRef: { name: db, key: password } }";
+        world.write("two.yaml", &USER.replace("environment:", more));
+        for format in ["human", "markdown", "html"] {
+            let words = ["diff", "--against", &live, "-o", format];
+            let plan = quiet(&world, &words).with(0);
+            assert!(plan.stdout.contains("secret db.password"), "{plan:?}");
+            assert!(!plan.stdout.contains("secretRef"), "{plan:?}");
+            assert!(!plan.stdout.contains("(secret #"), "{plan:?}");
+        }
+        for format in ["human", "json", "markdown", "html", "sarif", "junit", "github", "gitlab-plan"] {
+            let plan = quiet(&world, &["plan", "--against", &live, "-o", format]).with(0);
+            assert!(!secret(&plan.stdout), "{format}: {plan:?}");
+        }
+
+        // A value that moves: only the plan as a document has digests, and only in their list.
+        std::fs::write(&file, format!("{NEXT}\n")).expect("written");
+        let mut plan = quiet(&world, &["plan", "-o", "json"]).with(0).json();
+        let listed = plan["secrets"].take();
+        let listed: Vec<&str> = listed.as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+        assert!(listed.iter().any(|digest| secret(digest)), "{listed:?}");
+        let tells = |text: &str| secret(text) || listed.iter().any(|digest| text.contains(digest));
+        assert!(!tells(&plan.to_string()), "{plan}");
+        for format in ["human", "markdown", "html", "sarif", "junit", "github", "gitlab-plan"] {
+            for command in ["plan", "diff", "drift"] {
+                let ended = world.keel(&[command, "-o", format]);
+                assert!(ended.code == Some(0) || (command, format) == ("drift", "gitlab-plan"), "{ended:?}");
+                assert!(!tells(&ended.stdout) && !tells(&ended.stderr), "{ended:?}");
+            }
+        }
+        for command in [
+            &["get", "-o", "json"][..],
+            &["get", "-o", "yaml"],
+            &["describe", "instance/two"],
+            &["explain", "instance/two"],
+            &["drift", "-o", "json"],
+            &["history", "-o", "json"],
+            &["status", "-o", "json"],
+            &["render"],
+        ] {
+            let ended = quiet(&world, command).with(0);
+            assert!(!tells(&ended.stdout), "{command:?}: {ended:?}");
+        }
         world.destroy();
     }
 }
