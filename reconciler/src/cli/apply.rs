@@ -135,7 +135,7 @@ impl Run<'_> {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
-        let again = command(plan.purpose, self.path, self.decisions);
+        let again = command(&invocation.global, plan.purpose, self.path, self.decisions);
         if report.is_none() {
             // Guards stop it: nobody was asked.
             self.show(invocation, &plan, began)?;
@@ -202,7 +202,7 @@ impl Run<'_> {
         let next = if plan.stopping.is_empty() && !plan.steps.is_empty() {
             None
         } else {
-            apply_command(plan, self.path, self.decisions)
+            apply_command(&invocation.global, plan, self.path, self.decisions)
         };
         invocation.print(&page(
             plan,

@@ -10,6 +10,7 @@ use manifests::read::Texts;
 use runtime::runtime::Runtime as _;
 
 use super::engine::Opened;
+use super::global::GlobalOptions;
 use super::invocation::{Invocation, environment, say};
 use super::narrow::narrow;
 use super::read::{Source, Wanted};
@@ -168,6 +169,7 @@ pub(super) fn right_host(desired: &DesiredSet, host: &Capabilities) -> Result<()
 /// The command that applies what was planned; where only held steps are left, the one that does these. None where no
 /// word of a person changes anything.
 pub(super) fn apply_command(
+    global: &GlobalOptions,
     plan: &Plan,
     path: Option<&Path>,
     decisions: &Decisions,
@@ -193,7 +195,7 @@ pub(super) fn apply_command(
             return None;
         }
     }
-    let mut words = command(plan.purpose, path, decisions);
+    let mut words = command(global, plan.purpose, path, decisions);
     for code in codes {
         words.push_str(&format!(" --approve {code}"));
     }
@@ -201,14 +203,21 @@ pub(super) fn apply_command(
 }
 
 /// The command that does this again, with the same words.
-pub(super) fn command(purpose: Purpose, path: Option<&Path>, decisions: &Decisions) -> String {
-    let mut words = match purpose {
-        Purpose::Destroy => "keel destroy".to_owned(),
-        Purpose::Apply | Purpose::Asked | Purpose::Compare => "keel apply".to_owned(),
-    };
+pub(super) fn command(
+    global: &GlobalOptions,
+    purpose: Purpose,
+    path: Option<&Path>,
+    decisions: &Decisions,
+) -> String {
+    let mut words = global.keel();
+    words.push_str(match purpose {
+        Purpose::Destroy => " destroy",
+        Purpose::Apply | Purpose::Asked | Purpose::Compare => " apply",
+    });
     if let Some(path) = path {
         words.push_str(&format!(" {}", shell_word(path)));
     }
+    words.push_str(&global.selection());
     words.push_str(&decisions.words());
     words
 }

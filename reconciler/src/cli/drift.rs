@@ -69,7 +69,12 @@ impl Look {
         let places = &wanted.places;
         let findings = || of_drift(&report, &wanted.found, places, anchor(&wanted.texts.files));
         let comment = |limit| markdown::of_drift(&report, places, limit);
-        let again = command(Purpose::Apply, self.path.as_deref(), &Decisions::default());
+        let again = command(
+            &invocation.global,
+            Purpose::Apply,
+            self.path.as_deref(),
+            &Decisions::default(),
+        );
         match self.output {
             Format::Json => invocation.print_plain(&report.json())?,
             Format::Markdown => invocation.print_plain(&comment(markdown::COMMENT))?,

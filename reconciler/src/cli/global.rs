@@ -1,10 +1,13 @@
 //! Flags that every command takes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use manifests::id::Address;
+
+use super::invocation::environment;
+use crate::view::text::shell_word;
 
 /// Flags that every command takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,7 +22,7 @@ pub(super) struct GlobalOptions {
         long,
         value_name = "DIR",
         global = true,
-        default_value = "/var/lib/keel"
+        default_value = STATE_DIR
     )]
     pub(super) state_dir: PathBuf,
 
@@ -28,7 +31,7 @@ pub(super) struct GlobalOptions {
     pub(super) engine: Engine,
 
     /// The project in which names without one are looked up.
-    #[arg(long, value_name = "NAME", global = true, default_value = "default")]
+    #[arg(long, value_name = "NAME", global = true, default_value = PROJECT)]
     pub(super) project: String,
 
     /// Also write the machine-readable output to this file.
@@ -82,6 +85,56 @@ pub(super) struct GlobalOptions {
     /// Never ask.
     #[arg(long, global = true)]
     pub(super) no_input: bool,
+}
+
+/// Where everything lives where nobody says.
+const STATE_DIR: &str = "/var/lib/keel";
+/// The project where nobody says.
+const PROJECT: &str = "default";
+
+impl GlobalOptions {
+    /// `keel`, and what has to be said again for the same folders: `keel -C hosts/edge --state-dir /srv/keel`. What the
+    /// environment says is said already.
+    pub(super) fn keel(&self) -> String {
+        let mut words = "keel".to_owned();
+        let is_said = |variable, folder: &Path| {
+            environment(variable).is_some_and(|said| Path::new(&said) == folder)
+        };
+        if let Some(folder) = &self.directory
+            && !is_said("KEEL_DIRECTORY", folder)
+        {
+            words.push_str(&format!(" -C {}", shell_word(folder)));
+        }
+        if self.state_dir != Path::new(STATE_DIR) && !is_said("KEEL_STATE_DIR", &self.state_dir) {
+            words.push_str(&format!(" --state-dir {}", shell_word(&self.state_dir)));
+        }
+        match self.engine {
+            // What does the work unasked.
+            Engine::Native => {}
+        }
+        words
+    }
+
+    /// What has to be said again for the same objects: ` --only instance/web`.
+    pub(super) fn selection(&self) -> String {
+        let mut words = String::new();
+        if self.project != PROJECT {
+            words.push_str(&format!(
+                " --project {}",
+                shell_word(Path::new(&self.project))
+            ));
+        }
+        for (flag, addresses) in [("only", &self.only), ("exclude", &self.exclude)] {
+            for address in addresses {
+                let address = address.to_string();
+                words.push_str(&format!(" --{flag} {}", shell_word(Path::new(&address))));
+            }
+        }
+        if let Some(selector) = &self.selector {
+            words.push_str(&format!(" --selector {}", shell_word(Path::new(selector))));
+        }
+        words
+    }
 }
 
 /// What does the work.
@@ -197,6 +250,38 @@ mod tests {
         for text in ["", "5", "m", "5x", "-1s", "1.5h", "99999999999999999999s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_said_is_said_again_for_a_shell() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            global: GlobalOptions,
+        }
+        let said = |words: &[&str]| {
+            let words = std::iter::once("keel").chain(words.iter().copied());
+            let global = <Line as clap::Parser>::parse_from(words).global;
+            (global.keel(), global.selection())
+        };
+        assert_eq!(said(&[]), ("keel".to_owned(), String::new()));
+        let words = [
+            "-C",
+            "it's here",
+            "--state-dir=/srv/ü keel",
+            "--only=instance/a,network/b",
+            "-l",
+            "a!=b",
+            "--project=shop",
+            "--quiet",
+        ];
+        assert_eq!(
+            said(&words),
+            (
+                r"keel -C 'it'\''s here' --state-dir '/srv/ü keel'".to_owned(),
+                " --project shop --only instance/a --only network/b --selector 'a!=b'".to_owned()
+            )
+        );
     }
 
     #[test]

@@ -142,7 +142,11 @@ impl Import {
         };
         let options = decisions.options(Purpose::Apply);
         let plan = session(invocation, opened).plan(&desired, &options)?;
-        let next = format!("keel plan {}", shell_word(&self.into));
+        let next = format!(
+            "{} plan {}",
+            invocation.global.keel(),
+            shell_word(&self.into)
+        );
         let moved = session(invocation, opened)
             .plan(&desired, &Decisions::default().options(Purpose::Apply))?;
         if !moved.stopping.is_empty() {

@@ -116,10 +116,17 @@ impl Make {
         }
         invocation.json_into(json)?;
         let next = match &self.save {
-            Some(file) if plan.stopping.is_empty() => {
-                Some(format!("keel apply {}", shell_word(file)))
-            }
-            _ => apply_command(&plan, self.path.as_deref(), &self.decisions),
+            Some(file) if plan.stopping.is_empty() => Some(format!(
+                "{} apply {}",
+                invocation.global.keel(),
+                shell_word(file)
+            )),
+            _ => apply_command(
+                &invocation.global,
+                &plan,
+                self.path.as_deref(),
+                &self.decisions,
+            ),
         };
         let shown = Shown {
             plan: &plan,

@@ -268,3 +268,22 @@ fn a_bad_live_state_is_one_clear_error() {
         "edge-2",
     );
 }
+
+#[test]
+fn the_next_command_is_for_the_same_folder_and_objects() {
+    let env = planned();
+    let made = env.keel(&[
+        "-C",
+        "source",
+        "plan",
+        "--against",
+        "../live.json",
+        "--only",
+        "network/lan",
+        "--approve",
+        "G107",
+    ]);
+    assert_eq!(made.code, 0, "{}{}", made.stdout, made.stderr);
+    let next = "keel -C source apply --only network/lan --approve G107\n";
+    assert!(made.stdout.ends_with(next), "{}", made.stdout);
+}
