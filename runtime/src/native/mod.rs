@@ -1,13 +1,14 @@
 //! The native engine: this host's kernel. Parts return data; this file only dispatches.
 //!
-//! One room a subject: `container` and `shim` start and supervise, `cgroup` limits, `network`, `storage` and `image`
-//! do what their names say, and know no manifests. `instance`, `networks`, `pools` and `image_documents` translate
+//! One room a subject: `container` and `shim` start and supervise, `cgroup` limits, `network`, `storage`, `image` and
+//! `disk_image` do what their names say, and know no manifests. `instance`, `networks`, `pools` and `image_documents` translate
 //! between them and the words of manifests; `definition` keeps what this engine was last told.
 
 mod at_once;
 pub mod cgroup;
 pub mod container;
 pub mod definition;
+pub mod disk_image;
 mod host;
 pub mod id_ranges;
 pub mod image;
