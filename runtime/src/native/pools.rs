@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::definition::Definition;
+use super::disk_image::DiskError;
 use super::host::Host;
 use super::storage::{self, DriverKind, PoolPlan, PoolSeen, StorageDriver, StorageError, VolumeId};
 use crate::error::{Class, RuntimeError};
@@ -33,7 +34,14 @@ pub(super) fn class(error: &StorageError) -> Class {
         StorageError::InUse { .. }
         | StorageError::DoesNotFit { .. }
         | StorageError::NeedsRebuild(_)
-        | StorageError::TooSmall { .. } => Class::Refused,
+        | StorageError::TooSmall { .. }
+        | StorageError::Shrinks { .. }
+        | StorageError::SmallerThanImage { .. }
+        | StorageError::NoFiles { .. } => Class::Refused,
+        StorageError::NoSize(_) => Class::NeedsOperator,
+        StorageError::Disk(DiskError::Path(_)) => Class::Retry,
+        StorageError::Disk(DiskError::Size { .. }) => Class::Refused,
+        StorageError::Disk(_) => Class::NeedsOperator,
         _ => Class::Retry,
     }
 }

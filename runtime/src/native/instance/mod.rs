@@ -35,7 +35,7 @@ use super::id_ranges::IdRangeError;
 use super::network::PortPlan;
 use super::networks::{self, NetworkPicks};
 use super::pools::{self, PoolPicks};
-use super::storage::{Initial, StorageDriver, VolumePlan};
+use super::storage::{Initial, StorageDriver, VolumeContent, VolumePlan};
 use super::{image_documents, shim};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
@@ -389,6 +389,7 @@ fn create(
                 .root()
                 .and_then(|(_, root)| root.size.as_ref())
                 .map(|size| size.bytes()),
+            content: VolumeContent::Filesystem,
             initial: Initial::default(),
         })
         .map_err(|error| {

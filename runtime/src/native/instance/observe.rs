@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use manifests::change::FieldChange;
-use manifests::devices::Device;
+use manifests::devices::{Device, Disk};
 use manifests::id::Uid;
 use manifests::kind::Spec;
 use manifests::kinds::instance::{Instance, PowerState};
@@ -27,6 +27,7 @@ use crate::native::host::Host;
 use crate::native::network::{GuestPlan, PortSeen};
 use crate::native::pools::root_volume;
 use crate::native::shim::{self, End, Found, Running};
+use crate::native::storage::ContentType;
 use crate::sys::mount_table::MountEntry;
 
 /// The running container of an instance, where it runs.
@@ -184,7 +185,7 @@ pub(in crate::native) fn observe(
         }
         Found::Absent => PowerState::Stopped,
     };
-    if let Some(size) = root_size(host, definition) {
+    if let Some((content, size)) = root_size(host, definition) {
         let root = instance
             .devices
             .iter_mut()
@@ -192,8 +193,10 @@ pub(in crate::native) fn observe(
                 Device::Disk(disk) if disk.is_root() => Some((name, disk)),
                 _ => None,
             });
-        if let Some((name, disk)) =
-            root.filter(|(_, disk)| disk.size.as_ref().map(ByteSize::bytes) != size)
+        // The disk of a machine that asks for no size has that of its image.
+        let of_image = |disk: &Disk| content == ContentType::Block && disk.size.is_none();
+        if let Some((name, disk)) = root
+            .filter(|(_, disk)| disk.size.as_ref().map(ByteSize::bytes) != size && !of_image(disk))
         {
             disk.size = size.map(ByteSize::from_bytes);
             if state != PowerState::Stopped
@@ -221,11 +224,16 @@ pub(in crate::native) fn observe(
     });
 }
 
-/// How big an instance's root is on disk; `None` where there is no root, or it cannot be told.
-fn root_size(host: &Host, definition: &Definition<InstancePicks>) -> Option<Option<u64>> {
+/// What an instance's root is and how big it is on disk; `None` where there is no root, or it cannot be told.
+fn root_size(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Option<(ContentType, Option<u64>)> {
     let (_, driver) = super::pool_of(host, &definition.picks.pool).ok()?;
     let volume = driver.volume(&root_volume(&definition.uid)).ok()??;
-    Some(volume.size)
+    // A disk always has a size.
+    let known = volume.content == ContentType::Filesystem || volume.size.is_some();
+    known.then_some((volume.content, volume.size))
 }
 
 /// Bytes of an instance's own root. An instance always holds something: at least its having been there.

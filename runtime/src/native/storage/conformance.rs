@@ -15,16 +15,16 @@ use crate::sys::{command, loop_device, mount_table};
 /// One line a driver.
 const DRIVERS: &[DriverKind] = &[DriverKind::Dir];
 
-const MIB: u64 = 1 << 20;
+pub(super) const MIB: u64 = 1 << 20;
 
-struct Bench {
-    keep: tempfile::TempDir,
+pub(super) struct Bench {
+    pub(super) keep: tempfile::TempDir,
     kind: DriverKind,
-    driver: Box<dyn StorageDriver>,
+    pub(super) driver: Box<dyn StorageDriver>,
 }
 
 impl Bench {
-    fn pool(&self) -> PathBuf {
+    pub(super) fn pool(&self) -> PathBuf {
         self.keep.path().join("pool")
     }
     fn other(&self, mark: &str) -> Box<dyn StorageDriver> {
@@ -76,7 +76,7 @@ fn wait_a_little() {
     let _ = rustix::thread::nanosleep(&time);
 }
 
-fn each(test: impl Fn(&Bench)) {
+pub(super) fn each(test: impl Fn(&Bench)) {
     for kind in DRIVERS {
         let keep = tempfile::tempdir().unwrap();
         let plan = PoolPlan {
@@ -92,7 +92,7 @@ fn each(test: impl Fn(&Bench)) {
     }
 }
 
-fn each_ready(test: impl Fn(&Bench)) {
+pub(super) fn each_ready(test: impl Fn(&Bench)) {
     each(|bench| {
         bench.driver.ensure_pool(true).unwrap();
         test(bench);
@@ -100,17 +100,18 @@ fn each_ready(test: impl Fn(&Bench)) {
     });
 }
 
-fn root(uid: &str, size: Option<u64>) -> VolumePlan {
+pub(super) fn root(uid: &str, size: Option<u64>) -> VolumePlan {
     VolumePlan {
         id: VolumeId::Root(uid.to_owned()),
         mark: format!("edge/{uid}"),
         image: Some("f".repeat(64)),
         size,
+        content: VolumeContent::Filesystem,
         initial: Initial::default(),
     }
 }
 
-fn custom(name: &str, size: Option<u64>) -> VolumePlan {
+pub(super) fn custom(name: &str, size: Option<u64>) -> VolumePlan {
     VolumePlan {
         id: VolumeId::Custom(name.to_owned()),
         image: None,
@@ -127,10 +128,11 @@ fn upper_of(placed: &Placed) -> &Path {
     match placed {
         Placed::Root { upper, .. } => upper,
         Placed::Custom { folder } => folder,
+        Placed::Disk { file, .. } => panic!("{} is a disk", file.display()),
     }
 }
 
-fn entry(plan: &VolumePlan, uid: &str) -> TrashEntry {
+pub(super) fn entry(plan: &VolumePlan, uid: &str) -> TrashEntry {
     TrashEntry {
         format_version: 1,
         uid: uid.to_owned(),

@@ -5,6 +5,7 @@
 //! POOL/instances/UID/volume.json       what this volume is
 //!                   /disk/             its files (upper/, work/); the mount point of …
 //!                   /disk.ext4         … its file system, if it has a size
+//!                   /disk.qcow2        or, of a machine, its disk
 //! POOL/volumes/NAME/…                  the same, with disk/data/
 //! POOL/trash/UID/trash.json            an instance's or volume's folder as it was, and what it was
 //! ```
@@ -20,9 +21,10 @@ use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 
+use super::block;
 use super::driver::{
-    Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized, StorageDriver, StorageFeatures,
-    TrashEntry, VolumeId, VolumePlan, VolumeSeen,
+    ContentType, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized, StorageDriver,
+    StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 use super::error::StorageError;
 use super::marker::{self, PoolMarker, VolumeMarker};
@@ -214,7 +216,9 @@ impl DirPool {
         };
         let file = path.join(DISK_FILE);
         let (mut size, mut mounted) = (None, None);
-        if let Some(asked) = found.size {
+        if found.content == ContentType::Block {
+            size = block::size(&path.join(block::FILE), found.size)?;
+        } else if let Some(asked) = found.size {
             // The file is the truth; what was asked for is only how its size is spelled.
             let length = match file.metadata().at("look at", &file) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
@@ -228,6 +232,7 @@ impl DirPool {
             id,
             mark: found.mark,
             image: found.image,
+            content: found.content,
             size,
             mounted,
             folder: path.to_path_buf(),
@@ -378,10 +383,17 @@ impl StorageDriver for DirPool {
         }
         let marker = VolumeMarker::of(plan);
         let made = (|| {
-            make_folder(&new.join(DISK))?;
-            match plan.size {
-                None => prepare(&new.join(DISK), &plan.id, marker.initial())?,
-                Some(size) => sized::make(&new.join(DISK_FILE), size)?,
+            match &plan.content {
+                VolumeContent::Filesystem => {
+                    make_folder(&new.join(DISK))?;
+                    match plan.size {
+                        None => prepare(&new.join(DISK), &plan.id, marker.initial())?,
+                        Some(size) => sized::make(&new.join(DISK_FILE), size)?,
+                    }
+                }
+                VolumeContent::Block { below } => {
+                    block::make(&new.join(block::FILE), plan.size, below.as_ref(), &plan.id)?;
+                }
             }
             let path = new.join(VOLUME_MARKER);
             // One fsync: on a journalled file system it carries the folders made before it.
@@ -404,6 +416,17 @@ impl StorageDriver for DirPool {
     fn resize(&self, id: &VolumeId, size: Option<u64>) -> Result<Ensured, StorageError> {
         let mut marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
+        if marker.content == ContentType::Block {
+            let Some(wanted) = size else {
+                return Ok(Ensured::Already);
+            };
+            let done = block::grow(&folder.join(block::FILE), wanted, id)?;
+            if marker.size != size {
+                marker.size = size;
+                write_marker(&folder, &marker)?;
+            }
+            return Ok(done);
+        }
         let (file, disk) = (folder.join(DISK_FILE), folder.join(DISK));
         let (before, after) = match (marker.size, size) {
             (None, None) => return Ok(Ensured::Already),
@@ -426,14 +449,16 @@ impl StorageDriver for DirPool {
             return Err(StorageError::InUse(id.clone()));
         }
         marker.size = size;
-        let path = folder.join(VOLUME_MARKER);
-        path_io::write_durably(&path, marker::text(&path, &marker)?)?;
+        write_marker(&folder, &marker)?;
         Ok(Ensured::Done)
     }
 
     fn used(&self, id: &VolumeId) -> Result<u64, StorageError> {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
+        if marker.content == ContentType::Block {
+            return Ok(sized::occupied(&folder.join(block::FILE))?);
+        }
         if marker.size.is_some() {
             return Ok(sized::occupied(&folder.join(DISK_FILE))?);
         }
@@ -448,6 +473,9 @@ impl StorageDriver for DirPool {
     fn placed(&self, id: &VolumeId) -> Option<PathBuf> {
         let marker = self.marker_of(id).ok()?;
         let folder = self.folder_of(id).ok()?;
+        if marker.content == ContentType::Block {
+            return folder.join(block::FILE).exists().then_some(folder);
+        }
         let disk = folder.join(DISK);
         if marker.size.is_some() {
             sized::mounted_device(&folder.join(DISK_FILE), &disk).ok()??;
@@ -458,6 +486,9 @@ impl StorageDriver for DirPool {
     fn place(&self, id: &VolumeId) -> Result<Placed, StorageError> {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
+        if marker.content == ContentType::Block {
+            return block::place(folder.join(block::FILE));
+        }
         let disk = folder.join(DISK);
         if marker.size.is_some() {
             sized::mount(&folder.join(DISK_FILE), &disk, id)?;
@@ -561,6 +592,11 @@ impl StorageDriver for DirPool {
         Self::clear_mounts(&place, Users::CutOff, &id)?;
         self.remove_folder(&place)
     }
+}
+
+fn write_marker(folder: &Path, marker: &VolumeMarker) -> Result<(), StorageError> {
+    let path = folder.join(VOLUME_MARKER);
+    Ok(path_io::write_durably(&path, marker::text(&path, marker)?)?)
 }
 
 /// Makes the folders in a volume that its users see; what is there is left alone.

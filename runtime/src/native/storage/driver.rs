@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::StorageError;
+use crate::native::disk_image::Format;
 
 /// Which pool a driver is opened for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,10 +65,46 @@ pub struct VolumePlan {
     pub mark: String,
     /// The image below an instance's root; written onto it.
     pub image: Option<String>,
-    /// Bytes, or no limit of its own.
+    /// Bytes; `None`: no limit of its own, and of a disk as many as the one below it has.
     pub size: Option<u64>,
-    /// Owner and mode of the volume's own root folder when it is made.
+    /// What is in it.
+    pub content: VolumeContent,
+    /// Owner and mode of the volume's own root folder when it is made; a disk has none.
     pub initial: Initial,
+}
+
+/// What a new volume is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeContent {
+    /// Files that the host sees too.
+    Filesystem,
+    /// The disk of a machine.
+    Block {
+        /// What it is a copy of, that writes nothing to it and keeps what differs. None: it is empty.
+        below: Option<DiskBelow>,
+    },
+}
+
+/// A disk of which others are copies. It is never written to, and outlives them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskBelow {
+    /// Where it lies, absolute.
+    pub path: PathBuf,
+    /// How its bytes lie.
+    pub format: Format,
+    /// Its size.
+    pub virtual_size: u64,
+}
+
+/// What is in a volume that there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContentType {
+    /// Files that the host sees too.
+    #[default]
+    Filesystem,
+    /// The disk of a machine.
+    Block,
 }
 
 /// Owner and mode of a new volume's root folder, as seen in the container.
@@ -119,7 +156,9 @@ pub struct VolumeSeen {
     pub mark: String,
     /// The image below an instance's root.
     pub image: Option<String>,
-    /// Bytes; `None`: no limit of its own.
+    /// What is in it.
+    pub content: ContentType,
+    /// Bytes; of a disk those that its machine sees. `None`: no limit of its own, or a disk whose header is spoiled.
     pub size: Option<u64>,
     /// Whether its own file system is mounted in this mount namespace; `None` for one without its own.
     pub mounted: Option<bool>,
@@ -143,6 +182,15 @@ pub enum Placed {
     Custom {
         /// Its root folder.
         folder: PathBuf,
+    },
+    /// The disk of a machine. Its header has been looked at; what that names as being below is nothing to go by.
+    Disk {
+        /// Its file, which only root can open.
+        file: PathBuf,
+        /// How its bytes lie.
+        format: Format,
+        /// Its size.
+        virtual_size: u64,
     },
 }
 
@@ -211,17 +259,18 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// As [`Self::volumes`], or what failed.
     fn ensure_volume(&self, plan: &VolumePlan) -> Result<Ensured, StorageError>;
-    /// Gives a volume another size.
+    /// Gives a volume another size. Disks only grow, and one for which no size is asked stays as it is.
     ///
     /// # Errors
-    /// [`StorageError::InUse`] (when shrinking, or without [`StorageFeatures::grow_live`]), [`StorageError::DoesNotFit`], [`StorageError::NeedsRebuild`], …
+    /// [`StorageError::InUse`] (when shrinking, or without [`StorageFeatures::grow_live`]), [`StorageError::DoesNotFit`],
+    /// [`StorageError::NeedsRebuild`], [`StorageError::Shrinks`], …
     fn resize(&self, id: &VolumeId, size: Option<u64>) -> Result<Ensured, StorageError>;
     /// Bytes that a volume occupies. Walks the tree of one without its own file system.
     ///
     /// # Errors
     /// [`StorageError::NoVolume`], or what failed.
     fn used(&self, id: &VolumeId) -> Result<u64, StorageError>;
-    /// The folder where a volume's files are at the moment; nothing is mounted for it. `None`: its own file system is
+    /// The folder where a volume's files, or the file of its disk, are at the moment; nothing is mounted for it. `None`: its own file system is
     /// not mounted, or there is no such volume.
     fn placed(&self, id: &VolumeId) -> Option<PathBuf>;
     /// One volume as it is; `None`: there is none.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use manifests::path_io::PathError;
 
 use super::driver::VolumeId;
+use crate::native::disk_image::DiskError;
 use crate::sys::command::CommandError;
 use crate::sys::remove_tree::RemoveTreeError;
 
@@ -20,6 +21,9 @@ pub enum StorageError {
     /// A helper program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The disk of a machine could not be made, read or grown.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The pool is not where it was: its folder is gone, or the file system under it is not mounted. Nothing is known
     /// about its volumes.
     #[error("the pool at {} is not there", path.display())]
@@ -89,6 +93,33 @@ pub enum StorageError {
         volume: VolumeId,
         /// As asked.
         size: u64,
+    },
+    /// The disk of a machine would lose its end.
+    #[error("volume {volume} has {has} bytes and cannot shrink to {size}")]
+    Shrinks {
+        /// The volume.
+        volume: VolumeId,
+        /// Its size.
+        has: u64,
+        /// As asked.
+        size: u64,
+    },
+    /// The disk of a machine would not hold its image.
+    #[error("{size} bytes are fewer than the {image} bytes of the disk in its image")]
+    SmallerThanImage {
+        /// As asked.
+        size: u64,
+        /// The size of the disk in the image.
+        image: u64,
+    },
+    /// Nothing says how big a disk is to be.
+    #[error("volume {0} is a disk without an image and needs a size")]
+    NoSize(VolumeId),
+    /// Files are asked for where a machine has its own file system.
+    #[error("{} is a disk, and only its machine sees the files in it", path.display())]
+    NoFiles {
+        /// The file of the disk.
+        path: PathBuf,
     },
     /// A volume cannot get or lose a size limit in place.
     #[error("volume {0} cannot get or lose its size limit in place; it has to be made anew")]

@@ -5,7 +5,7 @@ use std::path::Path;
 use manifests::path_io;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::driver::{Initial, VolumeId, VolumePlan};
+use super::driver::{ContentType, Initial, VolumeContent, VolumeId, VolumePlan};
 use super::error::StorageError;
 
 /// In the pool's folder.
@@ -26,7 +26,9 @@ pub(super) struct VolumeMarker {
     pub(super) mark: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) image: Option<String>,
-    /// As it was asked for; the file system may be up to a block bigger.
+    #[serde(default)]
+    pub(super) content: ContentType,
+    /// As it was asked for; the file system may be up to a block bigger, a disk up to a sector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) size: Option<u64>,
     pub(super) uid: u32,
@@ -41,6 +43,10 @@ impl VolumeMarker {
             volume: plan.id.clone(),
             mark: plan.mark.clone(),
             image: plan.image.clone(),
+            content: match plan.content {
+                VolumeContent::Filesystem => ContentType::Filesystem,
+                VolumeContent::Block { .. } => ContentType::Block,
+            },
             size: plan.size,
             uid: plan.initial.uid,
             gid: plan.initial.gid,

@@ -3,8 +3,11 @@
 //! To add a driver: a file here that implements [`StorageDriver`], a word in [`DriverKind`] with its arm in [`open`], and
 //! a line in `conformance.rs`, which runs every suite on it.
 
+mod block;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod conformance_block;
 mod dir;
 mod driver;
 mod error;
@@ -14,8 +17,8 @@ mod sized;
 mod usage;
 
 pub use driver::{
-    Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized, StorageDriver, StorageFeatures,
-    TrashEntry, VolumeId, VolumePlan, VolumeSeen,
+    ContentType, DiskBelow, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized, StorageDriver,
+    StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;
 pub use root_view::open_stopped_root;

@@ -20,7 +20,7 @@ use crate::sys::beneath;
 /// Documentation/filesystems/overlayfs.rst, "Sharing and copying layers"). Owners are as on disk, 0 to 65535.
 ///
 /// # Errors
-/// A layer that is not there, or the kernel's refusal.
+/// A layer that is not there, the kernel's refusal, or [`StorageError::NoFiles`].
 pub fn open_stopped_root(image_rootfs: &Path, placed: &Placed) -> Result<OwnedFd, StorageError> {
     let (upper, work, folder) = match placed {
         Placed::Root {
@@ -29,6 +29,7 @@ pub fn open_stopped_root(image_rootfs: &Path, placed: &Placed) -> Result<OwnedFd
             folder,
         } => (upper, work, folder),
         Placed::Custom { folder } => return Ok(beneath::open_root(folder)?),
+        Placed::Disk { file, .. } => return Err(StorageError::NoFiles { path: file.clone() }),
     };
     // By descriptor: a path may contain what the option parser takes for separators.
     let layers = [
