@@ -8,6 +8,7 @@ pub mod companion;
 pub mod held_process;
 pub mod inside;
 pub mod interrupt;
+pub mod kvm;
 pub mod locked_mount;
 pub mod loop_device;
 pub mod mount;
