@@ -1,5 +1,7 @@
 //! `keel drift accept`.
 
+mod write;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,7 +12,6 @@ use manifests::pointer::Pointer;
 use manifests::read::Texts;
 use manifests::resolve::resolve;
 use manifests::support::settle;
-use manifests::{folder, path_io};
 
 use super::decide::{on_this_host, session, wanted};
 use super::engine;
@@ -90,7 +91,7 @@ impl Accept {
                 &format!("This changes {names} as well. Write it?"),
             )?;
         }
-        write(&wanted.texts, &texts)?;
+        write::write(&wanted.texts, &texts)?;
         invocation.note("Written. Look at it:  git diff   then:  keel plan\n");
         Ok(Exit::Done)
     }
@@ -184,29 +185,4 @@ fn reached(
         .filter(differs)
         .map(|now| now.address.clone())
         .collect())
-}
-
-/// Writes the files that changed, if they are on disk as they were read.
-fn write(before: &Texts, after: &Texts) -> Result<(), CliError> {
-    let changed: Vec<_> = before
-        .files
-        .iter()
-        .zip(&after.files)
-        .filter(|(old, new)| old != new)
-        .map(|(old, new)| (folder::path(&before.root, &old.0), &old.1, &new.1))
-        .collect();
-    for (path, old, _) in &changed {
-        if path_io::read_to_string(path)? != **old {
-            let message = format!(
-                "{} was changed meanwhile: nothing is written",
-                path.display()
-            );
-            return Err(CliError::new(Exit::Stale, message));
-        }
-    }
-    for (path, _, new) in changed {
-        // In place: the file keeps its mode and its owner.
-        path_io::write(path, new)?;
-    }
-    Ok(())
 }

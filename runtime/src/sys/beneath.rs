@@ -284,7 +284,7 @@ pub fn remove_file(root: impl AsFd, path: &Path) -> Result<bool, PathError> {
     }
 }
 
-fn split(path: &Path) -> Result<(PathBuf, &OsStr), PathError> {
+pub(super) fn split(path: &Path) -> Result<(PathBuf, &OsStr), PathError> {
     let mut names = components(path)?;
     let name = names
         .pop()
@@ -293,7 +293,7 @@ fn split(path: &Path) -> Result<(PathBuf, &OsStr), PathError> {
     Ok((names.iter().collect(), name))
 }
 
-fn create_temporary(folder: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, String)> {
+pub(super) fn create_temporary(folder: BorrowedFd<'_>) -> rustix::io::Result<(OwnedFd, String)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     loop {

@@ -16,4 +16,5 @@ pub mod mount_table;
 pub mod netlink;
 pub mod process;
 pub mod remove_tree;
+pub mod replace;
 pub mod user_namespace;
