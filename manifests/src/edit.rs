@@ -18,6 +18,9 @@ pub enum EditError {
     /// Another value stands there: a name without its prefix, or what a patch copied.
     #[error("`{0}` is written there, and not what counts")]
     Other(String),
+    /// What lives would be read as a variable or a loop.
+    #[error("`{0}` lives, which a manifest cannot say: it would stand for a variable")]
+    Variable(String),
     /// The new value is no text, number or truth value.
     #[error("only texts, numbers and truth values are written by this")]
     Form,
@@ -36,7 +39,7 @@ pub fn scalar(
     let range = bytes.0 as usize..bytes.1 as usize;
     let written = text.get(range.clone()).ok_or(EditError::Changed)?;
     let shown = || written.chars().take(60).collect::<String>();
-    if written.contains("${") {
+    if has_variable(written) {
         return Err(EditError::Filled(shown()));
     }
     if written.starts_with(['*', '&', '!', '|', '>', '{', '[']) || written.contains('\n') {
@@ -50,6 +53,9 @@ pub fn scalar(
         return Err(EditError::Shared(format!("{anchor} {}", shown())));
     }
     let is = spelling(is).ok_or(EditError::Form)?;
+    if has_variable(&is) {
+        return Err(EditError::Variable(is));
+    }
     if read(written).is_none() || read(written) != spelling(was) {
         return Err(EditError::Other(shown()));
     }
@@ -58,6 +64,13 @@ pub fn scalar(
     changed.push_str(&as_written(&is, written));
     changed.push_str(&text[range.end..]);
     Ok(changed)
+}
+
+/// Whether something is filled in; every other `${…}` is literal text.
+fn has_variable(text: &str) -> bool {
+    ["${var.", "${each."]
+        .iter()
+        .any(|begin| text.contains(begin))
 }
 
 /// A scalar of JSON as people spell it.
@@ -172,6 +185,12 @@ mod tests {
                 "b: 1\n---\nc: 2\na: \"- y\"\n",
             ),
             ("ü: 1\na: x\n", json!("x"), json!("ü"), "ü: 1\na: ü\n"),
+            (
+                "a: ${HOME}/x $${PATH\n",
+                json!("${HOME}/x $${PATH"),
+                json!("${HOME}/y"),
+                "a: \"${HOME}/y\"\n",
+            ),
         ] {
             assert_eq!(changed(text, &was, &is).as_deref(), Ok(expected), "{text}");
         }
@@ -181,6 +200,7 @@ mod tests {
     fn what_stands_for_something_else_is_left() {
         for (text, was) in [
             ("a: ${var.size}\n", json!("64MiB")),
+            ("a: web-${each.index}\n", json!("web-0")),
             ("b: &x 1\na: *x\n", json!(1)),
             ("a: |\n  x\n", json!("x\n")),
             ("a: web\n", json!("prod-web")),
@@ -192,6 +212,10 @@ mod tests {
         assert_eq!(
             changed("a: x\n", &json!("x"), &json!([1])),
             Err(EditError::Form)
+        );
+        assert_eq!(
+            changed("a: x\n", &json!("x"), &json!("${var.y}")),
+            Err(EditError::Variable("${var.y}".to_owned()))
         );
     }
 
