@@ -10,7 +10,7 @@ use super::invocation::{Invocation, absolute, environment, say};
 use super::narrow::narrow;
 use super::read::{Source, Wanted};
 use crate::error::{CliError, Exit};
-use crate::view::findings::{Findings, of_manifests};
+use crate::view::findings::{Findings, Validated, of_manifests};
 use crate::view::{diagnostics, github, junit, markdown, sarif};
 
 /// How it is written.
@@ -170,16 +170,18 @@ pub(super) fn wanted_in(
         return Ok(wanted);
     }
     say(&source.findings());
+    let name = source.name();
     let source = source.named_in_repository();
-    let found = &source.resolved.found;
-    let summary = diagnostics::summary(found).unwrap_or_default();
+    let found = source.resolved.found;
+    let summary = diagnostics::summary(&found).unwrap_or_default();
     let about = format!("{summary}: nothing is done");
     say(&format!("{about}\n"));
-    print_report(
-        invocation,
-        format,
-        &of_manifests(found, Vec::new(), about),
-        found,
-    )?;
+    let one = Validated {
+        source: name,
+        found: found.clone(),
+        objects: Vec::new(),
+    };
+    let report = of_manifests(vec![one], about);
+    print_report(invocation, format, &report, &found)?;
     Err(CliError::said(Exit::Invalid))
 }

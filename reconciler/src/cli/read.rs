@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::{Diagnostics, Severity};
+use manifests::id::SourceName;
 use manifests::read::{self, Texts};
 use manifests::repository::Repository;
-use manifests::resolve::{Resolved, resolve};
+use manifests::resolve::{Resolved, resolve, source_of};
 use manifests::support::{settle, unsupported};
 
 use super::invocation::{Invocation, environment, say};
@@ -14,7 +15,7 @@ use crate::error::{CliError, Exit};
 use crate::policy;
 use crate::source::git;
 use crate::view::diagnostics;
-use crate::view::findings::Looked;
+use crate::view::findings::{Looked, Validated};
 use crate::view::places::Places;
 
 /// What a path holds, and what it means.
@@ -148,13 +149,31 @@ impl Source {
         self
     }
 
+    /// What reports say of it, under a name.
+    pub(super) fn validated(self, name: String) -> Validated {
+        Validated {
+            source: name,
+            objects: self.declared(),
+            found: self.resolved.found,
+        }
+    }
+
+    /// Its name; of an invalid source as its `keel.yaml` says it. Asked before its files are named otherwise.
+    pub(super) fn name(&self) -> String {
+        let known = self.resolved.desired.as_ref();
+        let known = known.map(|desired| desired.source.name.clone());
+        let name = known.or_else(|| Some(source_of(&self.texts)?.name));
+        name.unwrap_or_else(SourceName::unnamed).as_str().to_owned()
+    }
+
     /// The objects that are declared, as far as they are known: of an invalid source its findings name some.
-    pub(super) fn declared(&self) -> Vec<Looked> {
+    fn declared(&self) -> Vec<Looked> {
         let resources = self.resolved.desired.iter();
         resources
             .flat_map(|desired| desired.resources.values())
             .map(|resource| Looked {
                 name: resource.address.to_string(),
+                source: None,
                 origin: Some(resource.origin.clone()),
                 left_alone: None,
             })

@@ -61,9 +61,11 @@ fn cases(findings: &Findings) -> Vec<Case<'_>> {
         .objects
         .iter()
         .map(|looked| Case {
-            name: looked.name.clone(),
+            name: name(looked.source.as_deref(), &looked.name),
             file: file(looked.origin.as_ref()),
-            findings: by_object.remove(looked.name.as_str()).unwrap_or_default(),
+            findings: by_object
+                .remove(&(looked.source.as_deref(), looked.name.as_str()))
+                .unwrap_or_default(),
             left_alone: looked.left_alone.as_deref(),
         })
         .collect();
@@ -71,14 +73,15 @@ fn cases(findings: &Findings) -> Vec<Case<'_>> {
     let mut rest: Vec<Case<'_>> = Vec::new();
     for finding in &findings.found {
         let object = finding.object.as_deref().unwrap_or_default();
-        if !by_object.contains_key(object) {
+        let source = finding.source.as_deref();
+        if !by_object.contains_key(&(source, object)) {
             continue;
         }
         let file = file(findings.place(finding));
         let name = match object {
-            "" if file.is_empty() => "source",
-            "" => &file,
-            object => object,
+            "" if file.is_empty() => name(source, "source"),
+            "" => name(source, &file),
+            object => name(source, object),
         };
         match rest
             .iter_mut()
@@ -86,7 +89,7 @@ fn cases(findings: &Findings) -> Vec<Case<'_>> {
         {
             Some(case) => case.findings.push(finding),
             None => rest.push(Case {
-                name: name.to_owned(),
+                name,
                 file,
                 findings: vec![finding],
                 left_alone: None,
@@ -95,6 +98,14 @@ fn cases(findings: &Findings) -> Vec<Case<'_>> {
     }
     cases.extend(rest);
     cases
+}
+
+/// The name of a case: several sources have objects of one name.
+fn name(source: Option<&str>, object: &str) -> String {
+    match source {
+        Some(source) => format!("{source}: {object}"),
+        None => object.to_owned(),
+    }
 }
 
 fn written(out: &mut String, findings: &Findings, case: &Case<'_>) {

@@ -121,3 +121,39 @@ fn a_format_that_makes_no_sense_is_refused_with_those_that_do() {
         ended.stderr
     );
 }
+
+#[test]
+fn sources_with_objects_of_one_name_are_told_apart() {
+    let env = repository();
+    // One of the two is right.
+    let web = format!("{}/web.yaml", SITES[0]);
+    let text = path_io::read_to_string(env.path().join(&web)).expect("a manifest");
+    env.write(&web, &text.replace("adress", "address"));
+    let junit = validate(&env, "junit");
+    for case in [
+        "<testcase name=\"repo/sites/büro #1, 50%: network/lan\" classname=\"sites/büro #1, 50%/web.yaml\"/>",
+        "<testcase name=\"repo/sites/lab: sites/lab/web.yaml\"",
+    ] {
+        assert_eq!(junit.matches(case).count(), 1, "{junit}");
+    }
+    let source = |name: &str| format!("apiVersion: evenkeel/v1\nkind: Source\nname: {name}\n");
+    for (site, name) in SITES.iter().zip(["buero", "lab"]) {
+        env.write(&format!("{site}/keel.yaml"), &source(name));
+    }
+    env.write(
+        &format!("{}/web.yaml", SITES[1]),
+        &text.replace("adress", "address"),
+    );
+    let ended = env.keel(&["validate", "-o", "junit", SITES[0], SITES[1]]);
+    for name in ["buero", "lab"] {
+        let case = format!("<testcase name=\"{name}: network/lan\"");
+        assert!(ended.stdout.contains(&case), "{}", ended.stdout);
+    }
+    let mark = |sites: &[&str]| {
+        let ended = env.keel(&[&["validate", "-o", "markdown"], sites].concat());
+        ended.stdout.lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(mark(&SITES), "<!-- keel:validate buero lab -->");
+    assert_eq!(mark(&SITES[..1]), "<!-- keel:validate buero -->");
+    assert_eq!(mark(&SITES[1..]), "<!-- keel:validate lab -->");
+}

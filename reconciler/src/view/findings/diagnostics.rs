@@ -6,17 +6,43 @@ use super::{Finding, Findings, Level, Looked, Verdict};
 use crate::view::places::Places;
 use crate::view::text::visible;
 
-/// What `keel validate` found in manifests whose places are those of the repository already. `files` are the names of
-/// those that were read, `objects` what they declare as far as it is known.
-pub fn of_manifests(found: &Diagnostics, objects: Vec<Looked>, about: String) -> Findings {
-    Findings {
+/// A source that was validated. Its places are those of the repository already.
+#[derive(Debug, Default)]
+pub struct Validated {
+    /// Its name.
+    pub source: String,
+    /// What was found in it.
+    pub found: Diagnostics,
+    /// What it declares, as far as it is known.
+    pub objects: Vec<Looked>,
+}
+
+/// What `keel validate` found in each source.
+pub fn of_manifests(all: Vec<Validated>, about: String) -> Findings {
+    let is_alone = all.len() < 2;
+    let mut findings = Findings {
         command: "validate",
+        sources: all.iter().map(|one| one.source.clone()).collect(),
         about,
         places: Places::default(),
-        found: found.sorted().into_iter().map(finding).collect(),
-        objects,
+        found: Vec::new(),
+        objects: Vec::new(),
         anchor: None,
+    };
+    for one in all {
+        let source = (!is_alone).then(|| visible(&one.source));
+        let found = one.found.sorted().into_iter().map(finding);
+        findings.found.extend(found.map(|finding| Finding {
+            source: source.clone(),
+            ..finding
+        }));
+        let objects = one.objects.into_iter();
+        findings.objects.extend(objects.map(|looked| Looked {
+            source: source.clone(),
+            ..looked
+        }));
     }
+    findings
 }
 
 /// One finding about manifests.

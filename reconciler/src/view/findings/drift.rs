@@ -37,6 +37,7 @@ pub fn of_drift(
     found.extend(warnings.sorted().into_iter().map(diagnostics::finding));
     Findings {
         command: "drift",
+        sources: vec![report.source.clone()],
         about: visible(&format!(
             "{}: {} of {} differ",
             report.about(),
@@ -50,6 +51,7 @@ pub fn of_drift(
             .iter()
             .map(|compared| Looked {
                 name: compared.address.to_string(),
+                source: None,
                 origin: Some(compared.origin.clone()),
                 left_alone: left_alone(&compared.ignored),
             })

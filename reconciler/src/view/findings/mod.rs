@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use manifests::diagnostic::Origin;
 
-pub use self::diagnostics::of_manifests;
+pub use self::diagnostics::{Validated, of_manifests};
 pub use self::drift::of_drift;
 pub use self::plan::of_plan;
 pub use self::rules::{Rule, rule};
@@ -59,6 +59,8 @@ pub struct Finding {
     pub related: Vec<(Origin, String)>,
     /// Which object it concerns: `instance/web-1`.
     pub object: Option<String>,
+    /// The source of it, where there are several.
+    pub source: Option<String>,
     /// Which field of it: `/spec/limits/memory`.
     pub field: Option<String>,
     /// What tells it from others of its rule, object and field, however the files around it move.
@@ -76,6 +78,7 @@ impl Finding {
             origin: None,
             related: Vec::new(),
             object: None,
+            source: None,
             field: None,
             key: String::new(),
         }
@@ -97,6 +100,8 @@ impl Finding {
 pub struct Looked {
     /// Its name: `instance/web-1`.
     pub name: String,
+    /// Its source, where there are several.
+    pub source: Option<String>,
     /// Where it is declared.
     pub origin: Option<Origin>,
     /// Why something about it was not looked at, where that is so.
@@ -108,6 +113,8 @@ pub struct Looked {
 pub struct Findings {
     /// The command: `validate`.
     pub command: &'static str,
+    /// The names of the sources.
+    pub sources: Vec<String>,
     /// What was looked at, in words: `source edge at 3f1c9ad`.
     pub about: String,
     /// Where the source lies in its repository.
@@ -127,11 +134,12 @@ impl Findings {
         own.or(self.anchor.as_ref())
     }
 
-    /// The findings of each object by its name; those of none under the empty one.
-    pub fn by_object(&self) -> HashMap<&str, Vec<&Finding>> {
-        let mut all: HashMap<&str, Vec<&Finding>> = HashMap::new();
+    /// The findings of each object by its source and name; those of none under the empty name.
+    pub fn by_object(&self) -> HashMap<(Option<&str>, &str), Vec<&Finding>> {
+        let mut all: HashMap<_, Vec<&Finding>> = HashMap::new();
         for finding in &self.found {
             let object = finding.object.as_deref().unwrap_or_default();
+            let object = (finding.source.as_deref(), object);
             all.entry(object).or_default().push(finding);
         }
         all

@@ -45,6 +45,7 @@ pub fn of_plan(
     let objects: BTreeMap<String, Option<Origin>> = settled.chain(changed).collect();
     Findings {
         command: "plan",
+        sources: vec![plan.source.name.as_str().to_owned()],
         about: format!("{}: {}", source_words(plan), summary(plan)),
         places: places.clone(),
         found,
@@ -52,6 +53,7 @@ pub fn of_plan(
             .into_iter()
             .map(|(name, origin)| Looked {
                 name,
+                source: None,
                 origin,
                 left_alone: None,
             })

@@ -43,16 +43,28 @@ fn warnings() -> Diagnostics {
     found
 }
 
+fn validated(found: &Diagnostics, objects: Vec<Looked>) -> Validated {
+    Validated {
+        source: "edge".to_owned(),
+        found: found.clone(),
+        objects,
+    }
+}
+
 fn of_command(command: &str) -> Findings {
     match command {
         "validate" => {
             let looked = |name: &str| Looked {
                 name: name.to_owned(),
+                source: None,
                 origin: Some(at("edge/apps/web.yaml", 1)),
                 left_alone: None,
             };
             let objects = vec![looked("instance/web-1"), looked("instance/web-2")];
-            of_manifests(&warnings(), objects, "2 documents in 2 files".to_owned())
+            of_manifests(
+                vec![validated(&warnings(), objects)],
+                "2 documents in 2 files".to_owned(),
+            )
         }
         "plan" => of_plan(
             &stopped(),
@@ -122,7 +134,10 @@ fn sarif_has_no_more_results_than_are_taken_and_none_of_the_worst_is_missing() {
         at("z.yaml", 1),
         "the worst",
     ));
-    let document = sarif::document(&of_manifests(&found, Vec::new(), String::new()));
+    let document = sarif::document(&of_manifests(
+        vec![validated(&found, Vec::new())],
+        String::new(),
+    ));
     let run = &document["runs"][0];
     let results = run["results"].as_array().expect("results");
     assert_eq!(results.len(), 25_000);
@@ -166,7 +181,7 @@ fn of_many_annotations_ten_a_level_are_shown_and_the_rest_is_counted() {
             "odd",
         ));
     }
-    let findings = of_manifests(&found, Vec::new(), "1 document".to_owned());
+    let findings = of_manifests(vec![validated(&found, Vec::new())], "1 document".to_owned());
     let text = github::annotations(&findings, true);
     let count = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
     assert_eq!(

@@ -16,8 +16,9 @@ pub fn of_manifests(findings: &Findings, summary: Option<&str>, limit: usize) ->
         Some(summary) => writeln!(head, "**{}** — {}", words(summary), words(&findings.about)),
         None => writeln!(head, "Nothing wrong — {}", words(&findings.about)),
     };
+    let sources: Vec<&str> = findings.sources.iter().map(String::as_str).collect();
     let mut report = Report {
-        mark: sticky("validate", &[]),
+        mark: sticky("validate", &sources),
         head,
         columns: "| | place | finding |\n|---|---|---|\n".to_owned(),
         cut: "All of them are in the log of the job.",
@@ -32,8 +33,12 @@ pub fn of_manifests(findings: &Findings, summary: Option<&str>, limit: usize) ->
         let place = findings
             .place(finding)
             .map(|origin| findings.places.line(origin));
+        let of = match &finding.source {
+            Some(source) => format!("{}: ", words(source)),
+            None => String::new(),
+        };
         let mut message = format!(
-            "{}: {}",
+            "{of}{}: {}",
             finding.rule,
             words(&cut(&finding.message, MESSAGE))
         );

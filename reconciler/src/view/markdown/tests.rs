@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::view::findings::of_manifests as findings;
+use crate::view::findings::{Validated, of_manifests as findings};
 use crate::view::places::Places;
 use crate::view::plan::Documents;
 use crate::view::samples;
@@ -133,7 +133,14 @@ fn hostile_texts_say_nothing_but_themselves() {
             plan(&made, COMMENT),
             of_drift(&report, &places(), COMMENT),
             of_manifests(
-                &findings(&found, Vec::new(), (*text).to_owned()),
+                &findings(
+                    vec![Validated {
+                        source: (*text).to_owned(),
+                        found: found.clone(),
+                        objects: Vec::new(),
+                    }],
+                    (*text).to_owned(),
+                ),
                 Some("1 error"),
                 COMMENT,
             ),
