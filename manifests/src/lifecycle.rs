@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::diagnostic::Origin;
 use crate::kind::Kind;
 use crate::pointer::Pointer;
 
@@ -81,6 +82,16 @@ pub struct IgnoreRule {
     )]
     #[schemars(with = "Option<String>")]
     pub until: Option<jiff::civil::Date>,
+    /// Where it is written; none where no manifest says it.
+    #[serde(skip)]
+    pub origin: Option<Origin>,
+}
+
+impl IgnoreRule {
+    /// Whether it still counts on this day.
+    pub fn counts_on(&self, today: jiff::civil::Date) -> bool {
+        self.until.is_none_or(|until| today <= until)
+    }
 }
 
 fn day<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<jiff::civil::Date>, D::Error> {
@@ -193,7 +204,7 @@ impl Lifecycle {
     pub fn ignores(&self, path: &Pointer, today: jiff::civil::Date) -> bool {
         self.ignore
             .iter()
-            .any(|rule| rule.path.matches(path) && rule.until.is_none_or(|until| today <= until))
+            .any(|rule| rule.path.matches(path) && rule.counts_on(today))
     }
 }
 

@@ -443,7 +443,10 @@ fn lifecycle(document: &Document, tree: &Tree, found: &mut Diagnostics) -> Lifec
         match decode::decode(written, &at, |decoder: Decoder<'_>| {
             WrittenLifecycle::deserialize(decoder)
         }) {
-            Ok(written) => written.apply(&mut lifecycle),
+            Ok(mut wanted) => {
+                wanted.placed(written);
+                wanted.apply(&mut lifecycle);
+            }
             Err(wrong) => found.extend(wrong),
         }
     }

@@ -22,7 +22,7 @@ pub use self::drift::{Drift, DriftedField};
 use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, apply, recover};
 use crate::clock::Clock;
 use crate::diff::known::Known;
-use crate::journal::{ApplyStatus, Event, Journal as _, JournalError};
+use crate::journal::{ApplyStatus, Journal as _, JournalError, ObjectEvent};
 use crate::plan::{Because, Plan, PlanId, PlanOptions, Step, World};
 use crate::policy::Policies;
 use crate::secrets::masks;
@@ -287,7 +287,11 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn history_of(&self, address: &Address, limit: usize) -> Result<Vec<Event>, SessionError> {
+    pub fn history_of(
+        &self,
+        address: &Address,
+        limit: usize,
+    ) -> Result<Vec<ObjectEvent>, SessionError> {
         Ok(self.store()?.events_of(address, limit)?)
     }
 

@@ -12,6 +12,8 @@
 //!   lives no more), `drift`, `pending` (for a restart) and `stopped` (by hand) by object, and what the person says:
 //!   `approve`, `allow`, `noTrash`, `purpose`, `partial`.
 
+#[path = "support/strict.rs"]
+mod strict;
 #[path = "support/yaml.rs"]
 mod yaml;
 
@@ -42,6 +44,8 @@ use reconciler::view::plan_document::document;
 use reconciler::view::saved_plan::MadeFrom;
 use serde_json::{Value, json};
 use uuid::Uuid;
+
+use strict::{strict_schema, wrong_with};
 
 /// Whose everything is where nothing else is said.
 const SOURCE: &str = "edge";
@@ -372,39 +376,6 @@ fn folders() -> Vec<PathBuf> {
     folders.retain(|path| path.is_dir());
     assert!(folders.len() > 12, "{} scenarios", folders.len());
     folders
-}
-
-/// A published schema, made strict: what a document has and the schema does not name is a mistake of this version.
-fn strict_schema(name: &str) -> Value {
-    fn close(schema: &mut Value) {
-        match schema {
-            Value::Object(fields) => {
-                if fields.contains_key("properties") && !fields.contains_key("additionalProperties")
-                {
-                    fields.insert("additionalProperties".to_owned(), json!(false));
-                }
-                fields.values_mut().for_each(close);
-            }
-            Value::Array(items) => items.iter_mut().for_each(close),
-            _ => {}
-        }
-    }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../schemas")
-        .join(name);
-    let text = path_io::read_to_string(path).expect("a schema");
-    let mut schema = serde_json::from_str(&text).expect("JSON");
-    assert!(jsonschema::draft202012::meta::is_valid(&schema), "{name}");
-    close(&mut schema);
-    schema
-}
-
-/// What of a document is not as a schema says.
-fn wrong_with(schema: &jsonschema::Validator, document: &Value) -> Vec<String> {
-    let errors = schema.iter_errors(document);
-    errors
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect()
 }
 
 #[test]

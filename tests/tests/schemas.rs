@@ -1,8 +1,23 @@
 //! The committed schemas are those of this version, and they agree with the parser on the manifests of the tests.
 
+#[path = "support/strict.rs"]
+mod strict;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use manifests::diagnostic::Origin;
+use manifests::lifecycle::DriftMode;
+use manifests::observed::Unseen;
+use manifests::pointer::Pointer;
 use manifests::{path_io, schema};
+use reconciler::diff::WhyStale;
+use reconciler::journal::Author;
+use reconciler::plan::NotSeen;
+use reconciler::view::drift::{DriftReport, DriftedField, StaleRule};
+use serde_json::{Value, json};
+
+use strict::{strict_schema, wrong_with};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -39,4 +54,116 @@ fn the_schemas_are_valid_schemas() {
         assert!(jsonschema::draft7::meta::is_valid(&schema), "{name}");
         jsonschema::draft7::new(&schema).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
+}
+
+/// A report that has all that a report can have.
+fn drift_report() -> DriftReport {
+    let web = || "instance/web".parse().expect("an address");
+    let now = || "2026-11-23T12:00:00Z".parse().expect("a time");
+    let origin = Origin {
+        file: "web.yaml".into(),
+        line: 9,
+        column: 5,
+        ..Origin::default()
+    };
+    let field = |mode| DriftedField {
+        id: web(),
+        path: Pointer::new("/spec/state"),
+        desired: json!("Running"),
+        live: json!({"any": ["value", null]}),
+        mode,
+        first_seen: Some(now()),
+        times: 2,
+        cause: "changed outside git".to_owned(),
+        author: Some(Author {
+            by: Some("alice".to_owned()),
+            command: "keel stop web".to_owned(),
+            at: now(),
+        }),
+        source: Some(origin.clone()),
+    };
+    let bare = DriftedField {
+        path: Pointer::root(),
+        live: Value::Null,
+        first_seen: None,
+        author: None,
+        source: None,
+        ..field(DriftMode::Correct)
+    };
+    let stale = |why, origin: Option<&Origin>| StaleRule {
+        path: Pointer::new("/spec/user/*"),
+        why,
+        reason: origin.map(|_| "tuned by hand".to_owned()),
+        until: origin.and("2026-11-01".parse().ok()),
+        objects: vec![web()],
+        source: origin.cloned(),
+    };
+    DriftReport {
+        format_version: "1.0",
+        source: "edge".to_owned(),
+        revision: None,
+        host: "edge-1".to_owned(),
+        engine: "native".to_owned(),
+        at: now(),
+        objects: 1,
+        drift: vec![field(DriftMode::Warn), field(DriftMode::Ignore), bare],
+        unseen: vec![NotSeen {
+            address: web(),
+            unseen: vec![Unseen {
+                path: Pointer::new("/spec/limits/cpu"),
+                why: "permission denied".to_owned(),
+            }],
+        }],
+        stale_rules: vec![
+            stale(WhyStale::Expired, Some(&origin)),
+            stale(WhyStale::NoField, None),
+            stale(WhyStale::NothingDiffers, None),
+        ],
+        compared: Vec::new(),
+    }
+}
+
+/// All names of fields in a value.
+fn names(value: &Value, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, below) in fields {
+                found.insert(name.clone());
+                names(below, found);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|below| names(below, found)),
+        _ => {}
+    }
+}
+
+/// All names of fields that a schema tells of.
+fn told(schema: &Value, found: &mut BTreeSet<String>) {
+    if let Some(fields) = schema["properties"].as_object() {
+        found.extend(fields.keys().cloned());
+    }
+    match schema {
+        Value::Object(fields) => fields.values().for_each(|below| told(below, found)),
+        Value::Array(items) => items.iter().for_each(|below| told(below, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn drift_reports_have_what_their_schema_says_and_nothing_else() {
+    let strict = strict_schema("drift-report/v1.json");
+    let schema = jsonschema::draft202012::new(&strict).expect("a schema");
+    let document: Value = serde_json::from_str(&drift_report().json()).expect("JSON");
+    let wrong = wrong_with(&schema, &document);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let (mut has, mut says) = (BTreeSet::new(), BTreeSet::new());
+    names(&document, &mut has);
+    told(&strict, &mut says);
+    let never: Vec<&String> = says.difference(&has).collect();
+    assert!(never.is_empty(), "no report has {never:?}");
+    // And what is not as it says is seen.
+    let mut other = document;
+    other["drift"][0]["mode"] = json!("sometimes");
+    other["staleRules"][0]["more"] = json!(1);
+    assert_eq!(wrong_with(&schema, &other).len(), 2);
 }

@@ -10,6 +10,7 @@ use crate::lifecycle::{
     AdoptRule, DriftMode, Extras, IgnoreRule, Lifecycle, OnImageChange, OnRestartNeeded, Prune,
 };
 use crate::pointer::Pointer;
+use crate::tree::Node;
 
 /// The `lifecycle` block: how an object is treated over its life.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, schemars::JsonSchema)]
@@ -38,6 +39,15 @@ pub struct WrittenLifecycle {
 }
 
 impl WrittenLifecycle {
+    /// Notes where each rule of `ignore` is written, in the block that this was read from.
+    pub fn placed(&mut self, block: &Node) {
+        let rules = self.ignore.iter_mut().flatten();
+        let at = Pointer::new("/ignore");
+        for (index, rule) in rules.enumerate() {
+            rule.origin = block.at(&at.index(index)).map(|node| node.place.origin());
+        }
+    }
+
     /// Puts what is written over a lifecycle.
     pub fn apply(&self, lifecycle: &mut Lifecycle) {
         if let Some(prune) = self.prune {

@@ -69,6 +69,9 @@ pub(super) fn read_source(mut node: Node, known: &Known, found: &mut Diagnostics
         found.extend(wrong);
         WrittenSource::default()
     });
+    if let Some(block) = node.get("lifecycle") {
+        source.written.lifecycle.placed(block);
+    }
     for (index, text) in source.written.external.iter().enumerate() {
         match text.parse::<Address>() {
             Ok(address) => {

@@ -40,6 +40,8 @@ pub struct ApplyOptions {
     pub readiness_timeout: Duration,
     /// For the journal: `keel apply`.
     pub command: String,
+    /// For the journal: who does it, where the system knows that.
+    pub by: Option<String>,
     /// Where a test ends this process.
     pub failpoint: Option<Arc<Failpoint>>,
 }
@@ -51,6 +53,7 @@ impl Default for ApplyOptions {
             timeout: Duration::from_secs(30),
             readiness_timeout: Duration::from_secs(120),
             command: "keel apply".to_owned(),
+            by: None,
             failpoint: None,
         }
     }
@@ -212,6 +215,7 @@ fn carry_out(
                 revision: plan.source.revision.clone(),
                 purpose: plan.purpose,
                 command: options.command.clone(),
+                by: options.by.clone(),
                 steps: u32::try_from(plan.steps.len()).unwrap_or(u32::MAX),
                 held: u32::try_from(plan.held.len()).unwrap_or(u32::MAX),
             },

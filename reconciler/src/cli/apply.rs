@@ -9,6 +9,7 @@ use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
+use super::author::author;
 use super::decide::{Decisions, apply_command, command, on_this_host, session, wanted};
 use super::engine::{self, Opened};
 use super::invocation::{Invocation, say};
@@ -227,6 +228,7 @@ pub(super) fn how(invocation: &Invocation) -> ApplyOptions {
         timeout,
         readiness_timeout: timeout.max(Duration::from_secs(120)),
         command: format!("keel {}", words.join(" ")),
+        by: author(),
         failpoint: invocation.failpoint(),
     }
 }

@@ -14,7 +14,7 @@ use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::session::{Drift as Drifted, DriftedField as Field};
-use crate::view::drift::{Compared, DriftReport, DriftedField};
+use crate::view::drift::{Compared, DriftReport, DriftedField, StaleRule};
 use crate::view::findings::{anchor, of_drift};
 use crate::view::history::when;
 use crate::view::{gitlab, html, markdown};
@@ -114,7 +114,16 @@ fn report(
         live: field.live,
         mode: field.mode,
         times: field.times,
+        author: field.author,
         source: Some(field.origin),
+    });
+    let stale_rules = drift.stale_rules.into_iter().map(|stale| StaleRule {
+        path: stale.rule.path,
+        why: stale.why,
+        reason: stale.rule.reason,
+        until: stale.rule.until,
+        objects: stale.objects,
+        source: stale.rule.origin,
     });
     let mut ignored = drift.ignored;
     let compared = desired.resources.values().map(|resource| Compared {
@@ -134,6 +143,7 @@ fn report(
         objects: drift.objects,
         drift: fields.collect(),
         unseen: drift.unseen,
+        stale_rules: stale_rules.collect(),
         compared,
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::plan::gates::GATES;
 use crate::view::explain as view;
+use crate::view::findings::DRIFT;
 
 /// Explain a field, a code or an object: by the shape of what is asked.
 #[derive(Debug, clap::Args)]
@@ -22,7 +23,7 @@ use crate::view::explain as view;
     keel explain instance/web-1                an object: what each field is, lives as, and was applied as"
 )]
 pub(super) struct Explain {
-    /// A field (`instance.spec.limits.memory`), a kind, a code (`E0104`, `G102`), or an object (`instance/web-1`).
+    /// A field (`instance.spec.limits.memory`), a kind, a code (`E0104`, `G102`, `drift-changed`), or an object (`instance/web-1`).
     #[arg(value_name = "FIELD|CODE|KIND/NAME")]
     what: String,
     /// The source that declares the object; absent: this folder.
@@ -90,8 +91,11 @@ impl Explain {
     }
 }
 
-/// A letter and three or four digits: `E0104`, `G102`.
+/// A letter and three or four digits: `E0104`, `G102`; or a rule of drift reports: `drift-changed`.
 fn is_code(text: &str) -> bool {
+    if text.to_lowercase().starts_with("drift-") {
+        return true;
+    }
     let digits = text.get(1..).unwrap_or_default();
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && (3..=4).contains(&digits.len())
@@ -121,13 +125,28 @@ fn code(text: &str) -> Result<(String, Value), CliError> {
         });
         return Ok((view::gate(gate), json));
     }
+    let rule = DRIFT.iter().find(|rule| rule.id.eq_ignore_ascii_case(text));
+    if let Some(rule) = rule {
+        let json = json!({
+            "code": rule.id,
+            "title": rule.title,
+            "explanation": rule.explanation,
+        });
+        return Ok((view::rule(rule), json));
+    }
     let known: Vec<&str> = codes::all()
         .map(|entry| entry.code.0)
         .chain(GATES.iter().map(|gate| gate.code.0))
+        .chain(DRIFT.iter().map(|rule| rule.id))
         .collect();
-    let upper = text.to_uppercase();
-    let error = CliError::usage(format!("there is no code {upper}"));
-    Err(match manifests::near_miss::nearest(&upper, &known) {
+    let is_rule = text.contains('-');
+    let spelled = if is_rule {
+        text.to_lowercase()
+    } else {
+        text.to_uppercase()
+    };
+    let error = CliError::usage(format!("there is no code {spelled}"));
+    Err(match manifests::near_miss::nearest(&spelled, &known) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     }

@@ -125,7 +125,7 @@ impl Import {
         let (record, present) = session(invocation, &opened).deed(
             &journal_name(&name.unwrap_or_default()),
             "fetch",
-            &how(invocation).command,
+            &how(invocation),
             || opened.runtime.import_image(&import, &context),
         )?;
         let json = || {
@@ -235,7 +235,7 @@ fn delete_one(invocation: &Invocation, opened: &Opened, fingerprint: &str) -> Re
     Ok(session(invocation, opened).deed(
         &journal_name(short(fingerprint)),
         "delete",
-        &how(invocation).command,
+        &how(invocation),
         || opened.runtime.delete_image(fingerprint),
     )?)
 }

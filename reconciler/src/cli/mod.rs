@@ -5,6 +5,7 @@ mod accept;
 mod adopt;
 mod apply;
 mod asked;
+mod author;
 mod boot;
 mod completion;
 mod console;

@@ -37,6 +37,11 @@ pub struct Judged {
     pub unseen: Vec<Unseen>,
 }
 
+/// The day by which ignore rules end.
+pub fn today(now: jiff::Timestamp) -> jiff::civil::Date {
+    now.to_zoned(jiff::tz::TimeZone::UTC).date()
+}
+
 /// Compares one manifest with its live object.
 pub fn judge(
     resource: &Resource,
@@ -54,7 +59,7 @@ pub fn judge(
     } else {
         LastApplied::of(resource, owned)
     };
-    let today = now.to_zoned(jiff::tz::TimeZone::UTC).date();
+    let today = today(now);
     let lifecycle = &resource.lifecycle;
     for mut change in found {
         let hidden = item

@@ -1,12 +1,13 @@
 //! What differs: [`diff`] compares what is wanted, what was seen and what was last applied, and does nothing.
 //!
 //! `pair_up` finds the live object of each manifest, `judge` compares the two field by field, `cause` tells an edit
-//! from drift, `known` is what is remembered.
+//! from drift, `known` is what is remembered, `stale_rules` finds the ignore rules that leave nothing alone.
 
 mod cause;
 mod judge;
 pub mod known;
 mod pair_up;
+mod stale_rules;
 
 use manifests::change::FieldChange;
 use manifests::desired::DesiredSet;
@@ -15,9 +16,10 @@ use manifests::observed::{Item, ObservedSet, Trashed, Unseen};
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
-pub use self::judge::{Judged, fingerprint, fingerprint_of_orphan, judge, overlay, whole};
+pub use self::judge::{Judged, fingerprint, fingerprint_of_orphan, judge, overlay, today, whole};
 use self::known::Known;
 use self::pair_up::{Pair, Pairing};
+pub use self::stale_rules::{StaleRule, WhyStale, stale_rules};
 
 /// How an object stands.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,6 +2,7 @@
 //!
 //! What is true of an apply is computed from its events; an event that cannot follow the ones before is refused.
 
+mod author;
 mod status;
 
 use manifests::id::{Address, SourceName, Uid};
@@ -9,6 +10,7 @@ use runtime::error::Class;
 use runtime::runtime::Effected;
 use serde::{Deserialize, Serialize};
 
+pub use self::author::{Author, author_of};
 pub use self::status::{ApplyStatus, StepStatus};
 use crate::plan::{PlanId, Purpose, StepId};
 
@@ -57,6 +59,9 @@ pub enum What {
         purpose: Purpose,
         /// By which command.
         command: String,
+        /// By whom, where the system knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
         /// With how many steps.
         steps: u32,
         /// How many were held.
@@ -127,6 +132,32 @@ impl Event {
     }
 }
 
+/// An event about an object, and what it was a part of.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectEvent {
+    /// What happened.
+    #[serde(flatten)]
+    pub event: Event,
+    /// By which command; none where the journal lacks the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// By whom, where the system knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+impl ObjectEvent {
+    /// An event, and the one with which its apply began.
+    pub fn new(event: Event, begun: Option<What>) -> Self {
+        let (command, by) = match begun {
+            Some(What::Begun { command, by, .. }) => (Some(command), by),
+            _ => (None, None),
+        };
+        Self { event, command, by }
+    }
+}
+
 /// The journal cannot be read, or tells something impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -172,5 +203,5 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// The journal cannot be read.
-    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<Event>, JournalError>;
+    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<ObjectEvent>, JournalError>;
 }

@@ -40,6 +40,9 @@ pub struct ApplyStatus {
     pub purpose: Purpose,
     /// By which command.
     pub command: String,
+    /// By whom, where the system knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// When it began.
     pub begun: jiff::Timestamp,
     /// How many steps it was to have.
@@ -100,6 +103,7 @@ impl ApplyStatus {
                     revision,
                     purpose,
                     command,
+                    by,
                     steps,
                     held,
                 },
@@ -110,6 +114,7 @@ impl ApplyStatus {
                     revision: revision.clone(),
                     purpose: *purpose,
                     command: command.clone(),
+                    by: by.clone(),
                     begun: event.at,
                     planned: *steps,
                     held: *held,
@@ -227,6 +232,7 @@ mod tests {
             revision: None,
             purpose: Purpose::Apply,
             command: "keel apply".to_owned(),
+            by: Some("alice".to_owned()),
             steps: 1,
             held: 0,
         })

@@ -147,11 +147,11 @@ impl Session<'_> {
         &self,
         address: &Address,
         word: &str,
-        command: &str,
+        how: &ApplyOptions,
         work: impl FnOnce() -> Result<T, RuntimeError>,
     ) -> Result<T, SessionError> {
         let store = self.store()?;
-        let _lock = self.begin(&store, command, None)?;
+        let _lock = self.begin(&store, &how.command, None)?;
         let plan = PlanId(Uuid::now_v7());
         let (step, began) = (StepId(1), self.clock.instant());
         let event = |what| {
@@ -166,7 +166,8 @@ impl Session<'_> {
                 source: SourceName::unnamed(),
                 revision: None,
                 purpose: Purpose::Asked,
-                command: command.to_owned(),
+                command: how.command.clone(),
+                by: how.by.clone(),
                 steps: 1,
                 held: 0,
             }),

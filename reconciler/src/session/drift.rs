@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::{Session, SessionError};
 use crate::diff::known::{DriftSeen, Hold, Known};
-use crate::diff::{Difference, Verdict, diff};
+use crate::diff::{Difference, StaleRule, Verdict, diff, stale_rules, today};
+use crate::journal::{Author, Journal, author_of};
 use crate::plan::NotSeen;
 use crate::secrets::masks::Masks;
 use crate::store::{Store as _, Write};
@@ -40,6 +41,8 @@ pub struct DriftedField {
     pub origin: Origin,
     /// A person stopped it for a while: it is not started again before that is over.
     pub hold: Option<Hold>,
+    /// Who did it, where it was done through keel.
+    pub author: Option<Author>,
 }
 
 /// All that the world changed.
@@ -55,6 +58,8 @@ pub struct Drift {
     pub unseen: Vec<NotSeen>,
     /// Fields that differ and that a rule leaves alone, by object.
     pub ignored: BTreeMap<Address, Vec<Pointer>>,
+    /// Ignore rules that leave nothing alone.
+    pub stale_rules: Vec<StaleRule>,
 }
 
 impl Session<'_> {
@@ -71,6 +76,7 @@ impl Session<'_> {
         let diff = diff(desired, &observed, &known, now);
         let mut drift = Drift {
             objects: desired.resources.len(),
+            stale_rules: stale_rules(desired, &diff, today(now)),
             ..Drift::default()
         };
         let mut writes = Vec::new();
@@ -118,10 +124,19 @@ impl Session<'_> {
                             ..entry.clone()
                         },
                     );
+                let is_state = change.path.as_str() == "/spec/state";
                 let hold = uid
-                    .filter(|_| change.path.as_str() == "/spec/state")
+                    .filter(|_| is_state)
                     .and_then(|uid| known.hold(&uid, now));
-                drift.fields.push(field(resource, change, &entry, hold));
+                let author = change
+                    .before
+                    .as_str()
+                    .filter(|_| is_state)
+                    .and_then(|state| author(&store, &difference.address, state));
+                drift.fields.push(DriftedField {
+                    author,
+                    ..field(resource, change, &entry, hold)
+                });
                 seen.push(entry);
             }
             if let Some(uid) = uid.filter(|_| !(seen.is_empty() && before.is_empty())) {
@@ -227,5 +242,19 @@ fn field(
         first_seen: seen.first,
         times: seen.times,
         hold: hold.cloned(),
+        author: None,
+    }
+}
+
+/// Who brought an instance into the state in which it lives. Not to know it is no reason to tell nothing.
+fn author(journal: &dyn Journal, address: &Address, state: &str) -> Option<Author> {
+    /// The deed that counts is one of the newest.
+    const EVENTS: usize = 100;
+    match journal.events_of(address, EVENTS) {
+        Ok(events) => author_of(state, &events),
+        Err(error) => {
+            tracing::warn!(%error, "it cannot be told who switched {address}");
+            None
+        }
     }
 }

@@ -6,7 +6,7 @@ use manifests::id::Address;
 
 use super::{Store, StoreError, Write};
 use crate::diff::known::Known;
-use crate::journal::{ApplyStatus, Event, Journal, JournalError, What};
+use crate::journal::{ApplyStatus, Event, Journal, JournalError, ObjectEvent, What};
 use crate::plan::PlanId;
 
 #[derive(Debug, Default)]
@@ -106,15 +106,19 @@ impl Journal for MemoryStore {
             .collect()
     }
 
-    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<Event>, JournalError> {
-        Ok(self
-            .inner()
+    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<ObjectEvent>, JournalError> {
+        let inner = self.inner();
+        let begun = |event: &Event| {
+            let mut all = inner.events.iter().filter(|one| one.plan == event.plan);
+            all.next().map(|begun| begun.what.clone())
+        };
+        Ok(inner
             .events
             .iter()
             .rev()
             .filter(|event| event.address() == Some(address))
             .take(limit)
-            .cloned()
+            .map(|event| ObjectEvent::new(event.clone(), begun(event)))
             .collect())
     }
 }

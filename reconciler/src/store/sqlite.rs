@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::migrations::MIGRATIONS;
 use super::{Store, StoreError, Write};
 use crate::diff::known::{Hold, Known, KnownSource, Owned};
-use crate::journal::{ApplyStatus, Event, Journal, JournalError, What};
+use crate::journal::{ApplyStatus, Event, Journal, JournalError, ObjectEvent, What};
 
 /// How long one waits for another process's commit.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -399,20 +399,30 @@ impl Journal for SqliteStore {
         )
     }
 
-    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<Event>, JournalError> {
+    fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<ObjectEvent>, JournalError> {
         let connection = self.connection();
         let mut query = connection.prepare_cached(
-            "SELECT what FROM journal WHERE address = ?1 ORDER BY seq DESC LIMIT ?2",
+            "SELECT event.what, begun.what FROM journal AS event
+                 LEFT JOIN applies ON applies.plan = event.plan
+                 LEFT JOIN journal AS begun ON begun.seq = applies.first
+             WHERE event.address = ?1 ORDER BY event.seq DESC LIMIT ?2",
         )?;
-        let lines: Vec<String> = query
+        let lines: Vec<(String, Option<String>)> = query
             .query_map(
                 params![
                     address.to_string(),
                     i64::try_from(limit).unwrap_or(i64::MAX)
                 ],
-                |row| row.get(0),
+                |row| Ok((row.get(0)?, row.get(1)?)),
             )?
             .collect::<Result<_, _>>()?;
-        lines.into_iter().map(event_of).collect()
+        let told = |(event, begun): (String, Option<String>)| {
+            let begun = begun.map(event_of).transpose()?;
+            Ok(ObjectEvent::new(
+                event_of(event)?,
+                begun.map(|begun| begun.what),
+            ))
+        };
+        lines.into_iter().map(told).collect()
     }
 }

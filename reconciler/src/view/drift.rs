@@ -1,4 +1,4 @@
-//! What the world changed behind git's back: the report as data, for people and as JSON.
+//! What the world changed behind git's back: the report as data, for people and as JSON (`schemas/drift-report/v1.json`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,6 +13,15 @@ use serde_json::{Value, json};
 
 use super::style::{CAREFUL, FAINT, STRONG, paint};
 use super::text;
+use crate::diff::WhyStale;
+use crate::journal::Author;
+
+/// Commands are cut to so many columns.
+const COMMAND: usize = 40;
+
+/// Names of fields begin at this column of a page, and their values at this one.
+const INDENT: usize = 4;
+const VALUES: usize = INDENT + 10;
 
 /// One field that the world changed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -35,6 +44,9 @@ pub struct DriftedField {
     pub times: u32,
     /// What is known of how it came about: `changed outside git`, `gone`.
     pub cause: String,
+    /// Who did it, where it was done through keel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<Author>,
     /// The line that declares it.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
     pub source: Option<Origin>,
@@ -53,6 +65,16 @@ impl DriftedField {
         } else {
             self.path.dotted()
         }
+    }
+
+    /// Who did it: `by alice (keel stop web)`.
+    pub fn author_words(&self) -> Option<String> {
+        let author = self.author.as_ref()?;
+        let command = text::cut(&text::visible(&author.command), COMMAND);
+        Some(match &author.by {
+            Some(by) => format!("by {} ({command})", text::visible(by)),
+            None => format!("by {command}"),
+        })
     }
 
     /// Whether the next apply puts it back.
@@ -75,6 +97,54 @@ impl DriftedField {
             (false, DriftMode::Correct) => 1,
             (false, DriftMode::Warn | DriftMode::Ignore) => 2,
         }
+    }
+}
+
+/// An ignore rule that leaves nothing alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StaleRule {
+    /// What it is about, as it is written: `/spec/limits/cpu`.
+    pub path: Pointer,
+    /// Why it leaves nothing alone.
+    pub why: WhyStale,
+    /// Why it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last day on which it counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::civil::Date>,
+    /// The objects that it is for.
+    pub objects: Vec<Address>,
+    /// Where it is written.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "place")]
+    pub source: Option<Origin>,
+}
+
+impl StaleRule {
+    /// What it is about, as people find it in the manifest.
+    pub fn path_words(&self) -> String {
+        match self.path.as_str() {
+            "" => "(the object)".to_owned(),
+            path => text::visible(path),
+        }
+    }
+
+    /// For which objects it is, why it leaves nothing alone, and why it was written.
+    pub fn words(&self) -> String {
+        let objects = match &self.objects[..] {
+            [one] => text::visible(&one.to_string()),
+            all => text::counted(all.len(), "object"),
+        };
+        let why = match (self.why, self.until) {
+            (WhyStale::Expired, Some(until)) => format!("it ended on {until}"),
+            (WhyStale::Expired, None) => "it ended".to_owned(),
+            (WhyStale::NoField, _) => "there is no such field".to_owned(),
+            (WhyStale::NothingDiffers, _) => "nothing differs there".to_owned(),
+        };
+        let reason = self.reason.as_ref();
+        let reason = reason.map(|reason| format!(" ({})", text::visible(reason)));
+        format!("{objects}: {why}{}", reason.unwrap_or_default())
     }
 }
 
@@ -119,6 +189,8 @@ pub struct DriftReport {
     pub drift: Vec<DriftedField>,
     /// What could not be read.
     pub unseen: Vec<crate::plan::NotSeen>,
+    /// Ignore rules that leave nothing alone.
+    pub stale_rules: Vec<StaleRule>,
     /// All that was compared, by name.
     #[serde(skip)]
     pub compared: Vec<Compared>,
@@ -176,11 +248,9 @@ impl DriftReport {
         if self.drift.is_empty() {
             let _ = writeln!(out, "No drift: {objects} of {about} compared · {took}");
         } else {
-            let heading = format!(
-                "Drift of {about}: {} of {objects} differ · {took}",
-                self.differing(),
-            );
+            let heading = format!("Drift of {about}");
             let _ = writeln!(out, "{}", paint(STRONG, &heading));
+            let _ = writeln!(out, "  {} of {objects} differ · {took}", self.differing());
         }
         let mut last = None;
         for field in self.worst_first() {
@@ -202,6 +272,21 @@ impl DriftReport {
                 }
             }
         }
+        if !self.stale_rules.is_empty() {
+            let heading = "Ignore rules that leave nothing alone:";
+            let _ = writeln!(out, "\n{}", paint(CAREFUL, heading));
+            for rule in &self.stale_rules {
+                let place = rule
+                    .source
+                    .as_ref()
+                    .map(|origin| text::visible(&origin.to_string()));
+                let remark = place.map(|place| vec![place]).unwrap_or_default();
+                row(&mut out, "  ", &rule.path_words(), &remark, columns);
+                for line in text::wrapped(&rule.words(), columns.saturating_sub(INDENT)) {
+                    let _ = writeln!(out, "{}{line}", " ".repeat(INDENT));
+                }
+            }
+        }
         if self
             .drift
             .iter()
@@ -213,55 +298,142 @@ impl DriftReport {
     }
 
     fn field(&self, out: &mut String, field: &DriftedField, columns: usize) {
-        let room = columns.saturating_sub(24) / 2;
-        let mut row = |key: &str, value: &str, remark: Option<String>| {
-            let remark = remark.map_or_else(String::new, |remark| {
-                format!("   {}", paint(FAINT, &format!("# {remark}")))
-            });
-            let _ = writeln!(out, "    {}{value}{remark}", text::pad(key, 10));
+        let mut line = |key: &str, value: &str, remark: &[String]| {
+            let key = format!("{}{}", " ".repeat(INDENT), text::pad(key, VALUES - INDENT));
+            row(out, &key, value, remark, columns);
         };
-        row("field", &text::visible(&field.path_words()), None);
-        let declared = field
-            .source
-            .as_ref()
-            .map(|origin| text::visible(&origin.to_string()));
-        row(
-            "git",
-            &text::cut(&text::shown(&field.desired), room),
-            declared,
-        );
+        line("field", &text::visible(&field.path_words()), &[]);
+        let declared = field.source.iter();
+        let declared: Vec<String> = declared
+            .map(|origin| text::visible(&origin.to_string()))
+            .collect();
+        line("git", &text::shown(&field.desired), &declared);
         let mut how = vec![text::visible(&field.cause)];
+        how.extend(field.author_words());
         if let Some(first) = field.first_seen {
             how.push(format!("first seen {} ago", text::ago(first, self.at)));
         }
         if field.times > 1 {
             how.push(format!("found {} times", field.times));
         }
-        row(
-            "live",
-            &text::cut(&text::shown(&field.live), room),
-            Some(how.join(", ")),
-        );
+        line("live", &text::shown(&field.live), &how);
         if field.mode == DriftMode::Warn {
-            row("mode", "warn: not put back", None);
+            line("mode", "warn: not put back", &[]);
         }
     }
 }
 
+/// A value and a remark about it: behind it where there is room, else below it, broken between its parts. A part is never
+/// broken: a place is copied and clicked.
+fn row(out: &mut String, key: &str, value: &str, remark: &[String], columns: usize) {
+    let begins = text::width(key);
+    let value = text::cut(value, columns.saturating_sub(begins));
+    let _ = write!(out, "{key}{value}");
+    let whole = format!("# {}", remark.join(", "));
+    if remark.is_empty() {
+        out.push('\n');
+        return;
+    }
+    if begins + text::width(&value) + 3 + text::width(&whole) <= columns {
+        let _ = writeln!(out, "   {}", paint(FAINT, &whole));
+        return;
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for part in remark {
+        match lines.last_mut() {
+            Some(last) if begins + 4 + text::width(last) + text::width(part) <= columns => {
+                last.push_str(", ");
+                last.push_str(part);
+            }
+            Some(last) => {
+                last.push(',');
+                lines.push(part.clone());
+            }
+            None => lines.push(part.clone()),
+        }
+    }
+    for (index, line) in lines.iter().enumerate() {
+        let mark = if index == 0 { "# " } else { "  " };
+        let margin = " ".repeat(begins);
+        let _ = write!(out, "\n{margin}{}", paint(FAINT, &format!("{mark}{line}")));
+    }
+    out.push('\n');
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use crate::journal::Author;
     use crate::view::samples::drift as report;
+    use crate::view::text;
 
     #[test]
     fn each_field_tells_git_live_line_and_since_when() {
-        let page = report().page(15, 100, "keel apply");
-        insta::assert_snapshot!(anstream::adapter::strip_str(&page).to_string());
+        for columns in [80, 140] {
+            let page = report().page(15, columns, "keel apply");
+            let page = anstream::adapter::strip_str(&page).to_string();
+            assert!(
+                page.lines().all(|line| text::width(line) <= columns),
+                "{page}"
+            );
+            insta::assert_snapshot!(format!("drift_at_{columns}"), page);
+        }
+    }
+
+    #[test]
+    fn long_values_and_remarks_stay_within_the_page() {
+        let mut report = report();
+        for field in &mut report.drift {
+            field.live = json!("東京".repeat(90));
+            field.desired = json!("x".repeat(200));
+            field.cause = "stopped by hand until 2026-11-24 12:00:00Z: a new disk".to_owned();
+            field.author = Some(Author {
+                by: Some("alice".to_owned()),
+                command: format!("keel stop {}", "db-1 ".repeat(20)),
+                at: report.at,
+            });
+        }
+        for rule in &mut report.stale_rules {
+            rule.reason = Some("tuned by hand, until the load is known again ".repeat(3));
+        }
+        for columns in [80, 140] {
+            let page = report.page(15, columns, "keel apply");
+            let page = anstream::adapter::strip_str(&page).to_string();
+            for line in page.lines() {
+                assert!(text::width(line) <= columns, "{columns}: {line}\n{page}");
+            }
+            insta::assert_snapshot!(format!("long_drift_at_{columns}"), page);
+        }
+    }
+
+    #[test]
+    fn live_values_cannot_drive_the_terminal_and_are_json_escapes_for_machines() {
+        let evil = "a\u{1b}]0;x\u{7}\u{1b}[2J\r\n\u{0}\u{7f}\u{202e}";
+        let mut report = report();
+        report.drift[0].live = json!(evil);
+        report.drift[1].live = json!({evil: [evil]});
+        let page = report.page(15, 80, "keel apply");
+        let page = anstream::adapter::strip_str(&page).to_string();
+        assert!(
+            !page.chars().any(|c| c != '\n' && c.is_control()),
+            "{page:?}"
+        );
+        let text = report.json();
+        assert!(
+            !text.chars().any(|c| c != '\n' && (c as u32) < 0x20),
+            "{text:?}"
+        );
+        let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(read["drift"][0]["live"], evil);
+        assert_eq!(read["drift"][1]["live"][evil][0], evil);
     }
 
     #[test]
     fn no_drift_is_one_line() {
         let mut report = report();
         report.drift.clear();
+        report.stale_rules.clear();
         assert_eq!(
             report.page(15, 100, "keel apply"),
             "No drift: 126 objects of source edge at 3f1c9ad on host edge-1 (native) compared · 0.02 s\n"

@@ -13,6 +13,7 @@ use manifests::observed::Item;
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
+use super::findings::Rule;
 use super::style::{FAINT, STRONG, paint};
 use super::text;
 use crate::diff::known::Owned;
@@ -68,6 +69,16 @@ pub fn gate(gate: &Gate) -> String {
         paint(STRONG, gate.code.0),
         gate.title,
         wrapped(gate.explanation, ""),
+    )
+}
+
+/// What a rule of drift reports means.
+pub fn rule(rule: &Rule) -> String {
+    format!(
+        "{}: {}\n\n{}",
+        paint(STRONG, rule.id),
+        rule.title,
+        wrapped(rule.explanation, ""),
     )
 }
 

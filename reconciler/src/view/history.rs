@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::text;
-use crate::journal::{ApplyStatus, Event, Outcome, What};
+use crate::journal::{ApplyStatus, ObjectEvent, Outcome, What};
 use crate::plan::{PlanId, Purpose};
 
 /// The applies, one a line.
@@ -11,7 +11,7 @@ pub fn applies(all: &[ApplyStatus]) -> String {
     let rows: Vec<Vec<String>> = all.iter().map(apply).collect();
     text::table(
         &[
-            "WHEN", "SOURCE", "REVISION", "COMMAND", "STEPS", "RESULT", "TOOK", "PLAN",
+            "WHEN", "SOURCE", "REVISION", "COMMAND", "BY", "STEPS", "RESULT", "TOOK", "PLAN",
         ],
         &rows,
     )
@@ -53,6 +53,7 @@ fn apply(status: &ApplyStatus) -> Vec<String> {
         text::visible(status.source.as_str()),
         text::visible(status.revision.as_deref().unwrap_or("-")),
         text::cut(&text::visible(&status.command), 40),
+        person(status.by.as_deref()),
         format!("{done}/{}", status.planned),
         format!("{purpose}{}", words.join(", ")),
         took,
@@ -61,10 +62,11 @@ fn apply(status: &ApplyStatus) -> Vec<String> {
 }
 
 /// The events of one object, one a line.
-pub fn events(all: &[Event]) -> String {
+pub fn events(all: &[ObjectEvent]) -> String {
     let rows: Vec<Vec<String>> = all
         .iter()
-        .filter_map(|event| {
+        .filter_map(|one| {
+            let event = &one.event;
             let (word, note, took) = match &event.what {
                 What::Started { word, .. } => (format!("{word} began"), String::new(), None),
                 What::Ended {
@@ -79,12 +81,17 @@ pub fn events(all: &[Event]) -> String {
                 when(event.at),
                 word,
                 took.map_or_else(|| "-".to_owned(), microseconds),
+                person(one.by.as_deref()),
                 short(&event.plan),
                 text::visible(&note),
             ])
         })
         .collect();
-    text::table(&["WHEN", "WHAT", "TOOK", "PLAN", "NOTE"], &rows)
+    text::table(&["WHEN", "WHAT", "TOOK", "BY", "PLAN", "NOTE"], &rows)
+}
+
+fn person(by: Option<&str>) -> String {
+    text::visible(by.unwrap_or("-"))
 }
 
 fn outcome_words(outcome: &Outcome) -> (String, String) {
@@ -139,7 +146,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::journal::StepStatus;
+    use crate::journal::{Event, StepStatus};
     use crate::plan::{PlanId, StepId};
 
     fn at(text: &str) -> Timestamp {
@@ -165,6 +172,7 @@ mod tests {
             revision: Some("3f1c9ad".to_owned()),
             purpose: Purpose::Apply,
             command: "keel apply".to_owned(),
+            by: Some("alice".to_owned()),
             begun: at("2026-11-23T12:00:00Z"),
             planned: 3,
             held: 1,
@@ -175,6 +183,7 @@ mod tests {
             steps: BTreeMap::from([(StepId(1), failed)]),
         };
         let mut cut = one.clone();
+        cut.by = None;
         cut.finished = None;
         cut.steps.clear();
         cut.held = 0;
@@ -184,10 +193,14 @@ mod tests {
 
     #[test]
     fn events_tell_what_happened_to_an_object() {
-        let event = |what| Event {
-            plan: PlanId(Uuid::nil()),
-            at: at("2026-11-23T12:00:00Z"),
-            what,
+        let event = |what| ObjectEvent {
+            event: Event {
+                plan: PlanId(Uuid::nil()),
+                at: at("2026-11-23T12:00:00Z"),
+                what,
+            },
+            command: Some("keel apply".to_owned()),
+            by: Some("alice\u{1b}".to_owned()),
         };
         let address = || "instance/a".parse().expect("an address");
         let uid = Uuid::nil().to_string().parse().expect("a UUID");

@@ -12,7 +12,9 @@ use manifests::pointer::Pointer;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::drift::{Compared, DriftReport, DriftedField};
+use super::drift::{Compared, DriftReport, DriftedField, StaleRule};
+use crate::diff::WhyStale;
+use crate::journal::Author;
 use crate::plan::{
     Because, Expectation, Held, NotSeen, Note, Plan, PlanId, PlanSource, PlannedChange, Purpose,
     Step, StepId, Unchanged,
@@ -200,6 +202,7 @@ pub(super) fn drift() -> DriftReport {
                 first_seen: "2026-11-23T11:00:00Z".parse().ok(),
                 times: 3,
                 cause: "changed outside git".to_owned(),
+                author: None,
                 source: origin("apps/db.yaml", 9),
             },
             DriftedField {
@@ -211,7 +214,24 @@ pub(super) fn drift() -> DriftReport {
                 first_seen: None,
                 times: 1,
                 cause: "added by hand".to_owned(),
+                author: None,
                 source: None,
+            },
+            DriftedField {
+                id: "instance/web-1".parse().expect("an address"),
+                path: Pointer::new("/spec/state"),
+                desired: json!("Running"),
+                live: json!("Stopped"),
+                mode: DriftMode::Warn,
+                first_seen: "2026-11-23T11:30:00Z".parse().ok(),
+                times: 2,
+                cause: "stopped by hand until 2026-11-24 12:00:00Z: a new disk".to_owned(),
+                author: Some(Author {
+                    by: Some("alice".to_owned()),
+                    command: "keel stop web-1 --hold 1d --reason 'a new disk'".to_owned(),
+                    at: "2026-11-23T11:20:00Z".parse().expect("a time"),
+                }),
+                source: origin("apps/web.yaml", 6),
             },
             DriftedField {
                 id: "network/lan".parse().expect("an address"),
@@ -222,10 +242,32 @@ pub(super) fn drift() -> DriftReport {
                 first_seen: None,
                 times: 1,
                 cause: "gone".to_owned(),
+                author: None,
                 source: origin("net/lan.yaml", 1),
             },
         ],
         unseen: Vec::new(),
+        stale_rules: vec![
+            StaleRule {
+                path: Pointer::new("/spec/limits/cpu"),
+                why: WhyStale::Expired,
+                reason: Some("tuned by hand".to_owned()),
+                until: "2026-11-01".parse().ok(),
+                objects: vec!["instance/db-1".parse().expect("an address")],
+                source: origin("apps/db.yaml", 14),
+            },
+            StaleRule {
+                path: Pointer::new("/spec/user/*"),
+                why: WhyStale::NothingDiffers,
+                reason: None,
+                until: None,
+                objects: vec![
+                    "instance/db-1".parse().expect("an address"),
+                    "instance/web-1".parse().expect("an address"),
+                ],
+                source: origin("keel.yaml", 5),
+            },
+        ],
         compared: [
             ("instance/cache-1", "apps/cache.yaml", 1, "/spec/user/note"),
             ("instance/db-1", "apps/db.yaml", 1, ""),
@@ -384,7 +426,19 @@ pub(super) fn hostile(text: &str) -> (Plan, DriftReport) {
     let mut report = drift();
     report.source = text.to_owned();
     report.host = text.to_owned();
+    for rule in &mut report.stale_rules {
+        rule.path = pointer.clone();
+        rule.reason = Some(text.to_owned());
+        rule.objects[0].name = text.to_owned();
+        if let Some(origin) = &mut rule.source {
+            origin.file = text.into();
+        }
+    }
     for field in &mut report.drift {
+        if let Some(author) = &mut field.author {
+            author.by = Some(text.to_owned());
+            author.command = text.to_owned();
+        }
         field.id.name = text.to_owned();
         field.path = Pointer::new("/spec/user").field(text);
         field.desired = json!(text);

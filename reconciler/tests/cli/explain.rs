@@ -17,6 +17,11 @@ fn the_shape_of_the_argument_says_what_it_is() {
         ("E0104", &["an unknown field", "memmory"]),
         ("g102", &["budget", "--approve G102"]),
         ("G101", &["No `--approve` passes it"]),
+        (
+            "drift-changed",
+            &["a field was changed outside git", "keel apply"],
+        ),
+        ("Drift-Stale-Rule", &["an ignore rule leaves nothing alone"]),
     ] {
         let ended = env.keel(&["explain", what]);
         assert_eq!(ended.code, 0, "{what}: {}", ended.stderr);
@@ -39,6 +44,8 @@ fn what_there_is_not_gets_the_nearest_word() {
         ("instanse.spec", "instance"),
         ("E0999", "codes: E0101"),
         ("G999", "G102"),
+        ("drift-change", "did you mean drift-changed?"),
+        ("drift-x", "drift-added, drift-gone"),
     ] {
         let ended = env.keel(&["explain", what]);
         assert_eq!(ended.code, 64, "{what}");

@@ -77,6 +77,7 @@ fn an_object_in_doubt_is_in_nobodys_way_after_a_crash() {
         revision: None,
         purpose: Purpose::Apply,
         command: "keel apply".to_owned(),
+        by: None,
         steps: 1,
         held: 0,
     });

@@ -48,6 +48,7 @@ fn what_an_unlocked_apply_still_says_does_not_spoil_the_history() {
         revision: None,
         purpose: Purpose::Apply,
         command: "keel apply".to_owned(),
+        by: None,
         steps: 1,
         held: 0,
     });

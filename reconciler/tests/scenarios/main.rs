@@ -7,6 +7,7 @@
 
 mod doubts;
 mod failures;
+mod ignored;
 mod parts;
 mod readiness;
 mod saved;

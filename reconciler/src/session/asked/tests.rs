@@ -96,10 +96,25 @@ fn apply(session: &Session<'_>, set: &DesiredSet) -> Plan {
 
 /// Does it to each; the answer are the objects to which it could not be done.
 fn ask(session: &Session<'_>, names: &[&str], asked: &Asked) -> Vec<(String, String)> {
+    ask_as(session, None, names, asked)
+}
+
+/// As [`ask`], by a person.
+fn ask_as(
+    session: &Session<'_>,
+    by: Option<&str>,
+    names: &[&str],
+    asked: &Asked,
+) -> Vec<(String, String)> {
+    let how = ApplyOptions {
+        command: "keel by hand".to_owned(),
+        by: by.map(str::to_owned),
+        ..ApplyOptions::default()
+    };
     let objects: Vec<Address> = names.iter().map(|name| address(name)).collect();
     let plan = session.asked(&objects, asked).expect("planned");
     let report = session
-        .carry_out_asked(&plan, &ApplyOptions::default(), &Silent)
+        .carry_out_asked(&plan, &how, &Silent)
         .expect("carried out");
     assert!(report.is_complete(), "{report:?}");
     let refused = plan.refused.into_iter();
@@ -202,15 +217,15 @@ fn deeds_are_in_the_journal() {
         ask(session, &["web"], &Asked::Power(Power::Freeze));
         let history = session.history_of(&address("web"), 10).expect("read");
         assert!(matches!(
-            &history[0].what,
+            &history[0].event.what,
             What::Ended {
                 outcome: Outcome::Succeeded { .. },
                 ..
             }
         ));
-        assert!(matches!(&history[1].what, What::Started { word, .. } if word == "freeze"));
+        assert!(matches!(&history[1].event.what, What::Started { word, .. } if word == "freeze"));
         let failed: Result<(), _> =
-            session.deed(&address("web"), "fetch", "keel image import", || {
+            session.deed(&address("web"), "fetch", &ApplyOptions::default(), || {
                 Err(RuntimeError::new(
                     "fetch",
                     runtime::error::Class::Retry,
@@ -303,4 +318,51 @@ fn what_is_let_go_of_is_taken_over_and_what_is_deleted_comes_back() {
                 .contains("not in the trash")
         );
     });
+}
+
+#[test]
+fn who_switched_it_through_keel_is_told_and_who_did_it_otherwise_is_not() {
+    let host = Host::new();
+    let set = source(&[("web", json!({"state": "Running"}))]);
+    host.at("2026-01-01T10:00:00Z", |session| {
+        apply(session, &set);
+        ask_as(
+            session,
+            Some("alice"),
+            &["web"],
+            &hold("2026-01-01T12:00:00Z"),
+        );
+    });
+    let author = |now: &str| {
+        host.at(now, |session| {
+            let drift = session.drift(&set).expect("looked");
+            assert_eq!(drift.fields.len(), 1, "{drift:?}");
+            drift.fields[0].author.clone()
+        })
+    };
+    let told = author("2026-01-01T10:05:00Z").expect("it is known");
+    assert_eq!(told.by.as_deref(), Some("alice"));
+    assert_eq!(told.command, "keel by hand");
+    assert_eq!(told.at, at("2026-01-01T10:00:00Z"));
+    host.at("2026-01-01T10:10:00Z", |session| {
+        ask_as(
+            session,
+            Some("alice"),
+            &["web"],
+            &Asked::Power(Power::Start),
+        );
+        let history = session.history(1).expect("read");
+        assert_eq!(history[0].by.as_deref(), Some("alice"));
+        let events = session.history_of(&address("web"), 1).expect("read");
+        assert_eq!(events[0].by.as_deref(), Some("alice"));
+        assert_eq!(events[0].command.as_deref(), Some("keel by hand"));
+    });
+    // It crashes.
+    host.runtime.by_hand(|world| {
+        let item = world.items.get_mut(&address("web")).expect("it is there");
+        let mut spec = item.spec.to_value();
+        spec["state"] = json!("Stopped");
+        item.spec = Spec::deserialize(Kind::Instance, spec).expect("a spec");
+    });
+    assert_eq!(author("2026-01-01T10:20:00Z"), None);
 }

@@ -4,9 +4,11 @@ use manifests::diagnostic::{Diagnostics, Origin};
 use manifests::lifecycle::DriftMode;
 use manifests::pointer::Pointer;
 
-use super::rules::{DRIFT_ADDED, DRIFT_CHANGED, DRIFT_GONE, DRIFT_REMOVED, DRIFT_UNSEEN};
+use super::rules::{
+    DRIFT_ADDED, DRIFT_CHANGED, DRIFT_GONE, DRIFT_REMOVED, DRIFT_STALE_RULE, DRIFT_UNSEEN,
+};
 use super::{Finding, Findings, Level, Looked, Verdict, diagnostics};
-use crate::view::drift::{DriftReport, DriftedField};
+use crate::view::drift::{DriftReport, DriftedField, StaleRule};
 use crate::view::history::when;
 use crate::view::places::Places;
 use crate::view::text::{counted, visible};
@@ -34,6 +36,7 @@ pub fn of_drift(
             found.push(one);
         }
     }
+    found.extend(report.stale_rules.iter().map(stale));
     found.extend(warnings.sorted().into_iter().map(diagnostics::finding));
     Findings {
         command: "drift",
@@ -67,6 +70,17 @@ fn left_alone(ignored: &[Pointer]) -> Option<String> {
     (!paths.is_empty()).then(|| format!("{count} left alone by rule: {}", paths.join(", ")))
 }
 
+fn stale(rule: &StaleRule) -> Finding {
+    let message = format!("ignore rule {} of {}", rule.path_words(), rule.words());
+    let mut one = Finding::new(DRIFT_STALE_RULE, Level::Note, Verdict::Remarks, &message);
+    one.origin.clone_from(&rule.source);
+    if let [object] = &rule.objects[..] {
+        one.object = Some(object.to_string());
+    }
+    one.field = Some(rule.path.as_str().to_owned());
+    one
+}
+
 fn finding(field: &DriftedField) -> Finding {
     let name = field.path.dotted();
     let shown = |value| reported(&field.path, value, VALUE);
@@ -97,6 +111,7 @@ fn finding(field: &DriftedField) -> Finding {
     };
     let mut finding = Finding::new(rule, level, Verdict::Fails, &message);
     finding.more.push(visible(&field.cause));
+    finding.more.extend(field.author_words());
     if let Some(first) = field.first_seen {
         finding.more.push(format!("first seen {}", when(first)));
     }

@@ -13,7 +13,7 @@ use manifests::diagnostic::Origin;
 pub use self::diagnostics::{Validated, of_manifests};
 pub use self::drift::of_drift;
 pub use self::plan::of_plan;
-pub use self::rules::{Rule, rule};
+pub use self::rules::{DRIFT, Rule, rule};
 
 use super::places::Places;
 use super::text::visible;

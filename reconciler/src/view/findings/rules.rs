@@ -24,9 +24,11 @@ pub(super) const DRIFT_ADDED: &str = "drift-added";
 pub(super) const DRIFT_GONE: &str = "drift-gone";
 /// A field could not be read.
 pub(super) const DRIFT_UNSEEN: &str = "drift-unseen";
+/// An ignore rule leaves nothing alone.
+pub(super) const DRIFT_STALE_RULE: &str = "drift-stale-rule";
 
 /// What drift can be. The names are kept by those who read reports: they never change.
-pub(super) const DRIFT: &[Rule] = &[
+pub const DRIFT: &[Rule] = &[
     Rule {
         id: DRIFT_CHANGED,
         title: "a field was changed outside git",
@@ -55,6 +57,13 @@ pub(super) const DRIFT: &[Rule] = &[
         id: DRIFT_UNSEEN,
         title: "a field could not be read",
         explanation: "Whether the field is as git says is not known: reading it failed. The reason stands beside it.",
+    },
+    Rule {
+        id: DRIFT_STALE_RULE,
+        title: "an ignore rule leaves nothing alone",
+        explanation: "A rule of `lifecycle.ignore` is over, or no object that it is for has such a field, or nothing differs \
+                      there. Nothing is wrong; take out what is no longer needed, so that the rules that are left say \
+                      something.",
     },
 ];
 

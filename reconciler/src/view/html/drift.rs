@@ -62,6 +62,7 @@ pub fn of_drift(report: &DriftReport, places: &Places, again: &str) -> String {
         object(&mut page.body, report, fields, places);
     }
     unseen(&mut page.body, report);
+    stale_rules(&mut page.body, report, places);
     if fields.iter().any(|field| field.is_put_back()) {
         let _ = writeln!(
             page.body,
@@ -121,6 +122,7 @@ fn how(report: &DriftReport, field: &DriftedField, places: Option<&Places>) -> S
     if places.is_some() {
         words.push(field.cause.clone());
     }
+    words.extend(field.author_words());
     if let Some(first) = field.first_seen {
         words.push(format!("first seen {} ago", ago(first, report.at)));
     }
@@ -152,6 +154,24 @@ fn unseen(out: &mut String, report: &DriftReport) {
                 xml(&unseen.why)
             );
         }
+    }
+    out.push_str("</ul>\n");
+}
+
+fn stale_rules(out: &mut String, report: &DriftReport, places: &Places) {
+    if report.stale_rules.is_empty() {
+        return;
+    }
+    out.push_str("<h2>Ignore rules that leave nothing alone</h2>\n<ul class=\"plain\">\n");
+    for rule in &report.stale_rules {
+        let place = rule.source.as_ref().map(|origin| places.line(origin));
+        let _ = writeln!(
+            out,
+            "<li><code>{}</code> <code>{}</code> — {}</li>",
+            xml(&rule.path_words()),
+            xml(&place.unwrap_or_default()),
+            xml(&rule.words())
+        );
     }
     out.push_str("</ul>\n");
 }

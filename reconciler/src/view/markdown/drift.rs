@@ -48,6 +48,7 @@ pub fn of_drift(drift: &DriftReport, places: &Places, limit: usize) -> String {
             code(&place.unwrap_or_default()),
         ]));
         let mut how = vec![visible(&field.cause)];
+        how.extend(field.author_words());
         if let Some(first) = field.first_seen {
             how.push(format!("first seen {}", when(first)));
         }
@@ -71,6 +72,15 @@ pub fn of_drift(drift: &DriftReport, places: &Places, limit: usize) -> String {
                 words(&unseen.why)
             ));
         }
+    }
+    for rule in &drift.stale_rules {
+        let place = rule.source.as_ref().map(|origin| places.line(origin));
+        report.more.push(format!(
+            "- ignore rule that leaves nothing alone: {} {} {}\n",
+            code(&rule.path_words()),
+            code(&place.unwrap_or_default()),
+            words(&rule.words())
+        ));
     }
     report.within(limit)
 }
