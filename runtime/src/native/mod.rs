@@ -14,6 +14,7 @@ pub mod id_ranges;
 pub mod image;
 mod image_documents;
 mod instance;
+pub mod machine;
 pub mod network;
 mod networks;
 mod operate;

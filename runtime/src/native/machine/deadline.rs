@@ -1,0 +1,59 @@
+//! The end of a wait that is made of many: what trickles in does not prolong it.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, Timespec};
+
+/// A moment after which nobody waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadline {
+    end: Option<Instant>,
+    /// How long that was when it began, for messages.
+    pub(super) after: Duration,
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one bounded wait over many reads needs a clock; nothing is decided by it"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Deadline {
+    /// From now on.
+    pub(super) fn after(after: Duration) -> Self {
+        Self {
+            end: now().checked_add(after),
+            after,
+        }
+    }
+
+    /// What is left of it; a time that no clock can show is never over.
+    pub(super) fn left(&self) -> Duration {
+        let left = |end: Instant| end.saturating_duration_since(now());
+        self.end.map_or(Duration::MAX, left)
+    }
+
+    /// Waits for one of the events; `false`: it is over.
+    pub(super) fn wait_on(&self, events: &mut [PollFd<'_>]) -> rustix::io::Result<bool> {
+        loop {
+            let left = self.left();
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let timeout = Timespec::try_from(left).ok();
+            match rustix::event::poll(events, timeout.as_ref()) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                other => return other.map(|_| true),
+            }
+        }
+    }
+
+    /// Lets some time pass; `false`: it is over.
+    pub(super) fn pause(&self, pause: Duration) -> bool {
+        let pause = Self::after(pause.min(self.left()));
+        let _ = pause.wait_on(&mut []);
+        !self.left().is_zero()
+    }
+}
