@@ -252,19 +252,6 @@ fn what_leads_outside_is_refused() {
         "1M",
     ]);
     refused("keeps its data in another file");
-    qemu_img([
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "--object",
-        "secret,id=s,data=x",
-        "-o",
-        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
-        text(&disk),
-        "1M",
-    ]);
-    refused("is encrypted");
     for (format, told) in [
         ("vmdk", "a vmdk disk"),
         ("vdi", "a vdi disk"),
@@ -277,6 +264,11 @@ fn what_leads_outside_is_refused() {
     }
     qemu_img(["create", "-q", "-f", "qcow2", text(&disk), "1M"]);
     let mut bytes = path_io::read(&disk).unwrap();
+    // Making a real one takes seconds of hashing.
+    bytes[35] = 2;
+    path_io::write(&disk, &bytes).unwrap();
+    refused("is encrypted");
+    bytes[35] = 0;
     bytes[79] = 1;
     path_io::write(&disk, &bytes).unwrap();
     refused("was not closed by whoever wrote it last");
