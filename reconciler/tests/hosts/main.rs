@@ -15,6 +15,8 @@ mod boot;
 mod debian;
 mod drifts;
 mod footprint;
+#[path = "../../../tests/tests/support/forge.rs"]
+mod forge;
 mod hostile;
 mod images;
 mod import;
@@ -24,13 +26,19 @@ mod layers;
 mod life;
 mod neighbours;
 mod ownership;
+mod pipelines;
 mod policies;
 mod power;
 mod pull_request;
 mod quickstart;
+mod runner;
 mod saved_plans;
 mod secrets;
 mod side_by_side;
 mod sizes;
 mod systemd;
+#[path = "../../../tests/tests/support/workflow.rs"]
+mod workflow;
 mod world;
+#[path = "../../../tests/tests/support/yaml.rs"]
+mod yaml;
