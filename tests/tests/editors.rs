@@ -344,18 +344,3 @@ fn another_checker_takes_what_is_right_and_refuses_what_is_wrong() {
     assert!(expected.len() > 20, "{} of {}", expected.len(), all.len());
     assert_eq!(refused(&all), expected);
 }
-
-#[test]
-fn the_workflow_of_new_repositories_is_one() {
-    let workflow = root().join("reconciler/src/cli/init/workflow.yaml");
-    let output = command(installed("python/bin/check-jsonschema"))
-        .args(["--builtin-schema", "vendor.github-workflows"])
-        .arg(workflow)
-        .output()
-        .expect("it starts");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
-}

@@ -45,7 +45,7 @@ const BESIDE: [(&str, &str); 3] = [
     (".keelignore", include_str!("init/keelignore")),
     (
         ".github/workflows/keel.yaml",
-        include_str!("init/workflow.yaml"),
+        include_str!("../../../examples/ci/github/validate.yaml"),
     ),
 ];
 
