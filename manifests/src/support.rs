@@ -69,7 +69,7 @@ const POOL: &[&str] = &[
     "config",
 ];
 /// The same of images.
-const IMAGE: &[&str] = &["autoUpdate", "kernel", "initrd", "cmdline", "config"];
+const IMAGE: &[&str] = &["autoUpdate", "config"];
 
 /// Everything that the native engine would not do as it is written.
 pub fn unsupported(desired: &DesiredSet) -> Diagnostics {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use manifests::id::Address;
 use manifests::kind::Kind;
 use runtime::native::ImageImport;
+use runtime::native::image::BootParts;
 use runtime::runtime::Context;
 use serde_json::json;
 
@@ -50,14 +51,23 @@ enum Deed {
 
 /// Bring an image into the store.
 ///
-/// PATH is a folder with a root file system, a tarball or squashfs of one, or an image as LXD and Incus have it: one
-/// file, or the metadata with the root file system as second file.
+/// PATH is a folder with a root file system, a tarball or squashfs of one, the disk of a machine (qcow2 or raw), or an image
+/// as LXD and Incus have it: one file, or the metadata with the root file system or disk as second file.
 #[derive(Debug, clap::Args)]
 struct Import {
     /// The file or folder.
     path: PathBuf,
-    /// The root file system of an image in two files.
+    /// The root file system or disk of an image in two files.
     rootfs: Option<PathBuf>,
+    /// The kernel of machines that boot it directly.
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The initial RAM file system that goes with the kernel.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// The command line that goes with the kernel.
+    #[arg(long, value_name = "TEXT", requires = "kernel")]
+    cmdline: Option<String>,
     /// A name for it.
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
@@ -100,11 +110,17 @@ impl Image {
 
 impl Import {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let file = |path: &Option<PathBuf>| match path {
+            Some(path) => there(absolute(path)?).map(Some),
+            None => Ok(None),
+        };
         let import = ImageImport {
             path: there(absolute(&self.path)?)?,
-            rootfs: match &self.rootfs {
-                Some(path) => Some(there(absolute(path)?)?),
-                None => None,
+            rootfs: file(&self.rootfs)?,
+            parts: BootParts {
+                kernel: file(&self.kernel)?,
+                initrd: file(&self.initrd)?,
+                cmdline: self.cmdline.clone(),
             },
             sha256: self.sha256.clone(),
             aliases: self.alias.clone(),
@@ -132,6 +148,7 @@ impl Import {
             let value = json!({
                 "fingerprint": record.fingerprint,
                 "aliases": self.alias,
+                "type": record.made_for(),
                 "form": record.form,
                 "size": record.unpacked_bytes,
                 "present": present,

@@ -18,6 +18,7 @@ pub fn table(all: &StoredImages) -> String {
             vec![
                 short(&record.fingerprint).to_owned(),
                 words(&image.aliases),
+                image.r#type.word().to_owned(),
                 text::bytes(record.unpacked_bytes),
                 text::visible(record.properties.architecture.as_deref().unwrap_or("")),
                 words(&image.used_by),
@@ -28,6 +29,7 @@ pub fn table(all: &StoredImages) -> String {
     let header = [
         "FINGERPRINT",
         "ALIASES",
+        "TYPE",
         "SIZE",
         "ARCHITECTURE",
         "USED BY",
@@ -50,6 +52,7 @@ pub fn short(fingerprint: &str) -> &str {
 mod tests {
     use std::collections::BTreeMap;
 
+    use manifests::kinds::instance::InstanceType;
     use runtime::native::StoredImage;
     use runtime::native::image::{Form, ImageProperties, ImageRecord};
 
@@ -58,6 +61,7 @@ mod tests {
     #[test]
     fn names_sizes_and_users() {
         let image = |digit: &str, aliases: &[&str], used_by: &[&str]| StoredImage {
+            r#type: InstanceType::Container,
             record: ImageRecord {
                 format_version: 1,
                 fingerprint: digit.repeat(64),
@@ -66,6 +70,7 @@ mod tests {
                 packed_bytes: 1 << 20,
                 unpacked_bytes: 300 << 20,
                 entries: 9000,
+                machine: None,
                 tree_digest: String::new(),
                 properties: ImageProperties {
                     architecture: Some("x86_64".to_owned()),
@@ -85,9 +90,9 @@ mod tests {
             broken: BTreeMap::from([("c".repeat(64), "the record is missing".to_owned())]),
         };
         insta::assert_snapshot!(table(&all), @r"
-        FINGERPRINT    ALIASES             SIZE      ARCHITECTURE   USED BY        FROM
-        aaaaaaaaaaaa   debian/12, stable   300 MiB   x86_64         instance/web   /srv/debian.tar.xz
-        bbbbbbbbbbbb                       300 MiB   x86_64                        /srv/debian.tar.xz
+        FINGERPRINT    ALIASES             TYPE        SIZE      ARCHITECTURE   USED BY        FROM
+        aaaaaaaaaaaa   debian/12, stable   container   300 MiB   x86_64         instance/web   /srv/debian.tar.xz
+        bbbbbbbbbbbb                       container   300 MiB   x86_64                        /srv/debian.tar.xz
         cccccccccccc cannot be read: the record is missing
         ");
     }

@@ -99,3 +99,59 @@ runtime::own_processes_test! {
         world.nothing_left();
     }
 }
+
+runtime::own_processes_test! {
+    fn disks_and_kernels_of_machines_come_in_and_no_container_starts_from_them() {
+        let world = TestWorld::furnished();
+        for name in ["one.yaml", "two.yaml"] {
+            world.unwrite(name);
+        }
+        let files = world.path().join("files");
+        shell(&format!(
+            "mkdir -p {0} && cd {0}
+             truncate -s 64M disk.img && printf '\\125\\252' | dd of=disk.img bs=1 seek=510 conv=notrunc status=none
+             truncate -s 4096 vmlinuz && printf HdrS | dd of=vmlinuz bs=1 seek=514 conv=notrunc status=none
+             echo initrd >initrd
+             printf 'QFI\\373\\000\\000\\000\\003' >bad.qcow2",
+            files.display()
+        ));
+        let file = |name: &str| files.join(name).display().to_string();
+        let import = |arguments: &[&str]| world.keel(&[&["image", "import"], arguments].concat());
+        let disk = import(&[&file("disk.img"), "--alias", "test/disk"]).with(0).stdout;
+        assert_eq!(import(&[&file("disk.img")]).with(0).stdout, disk, "a second time changes nothing");
+        let with_kernel = import(&[&file("disk.img"), "--kernel", &file("vmlinuz"), "--initrd", &file("initrd")]).with(0).stdout;
+        assert_ne!(with_kernel, disk, "the kernel is part of the image");
+        import(&[&file("disk.img"), "--initrd", &file("initrd")]).with(64).saying("--kernel");
+        import(&[&file("disk.img"), "--kernel", &file("initrd")]).with(1).saying("is no kernel");
+        import(&[&file("bad.qcow2")]).with(1).saying("is a broken qcow2 disk");
+        let human = world.keel(&["image", "list"]).with(0).stdout;
+        assert!(human.contains("TYPE") && human.contains("virtual-machine"), "{human}");
+
+        world.write("machine.yaml", &format!(
+            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{ name: machine }}\nspec:\n  source: {{ file: {} }}\n  \
+             kernel: {}\n  cmdline: console=ttyS0\n",
+            file("disk.img"), file("vmlinuz")
+        ));
+        world.converge();
+        let image = world.keel(&["get", "image", "machine", "-o", "json"]).with(0).json();
+        assert_eq!(image["status"]["type"], "virtual-machine", "{image:#}");
+        let stored = world.keel(&["image", "list", "-o", "json"]).with(0).json();
+        let images = stored["images"].as_array().expect("images");
+        let of_document = images.iter().find(|one| one["fingerprint"] == image["status"]["fingerprint"]);
+        let of_document = of_document.unwrap_or_else(|| panic!("it is in {stored:#}"));
+        assert_eq!(of_document["type"], "virtual-machine");
+        assert_eq!(of_document["machine"]["cmdline"], "console=ttyS0");
+        assert_eq!(of_document["machine"]["disk"]["virtualSize"], 64 << 20);
+
+        world.write("container.yaml",
+            "apiVersion: evenkeel/v1\nkind: Instance\nmetadata: { name: container }\nspec:\n  image: test/disk\n  \
+             devices:\n    root: { type: disk, path: /, pool: fast }\n");
+        world.keel(&["apply", "--yes"]).with(7).saying("image test/disk is for instances of type virtual-machine");
+        world.unwrite("container.yaml");
+        world.keel(&["destroy", "--yes", "--no-trash"]).with(0);
+        let fingerprints = [disk.trim(), with_kernel.trim()];
+        world.keel(&[&["image", "delete", "--yes"], &fingerprints[..]].concat()).with(0);
+        world.keel(&["image", "list"]).with(0).saying("nothing");
+        world.nothing_left();
+    }
+}

@@ -9,6 +9,7 @@ use manifests::desired::{DesiredSet, Resource};
 use manifests::id::Uid;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::image::Image;
+use manifests::kinds::instance::InstanceType;
 use manifests::observed::{Holds, Item, ObservedSet, Unseen};
 use manifests::pointer::Pointer;
 use manifests::scalar::image_ref::{ImageRef, ImageSource as Written};
@@ -16,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::definition::Definition;
+use super::disk_image::DiskError;
 use super::host::Host;
-use super::image::{AllowedAddresses, ImageError, ImageRecord, ImageSource};
+use super::image::{AllowedAddresses, BootParts, ImageError, ImageRecord, ImageSource};
 use super::storage::StorageError;
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
@@ -40,6 +42,10 @@ pub(super) fn class(error: &ImageError) -> Class {
         ImageError::ForeignAlias { .. } => Class::Conflict,
         ImageError::Unsupported { .. } => Class::Unsupported,
         ImageError::Broken { .. }
+        | ImageError::WrongKind { .. }
+        | ImageError::MadeFor { .. }
+        | ImageError::NoKernel
+        | ImageError::BadCommandLine
         | ImageError::WrongFingerprint { .. }
         | ImageError::NotFound(_)
         | ImageError::Ambiguous { .. }
@@ -47,7 +53,7 @@ pub(super) fn class(error: &ImageError) -> Class {
         | ImageError::NoBusybox
         | ImageError::NoProgram(_)
         | ImageError::NoDigest => Class::NeedsOperator,
-        ImageError::Path(error) => match error.kind() {
+        ImageError::Path(error) | ImageError::Disk(DiskError::Path(error)) => match error.kind() {
             ErrorKind::NotFound
             | ErrorKind::PermissionDenied
             | ErrorKind::NotADirectory
@@ -57,6 +63,7 @@ pub(super) fn class(error: &ImageError) -> Class {
             | ErrorKind::QuotaExceeded => Class::NeedsOperator,
             _ => Class::Retry,
         },
+        ImageError::Disk(_) => Class::NeedsOperator,
         ImageError::Download { .. }
         | ImageError::Remove(_)
         | ImageError::Command(_)
@@ -125,31 +132,82 @@ fn split<'a>(file: &'a String, metadata: Option<&'a String>) -> (&'a String, Opt
     }
 }
 
+/// What an image is asked to be.
+struct Asked<'a> {
+    source: Option<&'a Written>,
+    made_for: Option<InstanceType>,
+    parts: BootParts,
+}
+
+impl<'a> Asked<'a> {
+    /// What a document asks for.
+    fn by(image: &'a Image, root: &Path) -> Self {
+        let path = |text: &Option<String>| text.as_ref().map(|text| root.join(text));
+        Self {
+            source: image.source.as_ref(),
+            made_for: image.r#type,
+            parts: BootParts {
+                kernel: path(&image.kernel),
+                initrd: path(&image.initrd),
+                cmdline: image.cmdline.clone(),
+            },
+        }
+    }
+}
+
 /// Brings an image into the store, for somebody who claims it once that is recorded.
-pub(super) fn import(
+fn import(
     host: &Host,
-    written: &Written,
+    asked: &Asked<'_>,
     root: &Path,
     context: &Context<'_>,
 ) -> Result<ImageRecord, RuntimeError> {
-    let (source, wanted) = source(written, root)
-        .map_err(|(class, why)| RuntimeError::new("fetch the image", class, why))?;
+    let failed = |class, why: String| RuntimeError::new("fetch the image", class, why);
+    let (source, wanted) = match asked.source {
+        None => (None, None),
+        Some(written) => {
+            let (source, wanted) =
+                source(written, root).map_err(|(class, why)| failed(class, why))?;
+            (Some(source), wanted)
+        }
+    };
     (context.progress)(match &source {
-        ImageSource::Url { .. } => "downloading",
+        Some(ImageSource::Url { .. }) => "downloading",
         _ => "unpacking",
     });
     let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
-    host.images
-        .for_somebody()
-        .import(&source, wanted.as_deref(), &mut go_on)
-        .map(|imported| imported.record)
-        .map_err(|error| RuntimeError::new("fetch the image", class(&error), error))
+    let store = host.images.for_somebody();
+    let for_machines = asked.made_for == Some(InstanceType::VirtualMachine)
+        || asked.source.is_none()
+        || !asked.parts.is_empty();
+    let imported = match &source {
+        Some(source) if !for_machines => store.import(source, wanted.as_deref(), &mut go_on),
+        source => {
+            let (source, wanted) = (source.as_ref(), wanted.as_deref());
+            store.import_for_machines(source, &asked.parts, wanted, &mut go_on)
+        }
+    };
+    let record = imported
+        .map_err(|error| RuntimeError::new("fetch the image", class(&error), error))?
+        .record;
+    match asked.made_for {
+        Some(made_for) if made_for != record.made_for() => Err(failed(
+            Class::NeedsOperator,
+            format!(
+                "{} is for instances of type {}, and {made_for} is asked for",
+                record.source,
+                record.made_for()
+            ),
+        )),
+        _ => Ok(record),
+    }
 }
 
-/// The image that an instance starts from.
+/// The image that an instance of this type starts from.
 pub(super) fn resolve(
     host: &Host,
     image: Option<&ImageRef>,
+    made_for: InstanceType,
     desired: &DesiredSet,
     context: &Context<'_>,
 ) -> Result<ImageRecord, RuntimeError> {
@@ -157,6 +215,16 @@ pub(super) fn resolve(
         host.images
             .find(name)
             .map_err(|error| RuntimeError::new("find the image", class(&error), error))
+            .and_then(|record| match record.made_for() {
+                other if other == made_for => Ok(record),
+                other => Err(RuntimeError::new(
+                    "find the image",
+                    Class::NeedsOperator,
+                    format!(
+                        "image {name} is for instances of type {other}, and this is a {made_for}"
+                    ),
+                )),
+            })
     };
     match image {
         Some(ImageRef::Alias {
@@ -164,7 +232,14 @@ pub(super) fn resolve(
             alias,
         }) => find(alias),
         Some(ImageRef::Fingerprint(prefix)) => find(prefix),
-        Some(ImageRef::Source(source)) => import(host, source, &desired.source.root, context),
+        Some(ImageRef::Source(source)) => {
+            let asked = Asked {
+                source: Some(source),
+                made_for: Some(made_for),
+                parts: BootParts::default(),
+            };
+            import(host, &asked, &desired.source.root, context)
+        }
         Some(ImageRef::Alias {
             remote: Some(remote),
             ..
@@ -211,13 +286,8 @@ pub(super) fn perform(
             let Spec::Image(image) = &resource.spec else {
                 return Err(super::wrong_kind(&action.address));
             };
-            let Some(written) = &image.source else {
-                return Err(
-                    RuntimeError::new("fetch", Class::NeedsOperator, "it names no source")
-                        .of(&action.address),
-                );
-            };
-            let record = import(host, written, &desired.source.root, context)
+            let root = &desired.source.root;
+            let record = import(host, &Asked::by(image, root), root, context)
                 .map_err(|error| error.of(&action.address))?;
             let mut definition = Definition {
                 address: action.address.clone(),
@@ -416,6 +486,7 @@ pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut 
         image.aliases.retain(|alias| points_here(alias));
         if record.is_none() && unseen.is_empty() {
             image.source = None;
+            image.kernel = None;
         }
     }
     let used_by: Vec<String> = host
@@ -438,6 +509,7 @@ pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut 
         status: json!({
             "uid": document.uid,
             "fingerprint": document.picks.fingerprint,
+            "type": record.as_ref().map(ImageRecord::made_for),
             "size": record.as_ref().map(|record| record.unpacked_bytes),
             "usedBy": used_by,
         }),

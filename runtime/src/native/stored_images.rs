@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use manifests::kind::Kind;
+use manifests::kinds::instance::InstanceType;
 use serde::Serialize;
 
-use super::image::{Alias, ImageError, ImageRecord, ImageSource};
+use super::image::{Alias, BootParts, ImageError, ImageRecord, ImageSource};
 use super::image_documents::{ImagePicks, class};
 use super::pools::{self, PoolPicks};
 use super::{NativeRuntime, chain};
@@ -17,6 +18,8 @@ use crate::runtime::Context;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredImage {
+    /// Which instances start from it.
+    pub r#type: InstanceType,
     /// What the store says of it.
     #[serde(flatten)]
     pub record: ImageRecord,
@@ -42,6 +45,8 @@ pub struct ImageImport {
     pub path: PathBuf,
     /// The root file system of a split image.
     pub rootfs: Option<PathBuf>,
+    /// What a machine boots from it without firmware.
+    pub parts: BootParts,
     /// The SHA-256 that it must have.
     pub sha256: Option<String>,
     /// The names that it gets.
@@ -75,6 +80,7 @@ impl NativeRuntime {
                 .map(|alias| alias.alias.clone())
                 .collect(),
             used_by: users.remove(&record.fingerprint).unwrap_or_default(),
+            r#type: record.made_for(),
             record,
         });
         Ok(StoredImages {
@@ -163,11 +169,12 @@ impl NativeRuntime {
         };
         (context.progress)("unpacking");
         let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
-        let imported = self
-            .host
-            .images
-            .import(&source, import.sha256.as_deref(), &mut go_on)
-            .map_err(failed("import the image"))?;
+        let (store, wanted) = (&self.host.images, import.sha256.as_deref());
+        let imported = match import.parts.is_empty() {
+            true => store.import(&source, wanted, &mut go_on),
+            false => store.import_for_machines(Some(&source), &import.parts, wanted, &mut go_on),
+        }
+        .map_err(failed("import the image"))?;
         let record = imported.record;
         let taken = |alias: &&String| {
             before

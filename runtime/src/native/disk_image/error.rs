@@ -1,6 +1,6 @@
 //! What can be wrong with a disk image.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use manifests::path_io::PathError;
 
@@ -69,4 +69,20 @@ pub enum DiskError {
         /// The file.
         path: PathBuf,
     },
+}
+
+impl DiskError {
+    /// The same, told of another file: the one that people know.
+    #[must_use]
+    pub fn of(mut self, shown: &Path) -> Self {
+        if let Self::NoDisk { path, .. }
+        | Self::Refused { path, .. }
+        | Self::Broken { path, .. }
+        | Self::Shrinks { path, .. }
+        | Self::InUse { path } = &mut self
+        {
+            *path = shown.to_path_buf();
+        }
+        self
+    }
 }

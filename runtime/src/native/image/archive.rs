@@ -1,4 +1,4 @@
-//! `file` and `url`: one archive, or the two halves of a split image, become a root file system.
+//! `file` and `url`: one archive, or the two halves of a split image, become a root file system or the disk of a machine.
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek as _, SeekFrom};
@@ -8,17 +8,18 @@ use std::rc::Rc;
 use manifests::path_io::{self, AtPath as _};
 use sha2::{Digest as _, Sha256};
 
+use super::copy_file::open;
 use super::error::ImageError;
 use super::layout::{self, Layout};
 use super::limits::Limits;
 use super::meter::{Meter, Packed, Unpacked};
 use super::packing::{Detected, HEAD, Packing, detect};
-use super::record::{Form, ImageProperties};
+use super::record::{DiskRecord, Form, ImageProperties};
 use super::store::ROOTFS;
 use super::tar_stream::TarStream;
 use super::tree_writer::{TreeWriter, Written, discard};
 use super::unpack::{Whiteouts, unpack};
-use super::{metadata, oci, squashfs};
+use super::{machine, metadata, oci, squashfs};
 use crate::sys::beneath;
 
 /// Longest `metadata.yaml` or `config.json`.
@@ -26,13 +27,23 @@ const LONGEST_TEXT: u64 = 1 << 20;
 /// Where an archive is unpacked whose layout is not known yet.
 const ARCHIVE: &str = "archive";
 
-/// A root file system that was made from an archive.
+/// For which instances an image is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// It is seen what it is.
+    Any,
+    /// A disk, also one of which nothing tells that it is one.
+    Machines,
+}
+
+/// A root file system or disk that was made from an archive.
 pub(super) struct FromArchive {
     pub(super) form: Form,
     pub(super) packed_bytes: u64,
     pub(super) fingerprint: String,
     pub(super) properties: ImageProperties,
     pub(super) written: Written,
+    pub(super) disk: Option<DiskRecord>,
 }
 
 /// Unpacks `path` (and `split`, the root file system of a split image) to `rootfs/` in the folder `staging`.
@@ -40,10 +51,22 @@ pub(super) fn import(
     staging: &Path,
     path: &Path,
     split: Option<&Path>,
+    wanted: For,
     limits: &Limits,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<FromArchive, ImageError> {
     let mut hash = Sha256::new();
+    if split.is_none() && is_disk(path, wanted)? {
+        let disk = machine::take_disk(staging, path, limits, &mut hash, go_on)?;
+        return Ok(FromArchive {
+            form: Form::Disk,
+            packed_bytes: path.metadata().at("look at", path)?.len(),
+            fingerprint: hex::encode(hash.finalize()),
+            properties: ImageProperties::default(),
+            written: Written::default(),
+            disk: Some(disk),
+        });
+    }
     let archive = staging.join(ARCHIVE);
     let rootfs = staging.join(ROOTFS);
     let first = unpack_file(path, &archive, limits, &mut hash, go_on)?;
@@ -62,6 +85,7 @@ pub(super) fn import(
     }
     let mut packed_bytes = first.packed_bytes;
     let mut written = first.written;
+    let mut disk = None;
     let (form, properties) = match layout {
         Layout::Empty => return Err(broken("is empty")),
         Layout::Plain => {
@@ -71,6 +95,13 @@ pub(super) fn import(
         Layout::Unified => {
             let properties = metadata::from_metadata_yaml(&read("metadata.yaml")?);
             path_io::rename(archive.join(ROOTFS), &rootfs)?;
+            (Form::Unified, about("metadata.yaml", properties)?)
+        }
+        Layout::UnifiedDisk => {
+            let properties = metadata::from_metadata_yaml(&read("metadata.yaml")?);
+            let unpacked = archive.join(layout::DISK);
+            let shown = path.join(layout::DISK);
+            disk = Some(machine::keep_disk(staging, &unpacked, &shown, go_on)?);
             (Form::Unified, about("metadata.yaml", properties)?)
         }
         Layout::OciBundle => {
@@ -86,6 +117,21 @@ pub(super) fn import(
             };
             let properties = metadata::from_metadata_yaml(&read("metadata.yaml")?);
             let properties = about("metadata.yaml", properties)?;
+            if is_disk(split, wanted)? {
+                packed_bytes += split.metadata().at("look at", split)?.len();
+                disk = Some(machine::take_disk(
+                    staging, split, limits, &mut hash, go_on,
+                )?);
+                discard(&archive)?;
+                return Ok(FromArchive {
+                    form: Form::Split,
+                    packed_bytes,
+                    fingerprint: hex::encode(hash.finalize()),
+                    properties,
+                    written,
+                    disk,
+                });
+            }
             let second = unpack_file(split, &rootfs, limits, &mut hash, go_on)?;
             if path_io::list(&rootfs)?.is_empty() {
                 return Err(ImageError::Broken {
@@ -112,6 +158,16 @@ pub(super) fn import(
         fingerprint: hex::encode(hash.finalize()),
         properties,
         written,
+        disk,
+    })
+}
+
+/// Whether a file is a disk by its first bytes. Where a disk is wanted, what is not known is taken for one, and looked at.
+fn is_disk(path: &Path, wanted: For) -> Result<bool, ImageError> {
+    Ok(match detect(&head_of(&mut open(path)?, path)?) {
+        Detected::Disk => true,
+        Detected::Unknown | Detected::Unsupported(_) => wanted == For::Machines,
+        Detected::Squashfs | Detected::Tar(_) => false,
     })
 }
 
@@ -124,7 +180,15 @@ pub(super) fn fingerprint(
 ) -> Result<String, ImageError> {
     let mut hash = Sha256::new();
     for path in std::iter::once(path).chain(split) {
-        let meter = Meter::new(path, *limits);
+        // Disks are counted as they lie, with their holes.
+        let limits = match is_disk(path, For::Machines)? {
+            true => Limits {
+                archive_bytes: limits.unpacked_bytes,
+                ..*limits
+            },
+            false => *limits,
+        };
+        let meter = Meter::new(path, limits);
         let mut packed = Packed::new(open(path)?, &mut hash, meter.clone(), go_on);
         let drained = packed.drain().at("read", path);
         meter.judge(drained.map_err(Into::into))?;
@@ -170,6 +234,12 @@ fn unpack_file(
                 what: what.to_owned(),
             });
         }
+        Detected::Disk => {
+            return Err(ImageError::WrongKind {
+                path: path.to_path_buf(),
+                what: "a disk, where an archive should be",
+            });
+        }
         Detected::Unknown => return Err(meter.broken("is no archive that is known here")),
     };
     Ok(OneFile {
@@ -196,23 +266,6 @@ pub(super) fn unpack_tar<R: Read>(
     }
     let drained = packed.drain().at("read", path);
     meter.judge(drained.map_err(Into::into))
-}
-
-/// Opens a regular file without waiting for anybody: the path may name a pipe.
-fn open(path: &Path) -> Result<File, ImageError> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let file = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .at("open", path)?;
-    if !file.metadata().at("look at", path)?.is_file() {
-        return Err(ImageError::Broken {
-            path: path.to_path_buf(),
-            problem: "is no file".to_owned(),
-        });
-    }
-    Ok(file)
 }
 
 /// The first bytes; the file is left at its start.

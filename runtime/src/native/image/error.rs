@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use manifests::path_io::PathError;
 
+use crate::native::disk_image::DiskError;
 use crate::sys::command::CommandError;
 use crate::sys::remove_tree::RemoveTreeError;
 
@@ -19,6 +20,9 @@ pub enum ImageError {
     /// A helper program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The disk of a machine is none, or not one that is taken.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The archive wants something that no image may have.
     #[error("entry {entry:?} {refusal}")]
     Refused {
@@ -44,13 +48,35 @@ pub enum ImageError {
         problem: String,
     },
     /// The form is known and not supported.
-    #[error("{} is {what}, which containers cannot start from", path.display())]
+    #[error("{} is {what}, which nothing can start from here", path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// `a qcow2 disk`, …
+        /// `a zip archive`, …
         what: String,
     },
+    /// It is for the other kind of instances.
+    #[error("{} is {what}", path.display())]
+    WrongKind {
+        /// The file or folder.
+        path: PathBuf,
+        /// What it is, and what it should have been.
+        what: &'static str,
+    },
+    /// An image for containers is asked for its disk, or one for machines for its root file system.
+    #[error("image {fingerprint} is for {made_for}s")]
+    MadeFor {
+        /// Which.
+        fingerprint: String,
+        /// `container` or `virtual-machine`.
+        made_for: &'static str,
+    },
+    /// What goes with a kernel is there without one.
+    #[error("an initrd and a command line need a kernel")]
+    NoKernel,
+    /// Too long, or not one line.
+    #[error("the command line of a kernel is one line of at most 2047 bytes")]
+    BadCommandLine,
     /// The content is not what was declared.
     #[error("the image has sha256 {found}, wanted is {wanted}")]
     WrongFingerprint {

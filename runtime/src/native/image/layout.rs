@@ -9,6 +9,9 @@ use rustix::fs::{AtFlags, FileType, OFlags};
 use super::error::ImageError;
 use crate::sys::beneath::{self, FileFound, Links};
 
+/// The disk of a unified image for machines; it may be of any form.
+pub(super) const DISK: &str = "rootfs.img";
+
 /// The layouts that are told apart.
 #[expect(clippy::enum_variant_names, reason = "the words of the OCI")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub(super) enum Layout {
     Plain,
     /// `metadata.yaml` and `rootfs/`.
     Unified,
+    /// `metadata.yaml` and `rootfs.img`, the disk of a machine.
+    UnifiedDisk,
     /// `metadata.yaml` alone: one half of a split image.
     Metadata,
     /// `config.json` and `rootfs/`.
@@ -43,6 +48,8 @@ pub(super) fn look(root: &OwnedFd, root_path: &Path) -> Result<Layout, ImageErro
             Layout::OciLayout
         } else if file("metadata.yaml")? && folder("rootfs")? {
             Layout::Unified
+        } else if file("metadata.yaml")? && file(DISK)? {
+            Layout::UnifiedDisk
         } else if file("config.json")? && folder("rootfs")? {
             Layout::OciBundle
         } else if file("metadata.yaml")? && !folder("etc")? && !folder("usr")? && !folder("bin")? {

@@ -1,10 +1,10 @@
-//! Images: a content store of unpacked root file systems, aliases and fingerprints.
+//! Images: a content store of unpacked root file systems and of disks, aliases and fingerprints.
 //!
 //! An archive is a stranger's: it is parsed with limits (`limits`), its entries are written by one writer that cannot leave
 //! its folder (`tree_writer`), and only harmless attributes are kept (`attributes`). The store (`store`) shows an image
 //! only when it is complete and on disk.
 //!
-//! To add a source: a variant of [`ImageSource`], an arm in `store.rs::import`, a file here that fills a `TreeWriter`.
+//! To add a source: a variant of [`ImageSource`], an arm in `import.rs`, a file here that fills a `TreeWriter`.
 
 pub mod aliases;
 mod archive;
@@ -16,12 +16,17 @@ mod attributes;
 mod audit;
 mod builtin;
 mod copy;
+mod copy_file;
 mod download;
 mod error;
 #[cfg(test)]
 mod hostile_tests;
+mod import;
 mod layout;
 mod limits;
+mod machine;
+#[cfg(test)]
+mod machine_tests;
 mod metadata;
 mod meter;
 mod oci;
@@ -41,6 +46,8 @@ mod walk;
 pub use aliases::Alias;
 pub use download::AllowedAddresses;
 pub use error::{ImageError, Refusal};
+pub use import::{GoOn, ImageSource, Imported};
 pub use limits::Limits;
-pub use record::{Form, ImageProperties, ImageRecord};
-pub use store::{GoOn, ImageSource, ImageStore, Images, Imported};
+pub use machine::{BootParts, MachineDisk, MachineImage};
+pub use record::{DiskRecord, Form, ImageProperties, ImageRecord, MachineRecord};
+pub use store::{ImageStore, Images};

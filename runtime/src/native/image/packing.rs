@@ -17,7 +17,9 @@ pub(super) enum Detected {
     /// A tar archive, or something packed that should be one.
     Tar(Packing),
     Squashfs,
-    /// Known and not for containers.
+    /// The disk of a machine.
+    Disk,
+    /// Known, and nothing starts from it.
     Unsupported(&'static str),
     Unknown,
 }
@@ -31,7 +33,7 @@ pub(super) fn detect(head: &[u8]) -> Detected {
         (b"\xfd7zXZ\0", Detected::Tar(Packing::Xz)),
         (b"\x28\xb5\x2f\xfd", Detected::Tar(Packing::Zstd)),
         (b"hsqs", Detected::Squashfs),
-        (b"QFI\xfb", Detected::Unsupported("a qcow2 disk")),
+        (b"QFI\xfb", Detected::Disk),
         (b"BZh", Detected::Unsupported("packed by bzip2")),
         (b"PK\x03\x04", Detected::Unsupported("a zip archive")),
         (b"\x5d\0\0", Detected::Unsupported("packed by lzma")),
@@ -51,7 +53,8 @@ pub(super) fn detect(head: &[u8]) -> Detected {
         return Detected::Tar(Packing::None);
     }
     if head.get(510..512) == Some(b"\x55\xaa") {
-        return Detected::Unsupported("a disk with a partition table");
+        // A boot sector.
+        return Detected::Disk;
     }
     Detected::Unknown
 }
@@ -96,11 +99,8 @@ mod tests {
             (b"\xfd7zXZ\0\0", Detected::Tar(Packing::Xz)),
             (b"\x28\xb5\x2f\xfd", Detected::Tar(Packing::Zstd)),
             (b"hsqs....", Detected::Squashfs),
-            (b"QFI\xfb\0", Detected::Unsupported("a qcow2 disk")),
-            (
-                &disk,
-                Detected::Unsupported("a disk with a partition table"),
-            ),
+            (b"QFI\xfb\0", Detected::Disk),
+            (&disk, Detected::Disk),
             (b"", Detected::Unknown),
             (b"hello", Detected::Unknown),
             (&[0; 512], Detected::Unknown),

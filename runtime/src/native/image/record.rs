@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use manifests::kinds::instance::InstanceType;
 use serde::{Deserialize, Serialize};
+
+use crate::native::disk_image::Format;
 
 /// The version of the file's form that is written.
 pub const FORMAT_VERSION: u32 = 1;
@@ -14,7 +17,8 @@ pub struct ImageRecord {
     /// [`FORMAT_VERSION`] of the writer.
     pub format_version: u32,
     /// 64 lower-case hexadecimal digits. Of an archive: SHA-256 of the file (split images: of both, metadata first), as
-    /// Incus has it. Of a folder: the digest of its tree. Of the built-in: of the busybox and the recipe.
+    /// Incus has it. Of a folder: the digest of its tree. Of the built-in: of the busybox and the recipe. Of a machine with
+    /// a kernel of its own: over the digests of all parts.
     pub fingerprint: String,
     /// Where it came from, for people: `builtin: busybox`, a path, or an address without credentials.
     pub source: String,
@@ -26,7 +30,10 @@ pub struct ImageRecord {
     pub unpacked_bytes: u64,
     /// Files, folders and links.
     pub entries: u64,
-    /// SHA-256 over names, attributes and contents of the tree, for `verify`.
+    /// What it is for machines; none: it is a root file system for containers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineRecord>,
+    /// SHA-256 over names, attributes and contents of the tree, or over the files of a machine, for `verify`.
     pub tree_digest: String,
     /// What the image says about itself.
     pub properties: ImageProperties,
@@ -36,6 +43,46 @@ pub struct ImageRecord {
     /// How many things were not taken over.
     #[serde(default)]
     pub left_out_count: u64,
+}
+
+impl ImageRecord {
+    /// Which instances start from it.
+    pub const fn made_for(&self) -> InstanceType {
+        match self.machine {
+            Some(_) => InstanceType::VirtualMachine,
+            None => InstanceType::Container,
+        }
+    }
+}
+
+/// What an image for machines has.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineRecord {
+    /// Its disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskRecord>,
+    /// The SHA-256 of its kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// The SHA-256 of the initial file system of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// The command line of the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+}
+
+/// The disk of an image for machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskRecord {
+    /// How its bytes lie.
+    pub format: Format,
+    /// Bytes that a machine sees.
+    pub virtual_size: u64,
+    /// The SHA-256 of its file.
+    pub sha256: String,
 }
 
 /// What an import was made of.
@@ -58,6 +105,10 @@ pub enum Form {
     Split,
     /// A squashfs of a root file system.
     Squashfs,
+    /// The disk of a machine.
+    Disk,
+    /// A kernel alone.
+    Kernel,
 }
 
 /// What an image says about itself; all of it is a stranger's word.

@@ -3,27 +3,24 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use manifests::path_io::{self, AtPath as _};
-use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::aliases::{self, Alias};
-use super::download::{self, AllowedAddresses};
 use super::error::ImageError;
 use super::limits::Limits;
-use super::record::{FORMAT_VERSION, Form, ImageProperties, ImageRecord};
+use super::machine::{self, MachineImage};
+use super::record::{FORMAT_VERSION, ImageRecord};
 use super::tree_digest::tree_digest;
-use super::tree_writer::{TreeWriter, Written, discard};
-use super::{archive, builtin, copy, unclaimed};
+use super::tree_writer::discard;
 
 /// Folders whose name starts so are being made or removed.
 const UNFINISHED: &str = ".unfinished-";
 /// The record beside the tree.
-const RECORD: &str = "image.json";
+pub(super) const RECORD: &str = "image.json";
 /// Beside the tree of an image that a person brought in.
 const KEPT: &str = "kept";
 /// The tree.
@@ -35,43 +32,9 @@ const ALIASES: &str = "aliases";
 #[derive(Debug, Clone)]
 pub struct ImageStore {
     folder: PathBuf,
-    limits: Limits,
+    pub(super) limits: Limits,
     /// Whether what is imported counts as left behind until it is claimed.
-    unclaimed: bool,
-}
-
-/// What an image is made from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageSource {
-    /// The host's static busybox.
-    Busybox,
-    /// A folder of the host; copied, never changed.
-    Folder(PathBuf),
-    /// A file of the host, of any form that [`Form`] has.
-    Archive {
-        /// The archive; of a split image its metadata.
-        path: PathBuf,
-        /// The root file system of a split image.
-        rootfs: Option<PathBuf>,
-    },
-    /// The same from a server. The SHA-256 (of a split image: of both files) has to be given to the import.
-    Url {
-        /// The archive; of a split image its metadata.
-        url: String,
-        /// The root file system of a split image.
-        rootfs: Option<String>,
-        /// Which addresses may be asked.
-        allowed: AllowedAddresses,
-    },
-}
-
-/// What [`ImageStore::import`] made or found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Imported {
-    /// The image.
-    pub record: ImageRecord,
-    /// It was in the store already.
-    pub present: bool,
+    pub(super) unclaimed: bool,
 }
 
 /// What is in the store.
@@ -82,9 +45,6 @@ pub struct Images {
     /// Folders that look like an image and cannot be read as one.
     pub broken: Vec<(String, ImageError)>,
 }
-
-/// Called now and then with the bytes done so far; `false` stops the import.
-pub type GoOn<'a> = &'a mut dyn FnMut(u64) -> bool;
 
 impl ImageStore {
     /// The store in `folder`. Nothing is read or made yet.
@@ -114,221 +74,6 @@ impl ImageStore {
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
-    }
-
-    /// Brings an image into the store; one that is there already is left as it is.
-    ///
-    /// `wanted` is the SHA-256 that was declared. After a crash or an error at any point the image is not there, and
-    /// what was unpacked is removed by the next import or [`Self::sweep`].
-    ///
-    /// # Errors
-    /// What is wrong with the source; a full disk; a fingerprint other than `wanted`.
-    pub fn import(
-        &self,
-        source: &ImageSource,
-        wanted: Option<&str>,
-        go_on: GoOn<'_>,
-    ) -> Result<Imported, ImageError> {
-        let wanted = wanted.map(normal_fingerprint);
-        self.sweep()?;
-        if let Some(wanted) = &wanted
-            && let Some(record) = self.get(wanted)?
-        {
-            return Ok(Imported {
-                record,
-                present: true,
-            });
-        }
-        match source {
-            ImageSource::Busybox => self.import_busybox(wanted.as_deref()),
-            ImageSource::Folder(path) => self.import_folder(path, wanted.as_deref(), go_on),
-            ImageSource::Archive { path, rootfs } => {
-                let shown = path.display().to_string();
-                self.import_archive(path, rootfs.as_deref(), shown, wanted.as_deref(), go_on)
-            }
-            ImageSource::Url {
-                url,
-                rootfs,
-                allowed,
-            } => {
-                // What a server sends is only as good as the digest that a manifest pins.
-                let Some(wanted) = wanted else {
-                    return Err(ImageError::NoDigest);
-                };
-                let staging = Staging::new(&self.folder)?;
-                let place = staging.path.join("download");
-                download::fetch(url, &place, allowed, &self.limits, go_on)?;
-                let split = rootfs.as_ref().map(|url| (url, staging.path.join("split")));
-                if let Some((url, place)) = &split {
-                    download::fetch(url, place, allowed, &self.limits, go_on)?;
-                }
-                let split = split.as_ref().map(|(_, place)| place.as_path());
-                let shown = download::shown(url);
-                self.import_archive(&place, split, shown, Some(&wanted), go_on)
-            }
-        }
-    }
-
-    fn import_archive(
-        &self,
-        path: &Path,
-        rootfs: Option<&Path>,
-        source: String,
-        wanted: Option<&str>,
-        go_on: GoOn<'_>,
-    ) -> Result<Imported, ImageError> {
-        // Hashing is much cheaper than unpacking, but only worth it if the answer may be yes.
-        let length = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-        let packed_bytes = length(path) + rootfs.map_or(0, length);
-        let images = self.list()?.images;
-        if wanted.is_some()
-            || images
-                .iter()
-                .any(|image| image.packed_bytes == packed_bytes)
-        {
-            let fingerprint = archive::fingerprint(path, rootfs, &self.limits, go_on)?;
-            check_fingerprint(wanted, &fingerprint)?;
-            if let Some(record) = self.get(&fingerprint)? {
-                return Ok(Imported {
-                    record,
-                    present: true,
-                });
-            }
-        }
-        let staging = Staging::new(&self.folder)?;
-        let made = archive::import(&staging.path, path, rootfs, &self.limits, go_on)?;
-        let about = About {
-            fingerprint: Some(made.fingerprint),
-            source,
-            form: made.form,
-            packed_bytes: made.packed_bytes,
-            properties: made.properties,
-        };
-        self.finish(staging, about, made.written, wanted)
-    }
-
-    fn import_busybox(&self, wanted: Option<&str>) -> Result<Imported, ImageError> {
-        let found = builtin::find()?;
-        if let Some(record) = self.get(&found.fingerprint)? {
-            return Ok(Imported {
-                record,
-                present: true,
-            });
-        }
-        let staging = Staging::new(&self.folder)?;
-        let mut writer = TreeWriter::new(&staging.rootfs()?, self.limits)?;
-        let properties = found.write(&mut writer)?;
-        let written = writer.finish()?;
-        let about = About {
-            fingerprint: Some(found.fingerprint),
-            source: "builtin: busybox".to_owned(),
-            form: Form::Builtin,
-            packed_bytes: 0,
-            properties,
-        };
-        self.finish(staging, about, written, wanted)
-    }
-
-    fn import_folder(
-        &self,
-        path: &Path,
-        wanted: Option<&str>,
-        go_on: GoOn<'_>,
-    ) -> Result<Imported, ImageError> {
-        let staging = Staging::new(&self.folder)?;
-        let mut writer = TreeWriter::new(&staging.rootfs()?, self.limits)?;
-        copy::copy_folder(path, &mut writer, go_on)?;
-        let written = writer.finish()?;
-        if written.counted.entries <= 1 {
-            return Err(ImageError::Broken {
-                path: path.to_path_buf(),
-                problem: "the folder is empty".to_owned(),
-            });
-        }
-        let about = About {
-            fingerprint: None,
-            source: path.display().to_string(),
-            form: Form::Folder,
-            packed_bytes: 0,
-            properties: ImageProperties::default(),
-        };
-        self.finish(staging, about, written, wanted)
-    }
-
-    /// Makes what was unpacked durable and gives it its name.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "what was unpacked is finished once"
-    )]
-    fn finish(
-        &self,
-        staging: Staging,
-        about: About,
-        written: Written,
-        wanted: Option<&str>,
-    ) -> Result<Imported, ImageError> {
-        let rootfs = staging.path.join(ROOTFS);
-        // Writing back waits for the disk, the digest for the processor.
-        let (synced, digest) = std::thread::scope(|scope| {
-            let sync = scope.spawn(|| rustix::fs::syncfs(&staging.lock));
-            let digest = tree_digest(&rootfs, &self.limits);
-            (sync.join(), digest)
-        });
-        synced.unwrap_or(Err(Errno::IO)).at("sync", &staging.path)?;
-        let tree_digest = digest?;
-        let fingerprint = about.fingerprint.unwrap_or_else(|| tree_digest.clone());
-        check_fingerprint(wanted, &fingerprint)?;
-        if let Some(record) = self.get(&fingerprint)? {
-            return Ok(Imported {
-                record,
-                present: true,
-            });
-        }
-        let record = ImageRecord {
-            format_version: FORMAT_VERSION,
-            fingerprint,
-            source: about.source,
-            form: about.form,
-            packed_bytes: about.packed_bytes,
-            unpacked_bytes: written.counted.bytes,
-            entries: written.counted.entries,
-            tree_digest,
-            properties: about.properties,
-            left_out: written.left_out.lines,
-            left_out_count: written.left_out.count,
-        };
-        let path = staging.path.join(RECORD);
-        let text = serde_json::to_string_pretty(&record).map_err(|error| ImageError::Broken {
-            path: path.clone(),
-            problem: error.to_string(),
-        })?;
-        path_io::write_durably(&path, text)?;
-        if self.unclaimed {
-            unclaimed::mark(&staging.path)?;
-        }
-        let place = self.folder.join(&record.fingerprint);
-        let from = &staging.path;
-        match rustix::fs::renameat_with(
-            rustix::fs::CWD,
-            from,
-            rustix::fs::CWD,
-            &place,
-            RenameFlags::NOREPLACE,
-        ) {
-            // Somebody else imported the same, or a broken folder is in the way: the latter is not replaced silently.
-            Err(Errno::EXIST) => self.record(&record.fingerprint).map(|record| Imported {
-                record,
-                present: true,
-            }),
-            other => {
-                other.at("rename", from)?;
-                sync_folder(&self.folder)?;
-                Ok(Imported {
-                    record,
-                    present: false,
-                })
-            }
-        }
     }
 
     /// Removes what interrupted imports and removals left. Those of living processes are locked and stay.
@@ -418,13 +163,27 @@ impl ImageStore {
     /// never written to.
     ///
     /// # Errors
-    /// [`ImageError::NotFound`].
+    /// [`ImageError::NotFound`], [`ImageError::MadeFor`].
     pub fn rootfs(&self, fingerprint: &str) -> Result<PathBuf, ImageError> {
         let path = self.folder.join(fingerprint).join(ROOTFS);
         if is_fingerprint(fingerprint) && path.is_dir() {
-            Ok(path)
-        } else {
-            Err(ImageError::NotFound(fingerprint.to_owned()))
+            return Ok(path);
+        }
+        Err(match self.record(fingerprint)? {
+            record if record.machine.is_some() => made_for(&record),
+            _ => ImageError::NotFound(fingerprint.to_owned()),
+        })
+    }
+
+    /// What machines start from: nobody may write to it, and whoever has a disk over it needs it.
+    ///
+    /// # Errors
+    /// [`ImageError::NotFound`], [`ImageError::MadeFor`].
+    pub fn machine(&self, fingerprint: &str) -> Result<MachineImage, ImageError> {
+        let record = self.record(fingerprint)?;
+        match &record.machine {
+            Some(machine) => Ok(MachineImage::of(&self.folder.join(fingerprint), machine)),
+            None => Err(made_for(&record)),
         }
     }
 
@@ -434,7 +193,11 @@ impl ImageStore {
     /// [`ImageError::NotFound`], or the tree cannot be read.
     pub fn verify(&self, fingerprint: &str) -> Result<bool, ImageError> {
         let record = self.record(fingerprint)?;
-        Ok(tree_digest(&self.rootfs(fingerprint)?, &self.limits)? == record.tree_digest)
+        let now = match &record.machine {
+            Some(_) => machine::digest_now(&self.machine(fingerprint)?)?,
+            None => tree_digest(&self.rootfs(fingerprint)?, &self.limits)?,
+        };
+        Ok(now == record.tree_digest)
     }
 
     /// Removes an image and the aliases that name it; one that is not there is fine.
@@ -551,7 +314,7 @@ impl ImageStore {
         }
     }
 
-    fn record(&self, fingerprint: &str) -> Result<ImageRecord, ImageError> {
+    pub(super) fn record(&self, fingerprint: &str) -> Result<ImageRecord, ImageError> {
         let not_found = || ImageError::NotFound(fingerprint.to_owned());
         if !is_fingerprint(fingerprint) {
             return Err(not_found());
@@ -585,72 +348,14 @@ impl ImageStore {
     }
 }
 
-/// What is known about an import when its tree is written.
-struct About {
-    /// `None`: the digest of the tree.
-    fingerprint: Option<String>,
-    source: String,
-    form: Form,
-    packed_bytes: u64,
-    properties: ImageProperties,
-}
-
-/// A folder in which an image grows; removed when it is dropped before it got its name.
-struct Staging {
-    path: PathBuf,
-    /// Locked as long as this process lives, so that nobody sweeps it.
-    lock: File,
-}
-
-impl Staging {
-    fn new(store: &Path) -> Result<Self, ImageError> {
-        path_io::create_dir_all(store)?;
-        // Set-uid programs of strangers lie in here: nobody but root may reach them.
-        std::fs::set_permissions(store, std::fs::Permissions::from_mode(0o700))
-            .at("set the mode of", store)?;
-        loop {
-            let path = store.join(unfinished_name());
-            std::fs::DirBuilder::new()
-                .mode(0o700)
-                .create(&path)
-                .at("create", &path)?;
-            let Ok(lock) = File::open(&path) else {
-                continue;
-            };
-            // A sweep between creation and lock takes it for a leftover: then it is locked or gone, and we try anew.
-            let locked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-            if locked && path.exists() {
-                return Ok(Self { path, lock });
-            }
-        }
-    }
-
-    /// Makes the folder for the tree, mode 0755.
-    fn rootfs(&self) -> Result<PathBuf, ImageError> {
-        let path = self.path.join(ROOTFS);
-        path_io::ensure_dir(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))
-            .at("set the mode of", &path)?;
-        Ok(path)
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if let Err(error) = discard(&self.path) {
-            tracing::warn!(path = %self.path.display(), %error, "left an unfinished image behind");
-        }
-    }
-}
-
-fn unfinished_name() -> String {
+pub(super) fn unfinished_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let random = uuid::Uuid::now_v7().simple();
     format!("{UNFINISHED}{}-{count}-{random}", std::process::id())
 }
 
-fn sync_folder(path: &Path) -> Result<(), ImageError> {
+pub(super) fn sync_folder(path: &Path) -> Result<(), ImageError> {
     Ok(File::open(path)
         .and_then(|folder| folder.sync_all())
         .at("sync", path)?)
@@ -663,6 +368,13 @@ fn name_of(path: &Path) -> String {
         .into_owned()
 }
 
+fn made_for(record: &ImageRecord) -> ImageError {
+    ImageError::MadeFor {
+        fingerprint: record.fingerprint.clone(),
+        made_for: record.made_for().word(),
+    }
+}
+
 /// Whether this is a whole fingerprint: 64 lower-case hexadecimal digits. Nothing else ever becomes part of a path.
 fn is_fingerprint(text: &str) -> bool {
     text.len() == 64
@@ -671,7 +383,7 @@ fn is_fingerprint(text: &str) -> bool {
             .all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-fn check_fingerprint(wanted: Option<&str>, found: &str) -> Result<(), ImageError> {
+pub(super) fn check_fingerprint(wanted: Option<&str>, found: &str) -> Result<(), ImageError> {
     match wanted {
         Some(wanted) if wanted != found => Err(ImageError::WrongFingerprint {
             wanted: wanted.to_owned(),
@@ -681,7 +393,7 @@ fn check_fingerprint(wanted: Option<&str>, found: &str) -> Result<(), ImageError
     }
 }
 
-fn normal_fingerprint(text: &str) -> String {
+pub(super) fn normal_fingerprint(text: &str) -> String {
     text.strip_prefix("sha256:")
         .unwrap_or(text)
         .to_ascii_lowercase()

@@ -35,8 +35,8 @@ use super::id_ranges::IdRangeError;
 use super::network::PortPlan;
 use super::networks::{self, NetworkPicks};
 use super::pools::{self, PoolPicks};
-use super::storage::{Initial, StorageDriver, VolumeContent, VolumePlan};
-use super::{image_documents, shim};
+use super::shim;
+use super::storage::{Initial, StorageDriver, VolumePlan};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
@@ -357,8 +357,7 @@ fn create(
     }
     let mut picks = before.map(|before| before.picks).unwrap_or_default();
     if !finished {
-        let image = image_documents::resolve(host, instance.image.as_ref(), desired, context)?;
-        picks.image = image.fingerprint;
+        picks.image = root::image(host, instance, desired, context)?;
         let (_, root) = instance.root().ok_or_else(|| {
             RuntimeError::new("make", Class::NeedsOperator, "it has no root disk")
         })?;
@@ -376,20 +375,23 @@ fn create(
         picks,
     };
     pick(host, &mut definition)?;
-    host.images
-        .claim(&definition.picks.image)
-        .map_err(io_failed("claim the image of"))?;
+    let (content, image) = root::content(host, instance, &definition.picks.image)?;
+    if let Some(image) = &image {
+        host.images
+            .claim(image)
+            .map_err(io_failed("claim the image of"))?;
+    }
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .ensure_volume(&VolumePlan {
             id: pools::root_volume(&definition.uid),
             mark: own_mark(host, &definition),
-            image: Some(definition.picks.image.clone()),
+            image,
             size: instance
                 .root()
                 .and_then(|(_, root)| root.size.as_ref())
                 .map(|size| size.bytes()),
-            content: VolumeContent::Filesystem,
+            content,
             initial: Initial::default(),
         })
         .map_err(|error| {
@@ -460,8 +462,9 @@ pub(super) fn perform(
         (Verb::Rebuild | Verb::Replace, Some(resource)) => {
             if let Some(definition) = before().map_err(named)? {
                 // Nothing is removed for the sake of an image that is not to be had.
-                let image = spec_of(resource).and_then(|instance| instance.image.as_ref());
-                image_documents::resolve(host, image, desired, context).map_err(named)?;
+                if let Some(instance) = spec_of(resource) {
+                    root::image(host, instance, desired, context).map_err(named)?;
+                }
                 remove::unmake(host, &definition, context).map_err(named)?;
             }
             create(host, action, resource, desired, context)

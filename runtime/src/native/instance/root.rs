@@ -1,18 +1,62 @@
-//! The size of an instance's root: changed while it runs where the kernel lets it, else before it is mounted again.
+//! The root of an instance: what it is made of, and its size, which is changed while it runs where the kernel lets it,
+//! else before it is mounted again.
 
+use manifests::desired::DesiredSet;
 use manifests::devices::Device;
 use manifests::kind::Spec;
-use manifests::kinds::instance::Instance;
+use manifests::kinds::instance::{Instance, InstanceType};
 use manifests::scalar::byte_size::ByteSize;
 
 use super::picks::InstancePicks;
 use super::pool_of;
-use crate::error::RuntimeError;
+use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
+use crate::native::image_documents;
 use crate::native::pools::{self, root_volume};
-use crate::native::storage::{StorageDriver, StorageError, VolumeId};
-use crate::runtime::Effected;
+use crate::native::storage::{DiskBelow, StorageDriver, StorageError, VolumeContent, VolumeId};
+use crate::runtime::{Context, Effected};
+
+/// The fingerprint of the image that an instance starts from; empty for a machine that starts from none.
+pub(super) fn image(
+    host: &Host,
+    instance: &Instance,
+    desired: &DesiredSet,
+    context: &Context<'_>,
+) -> Result<String, RuntimeError> {
+    let made_for = instance.r#type;
+    match &instance.image {
+        None if made_for == InstanceType::VirtualMachine => Ok(String::new()),
+        image => image_documents::resolve(host, image.as_ref(), made_for, desired, context)
+            .map(|record| record.fingerprint),
+    }
+}
+
+/// What the root of an instance is made of, and the image below it.
+pub(super) fn content(
+    host: &Host,
+    instance: &Instance,
+    fingerprint: &str,
+) -> Result<(VolumeContent, Option<String>), RuntimeError> {
+    let image = (!fingerprint.is_empty()).then(|| fingerprint.to_owned());
+    let content = match (instance.r#type, &image) {
+        (InstanceType::Container, _) => VolumeContent::Filesystem,
+        (InstanceType::VirtualMachine, None) => VolumeContent::Block { below: None },
+        (InstanceType::VirtualMachine, Some(image)) => {
+            let machine = host.images.machine(image).map_err(|error| {
+                RuntimeError::new("make the root of", Class::NeedsOperator, error)
+            })?;
+            VolumeContent::Block {
+                below: machine.disk.map(|disk| DiskBelow {
+                    path: disk.path,
+                    format: disk.format,
+                    virtual_size: disk.virtual_size,
+                }),
+            }
+        }
+    };
+    Ok((content, image))
+}
 
 /// Bytes that the root of an instance is to have.
 fn size(instance: &Instance) -> Option<u64> {

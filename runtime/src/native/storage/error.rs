@@ -113,7 +113,7 @@ pub enum StorageError {
         image: u64,
     },
     /// Nothing says how big a disk is to be.
-    #[error("volume {0} is a disk without an image and needs a size")]
+    #[error("volume {0} is a disk with no other below it and needs a size")]
     NoSize(VolumeId),
     /// Files are asked for where a machine has its own file system.
     #[error("{} is a disk, and only its machine sees the files in it", path.display())]
