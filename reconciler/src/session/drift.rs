@@ -39,6 +39,8 @@ pub struct DriftedField {
     pub gone: bool,
     /// The line that declares it.
     pub origin: Origin,
+    /// Whether it or what git says comes from a secret: what is told here are masks.
+    pub secret: bool,
     /// A person stopped it for a while: it is not started again before that is over.
     pub hold: Option<Hold>,
     /// Who did it, where it was done through keel.
@@ -151,8 +153,10 @@ impl Session<'_> {
         }
         let mut masks = Masks::default();
         for field in &mut drift.fields {
+            let before = (field.live.clone(), field.desired.clone());
             masks.mask(&mut field.live);
             masks.mask(&mut field.desired);
+            field.secret = before != (field.live.clone(), field.desired.clone());
         }
         if let Err(error) = store.commit(&writes) {
             tracing::warn!(%error, "it cannot be remembered since when things drift");
@@ -241,6 +245,7 @@ fn field(
         mode,
         first_seen: seen.first,
         times: seen.times,
+        secret: false,
         hold: hold.cloned(),
         author: None,
     }

@@ -1,6 +1,7 @@
 //! What people and machines read: pure functions from data to text. To add a form of output: write `view/<name>.rs`
 //! and give it an arm in the commands that offer it.
 
+pub mod accept;
 pub mod diagnostics;
 pub mod drift;
 pub mod escape;
