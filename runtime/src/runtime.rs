@@ -64,6 +64,9 @@ pub trait Runtime: Send + Sync {
     /// It could not be told.
     fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError>;
 
+    /// Whether the value of a secret that was seen somewhere, told by its digest, can be put there again.
+    fn knows_secret(&self, digest: &str) -> bool;
+
     /// Does one thing to one object. `desired` holds the object itself and what it refers to.
     ///
     /// # Errors

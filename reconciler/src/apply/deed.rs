@@ -1,9 +1,11 @@
 //! What a worker does for one step: the object is looked at, and the engine told what to do.
 
 use manifests::action::{Action, Power, Verb};
+use manifests::change::{Cause, FieldChange};
 use manifests::desired::DesiredSet;
 use manifests::effect::Effect;
 use manifests::effect_table;
+use manifests::secret;
 use runtime::error::{Class, RuntimeError};
 use runtime::runtime::{Context, Effected};
 
@@ -60,6 +62,9 @@ impl Workers<'_> {
             .is_some_and(|state| state != "Stopped");
         if stops && ran {
             runtime.perform(&power(Power::Stop), desired, &context)?;
+        }
+        if let Some(update) = self.what_nobody_knows(step, &kept) {
+            runtime.perform(&update, desired, &context)?;
         }
         let effected = runtime.perform(&step.action, desired, &context)?;
         if stops && ran {
@@ -129,6 +134,45 @@ impl Workers<'_> {
         Ok(())
     }
 
+    /// Whether all of a value can be put in its place once more. Of a secret that the guest made and nobody knows since the
+    /// host started, git's counts: an instance must be able to start.
+    fn can_be_put(&self, kept: &Kept) -> bool {
+        let mut is_known = true;
+        secret::replace_sealed(&mut kept.live.clone(), &mut |digest, value| {
+            is_known &= self.tools.runtime.knows_secret(digest);
+            value.clone()
+        });
+        is_known
+    }
+
+    /// What must be as git says before an instance can start: fields that are left alone and cannot be put.
+    fn what_nobody_knows(&self, step: &Step, kept: &[Kept]) -> Option<Action> {
+        let starts = Verb::Power {
+            power: Power::Start,
+        };
+        if step.action.verb != starts {
+            return None;
+        }
+        let spec = self.desired.resources.get(step.address())?.spec.to_value();
+        let lost = kept.iter().filter(|kept| !self.can_be_put(kept));
+        let changes: Vec<FieldChange> = lost
+            .map(|kept| {
+                let below = kept.path.as_str().strip_prefix("/spec");
+                let wanted = below.and_then(|below| spec.pointer(below));
+                FieldChange {
+                    path: kept.path.clone(),
+                    before: kept.live.clone(),
+                    after: wanted.cloned().unwrap_or_default(),
+                    cause: Cause::Drifted,
+                }
+            })
+            .collect();
+        (!changes.is_empty()).then(|| Action {
+            verb: Verb::Update { changes },
+            ..step.action.clone()
+        })
+    }
+
     /// The object and all that it needs, with the fields that are left alone as they live.
     fn leaving_alone(&self, step: &Step, kept: &[Kept]) -> Result<DesiredSet, RuntimeError> {
         let mut set = DesiredSet {
@@ -153,7 +197,9 @@ impl Workers<'_> {
             open.extend(resource.needs.iter().map(|(need, _)| need.clone()));
             let mut resource = resource.clone();
             if address == *step.address() {
-                resource.spec = overlay(&resource.spec, kept).map_err(|error| {
+                let kept = kept.iter().filter(|kept| self.can_be_put(kept));
+                let kept: Vec<Kept> = kept.cloned().collect();
+                resource.spec = overlay(&resource.spec, &kept).map_err(|error| {
                     RuntimeError::new("leave fields alone", Class::Bug, error).of(&address)
                 })?;
             }

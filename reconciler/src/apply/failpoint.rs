@@ -84,6 +84,10 @@ impl Runtime for Watched<'_, dyn Runtime + '_> {
         self.inner.measure(kind, uid)
     }
 
+    fn knows_secret(&self, digest: &str) -> bool {
+        self.inner.knows_secret(digest)
+    }
+
     fn perform(
         &self,
         action: &Action,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use manifests::path_io;
 
 use crate::footprint;
-use crate::world::{TestWorld, shell};
+use crate::world::{self, TestWorld, shell};
 
 /// One change by hand and where it must be seen.
 struct Case {
@@ -236,6 +236,19 @@ fn cgroup_folder_of(pid: u32) -> PathBuf {
     folder
 }
 
+/// Demands that a report is as its schema says.
+#[track_caller]
+fn as_published(report: &serde_json::Value) {
+    let schema = include_str!("../../../schemas/drift-report/v1.json");
+    let schema = serde_json::from_str(schema).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
+    let wrong: Vec<String> = schema
+        .iter_errors(report)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?} in {report:#}");
+}
+
 runtime::own_processes_test! {
     fn what_is_changed_by_hand_is_told_with_its_line_and_put_back() {
         let world = TestWorld::furnished();
@@ -246,6 +259,7 @@ runtime::own_processes_test! {
             let line = world.line(case.declared.0, case.declared.1);
 
             let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(2).json();
+            as_published(&report);
             let drift = report["drift"].as_array().expect("a list");
             let field = drift.iter().find(|field| field["id"] == case.object && field["path"] == case.field);
             let field = field.unwrap_or_else(|| panic!("{} at {} {} in {report:#}", case.what, case.object, case.field));
@@ -271,6 +285,42 @@ runtime::own_processes_test! {
         // Whatever it was, both reach each other again.
         world.keel(&["exec", "two", "--", "ping", "-c1", "-W2", "10.77.0.10"]).with(0);
         assert_eq!(world.keel(&["exec", "one", "--", "cat", "/data/gold", "/etc/motd"]).with(0).stdout, "precious\nhello\n");
+        world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
+    fn who_stopped_it_and_which_rules_are_stale_is_in_a_drift_report() {
+        let world = TestWorld::furnished();
+        let rules = "lifecycle:\n  ignore:\n    - { path: /spec/limits/memory }\n    - { path: /spec/limits/processes, until: 2020-01-01 }\n";
+        world.write("one.yaml", &(world.one() + rules));
+        world.converge();
+        rewrite(&world, &["memory.max", "memory.limit_in_bytes"], "134217728");
+        let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(0).json();
+        as_published(&report);
+        let line = world.line("one.yaml", "until: 2020-01-01");
+        let stale = report["staleRules"].as_array().expect("a list");
+        assert_eq!(stale.len(), 1, "{report:#}");
+        assert_eq!(stale[0]["why"], "expired", "{report:#}");
+        assert_eq!(stale[0]["source"]["line"], line, "{report:#}");
+
+        let words = ["stop", "one", "--hold", "2h", "--reason", "a new disk"];
+        world::ended(world.command(&words).env("SUDO_USER", "alice")).with(0);
+
+        let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(2).json();
+        as_published(&report);
+        let drift = report["drift"].as_array().expect("a list");
+        assert_eq!(drift.len(), 1, "{report:#}");
+        assert_eq!(drift[0]["author"]["by"], "alice", "{report:#}");
+        assert_eq!(drift[0]["author"]["command"], words.join(" ").replacen("stop", "keel stop", 1), "{report:#}");
+
+        let page = world.keel(&["drift"]).with(0).stdout;
+        assert!(page.contains("by alice (keel stop one"), "{page}");
+        assert!(page.contains(&format!("one.yaml:{line}")), "{page}");
+        let history = world.keel(&["history", "instance/one"]).with(0).stdout;
+        assert!(history.lines().nth(1).is_some_and(|newest| newest.contains("alice")), "{history}");
+        world.keel(&["start", "one"]).with(0);
+        world.keel(&["drift", "--detailed-exitcode"]).with(0);
         world.destroy();
     }
 }

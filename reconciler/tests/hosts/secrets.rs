@@ -216,3 +216,69 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+runtime::own_processes_test! {
+    fn a_secret_that_drifted_under_an_ignore_rule_is_not_told() {
+        let world = TestWorld::furnished();
+        world.unwrite("one.yaml");
+        let at = |name: &str| world.path().join(name).to_str().expect("UTF-8").to_owned();
+        let (file, saved, live) = (at("password"), at("plan.json"), at("live.json"));
+        std::fs::write(&file, format!("{CANARY}\n")).expect("written");
+        world.write("secret.yaml", &SECRET.replace("WHERE", &file));
+        let rule = "lifecycle:\n  ignore:\n    - { path: /spec/files/~1etc~1app.conf/content, reason: rotated by the guest }\n";
+        let wanted = |more: &str| USER.replace("spec:\n", &format!("spec:\n{more}")) + rule;
+        world.write("two.yaml", &wanted(""));
+        quiet(&world, &["apply", "--yes"]).with(0);
+        let inside = |command: &str| world.keel(&["exec", "two", "--", "sh", "-c", command]).with(0).stdout;
+        let all = |told: i32| {
+            for format in ["human", "json", "markdown", "sarif", "junit", "github", "gitlab-plan", "html"] {
+                quiet(&world, &["drift", "--detailed-exitcode", "-o", format]).with(0);
+                quiet(&world, &["plan", "--detailed-exitcode", "-o", format]).with(told);
+                quiet(&world, &["diff", "-o", format]).with(0);
+            }
+            for command in [
+                &["plan", "--detail", "full", "--save", &saved][..],
+                &["observe", "--save", &live],
+                &["get", "instance/two", "-o", "json"],
+                &["get", "instance/two", "-o", "yaml"],
+                &["describe", "instance/two"],
+                &["explain", "instance/two"],
+                &["explain", "instance/two", "-o", "json"],
+                &["history", "-o", "json"],
+                &["history", "instance/two", "-o", "json"],
+                &["-v", "drift"],
+            ] {
+                quiet(&world, command).with(0);
+            }
+            for kept in [&saved, &live] {
+                let text = path_io::read_to_string(kept).expect("saved");
+                assert!(!text.contains("canary"), "{text}");
+            }
+        };
+        inside("echo word=canary-guest >/etc/app.conf");
+        all(0);
+        // Nor is it put back on the way of another change.
+        world.write("two.yaml", &wanted("  limits: { processes: 77 }\n"));
+        all(2);
+        quiet(&world, &["apply", "--yes"]).with(0);
+        all(0);
+        assert_eq!(inside("cat /etc/app.conf; echo $PASSWORD"), format!("word=canary-guest\n{CANARY}\n"));
+        quiet(&world, &["restart", "two"]).with(0);
+        all(0);
+        assert_eq!(inside("cat /etc/app.conf; echo $PASSWORD"), format!("word=canary-guest\n{CANARY}\n"));
+        // On disk: in the guest's own root, and nowhere else.
+        let found = shell(&format!("cd {0} && grep -rl canary . | sort", world.path().display()));
+        let elsewhere: Vec<&str> = found
+            .lines()
+            .filter(|path| *path != "./password" && !path.contains("/pools/fast/instances/"))
+            .collect();
+        assert!(elsewhere.is_empty(), "{found}");
+        // After a start of the host nobody knows what the guest made of it: git's counts again.
+        restart_host(&world);
+        quiet(&world, &["boot"]).with(7).saying("`keel apply` gives it");
+        quiet(&world, &["apply", "--yes"]).with(0);
+        assert_eq!(inside("cat /etc/app.conf; echo $PASSWORD"), format!("word={CANARY}\n{CANARY}\n"));
+        all(0);
+        world.destroy();
+    }
+}

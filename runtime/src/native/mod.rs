@@ -275,6 +275,10 @@ impl Runtime for NativeRuntime {
         Ok(seen.items.into_iter().find(|item| item.address == *address))
     }
 
+    fn knows_secret(&self, digest: &str) -> bool {
+        self.host.secrets.knows(digest)
+    }
+
     fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError> {
         if kind != Kind::Instance {
             return Ok(None);

@@ -154,12 +154,26 @@ impl SecretStore {
         Ok(environment)
     }
 
+    /// The digest of bytes that live in the place of a secret. Where they are a text it is known from now on: an instance
+    /// whose own value is left alone is to start with it again.
+    fn remembered(&self, bytes: &[u8]) -> Result<String, KeyError> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.seal(SecretValue::new(text.to_owned())),
+            Err(_) => self.digest(bytes),
+        }
+    }
+
+    /// Whether the value of a digest can be put in its place.
+    pub(super) fn knows(&self, digest: &str) -> bool {
+        self.value(digest).is_some()
+    }
+
     /// What bytes that live in the place of a text are, in its words: a secret stays one, also where it is another.
     pub(super) fn seen(&self, text: &Text, bytes: &[u8]) -> Text {
         match text {
             Text::Sealed(sealed) => Text::Sealed(Sealed {
                 // Without the key nothing is known of it; then nothing has this digest.
-                digest: self.digest(bytes).unwrap_or_default(),
+                digest: self.remembered(bytes).unwrap_or_default(),
                 ..sealed.clone()
             }),
             other if other.as_plain().unwrap_or_default().as_bytes() == bytes => other.clone(),
