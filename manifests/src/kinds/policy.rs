@@ -50,7 +50,8 @@ crate::fields! {
         kinds: Vec<Kind> = Vec::new(),
         /// To objects of one of these names; `*` stands for any characters. None: any name.
         names: Vec<String> = Vec::new(),
-        /// To objects with these labels. What is no longer declared has none.
+        /// To objects with these labels. What is no longer declared has none, so that this never matches what is deleted
+        /// because its manifest is gone: name such objects by `names`.
         match_labels: BTreeMap<String, String> = BTreeMap::new(),
         /// Of one of these actions. None: any.
         actions: Vec<PlannedAction> = Vec::new(),
@@ -64,7 +65,14 @@ crate::fields! {
         description: String = String::new(),
         /// Which changes it looks at; absent: all.
         r#match: PolicyMatch = PolicyMatch::default(),
-        /// What must hold of each of them: an expression over `change` and `plan` that gives true or false.
+        /// What must hold of each of them: an expression that gives true or false. It has the variables `change`
+        /// (`action`, `class`, `effect`, `cause`, `reason`, `fields`, `live`), `object` (`kind`, `project`, `name`,
+        /// `labels`, `declared`, `spec`) and `plan` (`source`, `host`, `purpose`, `actions`, `classes`, `changes`); each
+        /// of `change.fields` has `path`, `before`, `after` and `effect`, each of `plan.changes` has `action`, `class`,
+        /// `kind`, `project` and `name`. Functions are `has`, `all`, `exists`,
+        /// `exists_one`, `filter`, `map`, `size`, `contains`, `startsWith`, `endsWith`, `matches`, `max`, `min`, `type`,
+        /// `bool`, `bytes`, `double`, `dyn`, `int`, `string`, `uint`, and `byteSize("4GiB")`. Names in it are
+        /// compared as objects have them in the end: no `namePrefix` is put before them.
         expression: String = String::new(),
         /// Said where it does not.
         message: String = String::new(),

@@ -150,7 +150,8 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
         ),
         ("patches".to_owned(), patches(generator)),
         ("namePrefix".to_owned(), text(
-                "Put before the name of each object of this folder and of its bases, and before what refers to them.",
+                "Put before the name of each object of this folder and of its bases, and before what refers to them. \
+                 Not before names inside the expressions of policies.",
             )),
         ("project".to_owned(), text("The project of what names none.")),
         ("variables".to_owned(), variables()),

@@ -43,11 +43,13 @@ pub const CODES: &[Entry] = &[
 const LONGEST: usize = 4096;
 /// So many comprehensions may stand in each other.
 const DEEPEST: usize = 2;
-const VARIABLES: [&str; 3] = ["change", "object", "plan"];
+/// What an expression can ask. The description of the field tells of each.
+pub(super) const VARIABLES: [&str; 3] = ["change", "object", "plan"];
 /// Ours, besides those of the language.
 pub(super) const BYTE_SIZE: &str = "byteSize";
-/// The functions of the language, its operators apart; macros are none any more when it is compiled.
-const FUNCTIONS: &[&str] = &[
+/// The functions of the language, its operators apart; macros are none any more when it is compiled. The description of
+/// the field tells of each.
+pub(super) const FUNCTIONS: &[&str] = &[
     BYTE_SIZE,
     "bool",
     "bytes",

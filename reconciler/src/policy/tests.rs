@@ -1,5 +1,6 @@
 //! What policies say of changes, and what is no policy.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use manifests::desired::Resource;
@@ -7,6 +8,7 @@ use manifests::read::Texts;
 use manifests::resolve::resolve;
 use serde_json::{Value, json};
 
+use super::compile::{FUNCTIONS, VARIABLES, compile};
 use super::{CODES, Policies, check};
 use crate::clock::{Clock as _, HostClock};
 use crate::plan::rules::{Answer, Asked, Case, Rules as _};
@@ -189,5 +191,53 @@ fn examples_of_codes_are_wrong_and_right() {
         // The costly one is only slow.
         let is_wrong = check(&policies(&[&expression(wrong)])).has_errors();
         assert_eq!(is_wrong, entry.code.0 == "P0401", "{wrong}");
+    }
+}
+
+/// The words between backticks, without what they are called with.
+fn names(text: &str) -> BTreeSet<&str> {
+    let words = text.split('`').skip(1).step_by(2);
+    words
+        .map(|word| word.split('(').next().unwrap_or(word))
+        .collect()
+}
+
+#[test]
+fn the_description_of_the_field_tells_of_every_variable_and_function() {
+    /// Of the language, and none any more when it is compiled.
+    const MACROS: [&str; 6] = ["has", "all", "exists", "exists_one", "filter", "map"];
+    let field = manifests::explain::field("policy.spec.expression").expect("a field");
+    let told = names(&field.description);
+    for name in VARIABLES.iter().chain(FUNCTIONS).chain(&MACROS) {
+        assert!(
+            told.contains(name),
+            "`{name}` is not in {}",
+            field.description
+        );
+    }
+    // What it tells of as a function is one.
+    let (_, functions) = field
+        .description
+        .split_once("Functions are")
+        .expect("a list");
+    let (functions, _) = functions.split_once("Names in it").expect("its end");
+    for name in names(functions) {
+        let is_one = FUNCTIONS.contains(&name) || MACROS.contains(&name);
+        assert!(is_one, "there is no `{name}`");
+    }
+    for call in [
+        "has(change.live)",
+        "[1].all(x, x > 0)",
+        "[1].exists(x, x > 0)",
+        "[1].exists_one(x, x > 0)",
+        "size([1].filter(x, x > 0)) > 0",
+        "size([1].map(x, x)) > 0",
+    ] {
+        assert!(compile(call).is_ok(), "{call}");
+    }
+    // So does what is said of an expression with another one.
+    let explained = CODES[0].explanation;
+    for name in VARIABLES.iter().chain(["byteSize"].iter()) {
+        assert!(names(explained).contains(name), "{name}: {explained}");
     }
 }
