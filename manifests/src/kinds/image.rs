@@ -51,6 +51,17 @@ crate::fields! {
     }
 }
 
+impl Image {
+    /// For which instances it can only be, and the field that says so; `None`: that is seen when it is there.
+    pub fn made_for(&self) -> Option<(InstanceType, &'static str)> {
+        let said = self.r#type.map(|said| (said, "type"));
+        let booted = self.kernel.as_ref();
+        let booted = booted.map(|_| (InstanceType::VirtualMachine, "kernel"));
+        let from = self.source.as_ref().and_then(ImageSource::made_for);
+        said.or(booted).or(from.map(|from| (from, "source")))
+    }
+}
+
 impl ResourceKind for Image {
     fn references(&self, out: &mut Vec<Reference>) {
         let (name, field) = match &self.source {

@@ -52,12 +52,22 @@ fn one(tell: &mut Teller<'_>) {
                 one_device(device, &at, tell);
             }
         }
-        Spec::Image(image) if image.source.is_none() => {
-            tell.missing(
-                &spec,
-                "source",
-                "where it comes from, such as `source: { file: … }`",
-            );
+        Spec::Image(image) if image.kernel.is_none() => {
+            if image.source.is_none() {
+                tell.missing(
+                    &spec,
+                    "source",
+                    "where it comes from, such as `source: { file: … }`",
+                );
+            }
+            let goes_with_it = [
+                ("initrd", image.initrd.is_some()),
+                ("cmdline", image.cmdline.is_some()),
+            ];
+            if let Some((field, _)) = goes_with_it.iter().find(|(_, written)| *written) {
+                let hint = format!("the kernel that `{field}` is for, such as `kernel: ./vmlinuz`");
+                tell.missing(&spec, "kernel", &hint);
+            }
         }
         Spec::Volume(volume) => {
             if volume.pool.is_empty() {

@@ -1,4 +1,4 @@
-//! Numbers are within their bounds.
+//! Numbers and lengths are within their bounds.
 
 use super::{Rule, devices, wrong};
 use crate::decode::BAD_VALUE;
@@ -47,6 +47,9 @@ fn too_small(resource: &Resource) -> Vec<(Pointer, u64)> {
     small
 }
 
+/// What a kernel takes as its command line: `COMMAND_LINE_SIZE` of x86 without its end.
+const LONGEST_COMMAND_LINE: usize = 2047;
+
 impl Rule for InRange {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
         for resource in desired.resources.values() {
@@ -54,6 +57,16 @@ impl Rule for InRange {
                 let message = format!("{} is {bytes} bytes", at.dotted());
                 let one = wrong(BAD_VALUE, resource, at, message);
                 found.push(one.hint(format!("did you mean `{bytes}MiB`?")));
+            }
+            if let Spec::Image(image) = &resource.spec
+                && let Some(line) = &image.cmdline
+                && (line.len() > LONGEST_COMMAND_LINE || line.chars().any(char::is_control))
+            {
+                let message = format!(
+                    "the command line of a kernel is one line of at most {LONGEST_COMMAND_LINE} bytes"
+                );
+                let at = Pointer::new(SPEC).field("cmdline");
+                found.push(wrong(BAD_VALUE, resource, at, message));
             }
             let mut within = |at: Pointer, number: Option<i64>, least: i64, most: i64| {
                 if let Some(number) = number.filter(|number| !(least..=most).contains(number)) {

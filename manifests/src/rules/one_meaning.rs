@@ -5,8 +5,10 @@ use crate::desired::DesiredSet;
 use crate::devices::Device;
 use crate::diagnostic::{Code, Diagnostics};
 use crate::kind::Spec;
+use crate::kinds::instance::InstanceType;
 use crate::kinds::storage_pool::PoolDriver;
 use crate::pointer::Pointer;
+use crate::scalar::image_ref::ImageSource;
 
 /// Two fields that cannot both count.
 pub(crate) const CONTRADICTION: Code = Code("E0118");
@@ -64,6 +66,34 @@ impl Rule for OneMeaning {
                                 );
                             }
                             _ => {}
+                        }
+                    }
+                }
+                Spec::Image(image) => {
+                    if image.kernel.is_some() && image.r#type == Some(InstanceType::Container) {
+                        both(
+                            spec.field("kernel"),
+                            "`kernel` is for machines, and the image is for containers".to_owned(),
+                            "take it away, or write `type: virtual-machine`",
+                        );
+                    }
+                    let source = image.source.as_ref();
+                    if source.and_then(ImageSource::made_for).is_some() {
+                        let hint = "name a disk, such as `source: { file: ./disk.qcow2 }`";
+                        if image.kernel.is_some() {
+                            both(
+                                spec.field("kernel"),
+                                "`kernel` is for machines, and the source is files for containers"
+                                    .to_owned(),
+                                hint,
+                            );
+                        } else if image.r#type == Some(InstanceType::VirtualMachine) {
+                            both(
+                                spec.field("source"),
+                                "machines start from a disk, and this source is files for containers"
+                                    .to_owned(),
+                                hint,
+                            );
                         }
                     }
                 }

@@ -11,18 +11,32 @@ use crate::scalar::image_ref::ImageRef;
 /// An instance that its image does not fit.
 pub(crate) const NOT_FOR_IT: Code = Code("R0208");
 
-/// `requirements`, `type` and `architecture` of an Image against the instances that start from it.
+/// `requirements`, `type` (or what tells it) and `architecture` of an Image against the instances that start from it.
 pub(super) struct Requirements;
 
 impl Rule for Requirements {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
         for (resource, instance) in instances(desired) {
-            let Some(ImageRef::Alias {
-                remote: None,
-                alias,
-            }) = &instance.image
-            else {
-                continue;
+            let alias = match &instance.image {
+                Some(ImageRef::Alias {
+                    remote: None,
+                    alias,
+                }) => alias,
+                Some(ImageRef::Source(source)) => {
+                    if let Some(wanted) = source.made_for()
+                        && wanted != instance.r#type
+                    {
+                        let at = Pointer::new("/spec/type");
+                        let message = format!("its image is for instances of type {wanted}");
+                        let asked = resource.origin_of(&Pointer::new("/spec/image"));
+                        found.push(
+                            wrong(NOT_FOR_IT, resource, at, message)
+                                .related(asked, "it comes from here"),
+                        );
+                    }
+                    continue;
+                }
+                _ => continue,
             };
             let own = Address::in_project(Kind::Image, resource.address.project_name(), alias);
             let declared = desired.resources.get(&own);
@@ -37,6 +51,7 @@ impl Rule for Requirements {
             let wants = &written.requirements;
             let security = &instance.security;
             let nesting = security.nesting.unwrap_or(!instance.is_container());
+            let made_for = written.made_for();
             let architectures = (&instance.architecture, &written.architecture);
             let misfits = [
                 (
@@ -62,11 +77,10 @@ impl Rule for Requirements {
                 ),
                 (
                     "type",
-                    "type",
-                    written
-                        .r#type
-                        .filter(|wanted| *wanted != instance.r#type)
-                        .map(|wanted| format!("of type {wanted}")),
+                    made_for.map_or("type", |(_, field)| field),
+                    made_for
+                        .filter(|(wanted, _)| *wanted != instance.r#type)
+                        .map(|(wanted, _)| format!("of type {wanted}")),
                 ),
                 (
                     "architecture",

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::de::{self, MapAccess, Visitor};
 
 use super::BadScalar;
+use crate::kinds::instance::InstanceType;
 
 /// What `image` of an instance says.
 #[derive(Debug, Clone, PartialEq)]
@@ -188,6 +189,17 @@ pub enum ImageSource {
     Rootfs(String),
     /// What comes with keel: `busybox`.
     Builtin(String),
+}
+
+impl ImageSource {
+    /// For which instances an image of this source can only be.
+    pub const fn made_for(&self) -> Option<InstanceType> {
+        match self {
+            // A folder of files, or layers of them.
+            Self::Rootfs(_) | Self::Builtin(_) | Self::Oci(_) => Some(InstanceType::Container),
+            _ => None,
+        }
+    }
 }
 
 crate::fields! {

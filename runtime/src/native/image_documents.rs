@@ -484,9 +484,18 @@ pub(super) fn observe(host: &Host, document: &Definition<ImagePicks>, out: &mut 
     };
     if let Spec::Image(image) = &mut spec {
         image.aliases.retain(|alias| points_here(alias));
-        if record.is_none() && unseen.is_empty() {
-            image.source = None;
-            image.kernel = None;
+        match &record {
+            Some(record) => {
+                let machine = record.machine.clone().unwrap_or_default();
+                image.kernel = image.kernel.take().filter(|_| machine.kernel.is_some());
+                image.initrd = image.initrd.take().filter(|_| machine.initrd.is_some());
+                image.cmdline = machine.cmdline;
+            }
+            None if unseen.is_empty() => {
+                image.source = None;
+                image.kernel = None;
+            }
+            None => {}
         }
     }
     let used_by: Vec<String> = host
