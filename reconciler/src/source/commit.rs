@@ -18,8 +18,8 @@ const MOST: u64 = 16 << 20;
 const MOST_OF_ALL: u64 = 256 << 20;
 /// Where a link leads is no longer than this.
 const LONGEST_LINK: u64 = 4096;
-/// A chain of links is followed so far to see whether it leads to a folder.
-const MOST_LINKS: usize = 8;
+/// So many links on the way of one path are followed, as the kernel does.
+const MOST_LINKS: usize = 40;
 
 /// The names of files of which one tells which others are read: they are fetched at once, and not by a child each.
 const READ_FIRST: [&str; 2] = ["keel.yaml", ".keelignore"];
@@ -128,27 +128,38 @@ impl<'a> Commit<'a> {
         }
     }
 
-    /// Whether a link leads to a folder of the commit. What lies elsewhere is not in it.
-    fn leads_to_folder(&self, link: &Path) -> bool {
-        let mut at = link.to_path_buf();
-        for _ in 0..MOST_LINKS {
-            let Some(Node::Link(blob)) = self.node(&at) else {
-                break;
-            };
-            let Some(target) = self.fetched.get(&blob.object) else {
-                return false;
-            };
-            at.pop();
-            for step in Path::new(OsStr::from_bytes(target)).components() {
-                match step {
-                    Component::Normal(step) => at.push(step),
-                    Component::ParentDir => drop(at.pop()),
-                    Component::CurDir => {}
-                    Component::RootDir | Component::Prefix(_) => return false,
-                }
+    /// Where a path leads, as it would in a checkout: links of the commit are followed. It may lead out of it. None where
+    /// that has no end.
+    pub(super) fn resolved(&self, path: &Path) -> Option<PathBuf> {
+        let mut at = PathBuf::from("/");
+        let mut rest: Vec<PathBuf> = steps(path);
+        let mut links = 0;
+        while let Some(step) = rest.pop() {
+            if step == Path::new("/") {
+                at = step;
+            } else if step == Path::new("..") {
+                at.pop();
+            } else {
+                at.push(step);
+            }
+            if let Some(Node::Link(blob)) = self.node(&at) {
+                links += 1;
+                let target = self.fetched.get(&blob.object);
+                let target = target.filter(|_| links <= MOST_LINKS)?;
+                rest.extend(steps(Path::new(OsStr::from_bytes(target))));
+                at.pop();
             }
         }
-        self.folders.contains_key(&at)
+        Some(at)
+    }
+
+    /// Whether a link leads to a folder. What is not in the commit is where it would lead in a checkout.
+    fn leads_to_folder(&self, link: &Path) -> bool {
+        match self.resolved(link) {
+            Some(at) if at.starts_with(self.top) => self.folders.contains_key(&at),
+            Some(elsewhere) => elsewhere.is_dir(),
+            None => false,
+        }
     }
 
     /// The contents of objects, by one child; none for one that is not in the store.
@@ -250,6 +261,15 @@ impl Files for Commit<'_> {
     fn top(&self, folder: &Path) -> Option<PathBuf> {
         folder.starts_with(self.top).then(|| self.top.to_path_buf())
     }
+}
+
+/// The steps of a path, the last one first.
+fn steps(path: &Path) -> Vec<PathBuf> {
+    let steps = path.components().filter(|step| *step != Component::CurDir);
+    steps
+        .rev()
+        .map(|step| PathBuf::from(step.as_os_str()))
+        .collect()
 }
 
 /// One line of `git ls-tree -r -l -z`: `MODE TYPE OBJECT SIZE`, a tab, the name.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use manifests::files::{Entry, Files as _};
+use manifests::files::Files as _;
 use manifests::folder;
 use manifests::path_io::PathError;
 use manifests::read::{Texts, read_from};
@@ -89,8 +89,7 @@ pub fn read(
     // What is asked for need not be in the folder of today, but the folder that it is in must be.
     let (folder, rest) = nearest(path)?;
     let top = git::top(&folder).ok_or_else(no_repository)?.to_path_buf();
-    let mut path = folder;
-    path.extend(&rest);
+    let asked = below(path, &top).unwrap_or_else(|| folder.join(rest));
     let commit = commit_of(&top, revision, sudo_uid)?;
     let short = git::short(&commit).to_owned();
     let ask = |question: &[&str], input: Option<&[u8]>| git::ask(&top, sudo_uid, question, input);
@@ -104,14 +103,13 @@ pub fn read(
         file: named(&error.path),
         source: error.source,
     };
-    match commit.look(&path).map_err(wrong)? {
-        Some(Entry::Link { .. }) | None => {
-            return Err(RevisionError::NotThere {
-                path: named(&path),
-                revision: short,
-            });
-        }
-        Some(_) => {}
+    let not_there = || RevisionError::NotThere {
+        path: named(&asked),
+        revision: short.clone(),
+    };
+    let path = commit.resolved(&asked).ok_or_else(not_there)?;
+    if commit.look(&path).map_err(wrong)?.is_none() {
+        return Err(not_there());
     }
     let texts = read_from(&commit, &path).map_err(wrong)?;
     Ok(AtRevision {
@@ -120,6 +118,15 @@ pub fn read(
         revision: short.clone(),
         texts,
     })
+}
+
+/// A path below the top of a work tree as it was said: what links in it lead to is for the commit to say, which may have
+/// other ones than the work tree. None where it comes in from elsewhere.
+fn below(path: &Path, top: &Path) -> Option<PathBuf> {
+    let path = std::path::absolute(path).ok()?;
+    let is_top = |folder: &&Path| folder.canonicalize().is_ok_and(|folder| folder == top);
+    let outside = path.ancestors().find(is_top)?;
+    Some(top.join(path.strip_prefix(outside).ok()?))
 }
 
 /// The nearest folder that is there, and the rest of the path.

@@ -124,6 +124,13 @@ fn what_is_passed_over_and_refused_is_the_same() {
         ("hosts/other/keel.yaml", "/etc/passwd"),
         ("hosts/other/.keelignore", "x.yml"),
         ("hosts/edge/apps/drafts.draft.yaml", "/etc/passwd"),
+        ("app.yaml", "all.yaml"),
+        ("app.yaml", "hosts/edge/apps"),
+        // Out of the repository: to a folder, and to a file.
+        ("etc", "/etc"),
+        ("above", "../home"),
+        ("passwd", "/etc/passwd"),
+        ("round", "round"),
     ] {
         let link = env.path().join("shop").join(link);
         std::os::unix::fs::symlink(to, &link).expect("a link");
@@ -133,6 +140,96 @@ fn what_is_passed_over_and_refused_is_the_same() {
     let bytes = Path::new("shop/hosts/other/bytes.yaml");
     path_io::write(env.path().join(bytes), [0xff]).expect("written");
     compare(&env, &paths);
+}
+
+#[test]
+fn a_path_that_leads_over_links_is_followed_as_the_commit_has_them() {
+    let env = TestEnv::new();
+    let link = |name: &str, to: &str| {
+        let link = env.path().join("shop").join(name);
+        if link.symlink_metadata().is_ok() {
+            path_io::remove_file(&link).expect("removed");
+        }
+        std::os::unix::fs::symlink(to, &link).expect("a link");
+    };
+    for host in ["old", "new"] {
+        let image = format!(
+            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{ name: {host} }}\nspec: {{ source: {{ builtin: busybox }} }}\n"
+        );
+        env.write(&format!("shop/hosts/{host}/apps/image.yaml"), &image);
+    }
+    git(&env, "shop", &["init", "-q"]);
+    link("current", "hosts/old");
+    link("again", "current/../old/./apps");
+    link("image.yaml", "again/image.yaml");
+    // A file behind a link belongs to the folder in which it is.
+    let paths = [
+        "current",
+        "current/apps",
+        "again",
+        "image.yaml",
+        "again/image.yaml",
+    ];
+    compare(&env, &paths);
+    let top = env.path().join("shop").canonicalize().expect("there");
+    let before: Vec<_> = paths
+        .iter()
+        .map(|path| read::read(&top.join(path)).expect("read"))
+        .collect();
+    // What the work tree has by now is nothing to the commit.
+    let again = |what: &str| {
+        for (path, before) in paths.iter().zip(&before) {
+            let commit = revision::read(&top.join(path), "HEAD", None);
+            let commit = commit.unwrap_or_else(|error| panic!("{what}: {path}: {error}"));
+            assert_eq!(commit.texts, *before, "{what}: {path}");
+        }
+    };
+    link("current", "hosts/new");
+    again("it leads elsewhere");
+    path_io::remove_file(top.join("current")).expect("removed");
+    again("it is gone");
+    let shown = env.keel(&["-C", "shop", "diff", "HEAD", "HEAD", "--path", "current"]);
+    ends(&shown, 0);
+    // Nothing is followed out of the repository, nor for ever.
+    link("current", "hosts/old");
+    link("etc", "/etc");
+    link("round", "round");
+    commit(&env, "shop");
+    for (path, why) in [
+        ("etc", "is in no git repository"),
+        ("etc/hosts", "is in no git repository"),
+        ("round", "round is not in "),
+        ("current/nothing", "current/nothing is not in "),
+    ] {
+        let error = revision::read(&top.join(path), "HEAD", None).expect_err(path);
+        assert!(error.to_string().contains(why), "{path}: {error}");
+    }
+}
+
+#[test]
+fn a_commit_with_a_link_among_its_manifests_is_refused_as_its_checkout_is() {
+    let env = TestEnv::new();
+    env.write(
+        "shop/keel.yaml",
+        "apiVersion: evenkeel/v1\nkind: Source\nname: shop\n",
+    );
+    git(&env, "shop", &["init", "-q"]);
+    commit(&env, "shop");
+    let image = "apiVersion: evenkeel/v1\nkind: Image\nmetadata: { name: a }\nspec: { source: { builtin: busybox } }\n";
+    env.write("elsewhere/a.yaml", image);
+    std::os::unix::fs::symlink("../elsewhere/a.yaml", env.path().join("shop/a.yaml"))
+        .expect("a link");
+    commit(&env, "shop");
+    let disk = env.keel(&["validate", "shop"]);
+    ends(&disk, 3);
+    let why = "it is a symbolic link, which keel does not follow: name it in .keelignore";
+    assert!(disk.stderr.contains(why), "{}", disk.stderr);
+    for revisions in [["HEAD~1", "HEAD"], ["HEAD", "HEAD~1"]] {
+        let shown = env.keel(&["-C", "shop", "diff", revisions[0], revisions[1]]);
+        ends(&shown, 3);
+        assert!(shown.stderr.contains("read a.yaml of "), "{}", shown.stderr);
+        assert!(shown.stderr.contains(why), "{}", shown.stderr);
+    }
 }
 
 #[test]
