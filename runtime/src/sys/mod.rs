@@ -17,4 +17,5 @@ pub mod netlink;
 pub mod process;
 pub mod remove_tree;
 pub mod replace;
+pub mod tap;
 pub mod user_namespace;

@@ -1,6 +1,7 @@
 //! The bridge driver: a bridge of the kernel, its addresses and routes, its rules, its dnsmasq, its ports.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -380,6 +381,21 @@ impl Bridge {
     }
 }
 
+/// The number of a network's bridge, and how big packets of its ports are.
+fn own_bridge(connection: &mut Connection, plan: &NetworkPlan) -> Result<(u32, u32), NetworkError> {
+    let bridge = connection.link(&plan.interface)?;
+    if let LinkOwner::Foreign(alias) = port::owner(bridge.as_ref(), &plan.mark) {
+        return Err(NetworkError::Foreign {
+            interface: plan.interface.clone(),
+            alias,
+        });
+    }
+    let bridge = bridge.ok_or_else(|| NetworkError::NoInterface {
+        interface: plan.interface.clone(),
+    })?;
+    Ok((bridge.index, plan.mtu.unwrap_or(bridge.mtu)))
+}
+
 impl NetworkDriver for Bridge {
     fn pick_ipv4(&self, seed: &str) -> Result<Option<ipnet::Ipv4Net>, NetworkError> {
         Ok(super::addresses::pick_ipv4(seed, &self.taken()?))
@@ -472,22 +488,20 @@ impl NetworkDriver for Bridge {
         guest: &Namespace,
     ) -> Result<Attached, NetworkError> {
         let mut connection = Connection::open()?;
-        let bridge = connection.link(&plan.interface)?;
-        match port::owner(bridge.as_ref(), &plan.mark) {
-            LinkOwner::Foreign(alias) => Err(NetworkError::Foreign {
-                interface: plan.interface.clone(),
-                alias,
-            }),
-            _ => match bridge {
-                None => Err(NetworkError::NoInterface {
-                    interface: plan.interface.clone(),
-                }),
-                Some(bridge) => {
-                    let mtu = plan.mtu.or(Some(bridge.mtu));
-                    port::attach(&mut connection, port, Some(bridge.index), mtu, guest)
-                }
-            },
-        }
+        let (bridge, mtu) = own_bridge(&mut connection, plan)?;
+        port::attach(&mut connection, port, Some(bridge), Some(mtu), guest)
+    }
+
+    fn attach_tap(&self, plan: &NetworkPlan, port: &PortPlan) -> Result<OwnedFd, NetworkError> {
+        let mut connection = Connection::open()?;
+        let (bridge, mtu) = own_bridge(&mut connection, plan)?;
+        port::attach_tap(&mut connection, port, Some(bridge), Some(mtu))
+    }
+
+    fn repair_tap(&self, plan: &NetworkPlan, port: &PortPlan) -> Result<bool, NetworkError> {
+        let mut connection = Connection::open()?;
+        let (bridge, mtu) = own_bridge(&mut connection, plan)?;
+        port::repair_tap(&mut connection, port, Some(bridge), Some(mtu))
     }
 
     fn detach(&self, host_interface: &str, mark: &str) -> Result<Option<Gone>, NetworkError> {

@@ -27,6 +27,7 @@ mod host_tests;
 mod spoof_tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 
@@ -74,6 +75,14 @@ pub enum NetworkError {
     /// The kernel refused something about links.
     #[error("set up interfaces")]
     Netlink(#[from] NetlinkError),
+    /// A tap could not be made.
+    #[error("make the tap {interface}")]
+    Tap {
+        /// Its name.
+        interface: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// A guest's namespace cannot be entered.
     #[error("reach the guest's network")]
     Namespace(#[from] NamespaceError),
@@ -125,6 +134,18 @@ pub trait NetworkDriver: Send + Sync {
         port: &PortPlan,
         guest: &Namespace,
     ) -> Result<port::Attached, NetworkError>;
+
+    /// As [`NetworkDriver::attach`], for a virtual machine: a tap; the answer is handed to the machine.
+    ///
+    /// # Errors
+    /// A name is taken, the network is gone.
+    fn attach_tap(&self, plan: &NetworkPlan, port: &PortPlan) -> Result<OwnedFd, NetworkError>;
+
+    /// Brings the host's side of a running machine's port to where it shall be; `false`: it has none.
+    ///
+    /// # Errors
+    /// A name is taken, the network is gone.
+    fn repair_tap(&self, plan: &NetworkPlan, port: &PortPlan) -> Result<bool, NetworkError>;
 
     /// Takes a port out of the network at once; what is left of it goes with the guest's namespace.
     ///

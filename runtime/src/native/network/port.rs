@@ -1,6 +1,7 @@
 //! Ports: the pair of links of one NIC, from the host into the guest, with or without a bridge.
 
 use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 
 use ipnet::IpNet;
 
@@ -11,6 +12,7 @@ use super::seen::{GuestSeen, LinkOwner, PortSeen};
 use crate::sys::netlink::{
     Connection, Link, LinkChange, Namespace, NetlinkError, NewLink, NewVeth, RouteTarget, Shaped,
 };
+use crate::sys::tap;
 
 /// What attaching did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +111,79 @@ pub fn attach(
                 })?
         }
     };
+    settle(connection, port, &link, (bridge, mtu), attached)?;
+    Ok(attached)
+}
+
+/// Makes the tap of a port of a virtual machine as it shall be; answers the guest's end, which is handed to the machine.
+///
+/// # Errors
+/// The name is somebody else's, or the kernel refused.
+pub fn attach_tap(
+    connection: &mut Connection,
+    port: &PortPlan,
+    bridge: Option<u32>,
+    mtu: Option<u32>,
+) -> Result<OwnedFd, NetworkError> {
+    let name = port.host_interface.as_str();
+    let mtu = port.mtu.or(mtu);
+    let existing = connection.link(name)?;
+    match (owner(existing.as_ref(), &port.mark), existing) {
+        // Of a machine that is gone, or of one that was a container before.
+        (LinkOwner::Ours, Some(link)) => delete(connection, link.index)?,
+        (LinkOwner::Foreign(_), Some(link)) => return Err(foreign(&link)),
+        _ => {}
+    }
+    let tap = tap::create(name).map_err(|source| NetworkError::Tap {
+        interface: name.to_owned(),
+        source,
+    })?;
+    let link = connection
+        .link(name)?
+        .ok_or_else(|| NetworkError::NoInterface {
+            interface: name.to_owned(),
+        })?;
+    // If keel dies before this, the tap goes with it.
+    let ours = LinkChange {
+        alias: Some(&port.mark),
+        hwaddr: Some(own_hwaddr(&port.mark, name)),
+        ..LinkChange::default()
+    };
+    connection.change_link(link.index, &ours)?;
+    settle(connection, port, &link, (bridge, mtu), Attached::Made)?;
+    Ok(tap)
+}
+
+/// Brings the host's side of a running machine's port to where it shall be. `false`: it has none.
+///
+/// # Errors
+/// The name is somebody else's, or the kernel refused.
+pub fn repair_tap(
+    connection: &mut Connection,
+    port: &PortPlan,
+    bridge: Option<u32>,
+    mtu: Option<u32>,
+) -> Result<bool, NetworkError> {
+    let existing = connection.link(&port.host_interface)?;
+    match (owner(existing.as_ref(), &port.mark), existing) {
+        (LinkOwner::Ours, Some(link)) => {
+            let mtu = port.mtu.or(mtu);
+            settle(connection, port, &link, (bridge, mtu), Attached::Kept)?;
+            Ok(true)
+        }
+        (LinkOwner::Foreign(_), Some(link)) => Err(foreign(&link)),
+        _ => Ok(false),
+    }
+}
+
+/// Brings the host's end of a port to where it shall be.
+fn settle(
+    connection: &mut Connection,
+    port: &PortPlan,
+    link: &Link,
+    (bridge, mtu): (Option<u32>, Option<u32>),
+    attached: Attached,
+) -> Result<(), NetworkError> {
     let differs = link.alias.as_deref() != Some(port.mark.as_str())
         || link.up != port.connected
         || link.master != bridge
@@ -129,8 +204,7 @@ pub fn attach(
             },
         )?;
     }
-    limit(connection, port, link.index, attached)?;
-    Ok(attached)
+    limit(connection, port, link.index, attached)
 }
 
 fn repair_guest_end(
