@@ -170,7 +170,8 @@ pub enum Standard<'fd> {
     Pipes([BorrowedFd<'fd>; 3]),
 }
 
-type Command = (CString, Vec<CString>, Vec<CString>);
+/// Path, arguments, environment.
+pub type Command = (CString, Vec<CString>, Vec<CString>);
 
 fn confined(confinement: &Confinement, program: &Program) -> Result<Command, Failure> {
     hold(confinement)?;
@@ -212,7 +213,11 @@ pub fn hold(confinement: &Confinement) -> Result<(), Failure> {
     Ok(())
 }
 
-fn redirect(streams: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
+/// Makes three descriptors standard input, output and error.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn redirect(streams: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
     let [input, output, errors] = streams;
     rustix::stdio::dup2_stdin(input).named("redirect standard input")?;
     rustix::stdio::dup2_stdout(output).named("redirect standard output")?;
@@ -242,7 +247,11 @@ fn drop_capabilities(keep: u64) -> Result<(), Failure> {
     .named("clear the inheritable capabilities")
 }
 
-fn set_ids(program: &Program) -> Result<(), Failure> {
+/// Becomes the user and groups of a program.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn set_ids(program: &Program) -> Result<(), Failure> {
     use rustix::fs::{Gid, Uid};
     if program.uid == 0 && program.gid == 0 && program.groups.is_empty() {
         return Ok(());
@@ -261,7 +270,11 @@ fn set_ids(program: &Program) -> Result<(), Failure> {
         .doing(|| format!("become user {} of the container", program.uid))
 }
 
-fn command(program: &Program) -> Result<Command, Failure> {
+/// Path, arguments and environment of a program, as `execve` takes them.
+///
+/// # Errors
+/// It is empty, not to be found, or holds a zero byte.
+pub fn command(program: &Program) -> Result<Command, Failure> {
     let strings = |strings: &[Vec<u8>]| -> Result<Vec<CString>, Failure> {
         strings
             .iter()

@@ -15,6 +15,7 @@ use super::locked::{self, tree, user_namespace};
 use super::messages::{Answer, Event, IdRange, Opened, Progress, Root, Start, Step, VERSION};
 use super::owner::Owner;
 use super::payload;
+use super::watch::Watch;
 use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
 use crate::sys::mount::{Attributes, NODEV};
 use crate::sys::process;
@@ -30,19 +31,32 @@ pub struct Live {
     pub master: OwnedFd,
     /// What the host did not grant.
     pub warnings: Vec<String>,
+    /// Of a virtual machine: what it says of itself.
+    pub watch: Option<Watch>,
 }
 
 /// An init that was cloned and has to be killed unless it comes to life.
-struct Newborn {
-    pid: Pid,
-    pidfd: Option<OwnedFd>,
+pub(super) struct Newborn {
+    pub(super) pid: Pid,
+    pub(super) pidfd: Option<OwnedFd>,
 }
 
 impl Newborn {
-    fn keep(mut self) -> Result<OwnedFd, Failure> {
+    /// It has come to life.
+    pub(super) fn keep(mut self) -> Result<OwnedFd, Failure> {
         self.pidfd
             .take()
             .ok_or_else(|| Failure::new("keep init", libc::EBADF))
+    }
+}
+
+impl Newborn {
+    /// Tells keel that it is there.
+    pub(super) fn report(&self, keel: BorrowedFd<'_>) -> Result<(), Failure> {
+        let pidfd: Vec<_> = self.pidfd.iter().map(|fd| fd.as_fd()).collect();
+        let init = self.pid.as_raw_nonzero().get();
+        let shim = rustix::process::getpid().as_raw_nonzero().get();
+        send(keel, VERSION, &Event::Cloned { init, shim }, &pidfd).named("report to keel")
     }
 }
 
@@ -79,14 +93,7 @@ pub fn launch(
         pidfd: Some(pidfd),
     };
     if let Some(keel) = keel {
-        let pidfd = newborn
-            .pidfd
-            .iter()
-            .map(|fd| fd.as_fd())
-            .collect::<Vec<_>>();
-        let init = pid.as_raw_nonzero().get();
-        let shim = rustix::process::getpid().as_raw_nonzero().get();
-        send(keel, VERSION, &Event::Cloned { init, shim }, &pidfd).named("report to keel")?;
+        newborn.report(keel)?;
     }
     if !start.privileged {
         write_map(pid, "uid_map", &start.uid_map)?;
@@ -117,6 +124,7 @@ pub fn launch(
         pidfd: newborn.keep()?,
         master,
         warnings,
+        watch: None,
     })
 }
 
@@ -244,7 +252,7 @@ fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<Owned
 }
 
 /// Waits for keel's word, and meanwhile hears a new init that fails.
-fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failure> {
     let mut init_is_heard = true;
     loop {
         let mut sources = [
@@ -310,7 +318,7 @@ pub fn await_execution(init: &OwnedFd) -> Result<(), Failure> {
     }
 }
 
-fn gone() -> Failure {
+pub(super) fn gone() -> Failure {
     // The kernel does so itself in a cgroup 2 folder whose cgroup.kill was once used (6.14 and later).
     Failure::new(
         "start init, which was killed meanwhile (was cgroup.kill used on its cgroup?)",
@@ -319,7 +327,7 @@ fn gone() -> Failure {
 }
 
 /// What the new init said before it closed its end, else `otherwise`.
-fn reason(init: &OwnedFd, otherwise: Failure) -> Failure {
+pub(super) fn reason(init: &OwnedFd, otherwise: Failure) -> Failure {
     loop {
         match receive::<Progress>(init, VERSION) {
             Ok((Progress::Failed { doing, errno }, _)) => return Failure { doing, errno },

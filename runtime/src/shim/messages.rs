@@ -6,7 +6,12 @@
 use super::wire::{choice, message};
 
 /// Rises with every change to this file.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+
+/// The number under which a virtual machine finds the monitor that its companion watches.
+pub const WATCHED: i32 = 10;
+/// The number of the first descriptor of [`Machine::kept`]; the others follow.
+pub const KEPT: i32 = 11;
 
 message! {
     /// The place of a descriptor among those that came with the message.
@@ -195,6 +200,56 @@ message! {
         pub restart: Option<Restart>,
     }
 
+    /// A file or folder of the host in the root of a machine's process.
+    pub struct Visible {
+        /// Opened by keel.
+        pub source: Opened,
+        /// Where it is seen, absolute.
+        pub target: String,
+    }
+
+    /// A symbolic link in the root of a machine's process.
+    pub struct Link {
+        /// Absolute; its folder is `/`.
+        pub path: String,
+        /// What it says.
+        pub target: String,
+    }
+
+    /// Start a virtual machine.
+    pub struct Machine {
+        /// For people and error texts.
+        pub name: String,
+        /// Number of this start of the instance, given back in its exit record.
+        pub generation: u64,
+        /// `/proc/sys/kernel/random/boot_id`.
+        pub boot_id: String,
+        /// The instance's run folder (0700): control socket, exit record, console.
+        pub run_dir: Fd,
+        /// The cgroup 2 directory that the process is born in.
+        pub cgroup2: Option<Opened>,
+        /// Open `tasks` of cgroup 1 that it joins.
+        pub joins: Vec<Opened>,
+        /// Open `tasks` of cgroup 1 that the companion joins.
+        pub monitors: Vec<Opened>,
+        /// The cgroup 2 directory that the companion is born in.
+        pub monitor: Option<Opened>,
+        /// What the process sees of the host, read-only. There is nothing else in its root.
+        pub visible: Vec<Visible>,
+        /// Beside that.
+        pub links: Vec<Link>,
+        /// Device nodes.
+        pub devices: Vec<Device>,
+        /// Limits of the process.
+        pub limits: Vec<ResourceLimit>,
+        /// The emulator; its ids are the host's.
+        pub program: Program,
+        /// The descriptors that it is given, beside its standard ones: numbers from [`KEPT`] on.
+        pub kept: Vec<Fd>,
+        /// Absent: the companion ends with the instance.
+        pub restart: Option<Restart>,
+    }
+
     /// Do something in a running instance.
     pub struct Enter {
         /// pidfd of the instance's init.
@@ -310,6 +365,11 @@ choice! {
         1 => Enter {
             /// All that is needed.
             enter: Box<Enter>,
+        },
+        /// Start a virtual machine and supervise it.
+        2 => Machine {
+            /// All that is needed, also for a restart.
+            machine: Box<Machine>,
         },
     }
 

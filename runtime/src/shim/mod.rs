@@ -4,6 +4,7 @@
 //! [`crate::native::shim`] and [`crate::native::container`].
 
 pub mod addresses;
+pub mod again;
 pub mod channel;
 pub mod confine;
 pub mod control;
@@ -16,6 +17,7 @@ pub mod interior;
 pub mod launch;
 pub mod links;
 pub mod locked;
+pub mod machine;
 pub mod messages;
 pub mod owner;
 pub mod payload;
@@ -26,19 +28,20 @@ pub mod ring;
 pub mod rootfs;
 pub mod route_netlink;
 pub mod supervise;
+pub mod watch;
 pub mod wire;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, Mode};
 
+use self::again::{Again, What};
 use self::channel::{receive, send};
 use self::descriptors::Descriptors;
 use self::failure::{Doing as _, Failure};
-use self::links::Links;
-use self::messages::{Event, Order, Start, VERSION};
+use self::messages::{Event, Order, VERSION};
 use self::ring::Ring;
-use self::supervise::{Again, Supervisor};
+use self::supervise::Supervisor;
 use crate::sys::clone3::{Cloned, Namespaces, clone3};
 use crate::sys::process;
 
@@ -88,13 +91,14 @@ pub fn main() -> i32 {
 /// Forks the companion: into its cgroup 2 folder, since whoever moves there later holds up all that look at cgroups, for a
 /// grace period of the kernel. Where it runs itself is no reason not to start an instance.
 fn fork(order: Option<&(Order, Descriptors)>) -> std::io::Result<Cloned> {
-    let monitor = match order {
-        Some((Order::Start { start }, descriptors)) => start
-            .monitor
-            .as_ref()
-            .and_then(|opened| descriptors.get(&opened.fd).ok()),
-        _ => None,
-    };
+    let monitor = order.and_then(|(order, descriptors)| {
+        let monitor = match order {
+            Order::Start { start } => start.monitor.as_ref(),
+            Order::Machine { machine } => machine.monitor.as_ref(),
+            Order::Enter { .. } => None,
+        };
+        descriptors.get(&monitor?.fd).ok()
+    });
     let same = Namespaces(0);
     clone3(same, monitor).or_else(|error| match monitor {
         Some(_) => clone3(same, None),
@@ -103,53 +107,43 @@ fn fork(order: Option<&(Order, Descriptors)>) -> std::io::Result<Cloned> {
 }
 
 fn obey(keel: &OwnedFd, order: Order, descriptors: Descriptors) -> Result<(), Failure> {
-    match order {
-        Order::Start { start } => {
-            let mut supervisor = begin(keel, *start, descriptors)?;
-            let keel = keel.as_fd();
-            // Nothing of the start is needed any more; the socket stays until the process ends unless it is shut.
-            let _ = rustix::net::shutdown(keel, rustix::net::Shutdown::Both);
-            let result = supervisor.run();
-            let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
-            result
-        }
-        Order::Enter { enter } => enter::enter(keel, &enter, descriptors),
-    }
+    let what = match order {
+        Order::Start { start } => What::Container { start, links: None },
+        Order::Machine { machine } => What::Machine(machine),
+        Order::Enter { enter } => return enter::enter(keel, &enter, descriptors),
+    };
+    let mut supervisor = begin(keel, what, descriptors)?;
+    // Nothing of the start is needed any more; the socket stays until the process ends unless it is shut.
+    let _ = rustix::net::shutdown(keel.as_fd(), rustix::net::Shutdown::Both);
+    let result = supervisor.run();
+    let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
+    result
 }
 
-fn begin(keel: &OwnedFd, start: Start, descriptors: Descriptors) -> Result<Supervisor, Failure> {
-    let run_dir = descriptors.get(&start.run_dir)?;
+fn begin(keel: &OwnedFd, what: What, descriptors: Descriptors) -> Result<Supervisor, Failure> {
+    let run_dir = descriptors.get(what.run_dir())?;
     rustix::process::fchdir(run_dir).named("enter the run folder")?;
     record::reserve(run_dir)?;
     let listener = listen()?;
     let run_dir = rustix::io::fcntl_dupfd_cloexec(run_dir, 3).named("keep the run folder")?;
     let ring_dir = rustix::io::fcntl_dupfd_cloexec(&run_dir, 3).named("keep the run folder")?;
-    let mut links = None;
-    let mut plugged = |pid| {
-        if start.restart.is_some() {
-            links = Some(Links::of(pid)?);
-        }
-        Ok(())
-    };
-    let live = launch::launch(&start, &descriptors, Some(keel.as_fd()), &mut plugged).inspect_err(
-        |_| {
+    let mut again = Again { what, descriptors };
+    let live = again
+        .launch(Some(keel.as_fd()), &mut |_| Ok(()))
+        .inspect_err(|_| {
             let _ = rustix::fs::unlinkat(CWD, control::FILE, AtFlags::empty());
-        },
-    )?;
+        })?;
     let event = Event::Started {
         warnings: live.warnings.clone(),
     };
     // Where it runs itself is no reason to stop an instance. keel keeps the folders that instances share until it hears.
-    let _ = launch::join(&start.monitors, &descriptors);
+    let _ = launch::join(again.what.monitors(), &again.descriptors);
     // keel may have died after its word: the instance lives on all the same.
     let _ = send(keel, VERSION, &event, &[]);
-    let about = (start.generation, start.boot_id.clone());
+    let (generation, boot_id) = again.what.about();
+    let about = (generation, boot_id.to_owned());
     // Without a restart nothing of the order is kept: its descriptors would hold pools and layers in use.
-    let again = links.map(|links| Again {
-        start,
-        descriptors,
-        links,
-    });
+    let again = again.what.restart().is_some().then_some(again);
     let ring = Ring::open(ring_dir);
     Ok(Supervisor::new(run_dir, listener, ring, live, about, again))
 }

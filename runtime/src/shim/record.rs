@@ -45,6 +45,8 @@ pub struct ExitRecord {
     pub restarts: u32,
     /// Console output that could not be kept, in bytes.
     pub lost: u64,
+    /// Of a virtual machine: why, in QEMU's words (`guest-shutdown`, `guest-panicked`, `host-qmp-quit`), where it said so.
+    pub reason: Option<String>,
 }
 
 impl ExitRecord {
@@ -67,6 +69,9 @@ impl ExitRecord {
             self.restarts,
             self.lost
         );
+        if let Some(reason) = &self.reason {
+            let _ = writeln!(text, "reason {reason}");
+        }
         text
     }
 
@@ -88,6 +93,7 @@ impl ExitRecord {
             at_ms: field("at")?.parse().ok()?,
             restarts: field("restarts")?.parse().ok()?,
             lost: field("lost")?.parse().ok()?,
+            reason: field("reason").map(str::to_owned),
         })
     }
 
@@ -169,7 +175,11 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        for end in [End::Code(0), End::Code(255), End::Signal(9)] {
+        for (end, reason) in [
+            (End::Code(0), Some("guest-shutdown")),
+            (End::Code(255), None),
+            (End::Signal(9), None),
+        ] {
             let record = ExitRecord {
                 generation: 7,
                 boot_id: "2d6f9c9e-5a0f-4b1e-9b0e-3f4f6e0c1a2b".to_owned(),
@@ -179,6 +189,7 @@ mod tests {
                 at_ms: 1_700_000_000_000,
                 restarts: 2,
                 lost: 17,
+                reason: reason.map(str::to_owned),
             };
             assert_eq!(ExitRecord::parse(&record.to_text()), Some(record));
         }

@@ -38,6 +38,15 @@ pub fn next(policy: Option<&Restart>, end: End, ran_ms: u64, last_ms: u64) -> Ne
     }
 }
 
+/// How a virtual machine ended, in the words in which a container does: one that its guest switched off has halted.
+/// (A reboot is no end: the process goes on.)
+pub fn meaning(end: End, reason: Option<&str>) -> End {
+    match reason {
+        Some("guest-shutdown") => End::Signal(libc::SIGINT),
+        _ => end,
+    }
+}
+
 /// The pause after a start that failed, or a run that did not last.
 pub fn pause(policy: &Restart, calm: bool, last_ms: u64) -> u64 {
     if calm || last_ms < policy.first_pause_ms {

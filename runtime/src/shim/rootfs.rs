@@ -100,6 +100,15 @@ impl Staging {
         }
     }
 
+    /// Mounts an empty root that only a few things are put into.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn mount_empty_root(&self) -> Result<(), Failure> {
+        let root = detached("tmpfs", &[("mode", "0755")], NOSUID | NODEV)?;
+        attach(root, self.folder("r")?, "the empty root")
+    }
+
     /// Makes the new root `/` and detaches everything else, the staging tmpfs with it.
     ///
     /// # Errors

@@ -10,22 +10,23 @@ use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{WaitId, WaitIdOptions};
 use rustix::pty::OpenptFlags;
 
+use super::again::Again;
 use super::channel::send_packet;
 use super::control::{self, Reply, Request, State};
-use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure};
-use super::launch::{Live, launch};
-use super::links::Links;
-use super::messages::Start;
+use super::launch::Live;
 use super::record::{self, End, ExitRecord};
 use super::restart::{self, Next, next};
 use super::ring::Ring;
+use super::watch::Watch;
 use super::wire::Wire as _;
 
 /// Clients of the control socket at one time; more are turned away.
 const CLIENTS: usize = 6;
 /// Consoles at one time: keel must always be able to ask.
 const CONSOLES: usize = CLIENTS - 2;
+/// Before the clients are polled: init, its console, the listener, a machine's monitor and its complaints.
+const FIRST: usize = 5;
 
 /// One connection to the control socket.
 #[derive(Debug)]
@@ -50,17 +51,6 @@ pub struct Supervisor {
     slave: Option<OwnedFd>,
     clients: [Option<Client>; CLIENTS],
     again: Option<Again>,
-}
-
-/// What is kept to start an instance again.
-#[derive(Debug)]
-pub struct Again {
-    /// As keel ordered it.
-    pub start: Start,
-    /// Its descriptors.
-    pub descriptors: Descriptors,
-    /// What keel plugged in.
-    pub links: Links,
 }
 
 /// Waits until the process of a pidfd has ended and takes its status.
@@ -156,7 +146,7 @@ impl Supervisor {
             while !self.turn(None)? {}
             let end = self.end()?;
             let policy = match &self.again {
-                Some(again) if self.state.restarting => again.start.restart.as_ref(),
+                Some(again) if self.state.restarting => again.what.restart(),
                 _ => None,
             };
             let Next::Again { pause_ms: pause } = next(policy, end, ms_since(began), pause_ms)
@@ -165,10 +155,7 @@ impl Supervisor {
             };
             pause_ms = pause;
             while !self.start_again(pause_ms)? {
-                let policy = self
-                    .again
-                    .as_ref()
-                    .and_then(|again| again.start.restart.as_ref());
+                let policy = self.again.as_ref().and_then(|again| again.what.restart());
                 match policy {
                     Some(policy) if self.state.restarting => {
                         pause_ms = restart::pause(policy, false, pause_ms);
@@ -179,7 +166,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes the status of an init that has ended, and writes it down.
+    /// Takes the status of an init that has ended, and writes it down. The answer is what that means for a restart.
     fn end(&mut self) -> Result<End, Failure> {
         // The terminal may hold output that init wrote last.
         while self.read_console() {}
@@ -188,6 +175,8 @@ impl Supervisor {
             return Err(Failure::new("wait for init", libc::ECHILD));
         };
         let end = reap(&live.pidfd)?;
+        let reason = live.watch.and_then(Watch::end);
+        let meaning = restart::meaning(end, reason.as_deref());
         let record = ExitRecord {
             generation: self.state.generation,
             boot_id: self.state.boot_id.clone(),
@@ -197,6 +186,7 @@ impl Supervisor {
             at_ms: now_ms(),
             restarts: self.state.restarts,
             lost: self.ring.lost(),
+            reason,
         };
         self.state.init = 0;
         record.write(&self.run_dir)?;
@@ -204,7 +194,7 @@ impl Supervisor {
             // A full disk is no reason not to start again; the next record is then tried without.
             let _ = record::reserve(&self.run_dir);
         }
-        Ok(end)
+        Ok(meaning)
     }
 
     /// Pauses, and starts the instance again; `false`: that failed, or somebody has asked for its stop.
@@ -224,16 +214,14 @@ impl Supervisor {
             return Ok(false);
         };
         let run_dir = &self.run_dir;
-        let links = &mut again.links;
-        let mut plug = |pid: rustix::process::Pid| {
-            *links = links.move_to(pid)?;
+        let mut begun = |pid: rustix::process::Pid| {
             record::forget(run_dir);
             let init = pid.as_raw_nonzero().get();
             record::write_present(run_dir, init, start_time(init).unwrap_or(0))?;
             let _ = record::reserve(run_dir);
             Ok(())
         };
-        match launch(&again.start, &again.descriptors, None, &mut plug) {
+        match again.launch(None, &mut begun) {
             Ok(live) => {
                 self.state.restarts += 1;
                 self.begin(live);
@@ -250,7 +238,7 @@ impl Supervisor {
 
     /// Waits for one thing to happen and handles it; `true`: init has ended.
     fn turn(&mut self, patience_ms: Option<u64>) -> Result<bool, Failure> {
-        let mut sources: [PollFd<'_>; 3 + CLIENTS] =
+        let mut sources: [PollFd<'_>; FIRST + CLIENTS] =
             std::array::from_fn(|_| PollFd::new(&self.listener, PollFlags::empty()));
         if let Some(live) = &self.live {
             let blocked = self
@@ -265,9 +253,15 @@ impl Supervisor {
             };
             sources[0] = PollFd::new(&live.pidfd, PollFlags::IN);
             sources[1] = PollFd::new(&live.master, PollFlags::IN | room);
+            let watched = live.watch.as_ref().map(Watch::sources).unwrap_or_default();
+            for (source, watched) in sources[3..FIRST].iter_mut().zip(watched) {
+                if let Some(watched) = watched {
+                    *source = PollFd::from_borrowed_fd(watched, PollFlags::IN);
+                }
+            }
         }
         sources[2] = PollFd::new(&self.listener, PollFlags::IN);
-        for (source, client) in sources[3..].iter_mut().zip(&self.clients) {
+        for (source, client) in sources[FIRST..].iter_mut().zip(&self.clients) {
             if let Some(client) = client {
                 let wanted = if client.filled > 0 {
                     PollFlags::empty()
@@ -283,7 +277,8 @@ impl Supervisor {
             Err(Errno::INTR) => return Ok(false),
             other => other.named("poll")?,
         };
-        let happened: [PollFlags; 3 + CLIENTS] = std::array::from_fn(|at| sources[at].revents());
+        let happened: [PollFlags; FIRST + CLIENTS] =
+            std::array::from_fn(|at| sources[at].revents());
         if happened[1].contains(PollFlags::OUT) {
             for at in 0..CLIENTS {
                 self.feed(at);
@@ -292,7 +287,12 @@ impl Supervisor {
         if happened[1].contains(PollFlags::IN) {
             self.read_console();
         }
-        for (at, happened) in happened[3..].iter().enumerate() {
+        if happened[3..FIRST].iter().any(|one| !one.is_empty())
+            && let Some(watch) = self.live.as_mut().and_then(|live| live.watch.as_mut())
+        {
+            watch.turn();
+        }
+        for (at, happened) in happened[FIRST..].iter().enumerate() {
             if !happened.is_empty() && self.clients[at].is_some() {
                 self.serve(at, *happened);
             }

@@ -357,7 +357,7 @@ mod trial {
         unsafe {
             memory.cast::<u64>().write(PAGE as u64 | TABLE);
             let second = memory.add(PAGE).cast::<u64>();
-            second.write(2 * PAGE as u64 | TABLE);
+            second.write((2 * PAGE as u64) | TABLE);
             memory.add(2 * PAGE).cast::<u64>().write(MEMORY_OF_2_MB);
             let program = memory.add(PROGRAM);
             std::ptr::copy_nonoverlapping(CODE.as_ptr(), program, CODE.len());

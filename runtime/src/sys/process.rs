@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::ptr;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -45,6 +45,52 @@ pub fn keep_only(kept: &OwnedFd) -> io::Result<OwnedFd> {
     close_from(AT + 1)?;
     // SAFETY: it is open, and by this function's contract its owner under another type never drops it.
     Ok(unsafe { OwnedFd::from_raw_fd(AT) })
+}
+
+/// Gives descriptors the numbers from `first` on, kept open by a program that is executed, moves `report` to number 3
+/// (close-on-exec), and closes all others above 2. For the callers of [`keep_only`], under the same conditions.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn keep_numbered(
+    kept: &[BorrowedFd<'_>],
+    first: RawFd,
+    report: &OwnedFd,
+) -> io::Result<OwnedFd> {
+    const AT: RawFd = 3;
+    let count = RawFd::try_from(kept.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let end = first + count;
+    // Above all that is wanted first: a source may have the number of another's target.
+    let mut copies = Vec::with_capacity(kept.len());
+    for descriptor in kept {
+        copies.push(rustix::io::fcntl_dupfd_cloexec(descriptor, end)?);
+    }
+    let report = rustix::io::fcntl_dupfd_cloexec(report, end)?;
+    for (copy, number) in copies.iter().zip(first..) {
+        // SAFETY: numbers only. What had the number is closed, which this function's contract tells its owner.
+        check(unsafe { libc::dup3(copy.as_raw_fd(), number, 0) }.into())?;
+    }
+    // SAFETY: as above.
+    check(unsafe { libc::dup3(report.as_raw_fd(), AT, libc::O_CLOEXEC) }.into())?;
+    let (after, before) = (
+        libc::c_uint::try_from(AT + 1).map_err(|_| io::ErrorKind::InvalidInput)?,
+        libc::c_uint::try_from(first - 1).map_err(|_| io::ErrorKind::InvalidInput)?,
+    );
+    // SAFETY: no memory is passed; by this function's contract nobody uses the descriptors any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, after, before, 0) })?;
+    // The copies are among those that are closed.
+    std::mem::forget((copies, report));
+    close_from(end)?;
+    // SAFETY: it is open, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(AT) })
+}
+
+/// No program that this thread executes from now on gains anything by it: no setuid, no file capabilities.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn forgo_new_privileges() -> io::Result<()> {
+    rustix::thread::set_no_new_privs(true).map_err(Into::into)
 }
 
 /// Closes every descriptor from `first` on. Only for a process that has just started and owns none of them.

@@ -3,7 +3,7 @@
 pub mod capabilities;
 pub mod exec;
 mod filter_cache;
-mod order;
+pub(super) mod order;
 pub mod plan;
 pub mod relay;
 pub mod seccomp;
@@ -11,6 +11,6 @@ mod start;
 mod talk;
 
 pub use self::plan::ContainerPlan;
-pub use self::start::{ContainerError, PlugError, Started, make_node, start};
+pub use self::start::{ContainerError, PlugError, Started, begin, make_node, make_way, start};
 pub use self::talk::Coming;
 pub use crate::shim::messages::{Access, Restart};

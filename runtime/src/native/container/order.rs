@@ -303,7 +303,11 @@ const LIMITS: [(&str, u32); 16] = [
     ("stack", libc::RLIMIT_STACK),
 ];
 
-fn limit(limit: &LimitPlan) -> Result<ResourceLimit, ContainerError> {
+/// A limit of a process as the companion wants it.
+///
+/// # Errors
+/// There is none of that name.
+pub(in crate::native) fn limit(limit: &LimitPlan) -> Result<ResourceLimit, ContainerError> {
     let (name, resource) = LIMITS
         .iter()
         .find(|(name, _)| *name == limit.name)
@@ -322,7 +326,7 @@ fn limit(limit: &LimitPlan) -> Result<ResourceLimit, ContainerError> {
 ///
 /// # Errors
 /// No arguments, a zero byte, or a variable name with `=`.
-pub(super) fn program(plan: &ProgramPlan) -> Result<Program, ContainerError> {
+pub(in crate::native) fn program(plan: &ProgramPlan) -> Result<Program, ContainerError> {
     if plan.arguments.first().is_none_or(String::is_empty) {
         return Err(ContainerError::Plan("the command is empty".to_owned()));
     }

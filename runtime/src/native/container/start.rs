@@ -17,7 +17,7 @@ use super::talk::Coming;
 use crate::native::shim::state::{self, SavedState};
 use crate::native::shim::{self as client, Found, ShimError};
 use crate::shim::channel::ChannelError;
-use crate::shim::messages::{Event, Order};
+use crate::shim::messages::{Confinement, Event, Order};
 use crate::sys::held_process::HeldProcess;
 
 /// Why a container was not started; nothing of it is left then but the folders that were there before.
@@ -121,8 +121,31 @@ pub fn start(
     let order = Order::Start {
         start: Box::new(ordered.start),
     };
+    let saved = SavedState::of_container(plan, &boot_id);
+    begin(
+        companion,
+        &order,
+        &borrowed,
+        &plan.run_dir,
+        (saved, &confinement),
+        plug,
+    )
+}
+
+/// Gives a companion its order and sees it obeyed. What is `saved` is in the run folder before the first program runs.
+///
+/// # Errors
+/// As [`start`].
+pub fn begin(
+    companion: Coming,
+    order: &Order,
+    descriptors: &[BorrowedFd<'_>],
+    run_dir: &Path,
+    (saved, confinement): (SavedState, &Confinement),
+    plug: &mut dyn FnMut(HeldProcess<'_>) -> Result<(), PlugError>,
+) -> Result<Started, ContainerError> {
     let mut talk = companion.talk()?;
-    talk.order(&order, &borrowed)?;
+    talk.order(order, descriptors)?;
     let (event, descriptors) = talk.hear()?;
     let Event::Cloned { init, shim } = event else {
         return Err(talk.out_of_turn(event));
@@ -132,8 +155,8 @@ pub fn start(
     else {
         return Err(ContainerError::Protocol);
     };
-    let written = SavedState::new(plan, &boot_id, init, shim).and_then(|saved| {
-        saved.write(&plan.run_dir, &confinement)?;
+    let written = saved.born(init, shim).and_then(|saved| {
+        saved.write(run_dir, confinement)?;
         Ok(saved.start_time)
     });
     let ready = written
@@ -160,13 +183,16 @@ pub fn start(
         }
     };
     if result.is_err() {
-        state::remove(&plan.run_dir)?;
+        state::remove(run_dir)?;
     }
     result
 }
 
 /// A companion that waits to start the instance again must not do so beside this start.
-fn make_way(run_dir: &Path) -> Result<(), ContainerError> {
+///
+/// # Errors
+/// It runs, or the companion does not leave.
+pub fn make_way(run_dir: &Path) -> Result<(), ContainerError> {
     if let Found::Running(_) = client::adopt(run_dir).map_err(ContainerError::Shim)? {
         return Err(ContainerError::Runs);
     }

@@ -1,7 +1,23 @@
-//! Machines: what keel says to QEMU and to the agent in its guest. Neither is trusted: both may have been taken over.
+//! Virtual machines: QEMU as an unprivileged process in a root of its own, which works on what it is handed.
+//!
+//! `plan` says what a machine is, `command_line` and `devices` put it in QEMU's words (pure), `start` starts it, `seen` reads
+//! what it is. `qmp` talks with QEMU and `agent` with its guest; neither is trusted: the guest may have
+//! taken over both.
 
-//AGENT
+pub mod agent;
+pub mod command_line;
 mod deadline;
+pub mod devices;
+mod emulator;
+pub mod firmware;
 mod line_socket;
 mod plain;
+pub mod plan;
+pub mod plug;
 pub mod qmp;
+pub mod seen;
+mod start;
+
+pub use self::emulator::{Choice, accelerator, emulator, kvm_trouble};
+pub use self::plan::MachinePlan;
+pub use self::start::{MachineError, complaints, start};

@@ -260,6 +260,14 @@ impl Running {
         })
     }
 
+    /// Keeps the companion from starting it again when it ends.
+    ///
+    /// # Errors
+    /// The companion does not answer and cannot be killed.
+    pub fn keep_down(&self) -> Result<(), ShimError> {
+        self.companion().stop_restarting()
+    }
+
     /// Waits until init has ended; `false`: it has not in that time.
     ///
     /// # Errors

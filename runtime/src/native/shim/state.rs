@@ -8,6 +8,7 @@ use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::native::container::ContainerPlan;
+use crate::native::machine::plan::MachinePlan;
 use crate::shim::messages::Confinement;
 use crate::shim::wire::Wire as _;
 use crate::shim::{record, supervise};
@@ -56,26 +57,18 @@ pub struct SavedState {
 }
 
 impl SavedState {
-    /// What is known when init was cloned.
-    ///
-    /// # Errors
-    /// A process has ended already.
-    pub fn new(
-        plan: &ContainerPlan,
-        boot_id: &str,
-        init: Pid,
-        shim: Pid,
-    ) -> Result<Self, PathError> {
-        Ok(Self {
+    /// What is known of a container before it is started.
+    pub fn of_container(plan: &ContainerPlan, boot_id: &str) -> Self {
+        Self {
             format_version: FORMAT,
             uid: plan.uid.clone(),
             name: plan.name.clone(),
             generation: plan.generation,
             boot_id: boot_id.to_owned(),
-            init: init.as_raw_nonzero().get(),
-            start_time: start_time(init)?,
-            shim_start_time: start_time(shim)?,
-            shim: shim.as_raw_nonzero().get(),
+            init: 0,
+            start_time: 0,
+            shim: 0,
+            shim_start_time: 0,
             privileged: plan.ids.is_none(),
             time_namespace: plan.time.is_some(),
             payload: plan.cgroups.payload.clone(),
@@ -85,6 +78,40 @@ impl SavedState {
                 .as_ref()
                 .and_then(|ids| ids.root())
                 .map_or(0, |(uid, _)| uid),
+        }
+    }
+
+    /// What is known of a virtual machine before it is started.
+    pub fn of_machine(plan: &MachinePlan, boot_id: &str) -> Self {
+        Self {
+            format_version: FORMAT,
+            uid: plan.uid.clone(),
+            name: plan.name.clone(),
+            generation: plan.generation,
+            boot_id: boot_id.to_owned(),
+            init: 0,
+            start_time: 0,
+            shim: 0,
+            shim_start_time: 0,
+            privileged: true,
+            time_namespace: false,
+            payload: plan.cgroups.payload.clone(),
+            joins: plan.cgroups.joins.clone(),
+            root_id: plan.ids.0,
+        }
+    }
+
+    /// With the processes, which exist now.
+    ///
+    /// # Errors
+    /// A process has ended already.
+    pub fn born(self, init: Pid, shim: Pid) -> Result<Self, PathError> {
+        Ok(Self {
+            init: init.as_raw_nonzero().get(),
+            start_time: start_time(init)?,
+            shim_start_time: start_time(shim)?,
+            shim: shim.as_raw_nonzero().get(),
+            ..self
         })
     }
 

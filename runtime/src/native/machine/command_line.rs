@@ -1,0 +1,321 @@
+//! The command line of QEMU for a machine, and the descriptors that go with it. Pure.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::devices::{
+    PORTS, SCSI, USB, disk_device, disk_nodes, nic_backend, nic_device, port, takes_port,
+    throttle_group,
+};
+use super::plan::{Accelerator, BootPlan, Hardware, Memory};
+use crate::shim::messages::{KEPT, WATCHED};
+
+/// Where the kernel of a directly booting machine is seen.
+const KERNEL: &str = "/kernel";
+/// Where its initial RAM file system is.
+const INITRD: &str = "/initrd";
+/// How many pieces of memory can be plugged in.
+pub const MEMORY_SLOTS: u32 = 16;
+
+/// Something that the process is handed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handed {
+    /// An open file.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether it may be written.
+        writable: bool,
+    },
+    /// A listening socket in the run folder.
+    Listener(&'static str),
+    /// The tap of a network interface, by the name of the device.
+    Tap(String),
+}
+
+/// Sockets in the run folder.
+pub mod sockets {
+    /// The monitor that keel works with.
+    pub const CONTROL: &str = "qmp";
+    /// Another one, for the case that somebody holds the first.
+    pub const RESCUE: &str = "qmp-rescue";
+    /// The guest agent's.
+    pub const AGENT: &str = "agent";
+}
+
+/// A command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Without the program.
+    pub arguments: Vec<String>,
+    /// What the process is handed, under numbers from [`KEPT`] on.
+    pub handed: Vec<Handed>,
+    /// Files that it sees: of the host, and where.
+    pub visible: Vec<(PathBuf, String)>,
+}
+
+impl CommandLine {
+    fn add(&mut self, option: &str, value: impl Into<String>) {
+        self.arguments.push(option.to_owned());
+        self.arguments.push(value.into());
+    }
+
+    fn add_json(&mut self, option: &str, value: &Value) {
+        self.add(option, value.to_string());
+    }
+
+    /// Hands something over; the number under which the process finds it.
+    fn hand(&mut self, handed: Handed) -> i32 {
+        self.handed.push(handed);
+        KEPT + i32::try_from(self.handed.len()).unwrap_or(i32::MAX) - 1
+    }
+
+    /// Hands a file over; the number of the set in which QEMU finds it.
+    fn hand_file(&mut self, path: &Path, writable: bool) -> u32 {
+        let path = path.to_path_buf();
+        let number = self.hand(Handed::File { path, writable });
+        // One set a descriptor: QEMU takes from a set the first that fits.
+        let set = u32::try_from(number).unwrap_or(0);
+        self.add("-add-fd", format!("fd={number},set={set}"));
+        set
+    }
+
+    fn listen(&mut self, id: &str, socket: &'static str) {
+        let number = self.hand(Handed::Listener(socket));
+        self.add(
+            "-chardev",
+            format!("socket,id={id},fd={number},server=on,wait=off"),
+        );
+    }
+}
+
+/// What QEMU is called with.
+pub fn command_line(hardware: &Hardware) -> CommandLine {
+    let mut line = CommandLine {
+        arguments: Vec::new(),
+        handed: Vec::new(),
+        visible: Vec::new(),
+    };
+    line.arguments
+        .extend(["-nodefaults".to_owned(), "-no-user-config".to_owned()]);
+    line.add("-name", format!("guest={},debug-threads=on", hardware.name));
+    line.add("-uuid", hardware.uuid.clone());
+    machine(&mut line, hardware);
+    processors(&mut line, hardware);
+    memory(&mut line, &hardware.memory);
+    line.add("-rtc", "base=utc");
+    line.add("-boot", "strict=on");
+    line.add("-display", "none");
+    // The companion keeps the reason of an end and then lets the process go.
+    line.add("-action", "reboot=reset,shutdown=pause,panic=pause");
+    line.add(
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+    );
+    line.add("-chardev", format!("socket,id=watched,fd={WATCHED}"));
+    line.add("-mon", "chardev=watched,mode=control");
+    for (id, socket) in [("control", sockets::CONTROL), ("rescue", sockets::RESCUE)] {
+        line.listen(id, socket);
+        line.add("-mon", format!("chardev={id},mode=control"));
+    }
+    // The console's terminal is the companion's.
+    line.add("-chardev", "stdio,id=console,signal=off");
+    line.add("-serial", "chardev:console");
+    boot(&mut line, &hardware.boot);
+    controllers(&mut line, hardware);
+    let mut free = 0..PORTS;
+    disks(&mut line, hardware, &mut free);
+    nics(&mut line, hardware, &mut free);
+    if hardware.incoming {
+        line.add("-incoming", "defer");
+    }
+    line
+}
+
+fn machine(line: &mut CommandLine, hardware: &Hardware) {
+    let accelerator = match hardware.accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    };
+    let secure = matches!(hardware.boot, BootPlan::Uefi { secure: true, .. });
+    // Only in system management mode may the variables be written: so the guest cannot turn secure boot off.
+    let smm = if secure { ",smm=on" } else { ",smm=off" };
+    line.add(
+        "-machine",
+        format!("q35,accel={accelerator},memory-backend=memory,vmport=off,usb=off{smm}"),
+    );
+    if secure {
+        line.add("-global", "driver=cfi.pflash01,property=secure,value=on");
+    }
+}
+
+fn processors(line: &mut CommandLine, hardware: &Hardware) {
+    let model = match hardware.accelerator {
+        Accelerator::Kvm => "host",
+        Accelerator::Tcg => "max",
+    };
+    line.add("-cpu", model);
+    let one = hardware.processors;
+    line.add(
+        "-smp",
+        format!(
+            "cpus={},maxcpus={},sockets={},cores={},threads={}",
+            one.count,
+            one.most(),
+            one.sockets,
+            one.cores,
+            one.threads
+        ),
+    );
+}
+
+/// A piece of memory, as an object: shareable, so that other processes can serve its guest.
+pub fn memory_object(id: &str, bytes: u64, huge_pages: Option<u64>) -> Value {
+    let mut object = json!({
+        "qom-type": "memory-backend-memfd",
+        "id": id,
+        "size": bytes,
+        "share": true,
+    });
+    if let Some(size) = huge_pages {
+        object["hugetlb"] = json!(true);
+        object["hugetlbsize"] = json!(size);
+    }
+    object
+}
+
+fn memory(line: &mut CommandLine, memory: &Memory) {
+    line.add_json(
+        "-object",
+        &memory_object("memory", memory.bytes, memory.huge_pages),
+    );
+    let size = format!("size={}M", memory.bytes >> 20);
+    line.add(
+        "-m",
+        if memory.most > memory.bytes {
+            format!("{size},slots={MEMORY_SLOTS},maxmem={}M", memory.most >> 20)
+        } else {
+            size
+        },
+    );
+}
+
+fn boot(line: &mut CommandLine, boot: &BootPlan) {
+    match boot {
+        BootPlan::Bios => {}
+        BootPlan::Uefi {
+            code, variables, ..
+        } => {
+            // Two flash memories: the program and what it keeps.
+            line.add_json(
+                "-blockdev",
+                &json!({"driver": "file", "node-name": "firmware.f", "filename": code, "read-only": true}),
+            );
+            line.add_json(
+                "-blockdev",
+                &json!({"driver": "raw", "node-name": "firmware", "file": "firmware.f", "read-only": true}),
+            );
+            let set = line.hand_file(variables, true);
+            line.add_json(
+                "-blockdev",
+                &json!({"driver": "file", "node-name": "variables.f", "filename": format!("/dev/fdset/{set}")}),
+            );
+            line.add_json(
+                "-blockdev",
+                &json!({"driver": "raw", "node-name": "variables", "file": "variables.f"}),
+            );
+            for (unit, node) in [("0", "firmware"), ("1", "variables")] {
+                line.add("-machine", format!("pflash{unit}={node}"));
+            }
+        }
+        BootPlan::Direct {
+            kernel,
+            initrd,
+            cmdline,
+        } => {
+            // QEMU opens these by name only.
+            line.visible.push((kernel.clone(), KERNEL.to_owned()));
+            line.add("-kernel", KERNEL);
+            if let Some(initrd) = initrd {
+                line.visible.push((initrd.clone(), INITRD.to_owned()));
+                line.add("-initrd", INITRD);
+            }
+            line.add("-append", cmdline.clone());
+        }
+    }
+}
+
+fn controllers(line: &mut CommandLine, hardware: &Hardware) {
+    // The root bus takes nothing while the machine runs: everything else is plugged into ports.
+    for number in 0..PORTS {
+        let mut one = json!({
+            "driver": "pcie-root-port",
+            "id": port(number),
+            "bus": "pcie.0",
+            "chassis": number + 1,
+            "addr": format!("{:#x}.{:#x}", 0x10 + number / 8, number % 8),
+        });
+        if number % 8 == 0 {
+            one["multifunction"] = json!(true);
+        }
+        line.add_json("-device", &one);
+    }
+    let fixed = [
+        json!({"driver": "virtio-scsi-pci", "id": SCSI, "bus": "pcie.0", "addr": "0x3"}),
+        json!({"driver": "qemu-xhci", "id": USB, "bus": "pcie.0", "addr": "0x4"}),
+        json!({"driver": "virtio-serial-pci", "id": "serial", "bus": "pcie.0", "addr": "0x5"}),
+        json!({"driver": "virtio-balloon-pci", "id": "balloon", "bus": "pcie.0", "addr": "0x6",
+               "deflate-on-oom": true, "free-page-reporting": true}),
+        json!({"driver": "virtio-rng-pci", "id": "random", "rng": "entropy", "bus": "pcie.0", "addr": "0x7"}),
+        json!({"driver": "pvpanic-pci", "id": "panic", "bus": "pcie.0", "addr": "0x8"}),
+    ];
+    line.add_json(
+        "-object",
+        &json!({"qom-type": "rng-random", "id": "entropy", "filename": "/dev/urandom"}),
+    );
+    for device in &fixed {
+        line.add_json("-device", device);
+    }
+    if !matches!(hardware.boot, BootPlan::Direct { .. }) {
+        line.add_json(
+            "-device",
+            &json!({"driver": "VGA", "id": "screen", "bus": "pcie.0", "addr": "0x2"}),
+        );
+        // It listens nowhere: keel hands it each client.
+        line.add("-vnc", "none");
+    }
+    line.listen("agent", sockets::AGENT);
+    line.add_json(
+        "-device",
+        &json!({"driver": "virtserialport", "id": "agent-port", "bus": "serial.0", "chardev": "agent",
+                "name": "org.qemu.guest_agent.0"}),
+    );
+}
+
+fn disks(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<Item = u32>) {
+    for disk in &hardware.disks {
+        let set = line.hand_file(&disk.file.path, !disk.read_only);
+        let backing = disk
+            .backing
+            .as_ref()
+            .map(|backing| line.hand_file(&backing.path, false));
+        line.add_json("-object", &throttle_group(disk));
+        for node in disk_nodes(disk, set, backing) {
+            line.add_json("-blockdev", &node);
+        }
+        let at = takes_port(disk.bus)
+            .then(|| free.next().map(port))
+            .flatten();
+        line.add_json("-device", &disk_device(disk, at.as_deref()));
+    }
+}
+
+fn nics(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<Item = u32>) {
+    for nic in &hardware.nics {
+        let number = line.hand(Handed::Tap(nic.device.clone()));
+        line.add_json("-netdev", &nic_backend(nic, &number.to_string()));
+        let at = free.next().map(port).unwrap_or_default();
+        line.add_json("-device", &nic_device(nic, &at));
+    }
+}

@@ -1,0 +1,198 @@
+//! What a running machine is: read from QEMU by its monitor.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::devices::limits_of;
+use super::plan::DiskLimits;
+use super::qmp::{Qmp, QmpError, RunState};
+
+/// What a monitor says of its machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineSeen {
+    /// How it is.
+    pub state: RunState,
+    /// Processors that are plugged in.
+    pub processors: u32,
+    /// Bytes of memory that are plugged in.
+    pub memory: u64,
+    /// Bytes of it that the balloon leaves to the guest; absent: there is no balloon.
+    pub balloon: Option<u64>,
+    /// Devices that were asked for, with what they are: `disk-root` is a `scsi-hd`.
+    pub devices: BTreeMap<String, String>,
+    /// Nodes of disks.
+    pub nodes: BTreeMap<String, NodeSeen>,
+    /// Drives that are empty or open, by device.
+    pub empty: Vec<String>,
+    /// The limits of groups.
+    pub limits: BTreeMap<String, DiskLimits>,
+    /// Whether somebody in the guest serves the agent's port.
+    pub agent: bool,
+}
+
+/// A node of a disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// Bytes that the guest sees.
+    pub size: u64,
+    /// Whether nothing is written to it.
+    pub read_only: bool,
+    /// Whether the host's memory is passed by.
+    pub direct: bool,
+    /// Whether flushes are ignored.
+    pub no_flush: bool,
+}
+
+/// How the guest's processors are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Power {
+    /// They run, or the guest has put itself to sleep.
+    Running,
+    /// Somebody, or an error, has stopped them where they are.
+    Paused,
+    /// The guest has switched itself off, or has panicked; its process only waits to be let go.
+    Off,
+}
+
+impl MachineSeen {
+    /// How the guest's processors are.
+    pub fn power(&self) -> Power {
+        power(self.state)
+    }
+}
+
+/// What a state of QEMU means.
+pub const fn power(state: RunState) -> Power {
+    match state {
+        RunState::Running | RunState::Suspended => Power::Running,
+        RunState::Shutdown | RunState::GuestPanicked => Power::Off,
+        _ => Power::Paused,
+    }
+}
+
+/// Asks a monitor all of it.
+///
+/// # Errors
+/// QEMU does not answer, or not as QEMU does.
+pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
+    let state = qmp.status()?.state;
+    let mut ask = |command: &str| qmp.execute(command, Value::Null);
+    let processors = ask("query-cpus-fast")?;
+    let memory = ask("query-memory-size-summary")?;
+    let blocks = ask("query-block")?;
+    let nodes = ask("query-named-block-nodes")?;
+    let chardevs = ask("query-chardev")?;
+    // Refused where a guest has no balloon.
+    let balloon = match ask("query-balloon") {
+        Err(QmpError::Refused { .. }) => None,
+        other => other?["actual"].as_u64(),
+    };
+    let listed = |qmp: &mut Qmp, path: &str| {
+        qmp.execute("qom-list", json!({ "path": path }))
+            .map(|list| children(&list))
+    };
+    let devices = listed(qmp, "/machine/peripheral")?;
+    let groups = listed(qmp, "/objects")?;
+    let mut limits = BTreeMap::new();
+    for group in groups
+        .into_iter()
+        .filter(|(_, kind)| kind == "throttle-group")
+        .map(|(id, _)| id)
+    {
+        let path = format!("/objects/{group}");
+        let property = json!({ "path": path, "property": "limits" });
+        let found = qmp.execute("qom-get", property)?;
+        limits.insert(group, limits_of(&found));
+    }
+    Ok(MachineSeen {
+        state,
+        processors: u32::try_from(processors.as_array().map_or(0, Vec::len)).unwrap_or(u32::MAX),
+        memory: memory["base-memory"].as_u64().unwrap_or(0)
+            + memory["plugged-memory"].as_u64().unwrap_or(0),
+        balloon,
+        devices,
+        nodes: nodes
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|node| Some((node["node-name"].as_str()?.to_owned(), seen_node(node))))
+            .collect(),
+        empty: blocks
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(empty_drive)
+            .collect(),
+        limits,
+        agent: chardevs
+            .as_array()
+            .into_iter()
+            .flatten()
+            .any(|one| one["label"] == "agent" && one["frontend-open"].as_bool().unwrap_or(false)),
+    })
+}
+
+/// The children of an object, with their types: `child<scsi-hd>` is one, `string` is none.
+fn children(list: &Value) -> BTreeMap<String, String> {
+    let child = |one: &Value| {
+        let kind = one["type"].as_str()?;
+        let kind = kind.strip_prefix("child<")?.strip_suffix('>')?;
+        Some((one["name"].as_str()?.to_owned(), kind.to_owned()))
+    };
+    let all = list.as_array().into_iter().flatten();
+    all.filter_map(child).collect()
+}
+
+fn seen_node(node: &Value) -> NodeSeen {
+    NodeSeen {
+        size: node["image"]["virtual-size"].as_u64().unwrap_or(0),
+        read_only: node["ro"].as_bool().unwrap_or(false),
+        direct: node["cache"]["direct"].as_bool().unwrap_or(false),
+        no_flush: node["cache"]["no-flush"].as_bool().unwrap_or(false),
+    }
+}
+
+/// The device of a drive with nothing in it, or whose tray is open.
+fn empty_drive(block: &Value) -> Option<String> {
+    let open = block["tray_open"].as_bool().unwrap_or(false);
+    let is_empty = block.get("inserted").is_none_or(Value::is_null);
+    let path = block["qdev"].as_str()?;
+    // `/machine/peripheral/ID`, with `/virtio-backend` behind it for some; or the id alone.
+    let id = match path.strip_prefix("/machine/peripheral/") {
+        Some(rest) => rest.split('/').next().unwrap_or(rest),
+        None => path,
+    };
+    (open || is_empty).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_one_of_three() {
+        for (state, wanted) in [
+            (RunState::Running, Power::Running),
+            (RunState::Suspended, Power::Running),
+            (RunState::Paused, Power::Paused),
+            (RunState::PreLaunch, Power::Paused),
+            (RunState::IoError, Power::Paused),
+            (RunState::Shutdown, Power::Off),
+            (RunState::GuestPanicked, Power::Off),
+        ] {
+            assert_eq!(power(state), wanted, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_drive_is_empty_when_nothing_is_in_it_or_its_tray_is_open() {
+        let one = |block: Value| empty_drive(&block);
+        let full = json!({"qdev": "disk-root", "inserted": {"ro": false}});
+        assert_eq!(one(full), None);
+        let open = json!({"qdev": "disk-cd", "tray_open": true, "inserted": {}});
+        assert_eq!(one(open), Some("disk-cd".to_owned()));
+        let gone = json!({"qdev": "/machine/peripheral/disk-a/virtio-backend"});
+        assert_eq!(one(gone), Some("disk-a".to_owned()));
+    }
+}
