@@ -424,6 +424,7 @@ fn drifted(scene: &Scene, path: &str, live: Value) -> DriftedField {
         gone: false,
         origin: one.origin_of(&path),
         secret: false,
+        author: None,
         hold: None,
         path,
     }
