@@ -285,7 +285,7 @@ pub const ALL: &[Entry] = &[
         title: "a field that the engine does not put in force yet",
         explanation: "The manifest is right, and this engine would not do what the field says. It is a warning of \
                       `validate` and an error of `plan` and `apply`. Take the field away, or use another engine.",
-        example: ("type: virtual-machine", "type: container"),
+        example: ("driver: openvswitch", "driver: native"),
     },
     Entry {
         code: support::HOST,

@@ -4,11 +4,14 @@
 use serde_json::Value;
 
 use crate::change::FieldChange;
+use crate::devices::disk::IoBus;
 use crate::effect::Effect;
 use crate::feature::{Capabilities, GROW_LIVE};
 use crate::kind::{Kind, Spec};
+use crate::kinds::instance::Instance;
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
+use crate::scalar::memory::{MemoryLimit, Swap};
 
 /// The lines of the native engine.
 const NATIVE: &[(Kind, &str, Effect)] = &[
@@ -58,6 +61,12 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
 /// What a change costs on this host: as [`effect`], and for what depends on the value or the host, what is true there.
 pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effect {
     let path = &change.path;
+    if let Spec::Instance(instance) = spec
+        && !instance.is_container()
+        && let Some(effect) = of_machine(instance, change, host)
+    {
+        return effect;
+    }
     if is_root_size(spec, path) {
         return root_size(&change.before, &change.after, host);
     }
@@ -70,13 +79,86 @@ pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effe
 
 /// Why a change costs more on this host than it does elsewhere.
 pub fn because<'a>(spec: &Spec, change: &FieldChange, host: &'a Capabilities) -> Option<&'a str> {
-    if !is_root_size(spec, &change.path) || effect_of(spec, change, host) != Effect::NextStart {
+    let of_machine = matches!(spec, Spec::Instance(instance) if !instance.is_container());
+    if of_machine
+        || !is_root_size(spec, &change.path)
+        || effect_of(spec, change, host) != Effect::NextStart
+    {
         return None;
     }
     let mut missing = host.missing.iter();
     missing
         .find(|missing| missing.feature == GROW_LIVE)
         .map(|missing| missing.why.as_str())
+}
+
+/// What a change costs a machine, where that is not what it costs a container.
+fn of_machine(instance: &Instance, change: &FieldChange, host: &Capabilities) -> Option<Effect> {
+    let steps: Vec<String> = change.path.steps().collect();
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let root = instance.root().map(|(name, _)| name);
+    Some(match steps.as_slice() {
+        ["spec", "limits", "cpu"] => processors(&change.before, &change.after),
+        ["spec", "limits", "memory"] => {
+            let bytes = |value: &Value| {
+                let limit: MemoryLimit = value.as_str()?.parse().ok()?;
+                Some(limit.bytes(host.memory))
+            };
+            // It can be plugged in up to here.
+            let most = match &instance.limits.memory_hotplug {
+                Swap::Switch(false) => bytes(&change.before).unwrap_or(0),
+                Swap::Switch(true) => host.memory,
+                Swap::Size(size) => size.bytes(),
+            };
+            match bytes(&change.after) {
+                Some(after) if after > most => Effect::NextStart,
+                _ => Effect::Live,
+            }
+        }
+        ["spec", "limits", "memoryHotplug" | "hugepages", ..] => Effect::NextStart,
+        ["spec", "boot", "mode"] => Effect::NextStart,
+        ["spec", "devices", name, "size"] if Some(*name) == root => {
+            let is_nvme = instance
+                .root()
+                .is_some_and(|(_, disk)| disk.io_bus == Some(IoBus::Nvme));
+            match disk_size(&change.before, &change.after) {
+                // QEMU's NVMe disks are as big as they are when they are plugged in.
+                Effect::Live if is_nvme => Effect::NextStart,
+                effect => effect,
+            }
+        }
+        // It is in use as long as the machine runs.
+        [
+            "spec",
+            "devices",
+            name,
+            "ioBus" | "ioCache" | "readonly" | "bootPriority",
+        ] if Some(*name) == root => Effect::NextStart,
+        _ => return None,
+    })
+}
+
+/// A machine takes more processors while it runs; a guest does not reliably give one back.
+fn processors(before: &Value, after: &Value) -> Effect {
+    let count = |value: &Value| match value {
+        Value::Null => Some(1),
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.parse().ok(),
+        _ => None,
+    };
+    match (count(before), count(after)) {
+        (Some(before), Some(after)) if after >= before => Effect::Live,
+        _ => Effect::NextStart,
+    }
+}
+
+/// A disk grows while it is used, and is never made smaller: nobody can know what its guest has where.
+fn disk_size(before: &Value, after: &Value) -> Effect {
+    let bytes = |value: &Value| Some(value.as_str()?.parse::<ByteSize>().ok()?.bytes());
+    match (bytes(before), bytes(after)) {
+        (Some(before), Some(after)) if after < before => Effect::Forbidden,
+        _ => Effect::Live,
+    }
 }
 
 fn is_root_size(spec: &Spec, path: &Pointer) -> bool {

@@ -9,7 +9,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::feature::Capabilities;
 use crate::id::Address;
 use crate::kind::{Kind, Spec};
-use crate::kinds::instance::{Instance, InstanceType, PowerState};
+use crate::kinds::instance::{Instance, PowerState};
 use crate::kinds::network::NetworkType;
 use crate::kinds::storage_pool::PoolDriver;
 use crate::lifecycle::OnImageChange;
@@ -30,7 +30,6 @@ pub const HOST: Code = Code("U0303");
 
 /// Fields of instances that are not put in force yet, unless they are as by default.
 const INSTANCE: &[&str] = &[
-    "cloudInit",
     "credentials",
     "kernelModules",
     "snapshots",
@@ -42,9 +41,31 @@ const INSTANCE: &[&str] = &[
     "security/selinux",
     "security/iommu",
     "boot/hostShutdownAction",
-    "boot/mode",
-    "limits/memoryHotplug",
     "boot/stopPriority",
+];
+/// The same of containers.
+const CONTAINER: &[&str] = &["cloudInit"];
+/// The same of machines.
+const MACHINE: &[&str] = &["cloudInit", "files"];
+/// Fields that count for machines only, unless they are as by default.
+const OF_MACHINES: &[&str] = &["boot/mode", "limits/memoryHotplug"];
+/// Fields that count for containers only: a machine has a kernel of its own, and its process is keel's business.
+const OF_CONTAINERS: &[&str] = &[
+    "command",
+    "oci",
+    "sysctl",
+    "timeNamespace",
+    "limits/kernel",
+    "limits/memoryEnforce",
+    "limits/memorySwap",
+    "limits/processes",
+    "security/capabilities",
+    "security/deviceAccess",
+    "security/idmap/extra",
+    "security/mounts",
+    "security/nesting",
+    "security/privileged",
+    "security/seccomp",
 ];
 /// The same of networks.
 const NETWORK: &[&str] = &[
@@ -92,7 +113,20 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                         "an alias that moves is not followed by this engine yet; an image edited in git is".to_owned(),
                     );
                 }
-                defaults(resource, INSTANCE, &mut say);
+                not_yet(resource, INSTANCE, &mut say);
+                let (own, others, why) = match instance.is_container() {
+                    true => (CONTAINER, OF_MACHINES, "counts for machines"),
+                    false => (
+                        MACHINE,
+                        OF_CONTAINERS,
+                        "counts for containers; a machine has a kernel of its own",
+                    ),
+                };
+                not_yet(resource, own, &mut say);
+                written(resource, others, &mut |field| {
+                    let words = field.replace('/', ".");
+                    say(&format!("/spec/{field}"), format!("{words} {why}"));
+                });
                 let guest_api = Pointer::new("/spec/security/guestApi");
                 if instance.security.guest_api && resource.provenance.at(&guest_api).is_some() {
                     say(
@@ -115,7 +149,7 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                         "this engine makes native bridges only".to_owned(),
                     );
                 }
-                defaults(resource, NETWORK, &mut say);
+                not_yet(resource, NETWORK, &mut say);
             }
             Spec::StoragePool(pool) => {
                 if pool.driver != PoolDriver::Dir {
@@ -124,7 +158,7 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                         format!("this engine has no driver {} yet", pool.driver),
                     );
                 }
-                defaults(resource, POOL, &mut say);
+                not_yet(resource, POOL, &mut say);
             }
             Spec::Image(image) => {
                 if let Some(source) = &image.source {
@@ -136,7 +170,7 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                         "containers of this engine see cgroup 2 only".to_owned(),
                     );
                 }
-                defaults(resource, IMAGE, &mut say);
+                not_yet(resource, IMAGE, &mut say);
             }
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Project(_) | Spec::Policy(_) | Spec::Secret(_) => {}
@@ -187,10 +221,21 @@ pub fn settle(desired: &mut DesiredSet) {
     }
 }
 
-/// Says which of these fields are not as by default.
-fn defaults(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, String)) {
+/// Says which of these fields are not as by default, though this engine does nothing with them yet.
+fn not_yet(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, String)) {
+    written(resource, fields, &mut |field| {
+        let words = field.replace('/', ".");
+        say(
+            &format!("/spec/{field}"),
+            format!("{words} is not put in force by this engine yet"),
+        );
+    });
+}
+
+/// Tells which of these fields are not as by default.
+fn written(resource: &Resource, fields: &[&str], tell: &mut dyn FnMut(&str)) {
     // Most objects have none of them, and a whole spec as a value costs more than all of the reading.
-    let written = |field: &str| {
+    let is_written = |field: &str| {
         let mut steps = field.split('/');
         let spec = resource.provenance.written();
         spec.is_some_and(|spec| steps.try_fold(spec, |node, step| node.get(step)).is_some())
@@ -198,7 +243,7 @@ fn defaults(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, Stri
     let fields: Vec<&str> = fields
         .iter()
         .copied()
-        .filter(|field| written(field))
+        .filter(|field| is_written(field))
         .collect();
     if fields.is_empty() {
         return;
@@ -208,11 +253,7 @@ fn defaults(resource: &Resource, fields: &[&str], say: &mut dyn FnMut(&str, Stri
     for field in fields {
         let at = format!("/{field}");
         if written.pointer(&at) != plain.pointer(&at) {
-            let words = field.replace('/', ".");
-            say(
-                &format!("/spec/{field}"),
-                format!("{words} is not put in force by this engine yet"),
-            );
+            tell(field);
         }
     }
 }
@@ -247,14 +288,8 @@ fn one_source(source: &ImageSource, at: &str, say: &mut dyn FnMut(&str, String))
     }
 }
 
-/// Fields that count for machines, and words that no part of this engine understands.
-fn one_container(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
-    if let Some(CpuLimit::Topology { .. }) = instance.limits.cpu {
-        say(
-            "/spec/limits/cpu",
-            "sockets, cores and threads count for machines; a container has a number or a set of processors".to_owned(),
-        );
-    }
+/// Words that no part of this engine understands.
+fn words(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     for size in instance.limits.hugepages.keys() {
         if size.parse::<ByteSize>().is_err() {
             say(
@@ -335,14 +370,14 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
 }
 
 fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
-    if instance.r#type == InstanceType::VirtualMachine {
+    if let (Some(CpuLimit::Topology { .. }), true) = (&instance.limits.cpu, instance.is_container())
+    {
         say(
-            "/spec/type",
-            "virtual machines are not run by this engine yet".to_owned(),
+            "/spec/limits/cpu",
+            "sockets, cores and threads count for machines; a container has a number or a set of processors".to_owned(),
         );
-    } else {
-        one_container(instance, say);
     }
+    words(instance, say);
     devices::of(instance, say);
 }
 
@@ -378,10 +413,10 @@ mod tests {
     fn what_is_not_put_in_force_is_told_with_its_line() {
         assert_eq!(found("  limits: {memory: 1GiB}\n"), Vec::<String>::new());
         assert_eq!(
-            found("  type: virtual-machine\n  cloudInit: {userData: x}\n"),
+            found("  type: virtual-machine\n  cloudInit: {userData: x}\n  sysctl: {a.b: '1'}\n"),
             [
-                "a.yaml:10 U0302 /spec/type",
                 "a.yaml:11 U0302 /spec/cloudInit",
+                "a.yaml:12 U0302 /spec/sysctl",
             ]
         );
     }

@@ -103,7 +103,7 @@ crate::fields! {
         host_shutdown_action: ShutdownAction = ShutdownAction::Stop,
         /// How long it may take to stop before it is killed.
         host_shutdown_timeout: Duration = Duration::from_seconds(30),
-        /// What a machine boots with.
-        mode: BootMode = BootMode::UefiSecureboot,
+        /// What a machine boots with; absent: `direct` where its image carries a kernel, else `uefi-secureboot`.
+        mode: Option<BootMode> = None,
     }
 }

@@ -49,7 +49,11 @@ fn one(tell: &mut Teller<'_>) {
                 );
             }
             for (_, device, at) in devices(instance) {
-                one_device(device, &at, tell);
+                match device {
+                    // Where a machine's disks are mounted is the guest's business.
+                    Device::Disk(disk) if !instance.is_container() && disk.source.is_some() => {}
+                    _ => one_device(device, &at, tell),
+                }
             }
         }
         Spec::Image(image) if image.kernel.is_none() => {

@@ -11,9 +11,21 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     for (name, device) in &instance.devices {
         let at = format!("/spec/devices/{name}");
         match device {
-            Device::Disk(disk) => one_disk(disk, &at, say),
-            Device::Nic(nic) => one_nic(nic, &at, say),
-            Device::UnixChar(_) | Device::UnixBlock(_) | Device::None(_) => {}
+            Device::Disk(disk) if instance.is_container() => one_disk(disk, &at, say),
+            Device::Disk(disk) => one_disk_of_a_machine(disk, &at, say),
+            Device::Nic(nic) => {
+                one_nic(nic, &at, say);
+                if !instance.is_container() {
+                    one_nic_of_a_machine(nic, &at, say);
+                }
+            }
+            Device::UnixChar(_) | Device::UnixBlock(_) if instance.is_container() => {}
+            Device::UnixChar(_) | Device::UnixBlock(_) => say(
+                &at,
+                "devices of the host's kernel are for containers; a disk takes a block device as its `source`"
+                    .to_owned(),
+            ),
+            Device::None(_) => {}
             other => say(
                 &at,
                 format!(
@@ -114,6 +126,57 @@ fn one_nic(nic: &Nic, at: &str, say: &mut dyn FnMut(&str, String)) {
 const HOST_END: &str = "this counts for routed interfaces, which this engine does not make yet";
 const GATEWAY: &str =
     "DHCP tells the gateway of the network; one of its own needs an address that is written";
+
+/// What is set at the guest's end is the guest's own in a machine.
+fn one_nic_of_a_machine(nic: &Nic, at: &str, say: &mut dyn FnMut(&str, String)) {
+    for (field, written) in [
+        ("ipv4/gateway", nic.ipv4.gateway.is_some()),
+        ("ipv6/gateway", nic.ipv6.gateway.is_some()),
+        ("name", nic.name.is_some()),
+    ] {
+        if written {
+            say(
+                &format!("{at}/{field}"),
+                "a machine's guest sets its interfaces up itself".to_owned(),
+            );
+        }
+    }
+}
+
+/// A disk of a machine.
+fn one_disk_of_a_machine(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {
+    let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
+    match disk.made_of() {
+        DiskSource::Volume { .. } | DiskSource::Other(_) => {
+            one("source", "volumes are not attached by this engine yet");
+        }
+        DiskSource::Tmpfs => one("source", "a machine has memory of its own"),
+        DiskSource::Root => {}
+        DiskSource::Host(_) => {
+            if disk.pool.is_some() {
+                one("pool", "what is on the host is in no pool");
+            }
+            if disk.size.is_some() {
+                one("size", "a disk of the host is as big as the host has it");
+            }
+            if disk.path.is_some() {
+                one(
+                    "path",
+                    "folders of the host are not shared with machines by this engine yet",
+                );
+            }
+        }
+    }
+    for (field, written) in [
+        ("shift", disk.shift),
+        ("recursive", disk.recursive),
+        ("propagation", disk.propagation != Propagation::Private),
+    ] {
+        if written {
+            one(field, "this counts for containers");
+        }
+    }
+}
 
 /// A disk of a container.
 fn one_disk(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {

@@ -38,6 +38,7 @@ pub(super) fn open(invocation: &Invocation) -> Result<Opened, CliError> {
         claims: environment("KEEL_CLAIMS").map_or_else(|| CLAIMS.into(), PathBuf::from),
         state_id: folder.id().to_owned(),
         shim: shim()?,
+        accelerator: invocation.global.accelerator.into(),
     })?;
     Ok(Opened { folder, runtime })
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use manifests::id::Address;
 
+use runtime::native::machine::Choice;
+
 use super::invocation::environment;
 use crate::view::text::shell_word;
 
@@ -29,6 +31,10 @@ pub(super) struct GlobalOptions {
     /// What does the work.
     #[arg(long, value_name = "ENGINE", global = true, default_value = "native")]
     pub(super) engine: Engine,
+
+    /// Who runs the instructions of virtual machines: KVM, QEMU itself (slow), or KVM where it works.
+    #[arg(long, value_name = "WHO", global = true, default_value = "auto")]
+    pub(super) accelerator: Accelerator,
 
     /// The project in which names without one are looked up.
     #[arg(long, value_name = "NAME", global = true, default_value = PROJECT)]
@@ -85,6 +91,24 @@ pub(super) struct GlobalOptions {
     /// Never ask.
     #[arg(long, global = true)]
     pub(super) no_input: bool,
+}
+
+/// Who runs the instructions of virtual machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Accelerator {
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+impl From<Accelerator> for Choice {
+    fn from(accelerator: Accelerator) -> Self {
+        match accelerator {
+            Accelerator::Auto => Self::Auto,
+            Accelerator::Kvm => Self::Kvm,
+            Accelerator::Tcg => Self::Tcg,
+        }
+    }
 }
 
 /// Where everything lives where nobody says.

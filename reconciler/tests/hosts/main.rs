@@ -17,6 +17,7 @@ mod drifts;
 mod footprint;
 #[path = "../../../tests/tests/support/forge.rs"]
 mod forge;
+mod guest;
 mod hostile;
 mod images;
 mod import;
@@ -24,6 +25,7 @@ mod init;
 mod kills;
 mod layers;
 mod life;
+mod machines;
 mod neighbours;
 mod ownership;
 mod pipelines;

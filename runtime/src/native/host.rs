@@ -14,6 +14,7 @@ use super::definition::{Definition, DefinitionError, Definitions};
 use super::id_ranges::IdRanges;
 use super::image::ImageStore;
 use super::instance::InstancePicks;
+use super::machine::Choice;
 use super::network::{self, NetworkDriver, NetworkHost};
 use super::networks::NetworkPicks;
 use super::pools::PoolPicks;
@@ -35,6 +36,8 @@ pub struct NativeConfig {
     pub state_id: String,
     /// The path of `keel-shim`.
     pub shim: PathBuf,
+    /// Who runs the instructions of virtual machines.
+    pub accelerator: Choice,
 }
 
 /// What all parts share.

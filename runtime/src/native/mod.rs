@@ -34,7 +34,7 @@ use manifests::action::{Action, Verb};
 use manifests::desired::{DesiredSet, Resource};
 use manifests::feature::Capabilities;
 use manifests::id::{Address, Uid};
-use manifests::kind::Kind;
+use manifests::kind::{Kind, Spec};
 use manifests::observed::{Item, ObservedSet, Remembered, Unclear};
 
 use crate::error::{Class, RuntimeError};
@@ -129,6 +129,10 @@ fn guests(instances: &[Sighting]) -> Guests {
         let Ok(shim::Found::Running(running)) = found else {
             continue;
         };
+        // The network of a machine is inside its guest; that of its process is empty.
+        if matches!(&one.spec, Spec::Instance(instance) if !instance.is_container()) {
+            continue;
+        }
         for nic in one.picks.nics.values() {
             if let Ok(namespace) = running.open("ns/net", rustix::fs::OFlags::RDONLY) {
                 guests.insert(nic.host_interface.clone(), namespace.into());

@@ -14,7 +14,7 @@ use super::container::exec::{StreamsPlan, exec};
 use super::container::plan::{FilePlan, ProgramPlan};
 use super::container::relay::{relay, size};
 use super::definition::Definition;
-use super::instance::{InstancePicks, files, running};
+use super::instance::{InstancePicks, files, machine, running};
 use super::shim::Running;
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{ExecRequest, ExitStatus, FileInside, Operate, Usage};
@@ -50,6 +50,10 @@ impl NativeRuntime {
             RuntimeError::new("reach", Class::Conflict, "it does not run").of(address)
         })
     }
+}
+
+fn is_machine(definition: &Definition<InstancePicks>) -> bool {
+    matches!(&definition.spec, Spec::Instance(instance) if !instance.is_container())
 }
 
 /// The environment of a program that a person runs: the manifest's over ours, what they ask for over both.
@@ -93,6 +97,12 @@ impl Operate for NativeRuntime {
             _ => Ok(Vec::new()),
         };
         let written = written.map_err(|error| error.of(instance))?;
+        if is_machine(&definition) {
+            let mut environment = environment(written, request);
+            environment.retain(|(name, _)| name != "container");
+            return machine::exec(&now, request, environment, streams)
+                .map_err(|error| error.of(instance));
+        }
         let program = ProgramPlan {
             arguments: request.command.clone(),
             environment: environment(written, request),
@@ -170,7 +180,11 @@ impl Operate for NativeRuntime {
     }
 
     fn read_file(&self, instance: &Address, path: &str) -> Result<FileInside, RuntimeError> {
-        let now = self.running(instance)?;
+        let definition = self.definition(instance)?;
+        let now = self.running_of(&definition)?;
+        if is_machine(&definition) {
+            return machine::read_file(&now, path, MOST_READ).map_err(|error| error.of(instance));
+        }
         files::read(&now, path, MOST_READ).map_err(|error| {
             RuntimeError::new(format!("read {path} in"), Class::NeedsOperator, error).of(instance)
         })
@@ -183,7 +197,12 @@ impl Operate for NativeRuntime {
         file: &FileInside,
         create_folders: bool,
     ) -> Result<(), RuntimeError> {
-        let now = self.running(instance)?;
+        let definition = self.definition(instance)?;
+        let now = self.running_of(&definition)?;
+        if is_machine(&definition) {
+            return machine::write_file(&now, path, file, create_folders)
+                .map_err(|error| error.of(instance));
+        }
         let file = FilePlan {
             target: path.to_owned(),
             content: file.content.clone(),

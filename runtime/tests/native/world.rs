@@ -54,6 +54,7 @@ impl World {
             shim: runtime::testing::built_program("keel-shim", env!("CARGO_BIN_EXE_keel-shim")),
             state,
             state_id,
+            accelerator: runtime::native::machine::Choice::Tcg,
         })
         .expect("the engine");
         let desired = DesiredSet {

@@ -42,7 +42,7 @@ pub struct BootParts {
 }
 
 /// An image of the store, as a machine starts from it. Nobody may write to its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MachineImage {
     /// What the machine's own disk is a copy of. None: that is empty.
     pub disk: Option<MachineDisk>,
@@ -167,7 +167,7 @@ impl BootParts {
             if let Some(path) = copy {
                 let to = folder(staging)?.join(name);
                 copy_file(path, &to, BIGGEST_PART, go_on)?;
-                seal(&to)?;
+                seal(&to, 0o444)?;
                 *path = to;
             }
         }
@@ -237,10 +237,11 @@ fn folder(staging: &Path) -> Result<PathBuf, ImageError> {
     Ok(folder)
 }
 
-/// Makes a file root's, and nobody's to write to.
-fn seal(path: &Path) -> Result<(), ImageError> {
+/// Makes a file root's, and nobody's to write to. QEMU opens a kernel by its name, as an unprivileged user: who may read it is
+/// decided by the folders above.
+fn seal(path: &Path, mode: u32) -> Result<(), ImageError> {
     chown(path, Some(0), Some(0)).at("own", path)?;
-    let mode = Permissions::from_mode(0o400);
+    let mode = Permissions::from_mode(mode);
     Ok(std::fs::set_permissions(path, mode).at("set the mode of", path)?)
 }
 
@@ -278,7 +279,7 @@ fn record(
     hash: Option<&mut Sha256>,
     go_on: &mut dyn FnMut(u64) -> bool,
 ) -> Result<DiskRecord, ImageError> {
-    seal(disk)?;
+    seal(disk, 0o400)?;
     let seen = disk_image::inspect(disk).map_err(|error| error.of(shown))?;
     Ok(DiskRecord {
         format: seen.format,

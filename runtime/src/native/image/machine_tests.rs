@@ -297,7 +297,7 @@ fn a_kernel_and_what_goes_with_it_are_part_of_the_image() {
             assert_eq!(copy.as_ref().map(read), original.as_ref().map(read));
             if let Some(copy) = copy {
                 assert!(copy.starts_with(scene.path("images")));
-                assert_eq!(copy.metadata().unwrap().mode() & 0o7777, 0o400);
+                assert_eq!(copy.metadata().unwrap().mode() & 0o7777, 0o444);
             }
         }
         assert!(scene.store.verify(&fingerprint).unwrap());

@@ -13,7 +13,8 @@ use manifests::pointer::Pointer;
 use super::mounts::mount_points;
 use super::picks::InstancePicks;
 use super::{
-    files, live_mount, networks_of, own_mark, pick, plugs, root, running, spec, start, stored,
+    files, live_mount, machine, networks_of, own_mark, pick, plugs, root, running, spec, start,
+    stored,
 };
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup;
@@ -92,6 +93,9 @@ pub(super) fn update(
     let Spec::Instance(after) = &resource.spec else {
         return Err(crate::native::wrong_kind(&action.address));
     };
+    if !after.is_container() {
+        return machine::update(host, before, action, resource, changes, context);
+    }
     let touched = touched(changes, spec(before)?, after);
     let mut definition = Definition {
         address: action.address.clone(),
@@ -222,7 +226,7 @@ pub(super) fn network(
 }
 
 /// Takes rules and reservations out of the networks that an instance was in and is not in any more.
-fn leave(
+pub(super) fn leave(
     host: &Host,
     before: &Definition<InstancePicks>,
     after: &Definition<InstancePicks>,
@@ -265,7 +269,10 @@ fn unplug(
 }
 
 /// Removes the links of an instance that belong to none of its NICs.
-fn sweep(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
+pub(super) fn sweep(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
     let nics = definition.picks.nics.values();
     let kept = nics.map(|nic| nic.host_interface.clone()).collect();
     host.network
@@ -313,6 +320,10 @@ pub(in crate::native) fn plug_again(
         let Some(now) = running(host, &definition.uid)? else {
             continue;
         };
+        if !spec(&definition)?.is_container() {
+            host.network.repair_tap(&plan, &port).map_err(failed)?;
+            continue;
+        }
         let guest = start::namespace(&now)?;
         host.network.attach(&plan, &port, &guest).map_err(failed)?;
         let Some(Device::Nic(nic)) = spec(&definition)?.devices.get(&device) else {

@@ -9,6 +9,7 @@ pub(super) mod files;
 mod ids;
 mod limits;
 mod live_mount;
+pub(super) mod machine;
 mod mounts;
 mod nics;
 mod observe;
@@ -35,7 +36,7 @@ use super::id_ranges::IdRangeError;
 use super::network::PortPlan;
 use super::networks::{self, NetworkPicks};
 use super::pools::{self, PoolPicks};
-use super::shim;
+use super::shim::{self, Running};
 use super::storage::{Initial, StorageDriver, VolumePlan};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
@@ -302,7 +303,7 @@ fn claim_ids(
     definition: &Definition<InstancePicks>,
     instance: &Instance,
 ) -> Result<Option<u32>, RuntimeError> {
-    if instance.security.privileged {
+    if instance.security.privileged && instance.is_container() {
         return Ok(None);
     }
     let wanted = &instance.security.idmap;
@@ -414,9 +415,7 @@ fn create(
     if wanted == Some(PowerState::Frozen)
         && let Some(running) = running(host, &definition.uid)?
     {
-        running
-            .freeze()
-            .map_err(|error| shim_failed("freeze", error))?;
+        freeze(instance, &running, true)?;
     }
     Ok(Effected::Done)
 }
@@ -508,6 +507,19 @@ pub(super) fn perform(
     .map_err(named)
 }
 
+/// Stops an instance where it is, or lets it go on.
+fn freeze(instance: &Instance, running: &Running, frozen: bool) -> Result<(), RuntimeError> {
+    match (instance.is_container(), frozen) {
+        (false, _) => machine::freeze(running, frozen),
+        (true, true) => running
+            .freeze()
+            .map_err(|error| shim_failed("freeze", error)),
+        (true, false) => running
+            .thaw()
+            .map_err(|error| shim_failed("unfreeze", error)),
+    }
+}
+
 /// Switches an instance.
 fn power_to(
     host: &Host,
@@ -515,7 +527,10 @@ fn power_to(
     power: Power,
     context: &Context<'_>,
 ) -> Result<Effected, RuntimeError> {
-    let now = running(host, &definition.uid)?;
+    let mut now = running(host, &definition.uid)?;
+    if let Some(process) = now.take_if(|_| spec(&definition).is_ok_and(|one| !one.is_container())) {
+        now = machine::let_go(host, &definition, process)?;
+    }
     let done = match (power, now) {
         (Power::Start, Some(_)) => Effected::NotNeeded,
         (Power::Start, None) => {
@@ -538,11 +553,11 @@ fn power_to(
             Effected::Done
         }
         (Power::Freeze, Some(now)) => {
-            now.freeze().map_err(|error| shim_failed("freeze", error))?;
+            freeze(spec(&definition)?, &now, true)?;
             Effected::Done
         }
         (Power::Unfreeze, Some(now)) => {
-            now.thaw().map_err(|error| shim_failed("unfreeze", error))?;
+            freeze(spec(&definition)?, &now, false)?;
             Effected::Done
         }
         (Power::Freeze | Power::Unfreeze, None) => {

@@ -101,20 +101,22 @@ pub(super) fn guest(nic: &Nic, ipv4: Option<Ipv4Net>, ipv6: Option<Ipv6Net>) -> 
     plan
 }
 
-/// What a NIC of a running instance is, put over what was meant. None: it is not there.
+/// What a NIC of a running instance is, put over what was meant. None: it is not there. The guest's end of a container
+/// is `in_sight`, that of a machine is not.
 pub(super) fn overlay(
     nic: &mut Nic,
     device: &str,
     picked: &NicPicks,
     wanted: &GuestPlan,
     seen: &PortSeen,
+    in_sight: bool,
 ) -> Option<()> {
     if seen.owner != LinkOwner::Ours || (nic.connected && !seen.in_bridge && nic.network.is_some())
     {
         return None;
     }
     let guest = match &seen.guest {
-        None if seen.guest_unknown.is_none() => return None,
+        None if in_sight && seen.guest_unknown.is_none() => return None,
         guest => guest.as_ref(),
     };
     if !seen.up || guest.is_some_and(|guest| !guest.up) {

@@ -19,7 +19,9 @@ use serde_json::{Map, Value, json};
 
 use super::mounts::{self, Mount, mount_points};
 use super::picks::InstancePicks;
-use super::{change, container, disks, files, limits, nics, plugs, shim_failed, start, status};
+use super::{
+    change, container, disks, files, limits, machine, nics, plugs, shim_failed, spec, start, status,
+};
 use crate::error::RuntimeError;
 use crate::native::cgroup;
 use crate::native::definition::Definition;
@@ -42,10 +44,13 @@ pub(in crate::native) fn running(
 }
 
 /// What is mounted in an instance that was found; `None`: it has ended since.
-fn mounted(found: &Found) -> Option<Mounted> {
+fn mounted(found: &Found, is_container: bool) -> Option<Mounted> {
     let Found::Running(running) = found else {
         return Some(Ok(BTreeMap::new()));
     };
+    if !is_container {
+        return Some(Ok(BTreeMap::new()));
+    }
     let mounted = mount_points(running);
     // A process that was killed has lost its mounts a moment before it has ended.
     if mounted.is_err() && running.ends_within(Duration::from_secs(2)) {
@@ -101,7 +106,10 @@ pub(in crate::native) fn observe(
     };
     let mut unseen = Vec::new();
     let again;
-    let found = match found.as_ref().map(|found| (found, mounted(found))) {
+    let found = match found
+        .as_ref()
+        .map(|found| (found, mounted(found, meant.is_container())))
+    {
         Ok((found, Some(mounted))) => Ok((found, mounted)),
         Ok((_, None)) => {
             again = shim::adopt(&host.run_folder(&definition.uid));
@@ -147,24 +155,40 @@ pub(in crate::native) fn observe(
     });
     let state = match found {
         Found::Running(running) => {
-            live(
-                host,
-                definition,
-                &mut instance,
-                (running, mounted),
-                surroundings,
-                &mut unseen,
-                &mut status,
-            );
+            let seen = (running.as_ref(), mounted);
+            let (unseen, status) = (&mut unseen, &mut status);
+            let state = match meant.is_container() {
+                true => {
+                    live(
+                        host,
+                        definition,
+                        &mut instance,
+                        seen,
+                        surroundings,
+                        unseen,
+                        status,
+                    );
+                    PowerState::Running
+                }
+                false => live_machine(
+                    host,
+                    definition,
+                    &mut instance,
+                    running,
+                    surroundings,
+                    unseen,
+                    status,
+                ),
+            };
             match running.frozen() {
                 Ok(true) => PowerState::Frozen,
-                Ok(false) => PowerState::Running,
+                Ok(false) => state,
                 Err(error) => {
                     unseen.push(Unseen {
                         path: Pointer::new("/spec/state"),
                         why: crate::native::chain(&error),
                     });
-                    PowerState::Running
+                    state
                 }
             }
         }
@@ -177,6 +201,9 @@ pub(in crate::native) fn observe(
                 .ok()
                 .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
             status["lastExit"] = json!({ "code": code, "signal": signal, "at": at });
+            if let Some(reason) = &record.reason {
+                status["lastExit"]["reason"] = json!(reason);
+            }
             PowerState::Stopped
         }
         Found::Lost(_) => {
@@ -257,7 +284,10 @@ fn pending(definition: &Definition<InstancePicks>) -> Vec<FieldChange> {
         .spec
         .compare(&started)
         .into_iter()
-        .filter(|change| change::waits_for_start(&change.path))
+        .filter(|change| match spec(definition) {
+            Ok(instance) if !instance.is_container() => machine::waits_for_start(&change.path),
+            _ => change::waits_for_start(&change.path),
+        })
         .collect()
 }
 
@@ -347,6 +377,40 @@ fn live(
             why: crate::native::chain(&error),
         }),
     }
+    let addresses = live_nics(
+        host,
+        definition,
+        instance,
+        surroundings,
+        unseen,
+        &mut devices,
+    );
+    told["addresses"] = json!(addresses);
+    told["devices"] = Value::Object(devices);
+    if let Some(files) = &mut instance.files.0 {
+        for (path, written) in files.iter_mut().filter(|(_, written)| written.enforce) {
+            match files::overlay(&host.secrets, running, path, written) {
+                Some(seen) => *written = seen,
+                // Also an empty file differs from one that is not there.
+                None => {
+                    written.content = Text::default();
+                    written.mode = FileMode(0);
+                }
+            }
+        }
+    }
+}
+
+/// Puts what the ports of an instance are over its network interfaces; answers the addresses of its guest that are in sight.
+fn live_nics(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &mut Instance,
+    surroundings: &Surroundings<'_>,
+    unseen: &mut Vec<Unseen>,
+    devices: &mut Map<String, Value>,
+) -> Vec<String> {
+    let in_sight = instance.is_container();
     let wanted = plugs::guest_plans(host, definition).unwrap_or_default();
     let interfaces: Vec<String> = nics::nics(instance)
         .map(|(name, _)| name.to_owned())
@@ -375,25 +439,79 @@ fn live(
         let none = GuestPlan::default();
         let plan = wanted.get(&picked.host_interface).unwrap_or(&none);
         let there = match instance.devices.get_mut(&device) {
-            Some(Device::Nic(nic)) => nics::overlay(nic, &device, picked, plan, seen),
+            Some(Device::Nic(nic)) => nics::overlay(nic, &device, picked, plan, seen, in_sight),
             _ => continue,
         };
         if there.is_none() {
             instance.devices.remove(&device);
         }
     }
-    told["addresses"] = json!(addresses);
-    told["devices"] = Value::Object(devices);
-    if let Some(files) = &mut instance.files.0 {
-        for (path, written) in files.iter_mut().filter(|(_, written)| written.enforce) {
-            match files::overlay(&host.secrets, running, path, written) {
-                Some(seen) => *written = seen,
-                // Also an empty file differs from one that is not there.
-                None => {
-                    written.content = Text::default();
-                    written.mode = FileMode(0);
-                }
+    addresses
+}
+
+/// Asks the monitor of a machine; answers whether its guest goes on.
+fn live_machine(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    instance: &mut Instance,
+    running: &Running,
+    surroundings: &Surroundings<'_>,
+    unseen: &mut Vec<Unseen>,
+    told: &mut Value,
+) -> PowerState {
+    let size = limits::HostSize {
+        memory: host.memory,
+    };
+    let cgroups = host.cgroups(&definition.uid);
+    let snapshot = cgroup::Snapshot::read(&cgroups, &host.cgroup);
+    let seen = cgroup::seen(&cgroups, &snapshot, &host.cgroup);
+    // What QEMU holds is not asked of the cgroups, and the reverse.
+    let mut process = machine::process_limits(&instance.limits);
+    let before = process.clone();
+    limits::overlay(&mut process, &BTreeMap::new(), &seen, size, unseen);
+    machine::put_back(&mut instance.limits, &before, process);
+    let init = running.init().map_or(0, |pid| pid.as_raw_nonzero().get());
+    told["pid"] = json!(init);
+    told["startedAt"] = json!(status::started_at(running));
+    told["runFolder"] = json!(running.run_dir());
+    told["cgroup"] = json!(status::memory_cgroup(init));
+    let mut devices = Map::new();
+    let state = match machine::seen(running) {
+        Ok(seen) => {
+            for (name, device) in machine::overlay(instance, host.memory, &seen) {
+                devices.insert(name, status::device(&device, false));
             }
+            told["machine"] = json!({ "state": seen.state.words(), "agent": seen.agent });
+            // Nobody waits for a guest in which nobody listens.
+            if seen.agent {
+                told["addresses"] = json!(machine::addresses(running));
+            }
+            machine::power(&seen)
         }
+        // It has ended since.
+        Err(_) if running.ends_within(Duration::from_millis(100)) => PowerState::Stopped,
+        Err(error) => {
+            let why = crate::native::chain(&error);
+            for path in ["/spec/state", "/spec/limits", "/spec/devices"] {
+                unseen.push(Unseen {
+                    path: Pointer::new(path),
+                    why: why.clone(),
+                });
+            }
+            PowerState::Running
+        }
+    };
+    for (name, device) in &instance.devices {
+        devices.insert(name.clone(), status::device(device, true));
     }
+    live_nics(
+        host,
+        definition,
+        instance,
+        surroundings,
+        unseen,
+        &mut devices,
+    );
+    told["devices"] = Value::Object(devices);
+    state
 }

@@ -35,6 +35,8 @@ pub(in crate::native) fn network_plan(
 
 /// One NIC as it is plugged.
 pub(super) struct Plug {
+    /// The name of the device.
+    pub device: String,
     /// The network's plan; none for one that joins no network.
     pub network: Option<NetworkPlan>,
     /// The port.
@@ -63,6 +65,7 @@ pub(super) fn plugs(
         };
         let (ipv4, ipv6) = bridge_addresses(&networks, nic);
         plugs.push(Plug {
+            device: device.to_owned(),
             network: nic
                 .network
                 .as_ref()

@@ -15,7 +15,9 @@ use rustix::fs::{FileType, OFlags};
 use super::container::Nodes;
 use super::picks::InstancePicks;
 use super::plugs::{plug, plugs};
-use super::{disks, io_failed, limits, networks_of, nics, own_mark, pool_of, shim_failed, spec};
+use super::{
+    disks, io_failed, limits, machine, networks_of, nics, own_mark, pool_of, shim_failed, spec,
+};
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup::{
     self, CgroupError, Delegation, DeviceAccess, DeviceRule, DeviceRules, LimitError, Patience,
@@ -116,7 +118,7 @@ fn limit_failed(error: LimitError) -> RuntimeError {
     RuntimeError::new("limit", class, error)
 }
 
-fn cgroup_failed(error: CgroupError) -> RuntimeError {
+pub(super) fn cgroup_failed(error: CgroupError) -> RuntimeError {
     RuntimeError::new("set up the cgroups of", Class::Retry, error)
 }
 
@@ -143,9 +145,16 @@ pub(super) fn set_limits(
     let size = limits::HostSize {
         memory: host.memory,
     };
-    let places = disk_places(host, definition, instance);
+    // What a machine's disks may do is held by QEMU.
+    let places = match instance.is_container() {
+        true => disk_places(host, definition, instance),
+        false => disks::Places::new(),
+    };
     let io = disks::wanted(instance, &places);
-    let wanted = limits::wanted(&instance.limits, &io, size);
+    let wanted = match instance.is_container() {
+        true => limits::wanted(&instance.limits, &io, size),
+        false => limits::wanted(&machine::process_limits(&instance.limits), &io, size),
+    };
     let mut around = host.cgroup.clone();
     // What all others use is only of interest to who gets some of the processors.
     if let cgroup::limits::CpuChoice::Count(_) = wanted.cpuset.cpus {
@@ -156,6 +165,9 @@ pub(super) fn set_limits(
     }
     if let Some(error) = cgroup::set(&wanted, &cgroups, &around).into_iter().next() {
         return Err(limit_failed(error));
+    }
+    if !instance.is_container() {
+        return Ok(());
     }
     match disks::impossible(instance, &places).into_iter().next() {
         Some(why) => Err(RuntimeError::new("limit", Class::Unsupported, why)),
@@ -252,6 +264,9 @@ pub(super) fn start(
     definition: &mut Definition<InstancePicks>,
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
+    if !spec(definition)?.is_container() {
+        return machine::start(host, definition, context);
+    }
     let instance = spec(definition)?.clone();
     let companion = Coming::begin(&host.config.shim, &definition.address.name);
     // It came out of the trash while its network was not there.
@@ -411,6 +426,9 @@ pub(super) fn stop(
     at_once: bool,
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
+    if !spec(definition)?.is_container() {
+        return machine::stop(host, definition, running, at_once, context);
+    }
     if at_once {
         running
             .kill(context.timeout)
