@@ -8,7 +8,7 @@ use crate::world::{TestWorld, of_output};
 
 /// Runs a `keel` that ends at a point by itself; answers whether it was killed there. It must succeed otherwise.
 #[track_caller]
-fn killed_at(world: &TestWorld, arguments: &[&str], point: u32) -> bool {
+pub(crate) fn killed_at(world: &TestWorld, arguments: &[&str], point: u32) -> bool {
     let output = world
         .command(arguments)
         .env("KEEL_TEST_KILL_AT", point.to_string())

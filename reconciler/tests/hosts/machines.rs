@@ -50,7 +50,7 @@ spec:
 ";
 
 /// The manifest of a machine, with more of its spec.
-fn machine(name: &str, memory: &str, more: &str) -> String {
+pub(crate) fn machine(name: &str, memory: &str, more: &str) -> String {
     format!(
         "apiVersion: evenkeel/v1\nkind: Instance\nmetadata:\n  name: {name}\nspec:\n  type: virtual-machine\n  image: tiny\n  \
          state: Running\n  boot: {{ hostShutdownTimeout: 25s }}\n  limits: {{ memory: {memory} }}\n  devices:\n    \
@@ -58,7 +58,7 @@ fn machine(name: &str, memory: &str, more: &str) -> String {
     )
 }
 
-fn world(initrd: &str) -> TestWorld {
+pub(crate) fn world(initrd: &str) -> TestWorld {
     let world = TestWorld::new();
     let files = HOST.splitn(2, "---\n").collect::<Vec<_>>();
     world.write("keel.yaml", files[0]);

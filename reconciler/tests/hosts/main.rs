@@ -25,6 +25,7 @@ mod init;
 mod kills;
 mod layers;
 mod life;
+mod machine_kills;
 mod machines;
 mod neighbours;
 mod ownership;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use runtime::native::machine::plan::Bus;
 use runtime::own_processes_test;
 
 use crate::world::World;
@@ -74,5 +75,46 @@ own_processes_test! {
             })
             .collect();
         assert!(foreign.is_empty(), "{foreign:?}");
+    }
+}
+
+own_processes_test! {
+    fn the_user_of_one_machine_opens_nothing_of_another() {
+        use std::os::unix::process::CommandExt as _;
+        let mut world = World::new();
+        world.plan.hardware.disks = vec![crate::disks::disk(&world, "root", Bus::VirtioScsi)];
+        world.start();
+        world.qmp();
+        let run = &world.plan.run_dir;
+        let disk = world.path().join("root.qcow2");
+        for path in [
+            disk,
+            run.join("qmp"),
+            run.join("qmp-rescue"),
+            run.join("agent"),
+            run.join("control"),
+            run.join("console.log"),
+        ] {
+            assert!(path.exists(), "{}", path.display());
+            for user in [1_000_000, 1_065_536] {
+                let script = "import os,socket,sys\n\
+                              for how in (os.O_RDONLY, os.O_RDWR):\n\
+                              \ttry: os.open(sys.argv[1], how); sys.exit('opened')\n\
+                              \texcept PermissionError: pass\n\
+                              for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):\n\
+                              \ttry: socket.socket(socket.AF_UNIX, kind).connect(sys.argv[1]); sys.exit('connected')\n\
+                              \texcept PermissionError: pass\n";
+                let output = std::process::Command::new("python3")
+                    .args(["-c", script])
+                    .arg(&path)
+                    .uid(user)
+                    .gid(user)
+                    .current_dir("/")
+                    .output()
+                    .expect("python3 is installed");
+                let said = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "{user} {}: {said}", path.display());
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use runtime::own_processes_test;
 use crate::world::{PATIENCE, World};
 
 /// A disk over a raw image whose first sector has a text.
-fn disk(world: &World, device: &str, bus: Bus) -> DiskPlan {
+pub(crate) fn disk(world: &World, device: &str, bus: Bus) -> DiskPlan {
     let below = world.path().join(format!("{device}.raw"));
     let mut bytes = vec![0; 4 << 20];
     bytes[..5].copy_from_slice(b"below");

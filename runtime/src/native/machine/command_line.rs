@@ -319,3 +319,128 @@ fn nics(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<It
         line.add_json("-device", &nic_device(nic, &at));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::native::disk_image::Format;
+    use crate::native::machine::plan::{
+        Bus, Cache, DiskFile, DiskLimits, DiskPlan, NicPlan, Processors,
+    };
+
+    fn disk(device: &str, bus: Bus) -> DiskPlan {
+        DiskPlan {
+            device: device.to_owned(),
+            file: DiskFile {
+                path: format!("/pool/{device}.qcow2").into(),
+                format: Format::Qcow2,
+                device: false,
+            },
+            backing: None,
+            bus,
+            cache: Cache::Direct,
+            read_only: false,
+            cdrom: false,
+            boot_index: None,
+            limits: DiskLimits::default(),
+        }
+    }
+
+    fn hardware(boot: BootPlan) -> Hardware {
+        Hardware {
+            name: "web".to_owned(),
+            uuid: "018f0000-0000-7000-8000-000000000000".to_owned(),
+            accelerator: Accelerator::Tcg,
+            boot,
+            processors: Processors {
+                count: 2,
+                sockets: 1,
+                cores: 4,
+                threads: 1,
+            },
+            memory: Memory {
+                bytes: 512 << 20,
+                most: 0,
+                huge_pages: None,
+            },
+            disks: Vec::new(),
+            nics: Vec::new(),
+            incoming: false,
+        }
+    }
+
+    /// One option a line, and what is handed over.
+    fn shown(hardware: &Hardware) -> String {
+        let line = command_line(hardware);
+        let mut text = String::new();
+        for word in &line.arguments {
+            let separator = if word.starts_with('-') { "\n" } else { " " };
+            text.push_str(separator);
+            text.push_str(word);
+        }
+        for (number, handed) in (KEPT..).zip(&line.handed) {
+            text.push_str(&format!("\n{number}: {handed:?}"));
+        }
+        for (path, target) in &line.visible {
+            text.push_str(&format!("\n{} at {target}", path.display()));
+        }
+        text
+    }
+
+    #[test]
+    fn a_kernel_is_booted_directly() {
+        insta::assert_snapshot!(shown(&hardware(BootPlan::Direct {
+            kernel: "/store/kernel".into(),
+            initrd: Some("/store/initrd".into()),
+            cmdline: "console=ttyS0 root=/dev/sda".to_owned(),
+        })));
+    }
+
+    #[test]
+    fn disks_are_on_all_buses_behind_secure_firmware() {
+        let mut hardware = hardware(BootPlan::Uefi {
+            code: "/usr/share/OVMF/OVMF_CODE_4M.ms.fd".into(),
+            variables: "/pool/variables-secure.fd".into(),
+            secure: true,
+        });
+        hardware.accelerator = Accelerator::Kvm;
+        hardware.memory.most = 4 << 30;
+        hardware.memory.huge_pages = Some(2 << 20);
+        let mut root = disk("root", Bus::VirtioScsi);
+        root.backing = Some(DiskFile {
+            path: "/store/disk.raw".into(),
+            format: Format::Raw,
+            device: false,
+        });
+        root.boot_index = Some(1);
+        root.limits.operations = Some(500);
+        root.limits.bytes_read = Some(100 << 20);
+        let mut cd = disk("cd", Bus::VirtioScsi);
+        (cd.cdrom, cd.read_only, cd.file.format) = (true, true, Format::Raw);
+        let mut host = disk("host", Bus::VirtioBlk);
+        (host.file.device, host.file.format, host.cache) = (true, Format::Raw, Cache::Unsafe);
+        hardware.disks = vec![
+            cd,
+            host,
+            disk("fast", Bus::Nvme),
+            root,
+            disk("stick", Bus::Usb),
+        ];
+        insta::assert_snapshot!(shown(&hardware));
+    }
+
+    #[test]
+    fn interfaces_are_handed_taps_and_a_saved_machine_waits_for_its_state() {
+        let mut hardware = hardware(BootPlan::Bios);
+        hardware.incoming = true;
+        hardware.nics = ["eth0", "eth1"]
+            .map(|device| NicPlan {
+                device: device.to_owned(),
+                host_interface: format!("k{device}"),
+                hwaddr: "02:00:00:00:00:01".to_owned(),
+                mtu: (device == "eth1").then_some(1400),
+            })
+            .to_vec();
+        insta::assert_snapshot!(shown(&hardware));
+    }
+}
