@@ -31,6 +31,7 @@ for image in "$@"; do
   flock 9
   if [ "$(cat "$cache/$image.recipe" 2>/dev/null)" != "$recipe" ]; then
     echo "building the $image images of machines" >&2
+    (. tests/needs.sh && needs_packages mmdebstrap cpio e2fsprogs fdisk dosfstools mtools qemu-utils) >&2
     # Files appear under their names when they are whole.
     part=$(mktemp -d "$cache/$image.part.XXXXXX")
     trap 'rm -rf "$part"' EXIT

@@ -45,6 +45,7 @@ if ! command -v cargo-nextest >/dev/null; then
 fi
 
 step "what editors need" needs_editors
+step "images of machines" tests/machine.sh
 step formatting cargo fmt --all --check
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if [ -n "$all" ]; then
