@@ -3,6 +3,7 @@
 mod chosen;
 mod edits;
 mod meaning;
+mod sources;
 mod write;
 
 use std::path::PathBuf;
@@ -67,7 +68,11 @@ impl Accept {
             changes: edited.changes,
             refused,
             also_changes: edited.also_changes,
+            sources: Vec::new(),
         };
+        if report.refused.is_empty() {
+            report.sources = sources::that_change(&wanted.texts, &edited.texts);
+        }
         if report.refused.is_empty() {
             self.write(invocation, &mut report, &wanted.texts, &edited.texts)?;
         } else if self.output == HumanOrJson::Human {
@@ -94,8 +99,8 @@ impl Accept {
         if self.output == HumanOrJson::Human {
             invocation.print(&report.page())?;
         }
-        if !report.also_changes.is_empty() {
-            let question = "Other objects change as well. Write it?";
+        if report.changes_others() {
+            let question = "Others change as well. Write it?";
             invocation.confirm(self.yes, question)?;
         }
         write::write(before, after)?;

@@ -47,6 +47,19 @@ pub struct Also {
     pub fields: Vec<String>,
 }
 
+/// Another source of the repository that has a file that is written.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OtherSource {
+    /// Its folder, as the source names it.
+    pub path: String,
+    /// Whether the source stands on it.
+    pub base: bool,
+    /// Objects of it that change.
+    pub changes: Vec<Also>,
+    /// Why it is not known what changes, or that it would be wrong then.
+    pub problem: Option<String>,
+}
+
 fn as_place<S: serde::Serializer>(origin: &Origin, to: S) -> Result<S::Ok, S::Error> {
     place(origin).serialize(to)
 }
@@ -67,9 +80,16 @@ pub struct AcceptReport {
     pub refused: Vec<Refused>,
     /// The other objects of the source that change by it.
     pub also_changes: Vec<Also>,
+    /// Other sources of the repository that change by it.
+    pub sources: Vec<OtherSource>,
 }
 
 impl AcceptReport {
+    /// Whether something changes that nobody asked for. What a base is by itself is no such thing: the source says it.
+    pub fn changes_others(&self) -> bool {
+        !self.also_changes.is_empty() || self.sources.iter().any(|source| !source.base)
+    }
+
     /// The JSON document.
     pub fn json(&self) -> String {
         format!("{:#}\n", json!(self))
@@ -88,12 +108,27 @@ impl AcceptReport {
                 shown(&change.is)
             );
         }
-        if !self.also_changes.is_empty() {
+        if !(self.also_changes.is_empty() && self.sources.is_empty()) {
             let _ = writeln!(out, "\n{}", paint(CAREFUL, "This changes as well:"));
         }
-        for also in &self.also_changes {
-            let id = visible(&also.id.to_string());
-            let _ = writeln!(out, "  {id}   {}", visible(&also.fields.join(", ")));
+        let objects = |out: &mut String, all: &[Also], indent: &str| {
+            for also in all {
+                let id = visible(&also.id.to_string());
+                let fields = visible(&also.fields.join(", "));
+                let _ = writeln!(out, "{indent}{id}   {fields}");
+            }
+        };
+        objects(&mut out, &self.also_changes, "  ");
+        for source in &self.sources {
+            let words = match source.base {
+                true => ", a base of this source that is one itself",
+                false => "",
+            };
+            let _ = writeln!(out, "  source {}{words}", visible(&source.path));
+            if let Some(problem) = &source.problem {
+                let _ = writeln!(out, "    {}", visible(problem));
+            }
+            objects(&mut out, &source.changes, "    ");
         }
         out
     }
@@ -166,7 +201,25 @@ mod tests {
                 id: "instance/two".parse().expect("an address"),
                 fields: vec!["limits.memory".to_owned(), "labels".to_owned()],
             }],
+            sources: vec![
+                OtherSource {
+                    path: "../staging".to_owned(),
+                    base: false,
+                    changes: vec![Also {
+                        id: "instance/web".parse().expect("an address"),
+                        fields: vec!["limits.memory".to_owned()],
+                    }],
+                    problem: None,
+                },
+                OtherSource {
+                    path: "../base".to_owned(),
+                    base: true,
+                    changes: Vec::new(),
+                    problem: Some("its manifests are wrong already".to_owned()),
+                },
+            ],
         };
+        assert!(report.changes_others());
         let page = format!("{}---\n{}", report.page(), report.refusals());
         insta::assert_snapshot!(anstream::adapter::strip_str(&page).to_string());
         let json: Value = serde_json::from_str(&report.json()).expect("JSON");
@@ -177,5 +230,9 @@ mod tests {
         assert_eq!(json["refused"][1]["path"], "");
         assert_eq!(json["alsoChanges"][0]["id"], "instance/two");
         assert_eq!(json["written"], false);
+        assert_eq!(
+            json["sources"][0]["changes"][0]["fields"][0],
+            "limits.memory"
+        );
     }
 }

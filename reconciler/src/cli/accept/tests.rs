@@ -575,3 +575,61 @@ fn who_is_not_declared_here_is_told_where() {
         error.report()
     );
 }
+
+#[test]
+fn other_sources_on_the_same_base_are_told() {
+    let staging =
+        "apiVersion: evenkeel/v1\nkind: Source\nname: staging\nbases: [../base]\nnamePrefix: s-\n";
+    let fixed = format!(
+        "{staging}patches:\n  - target: {{ kind: Instance, name: one }}\n    patch: {{ spec: {{ limits: {{ processes: 7 }} }} }}\n"
+    );
+    let scene = Scene::of(
+        &[
+            (
+                "base/keel.yaml",
+                "apiVersion: evenkeel/v1\nkind: Source\nname: base\n",
+            ),
+            ("base/host.yaml", HOST),
+            ("base/one.yaml", ONE),
+            ("over/keel.yaml", OVER),
+            ("staging/keel.yaml", staging),
+            ("fixed/keel.yaml", &fixed),
+            ("wrong/keel.yaml", &format!("{staging}windows: 1\n")),
+            (
+                "alone/keel.yaml",
+                "apiVersion: evenkeel/v1\nkind: Source\nname: alone\n",
+            ),
+            (".hidden/keel.yaml", staging),
+        ],
+        "over",
+    );
+    let edited = scene.accept(&[("/limits/processes", json!(50))]);
+    let mut told = sources::that_change(&scene.source.texts, &edited.texts);
+    let object = |id: &str| {
+        vec![Also {
+            id: id.parse().expect("an address"),
+            fields: vec!["limits.processes".to_owned()],
+        }]
+    };
+    let problem = told.pop().expect("one that is wrong");
+    assert_eq!(problem.path, "../wrong");
+    assert!(
+        problem
+            .problem
+            .is_some_and(|why| why.contains("wrong already"))
+    );
+    let paths = told
+        .iter()
+        .map(|one| (one.path.as_str(), one.base, one.changes.clone()));
+    assert_eq!(
+        paths.collect::<Vec<_>>(),
+        [
+            ("../base", true, object("instance/one")),
+            ("../staging", false, object("instance/s-one")),
+        ]
+    );
+    assert_eq!(
+        sources::that_change(&scene.source.texts, &scene.source.texts),
+        []
+    );
+}
