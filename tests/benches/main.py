@@ -9,6 +9,7 @@ import tempfile
 import uuid
 
 from measure import Failed, Row, Sample, run, table
+from bare import Bare
 from peer import Crun
 from world import HOST, NETWORK, World, instance
 
@@ -221,6 +222,91 @@ class Bench:
             self.add(f"{name}: completion", "50 ms", complete, most=50)
 
 
+    def machines(self):
+        """Machines start until their monitor answers, in turns with a bare QEMU of the same command line; twenty of them,
+        frozen so that their emulation takes nobody's time, are observed."""
+        images = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../.cache/machine")
+        image = MACHINE_IMAGE.format(kernel=os.path.realpath(f"{images}/kernel"), initrd=os.path.realpath(f"{images}/initrd"))
+        world = self.world("machines")
+        big = os.path.join(world.folder, "big.raw")
+        with open(big, "wb") as out:
+            out.write(b"\xeb" + b"x" * 509 + b"\x55\xaa")
+            out.truncate(2 << 30)
+        base = HOST + NETWORK + image + BIG_IMAGE.format(file=big)
+        world.want(base)
+        world.apply()
+        step, bare, clone = Sample(), Sample(), Sample()
+        rounds = max(10, self.rounds // 2)
+        for number, kept in each(rounds):
+            world.want(base + machine("vm", "tiny", "Running"))
+            world.apply()
+            took = world.step("create", "vm")
+            peer = Bare(world.machine())
+            world.want(base)
+            world.apply()
+            if kept:
+                step.add(took)
+                bare.add(peer.start())
+            else:
+                peer.start()
+            world.want(base + machine("copy", "big", "Stopped"))
+            world.apply()
+            if kept:
+                clone.add(world.step("create", "copy"))
+            world.want(base)
+            world.apply()
+        world.want(base + "".join(machine(f"m{n}", "tiny", "Frozen") for n in range(20)))
+        world.apply()
+        plan, pss = Sample(), Sample("KiB")
+        for _, kept in each(self.rounds):
+            took, _, said = world.call("plan", world.source)
+            if "Nothing to do" not in said:
+                raise SystemExit(f"the plan is not empty:\n{said}")
+            if kept:
+                plan.add(took)
+        for pid in world.pids():
+            pss.add(pss_of(pid))
+        world.end()
+        name = "bare QEMU until QMP answers"
+        self.add("machine: create and start until QMP answers: step", "1.2 x", step, name, bare, ratio=1.2)
+        self.add("machine: made from an image of 2 GiB: step", "20 ms", clone, most=20)
+        self.add("machines: plan with nothing to do, 20 running", "40 ms", plan, most=40)
+        self.add("machines: companion's memory (PSS)", "400 KiB", pss, most=400)
+
+
+MACHINE_IMAGE = """---
+apiVersion: evenkeel/v1
+kind: Image
+metadata: {{ name: tiny }}
+spec: {{ type: virtual-machine, kernel: {kernel}, initrd: {initrd}, cmdline: console=ttyS0 quiet panic=-1 no_timer_check }}
+lifecycle: {{ prune: delete }}
+"""
+
+BIG_IMAGE = """---
+apiVersion: evenkeel/v1
+kind: Image
+metadata: {{ name: big }}
+spec: {{ type: virtual-machine, source: {{ file: {file} }} }}
+lifecycle: {{ prune: delete }}
+"""
+
+
+def machine(name, image, state):
+    """The manifest of a machine."""
+    return f"""---
+apiVersion: evenkeel/v1
+kind: Instance
+metadata: {{ name: {name} }}
+spec:
+  type: virtual-machine
+  image: {image}
+  state: {state}
+  limits: {{ memory: 256MiB }}
+  devices:
+    root: {{ type: disk, path: /, pool: bench, {"size: 64MiB" if image == "tiny" else ""} }}
+"""
+
+
 def live_state(world, count):
     """A host on which all of a source lives as `keel render` says, and was applied so."""
     file = os.path.join(world.folder, "rendered.json")
@@ -264,7 +350,7 @@ def main():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors"])
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
@@ -275,6 +361,7 @@ def main():
             ("editors", bench.editors),
             ("start", bench.start_and_delete),
             ("fifty", bench.fifty),
+            ("machines", bench.machines),
         ):
             if bench.wanted(word):
                 measure()

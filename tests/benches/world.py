@@ -5,7 +5,7 @@ import os
 import shutil
 import sqlite3
 
-from measure import run
+from measure import Failed, run
 
 HOST = """apiVersion: evenkeel/v1
 kind: StoragePool
@@ -108,6 +108,22 @@ class World:
             except OSError:
                 continue
         return found
+
+    def machine(self):
+        """The command line of the only QEMU, and where its disks and its kernel are on the host."""
+        for pid in self.pids():
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as children:
+                for child in children.read().split():
+                    with open(f"/proc/{child}/cmdline", encoding="utf-8") as line:
+                        words = line.read().split("\0")[:-1]
+                    files = [os.readlink(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
+                    mounts = {}
+                    with open(f"/proc/{child}/mountinfo", encoding="utf-8") as table:
+                        for mount in table:
+                            fields = mount.split(" ")
+                            mounts[fields[4]] = fields[3]
+                    return words, files, mounts
+        raise Failed("no machine runs")
 
     def end(self):
         """Takes everything down."""
