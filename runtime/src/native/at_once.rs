@@ -10,13 +10,31 @@ pub(super) fn each<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync
     shares(things, |share| share.iter().map(&work).collect())
 }
 
+/// So many wait at one time, of those that wait for others.
+const WAITING: usize = 16;
+
+/// As [`each`], for work that is nothing but waiting for others: on more threads than there are processors.
+pub(super) fn waiting<T: Sync, R: Send>(things: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    on_threads(things, things.len().min(WAITING), |share| {
+        share.iter().map(&work).collect()
+    })
+}
+
 /// As [`each`], for work that is cheaper for several things than for one after the other: it gets the share of a thread.
 pub(super) fn shares<T: Sync, R: Send>(
     things: &[T],
     work: impl Fn(&[T]) -> Vec<R> + Sync,
 ) -> Vec<R> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let threads = processors.min(things.len() / FEW).max(1);
+    on_threads(things, processors.min(things.len() / FEW), work)
+}
+
+fn on_threads<T: Sync, R: Send>(
+    things: &[T],
+    threads: usize,
+    work: impl Fn(&[T]) -> Vec<R> + Sync,
+) -> Vec<R> {
+    let threads = threads.max(1);
     if threads == 1 {
         return work(things);
     }
@@ -46,6 +64,7 @@ mod tests {
             let things: Vec<usize> = (0..count).collect();
             let doubled: Vec<usize> = things.iter().map(|thing| thing * 2).collect();
             assert_eq!(each(&things, |thing| thing * 2), doubled);
+            assert_eq!(waiting(&things, |thing| thing * 2), doubled);
         }
     }
 

@@ -148,6 +148,25 @@ type Sighting = (
     Result<shim::Found, shim::ShimError>,
 );
 
+/// Asks the monitors of the machines that run, all at once: each answers in its own time.
+fn machines(instances: &[Sighting]) -> instance::Machines {
+    let running: Vec<_> = instances
+        .iter()
+        .filter(
+            |(one, _)| matches!(&one.spec, Spec::Instance(instance) if !instance.is_container()),
+        )
+        .filter_map(|(one, found)| match found {
+            Ok(shim::Found::Running(running)) => Some((one.uid, running.as_ref())),
+            _ => None,
+        })
+        .collect();
+    at_once::waiting(&running, |(uid, running)| {
+        (*uid, instance::machine::look_at(running))
+    })
+    .into_iter()
+    .collect()
+}
+
 /// Asks after each instance, once for all that is to be known of it.
 fn sightings(
     host: &Host,
@@ -229,7 +248,8 @@ impl Runtime for NativeRuntime {
         }
         networks::observe_unattached(host, &instances, &guests, &mut ports);
         networks::observe_foreign(&networks, &mut out);
-        let surroundings = instance::Surroundings::new(&ports);
+        let machines = machines(&sightings);
+        let surroundings = instance::Surroundings::new(&ports, &machines);
         let each = at_once::each(&sightings, |(one, found)| {
             let mut seen = ObservedSet::default();
             instance::observe(host, one, found, &surroundings, &mut seen);
@@ -260,7 +280,8 @@ impl Runtime for NativeRuntime {
                     let guests = guests(&sightings);
                     let mut ports = BTreeMap::new();
                     networks::observe_unattached(host, alone, &guests, &mut ports);
-                    let surroundings = instance::Surroundings::new(&ports);
+                    let machines = machines(&sightings);
+                    let surroundings = instance::Surroundings::new(&ports, &machines);
                     for (one, found) in &sightings {
                         instance::observe(host, one, found, &surroundings, &mut seen);
                     }

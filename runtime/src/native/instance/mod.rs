@@ -42,7 +42,7 @@ use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
 pub(super) use self::change::plug_again;
-pub(super) use self::observe::{Surroundings, observe, root_bytes, running};
+pub(super) use self::observe::{Machines, Surroundings, observe, root_bytes, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::plugs::network_plan;
 pub(super) use self::remove::{is_on_its_way, trashed};

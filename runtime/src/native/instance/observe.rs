@@ -64,6 +64,7 @@ type Mounted = Result<BTreeMap<String, Mount>, RuntimeError>;
 /// What is the same for all instances that are looked at together.
 pub(in crate::native) struct Surroundings<'a> {
     ports: &'a Ports,
+    machines: &'a Machines,
     /// The host's mounts; without them nothing can be told of where those of instances come from.
     mounts: OnceLock<Vec<MountEntry>>,
     /// The priority that keel itself has, and gives to what it starts.
@@ -71,9 +72,10 @@ pub(in crate::native) struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
-    pub(in crate::native) fn new(ports: &'a Ports) -> Self {
+    pub(in crate::native) fn new(ports: &'a Ports, machines: &'a Machines) -> Self {
         Self {
             ports,
+            machines,
             mounts: OnceLock::new(),
             own_oom_priority: OnceLock::new(),
         }
@@ -89,6 +91,9 @@ impl<'a> Surroundings<'a> {
             .get_or_init(|| cgroup::oom::seen_oom_priority(std::process::id()))
     }
 }
+
+/// What the monitors of running machines say.
+pub(in crate::native) type Machines = BTreeMap<Uid, machine::Look>;
 
 /// What the ports of an instance are, by device.
 pub(in crate::native) type Ports = BTreeMap<(Uid, String), PortSeen>;
@@ -476,22 +481,30 @@ fn live_machine(
     told["runFolder"] = json!(running.run_dir());
     told["cgroup"] = json!(status::memory_cgroup(init));
     let mut devices = Map::new();
-    let state = match machine::seen(running) {
+    let asked;
+    let look = match surroundings.machines.get(&definition.uid) {
+        Some(look) => look,
+        // It has been started since.
+        None => {
+            asked = machine::look_at(running);
+            &asked
+        }
+    };
+    let state = match &look.seen {
         Ok(seen) => {
-            for (name, device) in machine::overlay(instance, host.memory, &seen) {
+            for (name, device) in machine::overlay(instance, host.memory, seen) {
                 devices.insert(name, status::device(&device, false));
             }
             told["machine"] = json!({ "state": seen.state.words(), "agent": seen.agent });
-            // Nobody waits for a guest in which nobody listens.
-            if seen.agent {
-                told["addresses"] = json!(machine::addresses(running));
+            if let Some(addresses) = &look.addresses {
+                told["addresses"] = json!(addresses);
             }
-            machine::power(&seen)
+            machine::power(seen)
         }
         // It has ended since.
         Err(_) if running.ends_within(Duration::from_millis(100)) => PowerState::Stopped,
         Err(error) => {
-            let why = crate::native::chain(&error);
+            let why = crate::native::chain(error);
             for path in ["/spec/state", "/spec/limits", "/spec/devices"] {
                 unseen.push(Unseen {
                     path: Pointer::new(path),

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use manifests::path_io;
+
 use super::plan::Accelerator;
 use crate::sys::kvm;
 
@@ -40,14 +42,40 @@ pub fn kvm_trouble() -> Option<String> {
         .clone()
 }
 
-/// Who runs them.
+/// Where it is kept for this boot of the host whether KVM works, in the folder that all state folders share.
+const VERDICT: &str = "kvm";
+
+/// As [`kvm_trouble`], by what was found before in this boot with this device: a trial takes a second where KVM is slow.
+fn kvm_trouble_of_this_boot(folder: &Path) -> Option<String> {
+    let device = rustix::fs::stat("/dev/kvm").ok()?;
+    let now = format!("{} {} {}\n", device.st_dev, device.st_ino, device.st_ctime);
+    let path = folder.join(VERDICT);
+    let known = path_io::read_if_exists(&path).ok().flatten();
+    if let Some(verdict) = known.as_deref().and_then(|known| known.strip_prefix(&now)) {
+        return (!verdict.is_empty()).then(|| verdict.to_owned());
+    }
+    let trouble = kvm_trouble();
+    // Without it the next one tries again.
+    let _ = path_io::write_atomically(&path, now + trouble.as_deref().unwrap_or_default());
+    trouble
+}
+
+/// Who runs them. `folder` is on a tmpfs.
 ///
 /// # Errors
 /// KVM was demanded, and why it does not work.
-pub fn accelerator(choice: Choice) -> Result<Accelerator, String> {
-    match (choice, kvm_trouble()) {
-        (Choice::Tcg, _) | (Choice::Auto, Some(_)) => Ok(Accelerator::Tcg),
+pub fn accelerator(choice: Choice, folder: &Path) -> Result<Accelerator, String> {
+    if choice == Choice::Tcg {
+        return Ok(Accelerator::Tcg);
+    }
+    let there = Path::new("/dev/kvm").exists();
+    let trouble = match there {
+        true => kvm_trouble_of_this_boot(folder),
+        false => kvm_trouble(),
+    };
+    match (choice, trouble) {
         (_, None) => Ok(Accelerator::Kvm),
         (Choice::Kvm, Some(why)) => Err(format!("KVM is demanded and does not work here: {why}")),
+        _ => Ok(Accelerator::Tcg),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::devices::limits_of;
 use super::plan::DiskLimits;
-use super::qmp::{Qmp, QmpError, RunState};
+use super::qmp::{Qmp, QmpError, RunState, Status};
 
 /// What a monitor says of its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,34 +76,47 @@ pub const fn power(state: RunState) -> Power {
 /// # Errors
 /// QEMU does not answer, or not as QEMU does.
 pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
-    let state = qmp.status()?.state;
-    let mut ask = |command: &str| qmp.execute(command, Value::Null);
-    let processors = ask("query-cpus-fast")?;
-    let memory = ask("query-memory-size-summary")?;
-    let blocks = ask("query-block")?;
-    let nodes = ask("query-named-block-nodes")?;
-    let chardevs = ask("query-chardev")?;
+    let list = |path: &str| ("qom-list", json!({ "path": path }));
+    let plain = |command| (command, Value::Null);
+    let asked = [
+        plain("query-status"),
+        plain("query-cpus-fast"),
+        plain("query-memory-size-summary"),
+        plain("query-block"),
+        ("query-named-block-nodes", json!({ "flat": true })),
+        plain("query-chardev"),
+        plain("query-balloon"),
+        list("/machine/peripheral"),
+        list("/objects"),
+    ];
+    let mut answers = qmp.execute_each(&asked)?.into_iter();
+    let mut next = || answers.next().unwrap_or(Ok(Value::Null));
+    let status: Status =
+        serde_json::from_value(next()?).map_err(|source| QmpError::Unexpected {
+            command: "query-status".to_owned(),
+            source,
+        })?;
+    let state = status.state;
+    let (processors, memory, blocks, nodes, chardevs) =
+        (next()?, next()?, next()?, next()?, next()?);
     // Refused where a guest has no balloon.
-    let balloon = match ask("query-balloon") {
-        Err(QmpError::Refused { .. }) => None,
-        other => other?["actual"].as_u64(),
-    };
-    let listed = |qmp: &mut Qmp, path: &str| {
-        qmp.execute("qom-list", json!({ "path": path }))
-            .map(|list| children(&list))
-    };
-    let devices = listed(qmp, "/machine/peripheral")?;
-    let groups = listed(qmp, "/objects")?;
-    let mut limits = BTreeMap::new();
-    for group in groups
+    let balloon = next().ok().and_then(|balloon| balloon["actual"].as_u64());
+    let devices = children(&next()?);
+    let groups: Vec<String> = children(&next()?)
         .into_iter()
         .filter(|(_, kind)| kind == "throttle-group")
         .map(|(id, _)| id)
-    {
-        let path = format!("/objects/{group}");
-        let property = json!({ "path": path, "property": "limits" });
-        let found = qmp.execute("qom-get", property)?;
-        limits.insert(group, limits_of(&found));
+        .collect();
+    let of_groups: Vec<(&str, Value)> = groups
+        .iter()
+        .map(|group| {
+            let path = format!("/objects/{group}");
+            ("qom-get", json!({ "path": path, "property": "limits" }))
+        })
+        .collect();
+    let mut limits = BTreeMap::new();
+    for (group, found) in groups.into_iter().zip(qmp.execute_each(&of_groups)?) {
+        limits.insert(group, limits_of(&found?));
     }
     Ok(MachineSeen {
         state,

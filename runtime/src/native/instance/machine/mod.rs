@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 pub(super) use self::change::{update, waits_for_start};
 use self::hardware::{Around, DirectBoot, Found};
 pub(super) use self::observe::{overlay, power};
-pub(super) use self::operate::addresses;
+use self::operate::addresses;
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
 use super::picks::InstancePicks;
 use super::plugs::{Plug, plugs};
@@ -69,10 +69,24 @@ pub(super) fn control(running: &Running) -> Result<Qmp, QmpError> {
     connect(running.run_dir(), [sockets::CONTROL, sockets::RESCUE])
 }
 
+/// A machine as it was found.
+pub(in crate::native) struct Look {
+    /// What its monitor says.
+    pub(super) seen: Result<MachineSeen, QmpError>,
+    /// The addresses that its guest tells; none where nobody tells.
+    pub(super) addresses: Option<Vec<String>>,
+}
+
 /// Looks at a running machine.
-pub(super) fn seen(running: &Running) -> Result<MachineSeen, QmpError> {
-    let mut qmp = connect(running.run_dir(), [sockets::RESCUE, sockets::CONTROL])?;
-    look(&mut qmp)
+pub(in crate::native) fn look_at(running: &Running) -> Look {
+    let monitors = [sockets::RESCUE, sockets::CONTROL];
+    let seen = connect(running.run_dir(), monitors).and_then(|mut qmp| look(&mut qmp));
+    // Nobody waits for a guest in which nobody listens.
+    let agent = seen.as_ref().is_ok_and(|seen| seen.agent);
+    Look {
+        seen,
+        addresses: agent.then(|| addresses(running)),
+    }
 }
 
 /// Somebody may hold one of the two monitors.
@@ -338,7 +352,7 @@ fn around<'a>(
         picks: &definition.picks,
         host_memory: host.memory,
         host_processors: u32::try_from(host.cgroup.cpus.len()).unwrap_or(1),
-        accelerator: machine::accelerator(host.config.accelerator)
+        accelerator: machine::accelerator(host.config.accelerator, &host.config.shared_run)
             .map_err(|why| RuntimeError::new("start", Class::NeedsOperator, why))?,
         firmware,
         kernel,

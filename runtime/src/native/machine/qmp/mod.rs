@@ -176,6 +176,29 @@ impl Qmp {
         self.lost
     }
 
+    /// Tells QEMU several things before it waits for the first answer, which saves the way to and fro; QEMU does them in
+    /// their order. A refusal of one concerns that one alone.
+    ///
+    /// # Errors
+    /// QEMU did not answer in time, has ended or lost its senses.
+    pub fn execute_each(
+        &mut self,
+        commands: &[(&str, Value)],
+    ) -> Result<Vec<Result<Value, QmpError>>, QmpError> {
+        let deadline = Deadline::after(self.patience);
+        let mut sent = Vec::with_capacity(commands.len());
+        for (command, arguments) in commands {
+            sent.push(self.say(command, arguments.clone(), None, &deadline)?);
+        }
+        let answers = commands.iter().zip(sent).map(|((command, _), id)| {
+            match self.answer(command, id, &deadline) {
+                Err(error @ QmpError::Refused { .. }) => Ok(Err(error)),
+                other => other.map(Ok),
+            }
+        });
+        answers.collect()
+    }
+
     fn ask(
         &mut self,
         command: &str,
@@ -183,6 +206,18 @@ impl Qmp {
         descriptor: Option<BorrowedFd<'_>>,
         deadline: &Deadline,
     ) -> Result<Value, QmpError> {
+        let id = self.say(command, arguments, descriptor, deadline)?;
+        self.answer(command, id, deadline)
+    }
+
+    /// Sends a command; its number.
+    fn say(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        descriptor: Option<BorrowedFd<'_>>,
+        deadline: &Deadline,
+    ) -> Result<u64, QmpError> {
         self.last += 1;
         let mut request = json!({"execute": command, "id": self.last});
         if !arguments.is_null() {
@@ -192,11 +227,21 @@ impl Qmp {
         self.lines
             .send(line.as_bytes(), descriptor, deadline)
             .map_err(|failure| QmpError::of(command, failure))?;
+        Ok(self.last)
+    }
+
+    /// Waits for the answer to a command.
+    fn answer(
+        &mut self,
+        command: &str,
+        number: u64,
+        deadline: &Deadline,
+    ) -> Result<Value, QmpError> {
         let mut budget = FLOOD;
         loop {
             match self.receive(command, &mut budget, deadline)? {
                 (Message::Event(event), length) => self.keep(event, length),
-                (Message::Answer { id, answer }, _) if id == Some(self.last) => {
+                (Message::Answer { id, answer }, _) if id == Some(number) => {
                     return answer.map_err(|refusal| QmpError::refused(command, refusal));
                 }
                 // It did not even understand its number; nothing else is open.
