@@ -11,6 +11,7 @@ use super::decide::{Decisions, command, on_this_host, session};
 use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::Invocation;
+use super::progress::patiently;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::session::{Drift as Drifted, DriftedField as Field};
@@ -59,11 +60,13 @@ struct Look {
 impl Look {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let began = invocation.now();
-        let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
-        let opened = engine::open(invocation)?;
-        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
-        let drift = session(invocation, &opened).drift(&wanted.desired)?;
-        let host = opened.runtime.capabilities()?;
+        let (wanted, drift, host) = patiently(invocation, "looking at what runs", || {
+            let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
+            let opened = engine::open(invocation)?;
+            on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
+            let drift = session(invocation, &opened).drift(&wanted.desired)?;
+            Ok::<_, CliError>((wanted, drift, opened.runtime.capabilities()?))
+        })?;
         let report = report(drift, &wanted.desired, host, began);
         invocation.json_into(|| report.json())?;
         let places = &wanted.places;

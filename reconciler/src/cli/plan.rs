@@ -8,6 +8,7 @@ use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::{Invocation, absolute};
 use super::observe;
 use super::plan_check::Check;
+use super::progress::patiently;
 use super::read::Wanted;
 use crate::error::{CliError, Exit};
 use crate::plan::{Plan as Planned, PlanId, Purpose};
@@ -86,9 +87,8 @@ impl Make {
             decisions: Decisions::default(),
         }
     }
-
-    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let began = invocation.now();
+    /// What is wanted, and the plan for it.
+    fn made(&self, invocation: &Invocation) -> Result<(Wanted, Planned), CliError> {
         let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
         let options = self.decisions.options(Purpose::Apply);
         let plan = match &self.against {
@@ -109,6 +109,12 @@ impl Make {
                 session(invocation, &opened).plan(&wanted.desired, &options)?
             }
         };
+        Ok((wanted, plan))
+    }
+
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let began = invocation.now();
+        let (wanted, plan) = patiently(invocation, "planning", || self.made(invocation))?;
         let from = made_from(invocation, &wanted, &self.decisions);
         let json = || format!("{:#}\n", document(&plan, &wanted.found, Some(&from)));
         if let Some(file) = &self.save {

@@ -1,9 +1,10 @@
-//! Tells on stderr what an apply is doing: [`Progress`].
+//! Tells on stderr what an apply is doing: [`Progress`]; and that something is done while nothing can be said yet:
+//! [`patiently`].
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::invocation::{Invocation, environment, say};
 use crate::apply::{ApplyObserver, StepResult};
@@ -13,6 +14,11 @@ use crate::view::progress::Board;
 
 /// How often lines on a terminal are drawn again, in milliseconds.
 const REDRAW: u64 = 250;
+
+/// What is done sooner needs no line.
+const SOON: Duration = Duration::from_millis(60);
+/// To the start of the line, and the rest of it away.
+const CLEAR: &str = "\r\x1b[K";
 
 /// Draws what runs, from several threads.
 pub(super) struct Progress<'a> {
@@ -28,9 +34,7 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// A terminal gets lines that are drawn again; a pipe, a dumb terminal and CI get lines that stay.
     pub(super) fn new(invocation: &'a Invocation) -> Self {
-        let draws = std::io::stderr().is_terminal()
-            && environment("TERM").is_none_or(|kind| kind != "dumb")
-            && environment("CI").is_none();
+        let draws = can_draw();
         Self {
             clock: invocation.clock(),
             began: invocation.clock().instant(),
@@ -88,6 +92,42 @@ impl<'a> Progress<'a> {
     fn milliseconds(&self) -> u64 {
         crate::clock::micros_since(self.clock, self.began) / 1000
     }
+}
+
+/// Whether stderr is a terminal on which lines can be drawn again.
+fn can_draw() -> bool {
+    std::io::stderr().is_terminal()
+        && environment("TERM").is_none_or(|kind| kind != "dumb")
+        && environment("CI").is_none()
+}
+
+/// Does the work; where it takes longer than a moment, a terminal shows what it is until it is done.
+pub(super) fn patiently<T>(invocation: &Invocation, what: &str, work: impl FnOnce() -> T) -> T {
+    if invocation.global.quiet || !can_draw() {
+        return work();
+    }
+    let (over, drawn) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let line = scope.spawn(|| {
+            std::thread::park_timeout(SOON);
+            if !over.load(Ordering::SeqCst) {
+                drawn.store(true, Ordering::SeqCst);
+                say(&format!("{what} …"));
+            }
+        });
+        // Also after a panic the thread must end, or the scope would wait for ever.
+        let end = End {
+            over: &over,
+            ticker: line.thread(),
+        };
+        let done = work();
+        drop(end);
+        let _ = line.join();
+        if drawn.load(Ordering::SeqCst) {
+            say(CLEAR);
+        }
+        done
+    })
 }
 
 struct End<'a> {
