@@ -1,6 +1,7 @@
 //! Texts to what they mean: [`resolve`] makes a [`DesiredSet`] of the files of a source, and finds everything that is
 //! wrong with them in one run. No clock; of the disk, only the names of time zones.
 
+mod cloud_config;
 mod document;
 mod findings;
 mod for_each;
@@ -301,6 +302,7 @@ fn profile(document: &Document, texts: &Texts, found: &mut Diagnostics) {
     if let Some(spec) = document.node.get("spec") {
         let mut whole = empty_map(&spec.place);
         merge::spec(&mut whole, spec);
+        cloud_config::check(&whole, texts, found);
         take_in(&mut whole, texts, found);
         if let Err(wrong) = decode_spec(Kind::Profile, &whole) {
             found.extend(wrong);
@@ -390,6 +392,9 @@ fn resource(
 ) -> Option<Resource> {
     let address = &document.address;
     let (mut node, inherited) = merged(document, tree, found);
+    if document.kind == Kind::Instance {
+        cloud_config::check(&node, texts, found);
+    }
     take_in(&mut node, texts, found);
     let spec = decode_spec(document.kind, &node);
     let lifecycle = lifecycle(document, tree, found);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::scalar::text::Document;
+use crate::scalar::text::{Document, Text};
+
+/// What cloud-init may be given, in bytes.
+pub const MOST_BYTES: usize = 8 << 20;
 
 crate::words! {
     /// What happens in the guest when its cloud-init data change.
@@ -29,5 +32,56 @@ crate::fields! {
         network_config: Option<Document> = None,
         /// What happens in the guest when any of it changes.
         on_change: OnChange = OnChange::Ignore,
+    }
+}
+
+impl CloudInit {
+    /// What cloud-init is given, without what happens when it changes.
+    #[must_use]
+    pub fn data(&self) -> Self {
+        Self {
+            on_change: OnChange::Ignore,
+            ..self.clone()
+        }
+    }
+
+    /// All that it is given.
+    pub fn documents(&self) -> impl Iterator<Item = &Document> {
+        let named = [&self.user_data, &self.vendor_data, &self.network_config];
+        named.into_iter().flatten().chain(self.parts.values())
+    }
+
+    /// How many bytes it is given; what comes from secrets is not known here.
+    pub fn bytes(&self) -> usize {
+        self.documents()
+            .map(|document| match document {
+                Document::Text(text) => text.as_plain().map_or(0, str::len),
+                Document::Data(data) => data.to_string().len(),
+            })
+            .sum()
+    }
+
+    /// Its texts, to put what they stand for in their place.
+    pub fn texts_mut(&mut self) -> impl Iterator<Item = &mut Text> {
+        let named = [
+            &mut self.user_data,
+            &mut self.vendor_data,
+            &mut self.network_config,
+        ];
+        let named = named.into_iter().flatten();
+        named
+            .chain(self.parts.values_mut())
+            .filter_map(|document| match document {
+                Document::Text(text) => Some(text),
+                Document::Data(_) => None,
+            })
+    }
+
+    /// Its texts.
+    pub fn texts(&self) -> impl Iterator<Item = &Text> {
+        self.documents().filter_map(|document| match document {
+            Document::Text(text) => Some(text),
+            Document::Data(_) => None,
+        })
     }
 }

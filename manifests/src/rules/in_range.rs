@@ -5,6 +5,7 @@ use crate::decode::BAD_VALUE;
 use crate::desired::{DesiredSet, Resource};
 use crate::devices::Device;
 use crate::diagnostic::Diagnostics;
+use crate::instance::cloud_init::MOST_BYTES;
 use crate::kind::Spec;
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
@@ -66,6 +67,13 @@ impl Rule for InRange {
                     "the command line of a kernel is one line of at most {LONGEST_COMMAND_LINE} bytes"
                 );
                 let at = Pointer::new(SPEC).field("cmdline");
+                found.push(wrong(BAD_VALUE, resource, at, message));
+            }
+            if let Spec::Instance(instance) = &resource.spec
+                && let Some(bytes) = Some(instance.cloud_init.bytes()).filter(|it| *it > MOST_BYTES)
+            {
+                let at = Pointer::new(SPEC).field("cloudInit");
+                let message = format!("cloudInit has {bytes} bytes, expected {MOST_BYTES} at most");
                 found.push(wrong(BAD_VALUE, resource, at, message));
             }
             let mut within = |at: Pointer, number: Option<i64>, least: i64, most: i64| {
@@ -137,4 +145,38 @@ fn outside(
 ) -> crate::diagnostic::Diagnostic {
     let message = format!("{} is {number}, expected {least} to {most}", at.dotted());
     wrong(BAD_VALUE, resource, at, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instance::cloud_init::MOST_BYTES;
+    use crate::read::Texts;
+    use crate::resolve::resolve;
+
+    #[test]
+    fn what_cloud_init_is_given_has_an_end() {
+        for (length, is_right) in [(MOST_BYTES / 2, true), (MOST_BYTES / 2 + 1, false)] {
+            let text = "x".repeat(length);
+            let manifest = format!(
+                "apiVersion: evenkeel/v1\nkind: StoragePool\nmetadata: {{name: fast}}\n---\n\
+                 apiVersion: evenkeel/v1\nkind: Instance\nmetadata: {{name: vm}}\nspec:\n  type: virtual-machine\n  \
+                 cloudInit:\n    userData: {text}\n    parts: {{ a: {text} }}\n"
+            );
+            let resolved = resolve(
+                &Texts {
+                    root: "/".into(),
+                    files: vec![("vm.yaml".to_owned(), manifest)],
+                    ..Texts::default()
+                },
+                None,
+            );
+            let found = resolved.found.sorted();
+            let said: Vec<_> = found.iter().map(|one| &one.message).collect();
+            assert_eq!(resolved.desired.is_some(), is_right, "{said:?}");
+            assert!(
+                is_right || said[0].contains("cloudInit has 8388610 bytes"),
+                "{said:?}"
+            );
+        }
+    }
 }

@@ -297,12 +297,12 @@ impl<'de> Visitor<'de> for DocumentVisitor {
             .as_object()
             .filter(|map| map.len() == 1)
             .and_then(|map| map.keys().next())
-            .is_some_and(|key| matches!(key.as_str(), "secretRef" | "template" | "file"));
+            .is_some_and(|key| matches!(key.as_str(), "secretRef" | "template" | "file" | SEALED));
         if !source {
             return Ok(Document::Data(value));
         }
-        let source: TextSource = serde_json::from_value(value).map_err(de::Error::custom)?;
-        source.into_text().map(Document::Text)
+        let text: Text = serde_json::from_value(value).map_err(de::Error::custom)?;
+        Ok(Document::Text(text))
     }
 }
 
@@ -376,5 +376,7 @@ mod tests {
             read("{\"file\":\"./user-data\"}"),
             Document::Text(Text::File(_))
         ));
+        let sealed = read("{\"sealed\":{\"digest\":\"0a\",\"template\":\"x\"}}");
+        assert!(matches!(sealed, Document::Text(Text::Sealed(_))));
     }
 }
