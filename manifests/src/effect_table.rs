@@ -7,6 +7,7 @@ use crate::change::FieldChange;
 use crate::devices::disk::IoBus;
 use crate::effect::Effect;
 use crate::feature::{Capabilities, GROW_LIVE};
+use crate::instance::cloud_init::OnChange;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
 use crate::pointer::Pointer;
@@ -33,6 +34,7 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::Instance, "/spec/user", Effect::Live),
     (Kind::Instance, "/spec/boot/autorestart", Effect::NextStart),
     (Kind::Instance, "/spec/boot", Effect::Live),
+    (Kind::Instance, "/spec/cloudInit/onChange", Effect::Live),
     (Kind::Instance, "/spec/ephemeral", Effect::Live),
     (Kind::Instance, "/spec/health", Effect::Live),
     (Kind::Instance, "/spec/profiles", Effect::Live),
@@ -117,6 +119,13 @@ fn of_machine(instance: &Instance, change: &FieldChange, host: &Capabilities) ->
         }
         ["spec", "limits", "memoryHotplug" | "hugepages", ..] => Effect::NextStart,
         ["spec", "boot", "mode"] => Effect::NextStart,
+        ["spec", "cloudInit", "onChange"] => Effect::Live,
+        ["spec", "cloudInit", ..] => match instance.cloud_init.on_change {
+            // It counts for machines that are made from now on.
+            OnChange::Ignore => Effect::Live,
+            OnChange::Rerun => Effect::NextStart,
+            OnChange::Recreate => Effect::Replace,
+        },
         ["spec", "devices", name, "size"] if Some(*name) == root => {
             let is_nvme = instance
                 .root()
@@ -183,9 +192,18 @@ fn root_size(before: &Value, after: &Value, host: &Capabilities) -> Effect {
 
 /// What a change costs where that is no one word, since it depends on the value or the host: for people.
 pub fn depends(kind: Kind, path: &Pointer) -> Option<&'static str> {
-    (payer(kind) == Kind::Instance && Pointer::new("/spec/devices/*/size") == *path).then_some(
-        "more for a root: live where the host can grow it (`keel doctor` says), else at the next start; less for a \
-         root: a stop; a first or no size for a root: a rebuild; of a `tmpfs:`: a replug",
+    if payer(kind) != Kind::Instance {
+        return None;
+    }
+    if Pointer::new("/spec/devices/*/size") == *path {
+        return Some(
+            "more for a root: live where the host can grow it (`keel doctor` says), else at the next start; less for a \
+             root: a stop; a first or no size for a root: a rebuild; of a `tmpfs:`: a replug",
+        );
+    }
+    let data = Pointer::new("/spec/cloudInit");
+    (data.covers(path) && data.field("onChange") != *path).then_some(
+        "as `onChange` says: `ignore`: nothing in what is there; `rerun`: the next start; `recreate`: a replace",
     )
 }
 
@@ -209,6 +227,26 @@ pub fn effect(kind: Kind, path: &Pointer) -> Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host(missing: &[&str]) -> Capabilities {
+        Capabilities {
+            engine: "native".to_owned(),
+            host: String::new(),
+            machine_id: None,
+            state_id: String::new(),
+            architecture: String::new(),
+            memory: 0,
+            processors: 1,
+            ceilings: Default::default(),
+            missing: missing
+                .iter()
+                .map(|feature| crate::feature::Missing {
+                    feature: (*feature).to_owned(),
+                    why: String::new(),
+                })
+                .collect(),
+        }
+    }
 
     #[test]
     fn the_first_line_that_matches_counts() {
@@ -241,29 +279,36 @@ mod tests {
     }
 
     #[test]
+    fn what_cloud_init_is_given_costs_what_is_written_beside_it() {
+        let change = |field: &str| FieldChange {
+            path: Pointer::new("/spec/cloudInit").field(field),
+            before: Value::Null,
+            after: "x".into(),
+            cause: crate::change::Cause::Edited,
+        };
+        let host = host(&[]);
+        for (on_change, expected) in [
+            ("ignore", Effect::Live),
+            ("rerun", Effect::NextStart),
+            ("recreate", Effect::Replace),
+        ] {
+            let spec = serde_json::json!({
+                "type": "virtual-machine", "cloudInit": {"userData": "x", "onChange": on_change},
+            });
+            let spec = Spec::deserialize(Kind::Instance, &spec).expect("a spec");
+            let cost = |field| effect_of(&spec, &change(field), &host);
+            assert_eq!(cost("userData"), expected, "{on_change}");
+            assert_eq!(cost("onChange"), Effect::Live, "{on_change}");
+        }
+    }
+
+    #[test]
     fn a_root_grows_live_only_where_the_kernel_lets_it() {
         let spec = serde_json::json!({"devices": {
             "root": {"type": "disk", "path": "/", "pool": "p"},
             "shm": {"type": "disk", "path": "/shm", "source": "tmpfs:"},
         }});
         let spec = Spec::deserialize(Kind::Instance, &spec).expect("a spec");
-        let host = |missing: &[&str]| Capabilities {
-            engine: "native".to_owned(),
-            host: String::new(),
-            machine_id: None,
-            state_id: String::new(),
-            architecture: String::new(),
-            memory: 0,
-            processors: 1,
-            ceilings: Default::default(),
-            missing: missing
-                .iter()
-                .map(|feature| crate::feature::Missing {
-                    feature: (*feature).to_owned(),
-                    why: String::new(),
-                })
-                .collect(),
-        };
         let change = |device: &str, before: Value, after: Value| FieldChange {
             path: Pointer::new("/spec/devices").field(device).field("size"),
             before,

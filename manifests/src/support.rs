@@ -46,7 +46,7 @@ const INSTANCE: &[&str] = &[
 /// The same of containers.
 const CONTAINER: &[&str] = &["cloudInit"];
 /// The same of machines.
-const MACHINE: &[&str] = &["cloudInit", "files"];
+const MACHINE: &[&str] = &["files"];
 /// Fields that count for machines only, unless they are as by default.
 const OF_MACHINES: &[&str] = &["boot/mode", "limits/memoryHotplug"];
 /// Fields that count for containers only: a machine has a kernel of its own, and its process is keel's business.
@@ -414,10 +414,11 @@ mod tests {
         assert_eq!(found("  limits: {memory: 1GiB}\n"), Vec::<String>::new());
         assert_eq!(
             found("  type: virtual-machine\n  cloudInit: {userData: x}\n  sysctl: {a.b: '1'}\n"),
-            [
-                "a.yaml:11 U0302 /spec/cloudInit",
-                "a.yaml:12 U0302 /spec/sysctl",
-            ]
+            ["a.yaml:12 U0302 /spec/sysctl"]
+        );
+        assert_eq!(
+            found("  cloudInit: {userData: x}\n"),
+            ["a.yaml:10 U0302 /spec/cloudInit"]
         );
     }
 }

@@ -18,7 +18,7 @@ use super::machine::Choice;
 use super::network::{self, NetworkDriver, NetworkHost};
 use super::networks::NetworkPicks;
 use super::pools::PoolPicks;
-use super::secrets::SecretStore;
+use super::secrets::{SecretStore, cloud_init_digests};
 use crate::error::{Class, RuntimeError};
 
 /// Where the native engine works.
@@ -169,6 +169,9 @@ impl Host {
         // Before anything refers to them.
         if let Spec::Instance(instance) = &definition.spec {
             self.secrets.keep(instance)?;
+        }
+        if let Some(given) = &definition.picks.cloud_init {
+            self.secrets.keep_all(cloud_init_digests(&given.data))?;
         }
         self.definitions.write(definition)
     }

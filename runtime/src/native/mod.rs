@@ -6,6 +6,7 @@
 
 mod at_once;
 pub mod cgroup;
+pub mod cloud_init;
 pub mod container;
 pub mod definition;
 pub mod disk_image;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use manifests::instance::cloud_init::CloudInit;
 use manifests::instance::files::File;
 use manifests::kinds::instance::Instance;
 use manifests::path_io::{self, AtPath as _};
@@ -126,6 +127,18 @@ impl SecretStore {
         Ok(revealed)
     }
 
+    /// What cloud-init is given with its secrets in place, for the moment of a start.
+    ///
+    /// # Errors
+    /// A value is not known here.
+    pub(super) fn revealed_cloud_init(&self, data: &CloudInit) -> Result<CloudInit, RuntimeError> {
+        let mut revealed = data.clone();
+        for text in revealed.texts_mut() {
+            *text = self.revealed(text)?;
+        }
+        Ok(revealed)
+    }
+
     /// A file with its content in place, for the moment of writing it.
     ///
     /// # Errors
@@ -186,7 +199,18 @@ impl SecretStore {
     /// # Errors
     /// The run folder cannot be written.
     pub(super) fn keep(&self, instance: &Instance) -> Result<(), path_io::PathError> {
-        for digest in digests(instance) {
+        self.keep_all(digests(instance))
+    }
+
+    /// As [`SecretStore::keep`], the values of these digests.
+    ///
+    /// # Errors
+    /// The run folder cannot be written.
+    pub(super) fn keep_all(
+        &self,
+        digests: impl IntoIterator<Item = String>,
+    ) -> Result<(), path_io::PathError> {
+        for digest in digests {
             if let Some(value) = self.value(&digest) {
                 self.write(&digest, &value).at("write", &self.folder)?;
             }
@@ -239,11 +263,21 @@ pub(super) fn digests(instance: &Instance) -> BTreeSet<String> {
         .map(|(_, file)| &file.content)
         .chain(instance.environment.values())
         .chain(instance.sysctl.values());
-    let sealed = texts.filter_map(|text| match text {
+    let own = texts.filter_map(digest_of);
+    own.chain(cloud_init_digests(&instance.cloud_init))
+        .collect()
+}
+
+/// Those of the values that cloud-init is given.
+pub(super) fn cloud_init_digests(data: &CloudInit) -> impl Iterator<Item = String> {
+    data.texts().filter_map(digest_of)
+}
+
+fn digest_of(text: &Text) -> Option<String> {
+    match text {
         Text::Sealed(sealed) => Some(sealed.digest.clone()),
         _ => None,
-    });
-    sealed.collect()
+    }
 }
 
 fn unknown(text: &Text) -> RuntimeError {

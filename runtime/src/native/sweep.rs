@@ -9,7 +9,7 @@ use super::host::Host;
 use super::image_documents::sweep_content;
 use super::instance::InstancePicks;
 use super::pools::{self, PoolPicks};
-use super::secrets::digests;
+use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
 use crate::error::{Class, RuntimeError};
 
@@ -65,6 +65,9 @@ pub(super) fn secrets(host: &Host) -> Result<(), path_io::PathError> {
     for one in all {
         if let Spec::Instance(instance) = &one.spec {
             used.extend(digests(instance));
+        }
+        if let Some(given) = &one.picks.cloud_init {
+            used.extend(cloud_init_digests(&given.data));
         }
     }
     host.secrets.sweep(&used)

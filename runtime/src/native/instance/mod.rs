@@ -382,6 +382,10 @@ fn create(
             .claim(image)
             .map_err(io_failed("claim the image of"))?;
     }
+    if !has_root(host, &definition) {
+        // In a new root cloud-init has not run yet.
+        definition.picks.cloud_init = None;
+    }
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .ensure_volume(&VolumePlan {

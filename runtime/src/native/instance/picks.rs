@@ -12,6 +12,7 @@ use manifests::scalar::address::NicAddress4;
 use manifests::scalar::mac::Mac;
 use serde::{Deserialize, Serialize};
 
+use super::machine::Given;
 use crate::native::network::addresses;
 use crate::sys::netlink::HardwareAddress;
 
@@ -31,6 +32,9 @@ pub(in crate::native) struct InstancePicks {
     pub generation: u64,
     /// The spec with which it was last started: what differs from it waits for a restart.
     pub started_with: Option<serde_json::Value>,
+    /// What cloud-init in a machine was given; none before its first start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_init: Option<Given>,
     /// Whether it is meant to run: what `autostart: lastState` goes by.
     pub running: bool,
 }

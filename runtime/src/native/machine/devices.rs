@@ -12,6 +12,8 @@ pub const SCSI: &str = "scsi";
 pub const USB: &str = "usb";
 /// How many devices can be plugged in beside each other.
 pub const PORTS: u32 = 16;
+/// The name of the disk for cloud-init: no device of a manifest has one like it.
+pub const SEED: &str = "cloud-init seed";
 /// Longest name of a node is 31 bytes; three are taken by what tells its nodes apart.
 const LONGEST_ID: usize = 28;
 
@@ -20,10 +22,12 @@ pub fn port(number: u32) -> String {
     format!("port{number}")
 }
 
-/// What QEMU calls a device of ours: `disk-data`, `nic-eth0`; a long name is shortened by its digest.
+/// What QEMU calls a device of ours: `disk-data`, `nic-eth0`. The digest stands for a name that is too long or has letters
+/// that QEMU does not take.
 pub fn id(kind: &str, device: &str) -> String {
     let plain = format!("{kind}-{device}");
-    if plain.len() <= LONGEST_ID {
+    let is_taken = |letter: u8| letter.is_ascii_alphanumeric() || b"-._".contains(&letter);
+    if plain.len() <= LONGEST_ID && device.bytes().all(is_taken) {
         return plain;
     }
     let digest = Sha256::digest(device.as_bytes());
@@ -259,7 +263,7 @@ mod tests {
         let long = "a".repeat(64);
         let other = format!("{}b", "a".repeat(63));
         assert_ne!(id("disk", &long), id("disk", &other));
-        for name in [long.as_str(), "a", "x.y_z-1", &"q".repeat(23)] {
+        for name in [long.as_str(), "a", "x.y_z-1", &"q".repeat(23), SEED] {
             let names = nodes(name);
             for name in [
                 names.top,

@@ -19,7 +19,7 @@ use super::super::picks::InstancePicks;
 use super::super::plugs::plugs;
 use super::super::start::set_limits;
 use super::super::{pick, root, running, spec, stored};
-use super::{around, connect_failed, hardware, let_go, monitor_failed, tap};
+use super::{around, connect_failed, hardware, let_go, monitor_failed, seed, tap};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -56,6 +56,7 @@ pub(in crate::native::instance) fn waits_for_start(path: &Pointer) -> bool {
         ["spec", "limits", "memoryHotplug" | "hugepages", ..] => true,
         ["spec", "limits" | "devices", ..] => false,
         ["spec", "boot", field, ..] => ["mode", "autorestart"].contains(field),
+        ["spec", "cloudInit", "onChange"] => false,
         [
             "spec",
             "state" | "description" | "ephemeral" | "user" | "health" | "profiles" | "snapshots"
@@ -77,6 +78,8 @@ struct Touched {
     devices: BTreeSet<String>,
     /// Those that are taken out and plugged in again: something changed that is fixed when they are plugged in.
     replugged: BTreeSet<String>,
+    /// What cloud-init is given.
+    cloud_init: bool,
     /// Something that waits for the next start.
     later: bool,
 }
@@ -85,10 +88,14 @@ struct Touched {
 fn touched(changes: &[FieldChange]) -> Touched {
     let mut touched = Touched::default();
     for change in changes {
-        touched.later |= waits_for_start(&change.path);
         let steps: Vec<String> = change.path.steps().collect();
         let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
         match steps.as_slice() {
+            // Whether that waits for a start is for what it says to say.
+            ["spec", "cloudInit", field, ..] => {
+                touched.cloud_init |= *field != "onChange";
+                continue;
+            }
             // A set of processors says both how many and which.
             ["spec", "limits", "cpu", ..] => (touched.processors, touched.limits) = (true, true),
             ["spec", "limits", "memory", ..] => touched.memory = true,
@@ -108,6 +115,7 @@ fn touched(changes: &[FieldChange]) -> Touched {
             }
             _ => {}
         }
+        touched.later |= waits_for_start(&change.path);
     }
     touched
 }
@@ -131,6 +139,11 @@ pub(in crate::native::instance) fn update(
         remembered: crate::native::remember(resource),
         ..before.clone()
     };
+    let runs_again = seed::follow(
+        &mut definition.picks,
+        &spec(before)?.cloud_init,
+        &after.cloud_init,
+    );
     pick(host, &mut definition)?;
     let now = running(host, &definition.uid)?;
     let now = now
@@ -153,7 +166,8 @@ pub(in crate::native::instance) fn update(
     };
     let mut qmp = super::control(&now).map_err(connect_failed)?;
     let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
-    let touched = touched(changes);
+    let mut touched = touched(changes);
+    touched.later |= touched.cloud_init && runs_again;
     let mut work = Work {
         host,
         context,
@@ -419,6 +433,8 @@ mod tests {
             ("/spec/boot/priority", false),
             ("/spec/devices/data/ioBus", false),
             ("/spec/description", false),
+            ("/spec/cloudInit/userData", true),
+            ("/spec/cloudInit/onChange", false),
             ("/spec/security/idmap/base", true),
         ];
         for (path, waits) in cases {

@@ -4,6 +4,7 @@ mod change;
 mod hardware;
 mod observe;
 mod operate;
+mod seed;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -21,6 +22,7 @@ use self::hardware::{Around, DirectBoot, Found};
 pub(super) use self::observe::{overlay, power};
 use self::operate::addresses;
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
+pub(in crate::native) use self::seed::Given;
 use super::picks::InstancePicks;
 use super::plugs::{Plug, plugs};
 use super::start::{after_stop, cgroup_failed, set_limits};
@@ -148,11 +150,14 @@ pub(super) fn start(
     rustix::fs::chmod(&run_dir, Mode::from_raw_mode(0o700))
         .at("close", &run_dir)
         .map_err(io_failed("make the run folder of"))?;
+    let seed = seed::prepare(host, definition, &run_dir, context)?;
     definition.picks.generation += 1;
     definition.picks.started_with = Some(definition.spec.to_value());
     definition.picks.running = true;
-    let hardware =
+    let mut hardware =
         around(host, definition, &instance).and_then(|around| planned(&instance, around))?;
+    // Behind those of the manifest, whose places in the guest it does not move.
+    hardware.disks.extend(seed);
     let id = definition.picks.id_base.ok_or_else(|| {
         RuntimeError::new("start", Class::Bug, "no user of the host was picked for it")
     })?;

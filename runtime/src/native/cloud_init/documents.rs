@@ -1,0 +1,190 @@
+//! The documents of NoCloud, as they are on the disk.
+
+use manifests::instance::cloud_init::CloudInit;
+use manifests::scalar::text::Document;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::parts::{Part, together};
+
+/// The first line of a user's or vendor's document that is a map.
+const CLOUD_CONFIG: &str = "#cloud-config\n";
+
+/// Documents by the names of their files, in the order in which they are written.
+pub type Documents = Vec<(&'static str, String)>;
+
+/// What cloud-init is told. The texts have their secrets in place.
+///
+/// `meta-data` and `user-data` are always there: without them the disk is none of NoCloud.
+pub fn documents(data: &CloudInit, instance_id: Uuid, name: &str) -> Documents {
+    let mut all = vec![
+        ("meta-data", meta_data(instance_id, name)),
+        ("user-data", user_data(data)),
+    ];
+    if let Some(vendor) = &data.vendor_data {
+        all.push(("vendor-data", of_people(vendor)));
+    }
+    if let Some(network) = &data.network_config {
+        all.push(("network-config", of_network(network)));
+    }
+    all
+}
+
+fn meta_data(instance_id: Uuid, name: &str) -> String {
+    // Quoted: a name may be `123` or `no`.
+    format!(
+        "instance-id: {}\nlocal-hostname: {}\n",
+        json!(instance_id),
+        json!(name)
+    )
+}
+
+/// The user's part: what is all of it stays as it is; several are put together, `userData` first.
+fn user_data(data: &CloudInit) -> String {
+    let own = data.user_data.iter().map(|own| ("user-data", own));
+    let more = data.parts.iter().map(|(name, part)| (name.as_str(), part));
+    let mut parts: Vec<Part<'_>> = own
+        .chain(more)
+        .map(|(name, document)| Part {
+            name,
+            text: of_people(document),
+        })
+        .collect();
+    match parts.len() {
+        0 => String::new(),
+        1 => parts.remove(0).text,
+        _ => together(&parts),
+    }
+}
+
+fn of_people(document: &Document) -> String {
+    match document {
+        Document::Text(text) => text.as_plain().unwrap_or_default().to_owned(),
+        Document::Data(data) => format!("{CLOUD_CONFIG}{}", yaml(data)),
+    }
+}
+
+fn of_network(document: &Document) -> String {
+    match document {
+        Document::Text(text) => text.as_plain().unwrap_or_default().to_owned(),
+        Document::Data(data) => yaml(data),
+    }
+}
+
+/// JSON that is YAML as well: what a reader of YAML takes for a line break or refuses stands in its escaped form.
+fn yaml(data: &Value) -> String {
+    let mut out = String::new();
+    for letter in format!("{data:#}").chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(letter)));
+            }
+            other => out.push(other),
+        }
+    }
+    out.push('\n');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(data: &str) -> Documents {
+        let data: CloudInit = serde_json::from_str(data).expect(data);
+        documents(&data, Uuid::from_u128(7), "web-1")
+    }
+
+    #[test]
+    fn a_map_becomes_cloud_config_and_a_text_stays_as_it_is() {
+        let all = written(
+            r##"{"userData": {"packages": ["curl"], "runcmd": [["echo", "a\u0085\u2028b"]]},
+                "vendorData": "#!/bin/sh\necho vendor\n", "networkConfig": {"version": 2, "ethernets": {}}}"##,
+        );
+        let text: String = all
+            .iter()
+            .map(|(name, text)| format!("--- {name}\n{text}"))
+            .collect();
+        insta::assert_snapshot!(text, @r#"
+        --- meta-data
+        instance-id: "00000000-0000-0000-0000-000000000007"
+        local-hostname: "web-1"
+        --- user-data
+        #cloud-config
+        {
+          "packages": [
+            "curl"
+          ],
+          "runcmd": [
+            [
+              "echo",
+              "a\u0085\u2028b"
+            ]
+          ]
+        }
+        --- vendor-data
+        #!/bin/sh
+        echo vendor
+        --- network-config
+        {
+          "version": 2,
+          "ethernets": {}
+        }
+        "#);
+    }
+
+    #[test]
+    fn what_nocloud_asks_for_is_always_there() {
+        let all = written(r#"{"networkConfig": "version: 2\n"}"#);
+        let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["meta-data", "user-data", "network-config"]);
+        assert_eq!(all[1].1, "");
+    }
+
+    #[test]
+    fn one_part_alone_is_no_archive() {
+        let all = written(r##"{"parts": {"10-base": "#cloud-config\n{}\n"}}"##);
+        assert_eq!(all[1], ("user-data", "#cloud-config\n{}\n".to_owned()));
+    }
+
+    #[test]
+    fn parts_are_put_together_in_the_order_of_their_names() {
+        let all = written(
+            r###"{"parts": {"20-run": "#!/bin/sh\necho run\n", "10-base": {"packages": ["curl"]}},
+                "userData": "## template: jinja\n#cloud-config\nhostname: {{ v1.region }}\n"}"###,
+        );
+        insta::assert_snapshot!(all[1].1, @r#"
+        Content-Type: multipart/mixed; boundary="keel-part"
+        MIME-Version: 1.0
+
+        --keel-part
+        Content-Type: text/jinja2; charset="utf-8"
+        MIME-Version: 1.0
+        Content-Transfer-Encoding: base64
+        Content-Disposition: attachment; filename="user-data"
+
+        IyMgdGVtcGxhdGU6IGppbmphCiNjbG91ZC1jb25maWcKaG9zdG5hbWU6IHt7IHYxLnJlZ2lvbiB9
+        fQo=
+        --keel-part
+        Content-Type: text/cloud-config; charset="utf-8"
+        MIME-Version: 1.0
+        Content-Transfer-Encoding: base64
+        Content-Disposition: attachment; filename="10-base"
+
+        I2Nsb3VkLWNvbmZpZwp7CiAgInBhY2thZ2VzIjogWwogICAgImN1cmwiCiAgXQp9Cg==
+        --keel-part
+        Content-Type: text/x-shellscript; charset="utf-8"
+        MIME-Version: 1.0
+        Content-Transfer-Encoding: base64
+        Content-Disposition: attachment; filename="20-run"
+
+        IyEvYmluL3NoCmVjaG8gcnVuCg==
+        --keel-part--
+        "#);
+    }
+}

@@ -1,0 +1,8 @@
+//! What cloud-init finds in a machine, by its NoCloud data source: a small disk with a few documents. Pure.
+
+mod documents;
+mod image;
+mod parts;
+
+pub use self::documents::{Documents, documents};
+pub use self::image::{ImageError, LABEL, image};
