@@ -238,6 +238,7 @@ mod tests {
             memory: 0,
             processors: 1,
             ceilings: Default::default(),
+            machines: None,
             missing: missing
                 .iter()
                 .map(|feature| crate::feature::Missing {

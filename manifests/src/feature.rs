@@ -4,6 +4,16 @@ use std::collections::BTreeMap;
 
 /// Growing a root with a size while its instance runs.
 pub const GROW_LIVE: &str = "devices.root.size";
+/// Running machines at all: QEMU, and all that is asked of it.
+pub const MACHINES: &str = "type: virtual-machine";
+/// Running their instructions by whom it was demanded.
+pub const ACCELERATOR: &str = "--accelerator kvm";
+/// Network interfaces of machines.
+pub const TAPS: &str = "devices of type nic in a virtual-machine";
+/// Firmware for `boot.mode: uefi`.
+pub const UEFI: &str = "boot.mode: uefi";
+/// Firmware for `boot.mode: uefi-secureboot`.
+pub const UEFI_SECUREBOOT: &str = "boot.mode: uefi-secureboot";
 
 /// Facts about the host that planning needs.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -28,6 +38,33 @@ pub struct Capabilities {
     pub ceilings: BTreeMap<String, u64>,
     /// What is missing, by feature, with what would mend it: each becomes a diagnostic where a manifest asks for it.
     pub missing: Vec<Missing>,
+    /// What it has for machines; absent: nobody looked, as where none is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machines: Option<MachineFacts>,
+}
+
+/// What a host has for virtual machines, besides what is [missing](Capabilities::missing).
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineFacts {
+    /// Bytes that are kept in huge pages, in use or not, by the size of a page in bytes. What is not named, the host does
+    /// not have.
+    #[serde(default)]
+    pub huge_pages: BTreeMap<u64, u64>,
+    /// Images of the store that are for machines, by alias. An Image that is wanted otherwise than it is in the store is
+    /// left out.
+    #[serde(default)]
+    pub images: BTreeMap<String, MachineImageFacts>,
+}
+
+/// What an image of the store has for machines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineImageFacts {
+    /// Bytes of its disk as a guest sees it; absent: it has none.
+    pub disk: Option<u64>,
+    /// Whether it carries a kernel.
+    pub kernel: bool,
 }
 
 impl Capabilities {
@@ -37,6 +74,13 @@ impl Capabilities {
             .missing
             .iter()
             .any(|missing| missing.feature == feature)
+    }
+
+    /// Why a feature is missing, if it is.
+    pub fn trouble(&self, feature: &str) -> Option<&str> {
+        let mut missing = self.missing.iter();
+        let found = missing.find(|missing| missing.feature == feature);
+        found.map(|missing| missing.why.as_str())
     }
 }
 

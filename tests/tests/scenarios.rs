@@ -305,6 +305,7 @@ fn played(folder: &Path) -> Played {
         processors: 8,
         ceilings: BTreeMap::new(),
         missing: Vec::new(),
+        machines: None,
     };
     let words = |key: &str| -> Vec<String> { parsed(&history[key]).unwrap_or_default() };
     let allow = match words("allow") {

@@ -139,5 +139,6 @@ fn any_host() -> Capabilities {
         processors: 0,
         ceilings: std::collections::BTreeMap::new(),
         missing: Vec::new(),
+        machines: None,
     }
 }

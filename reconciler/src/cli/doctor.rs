@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use manifests::feature::Capabilities;
 use runtime::native::probe::{Check, Facts, Verdict, checks};
-use runtime::runtime::Runtime;
 use serde_json::json;
 
 use super::HumanOrJson;
@@ -26,7 +25,8 @@ pub(super) struct Doctor {
 
 impl Doctor {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let host = engine::open(invocation)?.runtime.capabilities()?;
+        let opened = engine::open(invocation)?;
+        let host = opened.runtime.capabilities_for_machines(None)?;
         let checks = checks(&Facts::read(&invocation.state_dir()?));
         let json = || format!("{:#}\n", json!({"host": host, "checks": checks}));
         invocation.json_into(json)?;
@@ -130,6 +130,7 @@ mod tests {
                 feature: "limits.kernel.nofile".to_owned(),
                 why: "CAP_SYS_RESOURCE is missing: at most 20000".to_owned(),
             }],
+            machines: None,
         };
         let check = |name, verdict, found: &str, mend: Option<&str>| Check {
             name,

@@ -23,7 +23,10 @@ impl Observe {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let opened = engine::open(invocation)?;
         let now = invocation.now();
-        let world = session(invocation, &opened).world()?;
+        let mut world = session(invocation, &opened).world()?;
+        // Whoever plans from it may want machines.
+        let host = opened.runtime.capabilities_for_machines(None)?;
+        (world.host.missing, world.host.machines) = (host.missing, host.machines);
         let (objects, host) = (world.observed.items.len(), world.host.host.clone());
         let text = LiveDocument::new(world, now).text().map_err(|error| {
             CliError::new(Exit::Unexpected, format!("write the live state: {error}"))

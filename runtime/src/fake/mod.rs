@@ -130,6 +130,7 @@ impl Runtime for FakeRuntime {
             processors: 2,
             ceilings: BTreeMap::new(),
             missing: Vec::new(),
+            machines: None,
         })
     }
 

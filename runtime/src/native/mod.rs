@@ -16,6 +16,7 @@ pub mod image;
 mod image_documents;
 mod instance;
 pub mod machine;
+mod machine_facts;
 pub mod network;
 mod networks;
 mod operate;
@@ -63,6 +64,20 @@ impl NativeRuntime {
     /// The host's hierarchies or folders cannot be read.
     pub fn open(config: NativeConfig) -> Result<Self, RuntimeError> {
         Host::open(config).map(|host| Self { host })
+    }
+
+    /// What this host can do where machines are involved; that takes longer to find out than [`Runtime::capabilities`].
+    /// `desired` is what is to be planned; absent: anything may be.
+    ///
+    /// # Errors
+    /// The host could not be asked.
+    pub fn capabilities_for_machines(
+        &self,
+        desired: Option<&DesiredSet>,
+    ) -> Result<Capabilities, RuntimeError> {
+        let mut host = self.capabilities()?;
+        machine_facts::add(&self.host, desired, &mut host);
+        Ok(host)
     }
 
     /// What is known of secrets here: a value has to be sealed by it before an instance that uses it is made or changed.
@@ -195,6 +210,7 @@ impl Runtime for NativeRuntime {
             processors: u32::try_from(self.host.cgroup.cpus.len()).unwrap_or(u32::MAX),
             ceilings: probe::ceilings(),
             missing: probe::missing(),
+            machines: None,
         })
     }
 

@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -162,6 +163,23 @@ fn end_with_us(command: &mut Command) {
     unsafe { command.pre_exec(bind) };
 }
 
+/// A program that does not depend on who called.
+fn cleared(program: &str, arguments: &[OsString]) -> Command {
+    tracing::debug!(program, ?arguments, "run");
+    #[expect(clippy::disallowed_methods, reason = "this is the lawful place")]
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
+        .env("LC_ALL", "C")
+        .current_dir("/");
+    command
+}
+
 fn run_on<I, A>(
     program: &str,
     arguments: I,
@@ -176,22 +194,12 @@ where
         .into_iter()
         .map(|a| a.as_ref().to_os_string())
         .collect();
-    tracing::debug!(program, ?arguments, "run");
     let start = |source| CommandError::Start {
         program: program.to_owned(),
         source,
     };
-    #[expect(clippy::disallowed_methods, reason = "this is the lawful place")]
-    let mut command = Command::new(program);
+    let mut command = cleared(program, &arguments);
     command
-        .args(&arguments)
-        .env_clear()
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
-        .env("LC_ALL", "C")
-        .current_dir("/")
         .stdin(if input.is_some() {
             Stdio::piped()
         } else {
@@ -257,6 +265,69 @@ where
         status,
         stderr: String::from_utf8_lossy(&errors).into_owned(),
     })
+}
+
+/// A program that is talked with over a socket, which is its standard input.
+#[derive(Debug)]
+pub struct Conversation(Child);
+
+/// What is kept of the complaints of a program that is talked with.
+const COMPLAINT: usize = 4096;
+
+impl Conversation {
+    /// Starts it; the answer is our end of the socket. It is killed when the thread that started it ends.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn begin<I, A>(program: &str, arguments: I) -> Result<(Self, OwnedFd), CommandError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        let start = |source| CommandError::Start {
+            program: program.to_owned(),
+            source,
+        };
+        let (ours, its) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::STREAM,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(|error| start(error.into()))?;
+        let arguments: Vec<OsString> = arguments
+            .into_iter()
+            .map(|a| a.as_ref().to_os_string())
+            .collect();
+        let mut command = cleared(program, &arguments);
+        command
+            .stdin(Stdio::from(its))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        end_with_us(&mut command);
+        let child = command.spawn().map_err(start)?;
+        Ok((Self(child), ours))
+    }
+
+    /// Waits for its end, at most so long: then it is killed. Answers the beginning of what it said on its standard error.
+    pub fn end(mut self, limit: Duration) -> String {
+        let go_on = &mut || true;
+        let ended = wait(&mut self.0, Some(&mut Leash { go_on, limit }));
+        if ended.is_err() {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+        let mut text = vec![0; COMPLAINT];
+        let mut length = 0;
+        // Who it started may hold the pipe open: only what is there by now is read.
+        if let Some(stderr) = self.0.stderr.take()
+            && rustix::io::ioctl_fionbio(&stderr, true).is_ok()
+        {
+            length = rustix::io::read(&stderr, &mut text).unwrap_or(0);
+        }
+        text.truncate(length);
+        String::from_utf8_lossy(&text).trim().to_owned()
+    }
 }
 
 #[cfg(test)]

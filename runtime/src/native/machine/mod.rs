@@ -4,6 +4,7 @@
 //! what it is. `qmp` talks with QEMU and `agent` with its guest; neither is trusted: the guest may have
 //! taken over both.
 
+mod abilities;
 pub mod agent;
 pub mod command_line;
 mod deadline;
@@ -18,6 +19,7 @@ pub mod qmp;
 pub mod seen;
 mod start;
 
+pub use self::abilities::{Abilities, ask, ask_once};
 pub use self::emulator::{Choice, accelerator, emulator, kvm_trouble};
 pub use self::plan::MachinePlan;
 pub use self::start::{MachineError, complaints, start};

@@ -65,6 +65,7 @@ pub fn checks(facts: &Facts) -> Vec<Check> {
             },
         ),
     );
+    all.extend(super::machines::checks(&facts.machines));
     all
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use manifests::path_io;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
+use super::machines::MachineHost;
 use crate::native::cgroup::{Controller, Hierarchies, Version};
 use crate::sys::command::run;
 use crate::sys::mount::{Attributes, set_attributes};
@@ -81,6 +82,8 @@ pub struct Facts {
     pub selinux: Option<u64>,
     /// `/var/lib/lxcfs/proc/meminfo` can be read; `None` where there is no lxcfs.
     pub lxcfs: Option<bool>,
+    /// What virtual machines need.
+    pub machines: MachineHost,
 }
 
 impl Facts {
@@ -150,6 +153,7 @@ impl Facts {
                 .join("\n"),
             apparmor: text("/sys/module/apparmor/parameters/enabled").as_deref() == Some("Y"),
             selinux: text("/sys/fs/selinux/enforce").and_then(|text| text.parse().ok()),
+            machines: MachineHost::read(),
             lxcfs: Path::new("/var/lib/lxcfs")
                 .is_dir()
                 .then(|| text("/var/lib/lxcfs/proc/meminfo").is_some()),

@@ -5,6 +5,7 @@
 mod checks;
 mod facts;
 mod granted;
+mod machines;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 pub use checks::checks;
 pub use facts::Facts;
 pub use granted::{ceilings, missing};
+pub use machines::{MachineHost, huge_pages, missing_for_machines};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

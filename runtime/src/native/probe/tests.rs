@@ -2,6 +2,7 @@
 
 use super::checks::{SYS_RESOURCE, life_cycle};
 use super::*;
+use crate::native::machine::Abilities;
 
 /// A host as Debian 12 comes, with what keel recommends.
 fn good() -> Facts {
@@ -49,6 +50,20 @@ fn good() -> Facts {
         apparmor: true,
         selinux: None,
         lxcfs: Some(true),
+        machines: MachineHost {
+            emulator: Some((
+                "/usr/bin/qemu-system-x86_64".to_owned(),
+                Ok(Abilities {
+                    version: "7.2".to_owned(),
+                    lacking: Vec::new(),
+                    kvm: true,
+                }),
+            )),
+            kvm: None,
+            uefi: true,
+            secure_boot: true,
+            taps: Ok(()),
+        },
     }
 }
 
@@ -226,6 +241,59 @@ fn each_fault_is_told_by_its_own_check_with_its_remedy() {
             "restart",
         ),
         (|f| f.lxcfs = None, "lxcfs", Verdict::Warning, "install"),
+        (
+            |f| f.machines.emulator = None,
+            "QEMU",
+            Verdict::Warning,
+            "apt-get install qemu-system-x86",
+        ),
+        (
+            |f| {
+                let abilities = Abilities {
+                    lacking: vec!["the device nvme".into()],
+                    kvm: true,
+                    ..Abilities::default()
+                };
+                f.machines.emulator = Some(("/usr/bin/qemu".into(), Ok(abilities)));
+            },
+            "QEMU",
+            Verdict::Warning,
+            "has all of it",
+        ),
+        (
+            |f| f.machines.emulator = Some(("/usr/bin/qemu".into(), Err("it ended".into()))),
+            "QEMU",
+            Verdict::Warning,
+            "--reinstall",
+        ),
+        (
+            |f| f.machines.kvm = Some("open /dev/kvm: No such file or directory".into()),
+            "KVM",
+            Verdict::Warning,
+            "modprobe kvm_intel",
+        ),
+        (
+            |f| {
+                if let Some((_, Ok(abilities))) = &mut f.machines.emulator {
+                    abilities.kvm = false;
+                }
+            },
+            "KVM",
+            Verdict::Warning,
+            "built with it",
+        ),
+        (
+            |f| f.machines.secure_boot = false,
+            "UEFI firmware",
+            Verdict::Warning,
+            "apt-get install ovmf",
+        ),
+        (
+            |f| f.machines.taps = Err("/dev/net/tun: No such device".into()),
+            "taps",
+            Verdict::Warning,
+            "modprobe tun",
+        ),
     ];
     for (fault, name, verdict, mend) in cases {
         let mut facts = good();
@@ -279,6 +347,9 @@ crate::host_test! {
         assert_eq!(facts.idmapped, Some(Ok(())), "on {}", facts.state_file_system);
         assert_eq!(facts.overlay, Some(Ok(())), "on {}", facts.state_file_system);
         assert_eq!(facts.loop_devices, Ok(()));
+        let emulator = facts.machines.emulator.as_ref().map(|(_, answered)| answered.as_ref());
+        assert!(matches!(emulator, Some(Ok(abilities)) if abilities.lacking.is_empty()), "{emulator:?}");
+        assert!(facts.machines.uefi && facts.machines.secure_boot && facts.machines.taps.is_ok());
         assert!(facts.cgroup2 && facts.capabilities != 0 && facts.open_files != Some(0));
         assert_eq!(manifests::path_io::list(folder.path()).unwrap(), Vec::<std::path::PathBuf>::new());
         assert!(checks(&facts).iter().all(|check| check.verdict == Verdict::Ok || check.mend.is_some()));

@@ -1,0 +1,217 @@
+//! What virtual machines need: read, judged, and what planning must know of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use manifests::feature::{ACCELERATOR, MACHINES, Missing, TAPS, UEFI, UEFI_SECUREBOOT};
+use manifests::path_io;
+
+use super::{Check, Verdict, check};
+use crate::native::chain;
+use crate::native::machine::{self, Abilities, Choice, firmware};
+
+/// Where the kernel counts huge pages, a folder for each size.
+const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
+/// The file of what QEMU can, in the folder that all state folders share.
+const ABILITIES: &str = "qemu.json";
+const QEMU_PACKAGE: &str = "apt-get install qemu-system-x86";
+const FIRMWARE_PACKAGE: &str = "apt-get install ovmf";
+const KVM_MEND: &str = "switch virtualization on in the host's firmware and modprobe kvm_intel or kvm_amd; a host that is a guest itself needs it nested";
+const TUN_MEND: &str = "modprobe tun; in a container or a jail, pass /dev/net/tun in";
+
+/// What was read of machines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineHost {
+    /// QEMU, and what it can or why it could not be asked; absent: none is installed.
+    pub emulator: Option<(String, Result<Abilities, String>)>,
+    /// Why KVM does not work.
+    pub kvm: Option<String>,
+    /// Whether there is UEFI firmware.
+    pub uefi: bool,
+    /// Whether there is such that starts signed programs only.
+    pub secure_boot: bool,
+    /// Whether taps can be made, else the kernel's answer.
+    pub taps: Result<(), String>,
+}
+
+impl MachineHost {
+    /// Asks QEMU, the kernel and a processor.
+    pub fn read() -> Self {
+        Self {
+            emulator: machine::emulator().map(|path| {
+                let abilities = machine::ask(&path).map_err(|error| chain(&error));
+                (path.display().to_string(), abilities)
+            }),
+            kvm: machine::kvm_trouble(),
+            uefi: firmware::find(false).is_some(),
+            secure_boot: firmware::find(true).is_some(),
+            taps: taps(),
+        }
+    }
+}
+
+/// Opens what taps are asked for at, and takes none.
+fn taps() -> Result<(), String> {
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/dev/net/tun", flags, rustix::fs::Mode::empty())
+        .map(drop)
+        .map_err(|error| format!("/dev/net/tun: {error}"))
+}
+
+/// Judges it. Nothing of it is missing to who has no machines.
+pub(super) fn checks(host: &MachineHost) -> Vec<Check> {
+    vec![emulator(host), kvm(host), uefi(host), tun(host)]
+}
+
+fn emulator(host: &MachineHost) -> Check {
+    let (found, mend) = match &host.emulator {
+        None => ("not installed".to_owned(), QEMU_PACKAGE),
+        Some((path, Ok(abilities))) if abilities.lacking.is_empty() => {
+            (format!("{} ({path})", abilities.version), "")
+        }
+        Some((path, Ok(abilities))) => (
+            lacks(path, abilities),
+            "apt-get install qemu-system-x86: that of Debian 12 and later has all of it",
+        ),
+        Some((path, Err(why))) => (
+            format!("{path} does not answer: {why}"),
+            "apt-get install --reinstall qemu-system-x86",
+        ),
+    };
+    check("QEMU", found, "virtual machines run in it").unless(
+        mend.is_empty(),
+        Verdict::Warning,
+        mend,
+    )
+}
+
+fn lacks(path: &str, abilities: &Abilities) -> String {
+    let lacking = abilities.lacking.join(", ");
+    format!("{} ({path}) lacks {lacking}", abilities.version)
+}
+
+fn kvm(host: &MachineHost) -> Check {
+    let built_in = match &host.emulator {
+        Some((_, Ok(abilities))) => abilities.kvm,
+        _ => true,
+    };
+    let found = match &host.kvm {
+        Some(why) => format!("does not work: {why}"),
+        None if !built_in => "works, and this QEMU was built without it".to_owned(),
+        None => "works".to_owned(),
+    };
+    check(
+        "KVM",
+        found,
+        "with it the processor runs the instructions of machines; without it QEMU translates them, ten times slower or more",
+    )
+    .unless(
+        host.kvm.is_none() && built_in,
+        Verdict::Warning,
+        match host.kvm {
+            None => "apt-get install qemu-system-x86, which is built with it",
+            Some(_) => KVM_MEND,
+        },
+    )
+}
+
+fn uefi(host: &MachineHost) -> Check {
+    let found = match (host.uefi, host.secure_boot) {
+        (true, true) => "with and without secure boot",
+        (true, false) => "without secure boot only",
+        (false, true) => "with secure boot only",
+        (false, false) => "not installed",
+    };
+    check(
+        "UEFI firmware",
+        found,
+        "machines boot by it, unless their image has a kernel of its own or boot.mode is bios",
+    )
+    .unless(
+        host.uefi && host.secure_boot,
+        Verdict::Warning,
+        FIRMWARE_PACKAGE,
+    )
+}
+
+fn tun(host: &MachineHost) -> Check {
+    let found = match &host.taps {
+        Ok(()) => "yes".to_owned(),
+        Err(why) => format!("no: {why}"),
+    };
+    check(
+        "taps",
+        found,
+        "each network interface of a machine ends in one",
+    )
+    .unless(host.taps.is_ok(), Verdict::Warning, TUN_MEND)
+}
+
+/// What machines cannot have here. KVM is tried only where it is demanded: a trial can take a second and more.
+/// `shared` is on a tmpfs: what QEMU answered is kept there.
+pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
+    let mut missing = Vec::new();
+    let mut lack = |feature: &str, why: String| {
+        missing.push(Missing {
+            feature: feature.to_owned(),
+            why,
+        });
+    };
+    let demanded = choice == Choice::Kvm;
+    let mut built_in = true;
+    match machine::emulator() {
+        None => lack(
+            MACHINES,
+            format!("there is no qemu-system on this host: {QEMU_PACKAGE}"),
+        ),
+        Some(path) => {
+            let shown = path.display().to_string();
+            match machine::ask_once(&path, &shared.join(ABILITIES)) {
+                Ok(abilities) if abilities.lacking.is_empty() => built_in = abilities.kvm,
+                Ok(abilities) => lack(MACHINES, format!("QEMU {}", lacks(&shown, &abilities))),
+                Err(error) => lack(
+                    MACHINES,
+                    format!("{shown} does not answer: {}", chain(&error)),
+                ),
+            }
+        }
+    }
+    if demanded {
+        const OTHERWISE: &str = "with --accelerator auto QEMU does it alone";
+        match machine::accelerator(choice, shared) {
+            Err(why) => lack(ACCELERATOR, format!("{why}; {OTHERWISE}")),
+            Ok(_) if !built_in => lack(
+                ACCELERATOR,
+                format!("KVM is demanded and this QEMU was built without it; {OTHERWISE}"),
+            ),
+            Ok(_) => {}
+        }
+    }
+    for (secure, feature, words) in [
+        (false, UEFI, "UEFI"),
+        (true, UEFI_SECUREBOOT, "UEFI with secure boot"),
+    ] {
+        if firmware::find(secure).is_none() {
+            let why = format!("this host has no firmware for {words}: {FIRMWARE_PACKAGE}");
+            lack(feature, why);
+        }
+    }
+    if let Err(why) = taps() {
+        lack(TAPS, format!("this host makes no taps ({why}): {TUN_MEND}"));
+    }
+    missing
+}
+
+/// Bytes that this host keeps in huge pages, by the size of a page.
+pub fn huge_pages() -> BTreeMap<u64, u64> {
+    let of = |folder: &PathBuf| {
+        let name = folder.file_name()?.to_str()?;
+        let kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?;
+        let size = kib.parse::<u64>().ok()? << 10;
+        let count = path_io::read_to_string(folder.join("nr_hugepages")).ok()?;
+        let count: u64 = count.trim().parse().ok()?;
+        Some((size, count.saturating_mul(size)))
+    };
+    let folders = path_io::list(HUGE_PAGES).unwrap_or_default();
+    folders.iter().filter_map(of).collect()
+}
