@@ -3,10 +3,14 @@
 //! Nothing is dropped in silence: each is a finding with its line, a warning in `validate` and an error in `plan`.
 
 mod devices;
+mod host;
+mod machines;
+
+pub use self::host::beyond;
+pub use self::machines::MOST_PROCESSORS;
 
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
-use crate::feature::Capabilities;
 use crate::id::Address;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::{Instance, PowerState};
@@ -17,9 +21,6 @@ use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::cpu::{CpuLimit, CpuSet};
 use crate::scalar::image_ref::{ImageRef, ImageSource};
-use crate::scalar::kernel_limit::KernelLimit;
-
-use serde_json::Value;
 
 /// A kind that this engine does not have yet.
 pub const KIND: Code = Code("U0301");
@@ -325,50 +326,6 @@ fn words(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     }
 }
 
-/// What a manifest asks for beyond what this host grants: warnings where instances start with what there is, errors
-/// where they could not run.
-pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
-    let mut found = Diagnostics::default();
-    for resource in desired.resources.values() {
-        let architecture = match &resource.spec {
-            Spec::Instance(instance) => instance.architecture.as_deref(),
-            Spec::Image(image) => image.architecture.as_deref(),
-            _ => None,
-        };
-        if let Some(wanted) = architecture.filter(|wanted| *wanted != host.architecture) {
-            let at = Pointer::new("/spec/architecture");
-            let message = format!("this host is {}, not {wanted}", host.architecture);
-            let one = Diagnostic::error(HOST, resource.origin_of(&at), message);
-            found.push(one.of(&resource.address).at(at));
-        }
-        let Spec::Instance(instance) = &resource.spec else {
-            continue;
-        };
-        let Ok(limits) = serde_json::to_value(&instance.limits.kernel) else {
-            continue;
-        };
-        for (name, ceiling) in &host.ceilings {
-            let Some(limit) = limits
-                .get(name)
-                .and_then(Value::as_str)
-                .and_then(|text| text.parse::<KernelLimit>().ok())
-            else {
-                continue;
-            };
-            if limit.hard.is_some_and(|hard| hard <= *ceiling) {
-                continue;
-            }
-            let at = Pointer::new("/spec/limits/kernel").field(name);
-            let origin = resource.origin_of(&at).clone();
-            let message =
-                format!("this host grants {name} up to {ceiling} (it lacks CAP_SYS_RESOURCE)");
-            let one = Diagnostic::warning(HOST, origin, message).of(&resource.address);
-            found.push(one.at(at));
-        }
-    }
-    found
-}
-
 fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     if let (Some(CpuLimit::Topology { .. }), true) = (&instance.limits.cpu, instance.is_container())
     {
@@ -379,6 +336,9 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     }
     words(instance, say);
     devices::of(instance, say);
+    if !instance.is_container() {
+        machines::of(instance, say);
+    }
 }
 
 #[cfg(test)]

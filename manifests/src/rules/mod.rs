@@ -1,6 +1,7 @@
 //! Rules across fields and objects. To add one: write `rules/<name>.rs` with an `impl Rule` and add it to [`RULES`]; a
 //! new code goes into [`crate::codes`] as well, with a case in `tests/rejects`.
 
+mod boots;
 mod complete;
 pub(crate) mod cycle_free;
 mod host_ports;
@@ -41,6 +42,7 @@ pub const RULES: &[&dyn Rule] = &[
     &quota_fits::QuotaFits,
     &restrictions::Restrictions,
     &requirements::Requirements,
+    &boots::Boots,
 ];
 
 /// A finding about one field of an object.

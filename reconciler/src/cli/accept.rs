@@ -13,7 +13,7 @@ use manifests::id::Address;
 use manifests::read::Texts;
 
 use super::HumanOrJson;
-use super::decide::{on_this_host, session, wanted};
+use super::decide::{seen_on_this_host, session, wanted};
 use super::engine;
 use super::global::address;
 use super::invocation::{Invocation, say};
@@ -51,7 +51,7 @@ impl Accept {
         let mut wanted = wanted(invocation, self.path.as_deref())?;
         let opened = engine::open(invocation)?;
         let before = wanted.desired.clone();
-        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
+        seen_on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let drift = session(invocation, &opened).drift(&wanted.desired)?;
         let resource = chosen::resource(&before, &drift, &self.object)?;
         let mut refused = Vec::new();

@@ -6,6 +6,7 @@ use std::path::Path;
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::{Code, Diagnostics};
 use manifests::feature::Capabilities;
+use manifests::kind::Spec;
 use manifests::read::Texts;
 use runtime::runtime::Runtime as _;
 
@@ -109,7 +110,36 @@ pub(super) fn on_this_host(
     texts: &Texts,
     opened: &Opened,
 ) -> Result<(), CliError> {
-    right_host(desired, &opened.runtime.capabilities()?)?;
+    let runtime = &opened.runtime;
+    // Who has no machines does not wait for what is found out about them.
+    let host = match machines(desired) {
+        true => runtime.capabilities_for_machines(Some(desired))?,
+        false => runtime.capabilities()?,
+    };
+    right_host(desired, texts, &host)?;
+    with_secrets(desired, texts, opened)
+}
+
+fn machines(desired: &DesiredSet) -> bool {
+    desired.resources.values().any(
+        |resource| matches!(&resource.spec, Spec::Instance(instance) if !instance.is_container()),
+    )
+}
+
+/// As [`on_this_host`], for who only looks: what the host lost since is no reason not to tell how it is.
+///
+/// # Errors
+/// As [`on_this_host`].
+pub(super) fn seen_on_this_host(
+    desired: &mut DesiredSet,
+    texts: &Texts,
+    opened: &Opened,
+) -> Result<(), CliError> {
+    right_host(desired, texts, &opened.runtime.capabilities()?)?;
+    with_secrets(desired, texts, opened)
+}
+
+fn with_secrets(desired: &mut DesiredSet, texts: &Texts, opened: &Opened) -> Result<(), CliError> {
     let found = look_up_secrets(desired, texts, opened);
     if found.is_empty() {
         return Ok(());
@@ -140,10 +170,16 @@ pub(super) fn look_up_secrets(
 ///
 /// # Errors
 /// It is for another host.
-pub(super) fn right_host(desired: &DesiredSet, host: &Capabilities) -> Result<(), CliError> {
+pub(super) fn right_host(
+    desired: &DesiredSet,
+    texts: &Texts,
+    host: &Capabilities,
+) -> Result<(), CliError> {
     let found = manifests::support::beyond(desired, host);
-    say(&diagnostics::page(&found, &[]));
+    say(&diagnostics::page(&found, &texts.files));
     if found.has_errors() {
+        let summary = diagnostics::summary(&found).unwrap_or_default();
+        say(&format!("{summary}: nothing is done\n"));
         return Err(CliError::said(Exit::Invalid));
     }
     let Some((name, machine_id)) = &desired.host else {

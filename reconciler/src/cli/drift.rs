@@ -7,7 +7,7 @@ use manifests::feature::Capabilities;
 use runtime::runtime::Runtime as _;
 
 use super::accept::Accept;
-use super::decide::{Decisions, command, on_this_host, session};
+use super::decide::{Decisions, command, seen_on_this_host, session};
 use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::Invocation;
@@ -63,7 +63,7 @@ impl Look {
         let (wanted, drift, host) = patiently(invocation, "looking at what runs", || {
             let mut wanted = wanted_in(invocation, self.path.as_deref(), self.output)?;
             let opened = engine::open(invocation)?;
-            on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
+            seen_on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
             let drift = session(invocation, &opened).drift(&wanted.desired)?;
             Ok::<_, CliError>((wanted, drift, opened.runtime.capabilities()?))
         })?;

@@ -5,7 +5,7 @@ use manifests::id::Address;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
-use super::decide::{Decisions, on_this_host, session, wanted};
+use super::decide::{Decisions, seen_on_this_host, session, wanted};
 use super::engine;
 use super::invocation::Invocation;
 use crate::codes;
@@ -56,7 +56,7 @@ impl Explain {
         let address: Address = self.what.parse()?;
         let mut wanted = wanted(invocation, self.path.as_deref())?;
         let opened = engine::open(invocation)?;
-        on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
+        seen_on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
         let session = session(invocation, &opened);
         let plan = session.plan(
             &wanted.desired,

@@ -94,7 +94,7 @@ impl Make {
         let plan = match &self.against {
             Some(file) => {
                 let world = observe::read(file)?;
-                right_host(&wanted.desired, &world.host)?;
+                right_host(&wanted.desired, &wanted.texts, &world.host)?;
                 // Who has no secrets takes those of the host for right.
                 seen(&mut wanted.desired, &world.observed);
                 let id = PlanId(uuid::Uuid::now_v7());

@@ -54,7 +54,7 @@ impl Check {
             }
         };
         saved.belongs_to(&world.host)?;
-        right_host(&saved.desired, &world.host)?;
+        right_host(&saved.desired, &texts, &world.host)?;
         let rules = Policies::of(&saved.desired.policies);
         let mut now = world.plan(
             saved.plan.id,

@@ -11,6 +11,7 @@ use manifests::scalar::byte_size::ByteSize;
 use manifests::scalar::cpu::CpuLimit;
 use manifests::scalar::memory::Swap;
 use manifests::scalar::rate::DiskRate;
+use manifests::support::MOST_PROCESSORS;
 
 use super::super::nics;
 use super::super::picks::InstancePicks;
@@ -170,7 +171,7 @@ pub(super) fn processors(limits: &Limits, of_host: u32) -> Processors {
     Processors {
         count,
         sockets: 1,
-        cores: count.max(of_host),
+        cores: count.max(of_host.min(MOST_PROCESSORS)),
         threads: 1,
     }
 }

@@ -1,0 +1,73 @@
+//! What a manifest asks for beyond what this host grants.
+
+use serde_json::Value;
+
+use super::{HOST, machines};
+use crate::desired::{DesiredSet, Resource};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::feature::Capabilities;
+use crate::kind::Spec;
+use crate::kinds::instance::Instance;
+use crate::pointer::Pointer;
+use crate::scalar::kernel_limit::KernelLimit;
+
+/// All of it: warnings where instances start with what there is, errors where they could not run.
+pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
+    let mut found = Diagnostics::default();
+    for resource in desired.resources.values() {
+        let architecture = match &resource.spec {
+            Spec::Instance(instance) => instance.architecture.as_deref(),
+            Spec::Image(image) => image.architecture.as_deref(),
+            _ => None,
+        };
+        if let Some(wanted) = architecture.filter(|wanted| *wanted != host.architecture) {
+            let at = Pointer::new("/spec/architecture");
+            let message = format!("this host is {}, not {wanted}", host.architecture);
+            found.push(error(resource, at, message));
+        }
+        let Spec::Instance(instance) = &resource.spec else {
+            continue;
+        };
+        match instance.is_container() {
+            true => ceilings(resource, instance, host, &mut found),
+            false => machines::beyond(resource, instance, desired, host, &mut found),
+        }
+    }
+    found
+}
+
+/// Something without which an instance could not run.
+pub(super) fn error(resource: &Resource, at: Pointer, message: String) -> Diagnostic {
+    Diagnostic::error(HOST, resource.origin_of(&at), message)
+        .of(&resource.address)
+        .at(at)
+}
+
+fn ceilings(
+    resource: &Resource,
+    instance: &Instance,
+    host: &Capabilities,
+    found: &mut Diagnostics,
+) {
+    let Ok(limits) = serde_json::to_value(&instance.limits.kernel) else {
+        return;
+    };
+    for (name, ceiling) in &host.ceilings {
+        let Some(limit) = limits
+            .get(name)
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse::<KernelLimit>().ok())
+        else {
+            continue;
+        };
+        if limit.hard.is_some_and(|hard| hard <= *ceiling) {
+            continue;
+        }
+        let at = Pointer::new("/spec/limits/kernel").field(name);
+        let origin = resource.origin_of(&at).clone();
+        let message =
+            format!("this host grants {name} up to {ceiling} (it lacks CAP_SYS_RESOURCE)");
+        let one = Diagnostic::warning(HOST, origin, message).of(&resource.address);
+        found.push(one.at(at));
+    }
+}
