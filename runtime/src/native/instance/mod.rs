@@ -375,8 +375,8 @@ fn create(
         remembered: super::remember(resource),
         picks,
     };
-    pick(host, &mut definition)?;
     let (content, image) = root::content(host, instance, &definition.picks.image)?;
+    pick(host, &mut definition)?;
     if let Some(image) = &image {
         host.images
             .claim(image)
@@ -392,10 +392,7 @@ fn create(
             id: pools::root_volume(&definition.uid),
             mark: own_mark(host, &definition),
             image,
-            size: instance
-                .root()
-                .and_then(|(_, root)| root.size.as_ref())
-                .map(|size| size.bytes()),
+            size: root::size(instance),
             content,
             initial: Initial::default(),
         })

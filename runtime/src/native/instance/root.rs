@@ -32,7 +32,8 @@ pub(super) fn image(
     }
 }
 
-/// What the root of an instance is made of, and the image below it.
+/// What the root of an instance is made of, and the image below it. Nothing is made yet: a disk that would not hold its
+/// image is refused here.
 pub(super) fn content(
     host: &Host,
     instance: &Instance,
@@ -55,11 +56,22 @@ pub(super) fn content(
             }
         }
     };
+    if let (VolumeContent::Block { below: Some(below) }, Some(size)) = (&content, size(instance))
+        && size < below.virtual_size
+    {
+        let image = below.virtual_size;
+        let error = StorageError::SmallerThanImage { size, image };
+        return Err(RuntimeError::new(
+            "make the root of",
+            pools::class(&error),
+            error,
+        ));
+    }
     Ok((content, image))
 }
 
 /// Bytes that the root of an instance is to have.
-fn size(instance: &Instance) -> Option<u64> {
+pub(super) fn size(instance: &Instance) -> Option<u64> {
     let (_, root) = instance.root()?;
     root.size.as_ref().map(ByteSize::bytes)
 }
