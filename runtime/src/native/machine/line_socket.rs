@@ -99,6 +99,21 @@ impl LineSocket {
         }
     }
 
+    /// The place of the first that has something to read, or has ended; none: the deadline is over.
+    pub(super) fn first_that_speaks(
+        sockets: &[Self],
+        deadline: &Deadline,
+    ) -> Result<Option<usize>, Failure> {
+        let mut events = Vec::with_capacity(sockets.len());
+        for each in sockets {
+            events.push(PollFd::new(&each.socket, PollFlags::IN));
+        }
+        if events.is_empty() || !deadline.wait_on(&mut events)? {
+            return Ok(None);
+        }
+        Ok(events.iter().position(|event| !event.revents().is_empty()))
+    }
+
     /// Sends all of it, the descriptor with its first byte. What could not be sent to its end ends the connection: nobody
     /// would understand what comes after it.
     pub(super) fn send(

@@ -93,8 +93,7 @@ pub(in crate::native) fn look_at(running: &Running) -> Look {
 
 /// Somebody may hold one of the two monitors.
 fn connect(run_dir: &Path, [first, second]: [&str; 2]) -> Result<Qmp, QmpError> {
-    Qmp::connect(&run_dir.join(first), ANSWER)
-        .or_else(|_| Qmp::connect(&run_dir.join(second), ANSWER))
+    Qmp::connect_any(&[&run_dir.join(first), &run_dir.join(second)], ANSWER)
 }
 
 /// The limits of a machine's process: its memory and its processors are hardware.

@@ -1,7 +1,7 @@
 //! Why QEMU could not be asked, or did not do as it was told.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::wire::Refusal;
@@ -85,6 +85,19 @@ pub enum QmpError {
 }
 
 impl QmpError {
+    /// Nobody could be connected to.
+    pub(super) fn no_monitor(path: &Path, failure: Failure) -> Self {
+        let source = match failure {
+            Failure::Silent { after } => return Self::NoGreeting { after },
+            Failure::Io(source) => source,
+            _ => std::io::ErrorKind::ConnectionReset.into(),
+        };
+        Self::Connect {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
     /// What happened while `command` was waited for.
     pub(super) fn of(command: &str, failure: Failure) -> Self {
         match failure {

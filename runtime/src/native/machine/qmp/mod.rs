@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use self::wire::{LONGEST, Message};
 use super::deadline::Deadline;
-use super::line_socket::{FLOOD, Failure, LineSocket};
+use super::line_socket::{FLOOD, LineSocket};
 
 pub use self::commands::{Job, JobStatus, RunState, Status};
 pub use self::error::QmpError;
@@ -27,6 +27,9 @@ pub use self::wire::Event;
 /// How many events are kept until somebody reads them, and how many bytes of them. The oldest are lost first.
 const KEPT: usize = 1000;
 const KEPT_BYTES: usize = 1 << 20;
+
+/// How long one monitor is waited for alone where there is another.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// A connection to a monitor. QEMU serves one for each monitor; who comes later waits until this one is dropped.
 #[derive(Debug)]
@@ -48,19 +51,38 @@ impl Qmp {
     /// # Errors
     /// There is no monitor, or it does not greet in time.
     pub fn connect(path: &Path, patience: Duration) -> Result<Self, QmpError> {
+        Self::connect_any(&[path], patience)
+    }
+
+    /// As [`Qmp::connect`], to that monitor of one QEMU which greets first. The next is turned to where the one before
+    /// does not greet within a moment, since somebody else may be connected to it.
+    ///
+    /// # Errors
+    /// As [`Qmp::connect`], of the last.
+    pub fn connect_any(paths: &[&Path], patience: Duration) -> Result<Self, QmpError> {
         let deadline = Deadline::after(patience);
-        let lines = LineSocket::connect(path, &deadline).map_err(|failure| {
-            let source = match failure {
-                Failure::Silent { after } => return QmpError::NoGreeting { after },
-                Failure::Io(source) => source,
-                _ => std::io::ErrorKind::ConnectionReset.into(),
+        let mut failed = QmpError::NoGreeting { after: patience };
+        let mut waiting = Vec::new();
+        for (position, path) in paths.iter().enumerate() {
+            let last = position + 1 == paths.len();
+            let until = match last {
+                true => deadline,
+                false => Deadline::after(MOMENT.min(patience)),
             };
-            QmpError::Connect {
-                path: path.to_owned(),
-                source,
+            match LineSocket::connect(path, &until) {
+                Ok(lines) => waiting.push(lines),
+                Err(failure) => failed = QmpError::no_monitor(path, failure),
             }
-        })?;
-        Self::greeted(lines, patience, &deadline)
+            if let Some(first) = LineSocket::first_that_speaks(&waiting, &until)
+                .map_err(|failure| QmpError::no_monitor(path, failure))?
+            {
+                return Self::greeted(waiting.swap_remove(first), patience, &deadline);
+            }
+        }
+        match waiting.is_empty() {
+            true => Err(failed),
+            false => Err(QmpError::NoGreeting { after: patience }),
+        }
     }
 
     /// Over a socket that is connected to a monitor.

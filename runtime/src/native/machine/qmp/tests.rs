@@ -120,6 +120,32 @@ fn a_late_answer_is_not_taken_for_the_next() {
 }
 
 #[test]
+fn the_monitor_that_greets_first_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let [taken, free, absent] = ["taken", "free", "absent"].map(|name| folder.path().join(name));
+    let silent = UnixListener::bind(&taken).unwrap();
+    let greets = UnixListener::bind(&free).unwrap();
+    let peer = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut theirs, _) = greets.accept().unwrap();
+            say(&mut theirs, GREETING);
+            say(&mut theirs, READY);
+            let _ = theirs.read_to_end(&mut Vec::new());
+        }
+    });
+    for first in [&taken, &absent] {
+        let qmp = within(SOON, || Qmp::connect_any(&[first, &free], SOON).unwrap());
+        assert_eq!(qmp.version(), "7.2.22");
+    }
+    peer.join().unwrap();
+    let error = within(SOON, || {
+        Qmp::connect_any(&[&taken, &absent], SHORT).unwrap_err()
+    });
+    assert!(matches!(error, QmpError::NoGreeting { .. }), "{error:?}");
+    drop(silent);
+}
+
+#[test]
 fn a_monitor_that_is_taken_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let deep = folder.path().join("x".repeat(120));
