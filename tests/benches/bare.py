@@ -8,6 +8,8 @@ import subprocess
 import tempfile
 import time
 
+from measure import Failed
+
 
 class Bare:
     """One start of a command line that a machine of keel has."""
@@ -31,26 +33,32 @@ class Bare:
 
     def start(self):
         """Milliseconds from spawn until the monitor has answered."""
-        began = time.monotonic()
+        began = time.time()
         qemu = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            while True:
-                try:
-                    with socket.socket(socket.AF_UNIX) as client:
-                        client.connect(self.monitor)
-                        lines = client.makefile("rw", encoding="utf-8")
-                        lines.readline()
-                        lines.write(json.dumps({"execute": "qmp_capabilities"}) + "\n")
-                        lines.flush()
-                        lines.readline()
-                    return (time.monotonic() - began) * 1000
-                except OSError:
-                    if qemu.poll() is not None:
-                        raise SystemExit("the bare QEMU ended") from None
-                    time.sleep(0.0005)
+            return (answered(self.monitor, qemu) - began) * 1000
         finally:
             qemu.kill()
             qemu.wait()
+
+
+def answered(monitor, process):
+    """The time at which a monitor has answered, while a process runs."""
+    while True:
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(monitor)
+                lines = client.makefile("rw", encoding="utf-8")
+                lines.readline()
+                lines.write(json.dumps({"execute": "qmp_capabilities"}) + "\n")
+                lines.flush()
+                if "return" in lines.readline():
+                    return time.time()
+        except OSError:
+            pass
+        if process.poll():
+            raise Failed("it ended before its monitor answered")
+        time.sleep(0.0005)
 
 
 def without_pairs(words):

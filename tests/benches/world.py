@@ -1,9 +1,11 @@
 """A private keel: its state folder, its source of manifests, and what its journal says."""
 
+import datetime
 import json
 import os
 import shutil
 import sqlite3
+import subprocess
 
 from measure import Failed, run
 
@@ -90,12 +92,33 @@ class World:
 
     def step(self, word, name):
         """Milliseconds of the newest step of a word on an instance, as the journal has it."""
+        return step_of(self.journal(), word, name)
+
+    def journal(self):
+        """The newest events of the journal, the newest first."""
         journal = sqlite3.connect(f"file:{self.state}/keel.db?mode=ro", uri=True)
         try:
             rows = journal.execute("SELECT what FROM journal ORDER BY seq DESC LIMIT 400").fetchall()
         finally:
             journal.close()
-        return step_of([json.loads(row[0]) for row in rows], word, name)
+        events = [json.loads(row[0]) for row in rows]
+        for event in events:
+            # Nanoseconds are more than Python reads.
+            moment = event["at"].removesuffix("Z").partition(".")
+            whole = datetime.datetime.fromisoformat(moment[0] + "+00:00").timestamp()
+            event["when"] = whole + float("0." + (moment[2] or "0"))
+        return events
+
+    def begin(self, *words):
+        """Begins a keel that works beside the caller."""
+        return subprocess.Popen([self.keel, *words], env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def begun(self, word, name):
+        """When the newest step of a word on an instance began, as the journal has it, in seconds of the clock."""
+        for event in self.journal():
+            if event["event"] == "started" and event["word"] == word and event["address"].endswith("/" + name):
+                return event["when"]
+        raise LookupError(f"no step {word} of {name} in the journal")
 
     def pids(self):
         """The processes of the companions of all instances."""

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::devices::limits_of;
+use super::devices::{limits_of, nodes_of};
 use super::plan::DiskLimits;
 use super::qmp::{Qmp, QmpError, RunState, Status};
 
@@ -71,23 +71,21 @@ pub const fn power(state: RunState) -> Power {
     }
 }
 
-/// Asks a monitor all of it.
+/// Asks a monitor all of it, in few words: QEMU reads its monitor byte by byte, in some three microseconds each.
 ///
 /// # Errors
 /// QEMU does not answer, or not as QEMU does.
 pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
-    let list = |path: &str| ("qom-list", json!({ "path": path }));
     let plain = |command| (command, Value::Null);
     let asked = [
         plain("query-status"),
         plain("query-cpus-fast"),
         plain("query-memory-size-summary"),
         plain("query-block"),
-        ("query-named-block-nodes", json!({ "flat": true })),
+        plain("query-named-block-nodes"),
         plain("query-chardev"),
         plain("query-balloon"),
-        list("/machine/peripheral"),
-        list("/objects"),
+        ("qom-list", json!({ "path": "/machine/peripheral" })),
     ];
     let mut answers = qmp.execute_each(&asked)?.into_iter();
     let mut next = || answers.next().unwrap_or(Ok(Value::Null));
@@ -102,10 +100,10 @@ pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
     // Refused where a guest has no balloon.
     let balloon = next().ok().and_then(|balloon| balloon["actual"].as_u64());
     let devices = children(&next()?);
-    let groups: Vec<String> = children(&next()?)
-        .into_iter()
-        .filter(|(_, kind)| kind == "throttle-group")
-        .map(|(id, _)| id)
+    let groups: Vec<String> = list(&nodes)
+        .filter(|node| node["drv"] == "throttle")
+        .filter_map(|node| node["node-name"].as_str())
+        .map(|node| nodes_of(node.to_owned()).group)
         .collect();
     let of_groups: Vec<(&str, Value)> = groups
         .iter()
@@ -114,10 +112,12 @@ pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
             ("qom-get", json!({ "path": path, "property": "limits" }))
         })
         .collect();
-    let mut limits = BTreeMap::new();
-    for (group, found) in groups.into_iter().zip(qmp.execute_each(&of_groups)?) {
-        limits.insert(group, limits_of(&found?));
-    }
+    // One that is not ours may have a group of another name: refused.
+    let limits = groups
+        .into_iter()
+        .zip(qmp.execute_each(&of_groups)?)
+        .filter_map(|(group, found)| Some((group, limits_of(&found.ok()?))))
+        .collect();
     Ok(MachineSeen {
         state,
         processors: u32::try_from(processors.as_array().map_or(0, Vec::len)).unwrap_or(u32::MAX),
@@ -125,36 +125,28 @@ pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
             + memory["plugged-memory"].as_u64().unwrap_or(0),
         balloon,
         devices,
-        nodes: nodes
-            .as_array()
-            .into_iter()
-            .flatten()
+        nodes: list(&nodes)
             .filter_map(|node| Some((node["node-name"].as_str()?.to_owned(), seen_node(node))))
             .collect(),
-        empty: blocks
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(empty_drive)
-            .collect(),
+        empty: list(&blocks).filter_map(empty_drive).collect(),
         limits,
-        agent: chardevs
-            .as_array()
-            .into_iter()
-            .flatten()
+        agent: list(&chardevs)
             .any(|one| one["label"] == "agent" && one["frontend-open"].as_bool().unwrap_or(false)),
     })
 }
 
 /// The children of an object, with their types: `child<scsi-hd>` is one, `string` is none.
-fn children(list: &Value) -> BTreeMap<String, String> {
+fn children(list_of: &Value) -> BTreeMap<String, String> {
     let child = |one: &Value| {
         let kind = one["type"].as_str()?;
         let kind = kind.strip_prefix("child<")?.strip_suffix('>')?;
         Some((one["name"].as_str()?.to_owned(), kind.to_owned()))
     };
-    let all = list.as_array().into_iter().flatten();
-    all.filter_map(child).collect()
+    list(list_of).filter_map(child).collect()
+}
+
+fn list(answer: &Value) -> impl Iterator<Item = &Value> {
+    answer.as_array().into_iter().flatten()
 }
 
 fn seen_node(node: &Value) -> NodeSeen {

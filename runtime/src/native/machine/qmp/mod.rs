@@ -208,11 +208,16 @@ impl Qmp {
         commands: &[(&str, Value)],
     ) -> Result<Vec<Result<Value, QmpError>>, QmpError> {
         let deadline = Deadline::after(self.patience);
-        let mut sent = Vec::with_capacity(commands.len());
-        for (command, arguments) in commands {
-            sent.push(self.say(command, arguments.clone(), None, &deadline)?);
-        }
-        let answers = commands.iter().zip(sent).map(|((command, _), id)| {
+        let Some((first, _)) = commands.first() else {
+            return Ok(Vec::new());
+        };
+        let before = self.last;
+        let lines: String = commands
+            .iter()
+            .map(|(command, arguments)| self.line(command, arguments.clone()))
+            .collect();
+        self.send(first, &lines, None, &deadline)?;
+        let answers = commands.iter().zip(before + 1..).map(|((command, _), id)| {
             match self.answer(command, id, &deadline) {
                 Err(error @ QmpError::Refused { .. }) => Ok(Err(error)),
                 other => other.map(Ok),
@@ -240,16 +245,31 @@ impl Qmp {
         descriptor: Option<BorrowedFd<'_>>,
         deadline: &Deadline,
     ) -> Result<u64, QmpError> {
+        let line = self.line(command, arguments);
+        self.send(command, &line, descriptor, deadline)?;
+        Ok(self.last)
+    }
+
+    /// A command with the next number, as it is sent.
+    fn line(&mut self, command: &str, arguments: Value) -> String {
         self.last += 1;
         let mut request = json!({"execute": command, "id": self.last});
         if !arguments.is_null() {
             request["arguments"] = arguments;
         }
-        let line = format!("{request}\n");
+        format!("{request}\n")
+    }
+
+    fn send(
+        &mut self,
+        command: &str,
+        lines: &str,
+        descriptor: Option<BorrowedFd<'_>>,
+        deadline: &Deadline,
+    ) -> Result<(), QmpError> {
         self.lines
-            .send(line.as_bytes(), descriptor, deadline)
-            .map_err(|failure| QmpError::of(command, failure))?;
-        Ok(self.last)
+            .send(lines.as_bytes(), descriptor, deadline)
+            .map_err(|failure| QmpError::of(command, failure))
     }
 
     /// Waits for the answer to a command.
