@@ -1,5 +1,7 @@
 //! Machines beside containers: made, reached, changed while they run, mended after somebody's hand, removed.
 
+use std::time::{Duration, Instant};
+
 use crate::guest::{Guest, PATIENCE, tiny};
 use crate::world::TestWorld;
 
@@ -164,6 +166,41 @@ runtime::own_processes_test! {
         world.converge();
         assert!(guest.run("cat /proc/partitions").contains("32768"));
         drop(guest);
+        world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
+    fn firmware_starts_what_its_mode_lets_it() {
+        let world = world("initrd");
+        // Nothing is on its disk: the firmware tries its own shell, which nobody has signed.
+        let of_mode = |mode: &str| {
+            let text = machine("vm", "256MiB", "").replace("  image: tiny\n", "");
+            text.replace("boot: {", &format!("boot: {{ mode: {mode},"))
+        };
+        let says = |words: &str| {
+            let began = Instant::now();
+            loop {
+                let log = world.keel(&["logs", "vm"]).with(0).stdout;
+                if log.contains(words) {
+                    return;
+                }
+                assert!(began.elapsed() < PATIENCE, "{words}: {log}");
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        };
+        world.write("vm.yaml", &of_mode("uefi-secureboot"));
+        world.converge();
+        says("Security Violation");
+        world.write("vm.yaml", &of_mode("uefi"));
+        let plan = world.keel(&["plan"]).with(0).stdout;
+        assert!(plan.contains("NEXT START") && plan.contains("uefi-secureboot → uefi"), "{plan}");
+        world.keel(&["apply", "--yes"]).with(0);
+        assert_eq!(world.get("instance/vm")["status"]["restartPending"][0], "boot.mode");
+        world.keel(&["stop", "vm", "--force", "--hold", "1h", "--reason", "test"]).with(0);
+        world.keel(&["start", "vm"]).with(0);
+        says("Shell>");
+        world.nothing_to_do();
         world.destroy();
     }
 }
