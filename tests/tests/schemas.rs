@@ -14,6 +14,7 @@ use manifests::{path_io, schema};
 use reconciler::diff::WhyStale;
 use reconciler::journal::Author;
 use reconciler::plan::NotSeen;
+use reconciler::view::accept::{AcceptReport, Also, Change, OtherSource, Refused};
 use reconciler::view::drift::{DriftReport, DriftedField, StaleRule};
 use serde_json::{Value, json};
 
@@ -149,21 +150,83 @@ fn told(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn drift_reports_have_what_their_schema_says_and_nothing_else() {
-    let strict = strict_schema("drift-report/v1.json");
+/// An acceptance that has all that one can have.
+fn accept_report() -> AcceptReport {
+    let web = || "instance/web".parse().expect("an address");
+    let source = Origin {
+        file: "web.yaml".into(),
+        line: 9,
+        column: 5,
+        ..Origin::default()
+    };
+    let also = || Also {
+        id: web(),
+        fields: vec!["limits.memory".to_owned()],
+    };
+    let other = |problem: Option<&str>| OtherSource {
+        path: "../staging".to_owned(),
+        base: problem.is_some(),
+        changes: vec![also()],
+        problem: problem.map(str::to_owned),
+    };
+    AcceptReport {
+        format_version: "1.0",
+        object: web(),
+        written: false,
+        changes: vec![Change {
+            path: Pointer::new("/spec/limits/memory"),
+            was: Value::Null,
+            is: json!("128MiB"),
+            source: source.clone(),
+        }],
+        refused: vec![Refused {
+            path: Pointer::root(),
+            why: "it is gone".to_owned(),
+            source,
+        }],
+        also_changes: vec![also()],
+        sources: vec![other(None), other(Some("its manifests are wrong already"))],
+    }
+}
+
+/// Demands that a document is as its schema says, has nothing else, and has all that the schema tells of. Returns what
+/// is wrong with it once a change is made.
+#[track_caller]
+fn has_what_its_schema_says(
+    name: &str,
+    document: &str,
+    change: impl FnOnce(&mut Value),
+) -> Vec<String> {
+    let strict = strict_schema(name);
     let schema = jsonschema::draft202012::new(&strict).expect("a schema");
-    let document: Value = serde_json::from_str(&drift_report().json()).expect("JSON");
+    let mut document: Value = serde_json::from_str(document).expect("JSON");
     let wrong = wrong_with(&schema, &document);
     assert!(wrong.is_empty(), "{wrong:#?}");
     let (mut has, mut says) = (BTreeSet::new(), BTreeSet::new());
     names(&document, &mut has);
     told(&strict, &mut says);
     let never: Vec<&String> = says.difference(&has).collect();
-    assert!(never.is_empty(), "no report has {never:?}");
-    // And what is not as it says is seen.
-    let mut other = document;
-    other["drift"][0]["mode"] = json!("sometimes");
-    other["staleRules"][0]["more"] = json!(1);
-    assert_eq!(wrong_with(&schema, &other).len(), 2);
+    assert!(never.is_empty(), "no document has {never:?}");
+    change(&mut document);
+    wrong_with(&schema, &document)
+}
+
+#[test]
+fn drift_reports_have_what_their_schema_says_and_nothing_else() {
+    let document = drift_report().json();
+    let wrong = has_what_its_schema_says("drift-report/v1.json", &document, |other| {
+        other["drift"][0]["mode"] = json!("sometimes");
+        other["staleRules"][0]["more"] = json!(1);
+    });
+    assert_eq!(wrong.len(), 2, "{wrong:#?}");
+}
+
+#[test]
+fn acceptances_have_what_their_schema_says_and_nothing_else() {
+    let document = accept_report().json();
+    let wrong = has_what_its_schema_says("accept-report/v1.json", &document, |other| {
+        other["changes"][0]["source"]["line"] = json!("nine");
+        other["sources"][0]["more"] = json!(1);
+    });
+    assert_eq!(wrong.len(), 2, "{wrong:#?}");
 }

@@ -73,19 +73,21 @@ impl Accept {
         if report.refused.is_empty() {
             report.sources = sources::that_change(&wanted.texts, &edited.texts);
         }
-        if report.refused.is_empty() {
-            self.write(invocation, &mut report, &wanted.texts, &edited.texts)?;
-        } else if self.output == HumanOrJson::Human {
-            say(&report.refusals());
-        }
+        let done = match report.refused.is_empty() {
+            true => self.write(invocation, &mut report, &wanted.texts, &edited.texts),
+            false => {
+                if self.output == HumanOrJson::Human {
+                    say(&report.refusals());
+                }
+                Err(CliError::said(Exit::Refused))
+            }
+        };
+        // Also where nobody agreed: who is to say --yes must know to what.
         invocation.json_into(|| report.json())?;
         if self.output == HumanOrJson::Json {
             invocation.print_plain(&report.json())?;
         }
-        match report.written {
-            true => Ok(Exit::Done),
-            false => Err(CliError::said(Exit::Refused)),
-        }
+        done.map(|()| Exit::Done)
     }
 
     /// Shows what is to be written, asks where others change as well, and writes it.
@@ -100,6 +102,9 @@ impl Accept {
             invocation.print(&report.page())?;
         }
         if report.changes_others() {
+            if self.output == HumanOrJson::Json && !self.yes {
+                say(&report.page());
+            }
             let question = "Others change as well. Write it?";
             invocation.confirm(self.yes, question)?;
         }

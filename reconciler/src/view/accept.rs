@@ -1,4 +1,4 @@
-//! What `keel drift accept` writes: the report as data, for people and as JSON.
+//! What `keel drift accept` writes: the report as data, for people and as JSON (`schemas/accept-report/v1.json`).
 
 use std::fmt::Write as _;
 
@@ -72,7 +72,7 @@ pub struct AcceptReport {
     pub format_version: &'static str,
     /// The object.
     pub object: Address,
-    /// Whether it is written.
+    /// Whether all of it is written.
     pub written: bool,
     /// What the manifests say otherwise.
     pub changes: Vec<Change>,

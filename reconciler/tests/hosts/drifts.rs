@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use manifests::path_io;
 
 use crate::footprint;
-use crate::world::{self, TestWorld, shell};
+use crate::world::{self, TestWorld, as_published, shell};
 
 /// One change by hand and where it must be seen.
 struct Case {
@@ -236,19 +236,6 @@ fn cgroup_folder_of(pid: u32) -> PathBuf {
     folder
 }
 
-/// Demands that a report is as its schema says.
-#[track_caller]
-fn as_published(report: &serde_json::Value) {
-    let schema = include_str!("../../../schemas/drift-report/v1.json");
-    let schema = serde_json::from_str(schema).expect("JSON");
-    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
-    let wrong: Vec<String> = schema
-        .iter_errors(report)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
-    assert!(wrong.is_empty(), "{wrong:#?} in {report:#}");
-}
-
 runtime::own_processes_test! {
     fn what_is_changed_by_hand_is_told_with_its_line_and_put_back() {
         let world = TestWorld::furnished();
@@ -259,7 +246,7 @@ runtime::own_processes_test! {
             let line = world.line(case.declared.0, case.declared.1);
 
             let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(2).json();
-            as_published(&report);
+            as_published("drift-report", &report);
             let drift = report["drift"].as_array().expect("a list");
             let field = drift.iter().find(|field| field["id"] == case.object && field["path"] == case.field);
             let field = field.unwrap_or_else(|| panic!("{} at {} {} in {report:#}", case.what, case.object, case.field));
@@ -297,7 +284,7 @@ runtime::own_processes_test! {
         world.converge();
         rewrite(&world, &["memory.max", "memory.limit_in_bytes"], "134217728");
         let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(0).json();
-        as_published(&report);
+        as_published("drift-report", &report);
         let line = world.line("one.yaml", "until: 2020-01-01");
         let stale = report["staleRules"].as_array().expect("a list");
         assert_eq!(stale.len(), 1, "{report:#}");
@@ -308,7 +295,7 @@ runtime::own_processes_test! {
         world::ended(world.command(&words).env("SUDO_USER", "alice")).with(0);
 
         let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(2).json();
-        as_published(&report);
+        as_published("drift-report", &report);
         let drift = report["drift"].as_array().expect("a list");
         assert_eq!(drift.len(), 1, "{report:#}");
         assert_eq!(drift[0]["author"]["by"], "alice", "{report:#}");

@@ -3,7 +3,7 @@
 use manifests::path_io;
 
 use crate::drifts::rewrite;
-use crate::world::{TestWorld, shell};
+use crate::world::{TestWorld, as_published, shell};
 
 const OVER: &str = "\
 apiVersion: evenkeel/v1
@@ -16,6 +16,13 @@ patches:
       spec:
         limits: { memory: 96MiB }
         environment: { LAYER: over }
+";
+
+const STAGING: &str = "\
+apiVersion: evenkeel/v1
+kind: Source
+name: staging
+bases: [../manifests]
 ";
 
 runtime::own_processes_test! {
@@ -64,7 +71,26 @@ runtime::own_processes_test! {
         // The base says the one, the patch over it the other.
         rewrite(&world, &["pids.max"], "50");
         rewrite(&world, &["memory.max", "memory.limit_in_bytes"], "134217728");
-        world.keel(&["drift", "accept", "instance/one", "../production", "--field", "limits.processes"]).with(0);
+        // Another source stands on the same base: somebody must say so, and is told to what.
+        path_io::create_dir_all(world.path().join("staging")).expect("a folder");
+        path_io::write(world.path().join("staging/keel.yaml"), STAGING).expect("a manifest");
+        let accept = ["drift", "accept", "instance/one", "../production", "--field", "limits.processes", "-o", "json"];
+        let asked = world.keel(&accept).with(64).saying("say --yes").saying("source ../staging");
+        let told = asked.json();
+        as_published("accept-report", &told);
+        assert_eq!(told["written"], false, "{told:#}");
+        assert_eq!(told["sources"][1]["path"], "../staging", "{told:#}");
+        assert_eq!(git("diff --numstat"), "");
+        shell(&format!("rm -r {}/staging", world.path().display()));
+        let line = world.line("one.yaml", "processes:");
+        let report = world.keel(&accept).with(0).json();
+        as_published("accept-report", &report);
+        assert_eq!(report["written"], true, "{report:#}");
+        assert_eq!(report["changes"][0]["path"], "/spec/limits/processes", "{report:#}");
+        assert_eq!(report["changes"][0]["source"]["path"], "../manifests/one.yaml", "{report:#}");
+        assert_eq!(report["changes"][0]["source"]["line"], line, "{report:#}");
+        assert_eq!(report["sources"][0]["path"], "../manifests", "{report:#}");
+        assert_eq!(report["sources"][0]["base"], true, "{report:#}");
         assert_eq!(git("diff --numstat").trim(), "1\t1\tmanifests/one.yaml");
         let diff = git("diff -U0");
         assert!(diff.contains("-    processes: 100\n+    processes: 50\n"), "{diff}");

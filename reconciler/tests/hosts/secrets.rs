@@ -4,7 +4,7 @@ use manifests::path_io;
 use serde_json::Value;
 
 use crate::boot::restart_host;
-use crate::world::{Ended, TestWorld, shell};
+use crate::world::{Ended, TestWorld, as_published, shell};
 
 const CANARY: &str = "canary-4f1d9c";
 const NEXT: &str = "canary-next-77aa";
@@ -84,6 +84,12 @@ runtime::own_processes_test! {
         inside("echo word=canary-guest >/etc/app.conf");
         let drift = quiet(&world, &["drift", "--detailed-exitcode"]).with(2);
         assert!(drift.stdout.contains("(secret #"), "{drift:?}");
+        let why = "its value comes from a secret";
+        quiet(&world, &["drift", "accept", "instance/two"]).with(4).saying(why);
+        let refused = quiet(&world, &["drift", "accept", "instance/two", "-o", "json"]).with(4).json();
+        as_published("accept-report", &refused);
+        assert_eq!(refused["written"], false, "{refused:#}");
+        assert!(refused["refused"][0]["why"].as_str().is_some_and(|said| said.contains(why)), "{refused:#}");
         for format in ["json", "markdown", "sarif", "junit", "github", "html"] {
             quiet(&world, &["drift", "-o", format]).with(0);
             quiet(&world, &["plan", "-o", format]).with(0);

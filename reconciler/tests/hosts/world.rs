@@ -282,6 +282,20 @@ pub(crate) fn of_output(output: &std::process::Output) -> Ended {
     }
 }
 
+/// Demands that a document is as its published schema says.
+#[track_caller]
+pub(crate) fn as_published(name: &str, document: &Value) {
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas");
+    let schema = path_io::read_to_string(schemas.join(name).join("v1.json")).expect("a schema");
+    let schema = serde_json::from_str(&schema).expect("JSON");
+    let schema = jsonschema::draft202012::new(&schema).expect("a schema");
+    let wrong: Vec<String> = schema
+        .iter_errors(document)
+        .map(|error| format!("{}: {error}", error.instance_path()))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?} in {document:#}");
+}
+
 /// Runs a line of shell, which must succeed, and returns its output.
 #[track_caller]
 pub(crate) fn shell(line: &str) -> String {
