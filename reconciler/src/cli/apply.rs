@@ -149,7 +149,7 @@ impl Run<'_> {
         };
         invocation.json_into(json)?;
         if self.output == HumanOrJson::Json {
-            invocation.print(&json())?;
+            invocation.print_plain(&json())?;
         }
         if let Some(report) = &report {
             tell_end(invocation, &plan, report, &progress, &again);

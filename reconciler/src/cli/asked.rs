@@ -47,7 +47,7 @@ pub(super) fn carry_out(
     };
     invocation.json_into(json)?;
     if output == HumanOrJson::Json {
-        invocation.print(&json())?;
+        invocation.print_plain(&json())?;
     }
     let done = report.as_ref().map_or(0, ApplyReport::applied);
     let mut worst = None;

@@ -72,7 +72,7 @@ impl Boot {
         };
         invocation.json_into(json)?;
         if self.output == HumanOrJson::Json {
-            invocation.print(&json())?;
+            invocation.print_plain(&json())?;
         }
         for (object, why) in &booting.boot.left {
             invocation.note(&format!("{object} is left stopped: {}\n", visible(why)));

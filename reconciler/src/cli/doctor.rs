@@ -30,10 +30,10 @@ impl Doctor {
         let checks = checks(&Facts::read(&invocation.state_dir()?));
         let json = || format!("{:#}\n", json!({"host": host, "checks": checks}));
         invocation.json_into(json)?;
-        invocation.print(&match self.output {
-            HumanOrJson::Human => page(&host, &checks),
-            HumanOrJson::Json => json(),
-        })?;
+        match self.output {
+            HumanOrJson::Human => invocation.print(&page(&host, &checks))?,
+            HumanOrJson::Json => invocation.print_plain(&json())?,
+        }
         let missing = checks.iter().any(|check| check.verdict == Verdict::Missing);
         Ok(if missing {
             Exit::Unexpected

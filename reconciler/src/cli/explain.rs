@@ -46,7 +46,7 @@ impl Explain {
         invocation.json_into(|| json.clone())?;
         match self.output {
             HumanOrJson::Human => invocation.print(&text)?,
-            HumanOrJson::Json => invocation.print(&json)?,
+            HumanOrJson::Json => invocation.print_plain(&json)?,
         }
         Ok(Exit::Done)
     }

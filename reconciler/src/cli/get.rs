@@ -68,7 +68,10 @@ impl Get {
         loop {
             let text = self.text(invocation, &engine, &asked)?;
             if text != printed {
-                invocation.print(&text)?;
+                match self.output {
+                    Format::Table | Format::Wide => invocation.print(&text)?,
+                    Format::Json | Format::Yaml => invocation.print_plain(&text)?,
+                }
                 printed = text;
             }
             if !self.watch || invocation.cancelled() {

@@ -44,7 +44,7 @@ impl History {
         match self.output {
             HumanOrJson::Human if text.lines().count() == 1 => invocation.note("nothing\n"),
             HumanOrJson::Human => invocation.print(&text)?,
-            HumanOrJson::Json => invocation.print(&json)?,
+            HumanOrJson::Json => invocation.print_plain(&json)?,
         }
         Ok(Exit::Done)
     }

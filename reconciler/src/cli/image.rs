@@ -91,7 +91,7 @@ impl Image {
                 let json = || format!("{:#}\n", json!(all));
                 invocation.json_into(json)?;
                 match output {
-                    HumanOrJson::Json => invocation.print(&json())?,
+                    HumanOrJson::Json => invocation.print_plain(&json())?,
                     HumanOrJson::Human if all.images.is_empty() && all.broken.is_empty() => {
                         invocation.note("nothing\n");
                     }
@@ -158,7 +158,7 @@ impl Import {
         };
         invocation.json_into(json)?;
         match self.output {
-            HumanOrJson::Json => invocation.print(&json())?,
+            HumanOrJson::Json => invocation.print_plain(&json())?,
             HumanOrJson::Human => invocation.print(&format!("{}\n", record.fingerprint))?,
         }
         if present {
@@ -233,7 +233,7 @@ fn delete(
     let json = || format!("{:#}\n", json!({ "deleted": deleted }));
     invocation.json_into(json)?;
     match output {
-        HumanOrJson::Json => invocation.print(&json())?,
+        HumanOrJson::Json => invocation.print_plain(&json())?,
         HumanOrJson::Human => deleted.iter().for_each(|fingerprint| {
             invocation.note(&format!("deleted {}\n", short(fingerprint)));
         }),

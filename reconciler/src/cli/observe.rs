@@ -33,7 +33,7 @@ impl Observe {
         })?;
         invocation.json_into(|| text.clone())?;
         match &self.save {
-            None => invocation.print(&text)?,
+            None => invocation.print_plain(&text)?,
             Some(file) => {
                 manifests::path_io::write_durably(absolute(file)?, text)?;
                 invocation.note(&format!(

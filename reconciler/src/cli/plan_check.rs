@@ -79,7 +79,7 @@ impl Check {
         };
         invocation.json_into(json)?;
         match self.output {
-            HumanOrJson::Json => invocation.print(&json())?,
+            HumanOrJson::Json => invocation.print_plain(&json())?,
             HumanOrJson::Human if moved.is_empty() => {
                 invocation.print(&format!(
                     "The plan is still true: {} as it was seen at {}\n",

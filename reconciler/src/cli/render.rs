@@ -56,7 +56,7 @@ impl Render {
         };
         invocation.json_into(json)?;
         match self.output {
-            Format::Json => invocation.print(&json())?,
+            Format::Json => invocation.print_plain(&json())?,
             Format::Yaml => {
                 let mut out = String::new();
                 for (index, resource) in resources.iter().enumerate() {
@@ -68,7 +68,7 @@ impl Render {
                     }
                     out.push_str(&yaml(&document(resource, false))?);
                 }
-                invocation.print(&out)?;
+                invocation.print_plain(&out)?;
             }
         }
         Ok(Exit::Done)

@@ -54,10 +54,10 @@ impl Status {
         };
         let json = || format!("{:#}\n", facts.json());
         invocation.json_into(json)?;
-        invocation.print(&match self.output {
-            HumanOrJson::Human => facts.page(),
-            HumanOrJson::Json => json(),
-        })?;
+        match self.output {
+            HumanOrJson::Human => invocation.print(&facts.page())?,
+            HumanOrJson::Json => invocation.print_plain(&json())?,
+        }
         Ok(Exit::Done)
     }
 }

@@ -67,7 +67,7 @@ impl Trash {
                 let json = || format!("{:#}\n", json!(all));
                 invocation.json_into(json)?;
                 match output {
-                    HumanOrJson::Json => invocation.print(&json())?,
+                    HumanOrJson::Json => invocation.print_plain(&json())?,
                     HumanOrJson::Human if all.is_empty() => invocation.note("nothing\n"),
                     HumanOrJson::Human => {
                         invocation.print(&trash::table(&all, invocation.now()))?;

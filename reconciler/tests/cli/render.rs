@@ -70,3 +70,21 @@ fn schemas_are_written_and_the_line_for_editors_is_told() {
     env.write("all.yaml", MANIFESTS);
     assert_eq!(env.keel(&["validate"]).code, 0);
 }
+
+#[test]
+fn machines_read_values_to_the_letter() {
+    let env = TestEnv::new();
+    // Delete and an escape are what a terminal is spared: a document is none.
+    let text = MANIFESTS.replace("VALUE: '${each.value}'", r#"VALUE: "a\x7fb\e[31mc""#);
+    env.write("source/all.yaml", &text);
+    let rendered = env.keel(&["render", "-o", "json", "source"]);
+    assert_eq!(rendered.code, 0, "{}", rendered.stderr);
+    let document: serde_json::Value = serde_json::from_str(&rendered.stdout).expect("JSON");
+    let items = document["items"].as_array().expect("a list");
+    let values: Vec<&serde_json::Value> = items
+        .iter()
+        .map(|item| &item["spec"]["environment"]["VALUE"])
+        .filter(|value| !value.is_null())
+        .collect();
+    assert_eq!(values, ["a\u{7f}b\u{1b}[31mc"; 2]);
+}
