@@ -108,6 +108,7 @@ fn drift_report() -> DriftReport {
         at: now(),
         objects: 1,
         drift: vec![field(DriftMode::Warn), field(DriftMode::Ignore), bare],
+        edited: vec![web()],
         unseen: vec![NotSeen {
             address: web(),
             unseen: vec![Unseen {

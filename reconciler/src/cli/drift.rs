@@ -145,6 +145,7 @@ fn report(
         at,
         objects: drift.objects,
         drift: fields.collect(),
+        edited: drift.edited,
         unseen: drift.unseen,
         stale_rules: stale_rules.collect(),
         compared,

@@ -54,8 +54,8 @@ pub struct Drift {
     pub fields: Vec<DriftedField>,
     /// How many objects were compared.
     pub objects: usize,
-    /// Objects of which the manifest was edited and not yet applied: no drift.
-    pub edited: usize,
+    /// Objects of which git says what was not applied yet: that is no drift.
+    pub edited: Vec<Address>,
     /// What could not be read.
     pub unseen: Vec<NotSeen>,
     /// Fields that differ and that a rule leaves alone, by object.
@@ -99,11 +99,9 @@ impl Session<'_> {
                 drift.ignored.insert(difference.address.clone(), ignored);
             }
             let found = drifted(difference, &known);
-            let edited = difference
-                .changes
-                .iter()
-                .any(|change| change.cause == Cause::Edited);
-            drift.edited += usize::from(edited);
+            if is_edited(difference, &found) {
+                drift.edited.push(difference.address.clone());
+            }
             let uid = uid_of(difference, &known);
             let before = uid
                 .and_then(|uid| known.owned.get(&uid))
@@ -173,6 +171,17 @@ fn uid_of(difference: &Difference<'_>, known: &Known) -> Option<Uid> {
             .find(|owned| owned.address == difference.address)
             .map(|owned| owned.uid)
     })
+}
+
+/// Whether the manifest of an object is new or was edited since it was applied.
+fn is_edited(difference: &Difference<'_>, drifted: &[FieldChange]) -> bool {
+    match difference.verdict {
+        Verdict::Missing { .. } | Verdict::Incomplete => drifted.is_empty(),
+        _ => {
+            let mut changes = difference.changes.iter();
+            changes.any(|change| change.cause == Cause::Edited)
+        }
+    }
 }
 
 /// The fields of one object that the world changed.

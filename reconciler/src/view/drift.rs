@@ -1,6 +1,6 @@
 //! What the world changed behind git's back: the report as data, for people and as JSON (`schemas/drift-report/v1.json`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
@@ -187,6 +187,8 @@ pub struct DriftReport {
     pub objects: usize,
     /// What differs, by object and then in the order of the fields.
     pub drift: Vec<DriftedField>,
+    /// Objects of which git says what was not applied yet: what differs there by that is no drift.
+    pub edited: Vec<Address>,
     /// What could not be read.
     pub unseen: Vec<crate::plan::NotSeen>,
     /// Ignore rules that leave nothing alone.
@@ -226,6 +228,25 @@ impl DriftReport {
         found.ok().map(|at| &self.compared[at].origin)
     }
 
+    /// What is said of objects that wait for an apply.
+    pub fn edited_words(&self) -> Option<String> {
+        let (objects, was) = match self.edited.len() {
+            0 => return None,
+            1 => ("1 object".to_owned(), "was"),
+            count => (text::counted(count, "object"), "were"),
+        };
+        Some(format!(
+            "{objects} {was} edited in git and not applied yet: keel plan tells how"
+        ))
+    }
+
+    /// How many objects are as git says.
+    pub fn same(&self) -> usize {
+        let drifted = self.drift.iter().map(|field| &field.id);
+        let other: BTreeSet<&Address> = drifted.chain(&self.edited).collect();
+        self.objects.saturating_sub(other.len())
+    }
+
     /// How many objects differ.
     pub fn differing(&self) -> usize {
         let mut ids: Vec<&Address> = self.drift.iter().map(|field| &field.id).collect();
@@ -251,6 +272,9 @@ impl DriftReport {
             let heading = format!("Drift of {about}");
             let _ = writeln!(out, "{}", paint(STRONG, &heading));
             let _ = writeln!(out, "  {} of {objects} differ · {took}", self.differing());
+        }
+        if let Some(words) = self.edited_words() {
+            let _ = writeln!(out, "  {words}");
         }
         let mut last = None;
         for field in self.worst_first() {
@@ -433,6 +457,7 @@ mod tests {
     fn no_drift_is_one_line() {
         let mut report = report();
         report.drift.clear();
+        report.edited.clear();
         report.stale_rules.clear();
         assert_eq!(
             report.page(15, 100, "keel apply"),

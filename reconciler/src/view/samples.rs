@@ -246,6 +246,7 @@ pub(super) fn drift() -> DriftReport {
                 source: origin("net/lan.yaml", 1),
             },
         ],
+        edited: vec!["instance/cache-1".parse().expect("an address")],
         unseen: Vec::new(),
         stale_rules: vec![
             StaleRule {

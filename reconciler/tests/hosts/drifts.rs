@@ -308,6 +308,15 @@ runtime::own_processes_test! {
         assert!(history.lines().nth(1).is_some_and(|newest| newest.contains("alice")), "{history}");
         world.keel(&["start", "one"]).with(0);
         world.keel(&["drift", "--detailed-exitcode"]).with(0);
+
+        // What was edited and not applied is no drift, and nobody is told that all is as git says.
+        let edited = world.one().replace("processes: 100", "processes: 90");
+        world.write("one.yaml", &(edited + rules));
+        let report = world.keel(&["drift", "--detailed-exitcode", "-o", "json"]).with(0).json();
+        as_published("drift-report", &report);
+        assert_eq!(report["edited"], serde_json::json!(["instance/one"]), "{report:#}");
+        let page = world.keel(&["drift"]).with(0).stdout;
+        assert!(page.contains("1 object was edited in git and not applied yet"), "{page}");
         world.destroy();
     }
 }

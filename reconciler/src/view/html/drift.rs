@@ -22,19 +22,21 @@ pub fn of_drift(report: &DriftReport, places: &Places, again: &str) -> String {
     let objects: Vec<&[&DriftedField]> = fields.chunk_by(|a, b| a.id == b.id).collect();
     let ranked = |rank| objects.iter().filter(|one| rank_of(one) == rank).count();
     let differing = report.differing();
-    let same = report.objects.saturating_sub(differing);
     page.tiles(&[
         (Tone::Bad, ranked(0), "gone".to_owned()),
         (Tone::Care, ranked(1), "to be put back".to_owned()),
         (Tone::Calm, ranked(2), "told and left alone".to_owned()),
-        (Tone::Good, same, "as git says".to_owned()),
+        (Tone::Good, report.same(), "as git says".to_owned()),
     ]);
     if objects.is_empty() {
         let _ = writeln!(
             page.body,
-            "<div class=\"calmly\"><b>No drift</b>{} compared, and all of them are as git says.</div>",
+            "<div class=\"calmly\"><b>No drift</b>{} compared, and nothing was changed outside git.</div>",
             counted(report.objects, "object")
         );
+    }
+    if let Some(words) = report.edited_words() {
+        let _ = writeln!(page.body, "<p class=\"said\">{}</p>", xml(&words));
     }
     page.picks(&[
         Pick {

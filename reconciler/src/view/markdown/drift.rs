@@ -26,6 +26,9 @@ pub fn of_drift(drift: &DriftReport, places: &Places, limit: usize) -> String {
         let differing = drift.differing();
         let _ = writeln!(head, "**{differing} of {objects} differ**");
     }
+    if let Some(edited) = drift.edited_words() {
+        let _ = writeln!(head, "\n{edited}");
+    }
     let mut report = Report {
         mark: sticky("drift", &[&drift.source, &drift.host]),
         head,
