@@ -20,8 +20,7 @@ use serde_json::Value;
 
 pub use self::fan_out::Documents;
 pub(in crate::view) use self::fan_out::{Block, FanOut, blocks, held_together};
-pub use self::fields::fields;
-use self::fields::planned_fields;
+use self::fields::{fields, planned_fields};
 pub(in crate::view) use self::words::{effect_words, held_words, kind_of, tells_reason};
 pub use self::words::{source_words, summary, summary_counts};
 use super::history::when;
@@ -285,7 +284,7 @@ fn fan_out(edit: &FanOut<'_>, held: bool, around: &Around<'_>) -> String {
                 (&planned.change, own)
             })
             .collect();
-        out.push_str(&fields(&rows, 4, around.columns));
+        out.push_str(&fields(&rows, 4, around.detail, around.columns));
     }
     let effects = edit.effects();
     let alike = effects.len() == 1 && edit.held == 0;
@@ -376,7 +375,7 @@ fn new_fields(address: &Address, around: &Around<'_>) -> String {
         })
         .map(|(change, origin)| (change, origin.clone()))
         .collect();
-    fields(&rows, 4, around.columns)
+    fields(&rows, 4, around.detail, around.columns)
 }
 
 /// Objects that are held by the same guards; where there are several, one edit would reach all of them.
@@ -420,7 +419,7 @@ fn held_objects(together: &[&Held], now: Timestamp, around: &Around<'_>) -> Stri
 fn remarks(out: &mut String, plan: &Plan, around: &Around<'_>) {
     let plain = |changes: &[FieldChange]| {
         let rows: Vec<_> = changes.iter().map(|change| (change, None)).collect();
-        fields(&rows, 4, around.columns)
+        fields(&rows, 4, around.detail, around.columns)
     };
     let stops = |waiting: &Waiting| {
         let mut changes = waiting.changes.iter();

@@ -174,31 +174,57 @@ pub fn cut(text: &str, to: usize) -> String {
     out
 }
 
+/// So much of what two texts share stands before that in which they differ.
+const SHARED: usize = 8;
+
+/// Two texts from where they differ, if that is beyond a width: cut from their beginnings they would look the same.
+pub fn differing(first: &str, second: &str, within: usize) -> (String, String) {
+    let pairs = first.chars().zip(second.chars());
+    let shared: Vec<char> = pairs.take_while(|(a, b)| a == b).map(|(a, _)| a).collect();
+    let head: usize = shared.iter().map(|c| c.width().unwrap_or(0)).sum();
+    if head + SHARED <= within {
+        return (first.to_owned(), second.to_owned());
+    }
+    let rest = |text: &str| {
+        let rest: String = text
+            .chars()
+            .skip(shared.len().saturating_sub(SHARED))
+            .collect();
+        format!("…{rest}")
+    };
+    (rest(first), rest(second))
+}
+
 /// The lines of a text that is broken between words; a word that is longer than a line is broken too.
 pub fn wrapped(text: &str, columns: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
+    let most = columns.max(8);
+    let mut lines = Vec::new();
+    let (mut line, mut taken) = (String::new(), 0);
     for word in text.split(' ') {
-        let Some(line) = lines.last_mut() else { break };
-        if line.is_empty() || width(line) + 1 + width(word) <= columns {
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
+        let wide = width(word);
+        if !line.is_empty() && taken + 1 + wide <= columns {
+            line.push(' ');
+            taken += 1;
+        } else if !line.is_empty() {
+            lines.push(std::mem::take(&mut line));
+            taken = 0;
         }
-        while let Some(line) = lines.last_mut()
-            && width(line) > columns.max(8)
-        {
-            let mut rest = String::new();
-            while width(line) > columns.max(8)
-                && let Some(last) = line.pop()
-            {
-                rest.insert(0, last);
+        if taken + wide <= most {
+            line.push_str(word);
+            taken += wide;
+            continue;
+        }
+        for character in word.chars() {
+            let wide = character.width().unwrap_or(0);
+            if taken + wide > most {
+                lines.push(std::mem::take(&mut line));
+                taken = 0;
             }
-            lines.push(rest);
+            line.push(character);
+            taken += wide;
         }
     }
+    lines.push(line);
     lines
 }
 
@@ -293,6 +319,11 @@ mod tests {
         }
         assert_eq!(cut("東京都", 5), "東京…");
         assert_eq!(cut("東京都", 4), "東…");
+        let both = |first: &str, second: &str| differing(first, second, 20);
+        let own = |first: &str, second: &str| (first.to_owned(), second.to_owned());
+        assert_eq!(both("a b", "a c"), own("a b", "a c"));
+        let (old, new) = ("x".repeat(40) + "old", "x".repeat(40) + "new");
+        assert_eq!(both(&old, &new), own("…xxxxxxxxold", "…xxxxxxxxnew"));
         assert_eq!(pad("東京", 6), "東京  ");
     }
 

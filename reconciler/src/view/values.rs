@@ -23,6 +23,25 @@ pub fn reported(path: &Pointer, value: &Value, columns: usize) -> String {
     text::cut(&text::shown(&without_bodies(path, value)), columns)
 }
 
+/// Two values of a field as [`reported`] shows them, both from where they differ if that would be cut off, and whether
+/// something of them was.
+pub fn reported_both(path: &Pointer, values: [&Value; 2], columns: usize) -> ([String; 2], bool) {
+    let [first, second] = values.map(|value| text::shown(&without_bodies(path, value)));
+    if text::width(&first).max(text::width(&second)) <= columns {
+        return ([first, second], false);
+    }
+    let (first, second) = text::differing(&first, &second, columns);
+    (
+        [first, second].map(|value| text::cut(&value, columns)),
+        true,
+    )
+}
+
+/// Whether something of a value is a body.
+pub fn has_bodies(path: &Pointer, value: &Value) -> bool {
+    without_bodies(path, value) != *value
+}
+
 /// The value without the bodies in it, whether the path leads to one or above one.
 fn without_bodies(path: &Pointer, value: &Value) -> Value {
     let is_body = BODIES
@@ -76,6 +95,12 @@ mod tests {
         let memory = Pointer::new("/spec/limits/memory");
         assert_eq!(reported(&memory, &json!("512MiB"), 500), "512MiB");
         assert_eq!(reported(&memory, &json!("x".repeat(9)), 4), "xxx…");
+        let long = |end: &str| json!("x".repeat(90) + end);
+        let (both, cut) = reported_both(&memory, [&long("old"), &long("new")], 50);
+        assert_eq!(both, ["…xxxxxxxxold", "…xxxxxxxxnew"]);
+        assert!(cut);
+        let ([was, is], cut) = reported_both(&memory, [&json!(null), &json!("1GiB")], 9);
+        assert_eq!((was.as_str(), is.as_str(), cut), ("(unset)", "1GiB", false));
         let motd = Pointer::new("/spec/files/~1etc~1motd/content");
         assert_eq!(reported(&motd, &json!(null), 500), "(unset)");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Page, Pick, Tone, card_head, value};
+use super::{Page, Pick, Tone, card_head, values};
 use crate::view::drift::{DriftReport, DriftedField};
 use crate::view::escape::xml;
 use crate::view::history::when;
@@ -105,13 +105,12 @@ fn object(out: &mut String, report: &DriftReport, fields: &[&DriftedField], plac
          <th scope=\"col\">live</th><th scope=\"col\">how</th></tr></thead><tbody>\n",
     );
     for field in fields {
+        let [git, live] = values(&field.path, [(&field.desired, "new"), (&field.live, "old")]);
         let _ = writeln!(
             out,
-            "<tr><td><code>{}</code></td><td data-is=\"git says\">{}</td><td data-is=\"live\">{}</td>\
+            "<tr><td><code>{}</code></td><td data-is=\"git says\">{git}</td><td data-is=\"live\">{live}</td>\
              <td class=\"how\" data-is=\"how\">{}</td></tr>",
             xml(&field.path_words()),
-            value(&field.path, &field.desired, "new"),
-            value(&field.path, &field.live, "old"),
             xml(&how(report, field, Some(places))),
         );
     }

@@ -14,7 +14,7 @@ pub use self::drift::of_drift;
 pub use self::plan::of_plan;
 
 use super::escape::xml;
-use super::values::reported;
+use super::values::reported_both;
 
 const STYLE: &str = include_str!("style.css");
 
@@ -163,11 +163,14 @@ fn card_head(tone: Tone, badge: &str, name: &str, more: &str, place: &str) -> St
     out
 }
 
-/// A value in a cell; nothing is told as such.
-fn value(path: &Pointer, value: &Value, class: &str) -> String {
-    let class = if value.is_null() { "none" } else { class };
-    let shown = reported(path, value, VALUE);
-    format!("<code class=\"{class}\">{}</code>", xml(&shown))
+/// Two values of a field in cells, each with its class; nothing is told as such.
+fn values(path: &Pointer, both: [(&Value, &str); 2]) -> [String; 2] {
+    let ([first, second], _) = reported_both(path, both.map(|(value, _)| value), VALUE);
+    let cell = |(value, class): (&Value, &str), shown: &str| {
+        let class = if value.is_null() { "none" } else { class };
+        format!("<code class=\"{class}\">{}</code>", xml(shown))
+    };
+    [cell(both[0], &first), cell(both[1], &second)]
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use manifests::id::Address;
 use manifests::observed::Holds;
 
-use super::{Page, Pick, Tone, card_head, value};
+use super::{Page, Pick, Tone, card_head, values};
 use crate::plan::{Allow, Because, Held, Plan, Step};
 use crate::view::escape::xml;
 use crate::view::history::when;
@@ -254,13 +254,15 @@ fn fields(out: &mut String, step: &Step, places: &Places) {
         if change.cause == manifests::change::Cause::Drifted {
             how.push("changed outside git".to_owned());
         }
+        let [now, then] = values(
+            &change.path,
+            [(&change.before, "old"), (&change.after, "new")],
+        );
         let _ = writeln!(
             out,
-            "<tr><td><code>{}</code></td><td data-is=\"now\">{}</td><td data-is=\"then\">{}</td>\
+            "<tr><td><code>{}</code></td><td data-is=\"now\">{now}</td><td data-is=\"then\">{then}</td>\
              <td class=\"how\" data-is=\"where\">{}</td></tr>",
             xml(&change.path.dotted()),
-            value(&change.path, &change.before, "old"),
-            value(&change.path, &change.after, "new"),
             xml(&how.join(" · ")),
         );
     }

@@ -7,7 +7,7 @@ use crate::view::drift::DriftReport;
 use crate::view::history::when;
 use crate::view::places::Places;
 use crate::view::text::{counted, visible};
-use crate::view::values::reported;
+use crate::view::values::reported_both;
 
 /// Values are cut to so many columns.
 const VALUE: usize = 120;
@@ -40,8 +40,8 @@ pub fn of_drift(drift: &DriftReport, places: &Places, limit: usize) -> String {
     for field in drift.worst_first() {
         let name = field.id.to_string();
         let path = field.path_words();
-        let desired = reported(&field.path, &field.desired, VALUE);
-        let live = reported(&field.path, &field.live, VALUE);
+        let values = [&field.desired, &field.live];
+        let ([desired, live], _) = reported_both(&field.path, values, VALUE);
         let place = field.source.as_ref().map(|origin| places.line(origin));
         report.rows.push(row(&[
             code(&name),

@@ -36,6 +36,8 @@ struct Report {
     rows: Vec<String>,
     /// One an object, below a fold, in a fence.
     details: Vec<String>,
+    /// How many values of the details are cut.
+    values_cut: usize,
     /// What the fold is called.
     fold: String,
     /// What else is worth knowing.
@@ -83,11 +85,19 @@ impl Report {
             .filter(|(count, _)| *count > 0)
             .map(|(count, noun)| super::text::counted(count, noun))
             .collect();
+        let mut short = Vec::new();
         if !left.is_empty() {
+            short.push(format!("{} left out to fit", left.join(", ")));
+        }
+        if self.values_cut > 0 && details > 0 {
+            let values = super::text::counted(self.values_cut, "value");
+            short.push(format!("{values} shown in part"));
+        }
+        if !short.is_empty() {
             let _ = write!(
                 out,
-                "\n> [!IMPORTANT]\n> **Shortened: {} left out to fit.** {}\n",
-                left.join(", "),
+                "\n> [!IMPORTANT]\n> **Shortened: {}.** {}\n",
+                short.join("; "),
                 self.cut
             );
         }

@@ -13,10 +13,12 @@ use crate::view::plan::{
     summary_counts, tells_reason,
 };
 use crate::view::text::{counted, cut, visible};
-use crate::view::values::reported;
+use crate::view::values::reported_both;
 
-/// Values are cut to so many columns.
-const VALUE: usize = 120;
+/// Values are cut to so many columns, and the comment says so.
+const VALUE: usize = 2000;
+/// Names of fields in the table are cut to so many columns; below the fold are all of them.
+const PATHS: usize = 120;
 /// As many objects that lose data are named above the table.
 const LOSSES: usize = 10;
 /// As many guards that stop are told.
@@ -36,8 +38,11 @@ pub fn of_plan(plan: &Plan, places: &Places, documents: &Documents<'_>, limit: u
     for block in &blocks {
         report.rows.push(block_row(block, places, documents));
         let detail = match block {
-            Block::One(step) => object(step, &visible(&step.address().to_string()), plan, places),
-            Block::Many(edit) => many(edit, plan, places, documents),
+            Block::One(step) => {
+                let name = visible(&step.address().to_string());
+                object(step, &name, plan, places, &mut report.values_cut)
+            }
+            Block::Many(edit) => many(edit, plan, places, documents, &mut report.values_cut),
         };
         report.details.push(detail);
     }
@@ -155,13 +160,13 @@ fn block_row(block: &Block<'_>, places: &Places, documents: &Documents<'_>) -> S
         code(kind_of(step).mark),
         name,
         words(&effect),
-        code(&cut(&visible(&paths.join(", ")), VALUE)),
+        code(&cut(&visible(&paths.join(", ")), PATHS)),
         code(&origin.map_or_else(String::new, |origin| places.line(origin))),
     ])
 }
 
 /// An object in the fence: the mark stands in the first column, by which lines are coloured.
-fn object(step: &Step, name: &str, plan: &Plan, places: &Places) -> String {
+fn object(step: &Step, name: &str, plan: &Plan, places: &Places, cut: &mut usize) -> String {
     let kind = kind_of(step);
     let mark = match kind.rank {
         0 => "-",
@@ -184,11 +189,17 @@ fn object(step: &Step, name: &str, plan: &Plan, places: &Places) -> String {
             fate(step, plan.made_at)
         );
     }
-    out.push_str(&fields(step, places));
+    out.push_str(&fields(step, places, cut));
     out
 }
 
-fn many(edit: &FanOut<'_>, plan: &Plan, places: &Places, documents: &Documents<'_>) -> String {
+fn many(
+    edit: &FanOut<'_>,
+    plan: &Plan,
+    places: &Places,
+    documents: &Documents<'_>,
+    cut: &mut usize,
+) -> String {
     let place = visible(&places.line(edit.origin));
     let name = edit.name(documents).unwrap_or_else(|| place.clone());
     let name = format!("{name} → {}", edit.reach());
@@ -196,7 +207,7 @@ fn many(edit: &FanOut<'_>, plan: &Plan, places: &Places, documents: &Documents<'
         origin: Some(edit.origin.clone()),
         ..edit.worst().clone()
     };
-    let mut out = object(&step, &name, plan, places);
+    let mut out = object(&step, &name, plan, places, cut);
     let names: Vec<String> = edit
         .steps
         .iter()
@@ -211,7 +222,7 @@ fn many(edit: &FanOut<'_>, plan: &Plan, places: &Places, documents: &Documents<'
     out
 }
 
-fn fields(step: &Step, places: &Places) -> String {
+fn fields(step: &Step, places: &Places, cut: &mut usize) -> String {
     let mut out = String::new();
     for planned in &step.changes {
         let change = &planned.change;
@@ -220,9 +231,12 @@ fn fields(step: &Step, places: &Places) -> String {
         let place = place.map_or_else(String::new, |origin| {
             format!("   # {}", visible(&places.line(origin)))
         });
-        for (mark, value, place) in [("-", &change.before, ""), ("+", &change.after, &place)] {
-            if !value.is_null() {
-                let value = reported(&change.path, value, VALUE);
+        let values = [&change.before, &change.after];
+        let ([before, after], is_cut) = reported_both(&change.path, values, VALUE);
+        *cut += usize::from(is_cut);
+        let marked = [("-", before, ""), ("+", after, &*place)];
+        for ((mark, value, place), given) in marked.into_iter().zip(values) {
+            if !given.is_null() {
                 let _ = writeln!(out, "{mark}     {path}: {value}{place}");
             }
         }

@@ -71,6 +71,28 @@ fn what_does_not_fit_is_left_off_and_says_so() {
 }
 
 #[test]
+fn a_value_that_is_cut_is_told_and_what_differs_of_it_shows() {
+    let text = |length: usize, end: &str| serde_json::json!(format!("{}{end}", "x".repeat(length)));
+    let of = |length: usize| {
+        let change = samples::planned(
+            "/spec/environment/LIST",
+            text(length, "old"),
+            text(length, "new"),
+            manifests::effect::Effect::NextStart,
+        );
+        let step = samples::update(1, "instance/web-1", vec![change], ("a.yaml", 3));
+        plan(&samples::plan(vec![step]), COMMENT)
+    };
+    let whole = of(1500);
+    assert!(!whole.contains("may not be approved"), "{whole}");
+    assert!(whole.contains(&"x".repeat(1500)), "{whole}");
+    let cut = of(5000);
+    assert!(cut.contains("Shortened: 1 value shown in part."), "{cut}");
+    assert!(cut.contains("**it may not be approved**"), "{cut}");
+    assert!(cut.contains("xold\n") && cut.contains("xnew"), "{cut}");
+}
+
+#[test]
 fn many_held_and_noted_fit_too() {
     let mut large = samples::large(2000);
     large.held = large

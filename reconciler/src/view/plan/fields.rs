@@ -8,6 +8,7 @@ use crate::plan::{PlannedChange, Step};
 use crate::secrets::masks;
 use crate::view::style::{FAINT, paint};
 use crate::view::text;
+use crate::view::values::has_bodies;
 
 /// The widest column of paths.
 const PATHS: usize = 40;
@@ -23,7 +24,7 @@ pub(super) fn planned_fields(step: &Step, detail: Detail, columns: usize) -> Str
         .iter()
         .map(|planned| (&planned.change, remark(planned, step, detail)))
         .collect();
-    fields(&rows, 4, columns)
+    fields(&rows, 4, detail, columns)
 }
 
 /// What is said behind a field where it is not what its object's line says already.
@@ -51,8 +52,13 @@ pub(in crate::view) fn is_elsewhere(origin: &Origin, object: Option<&Origin>) ->
     object.is_none_or(|object| origin.file != object.file || origin.line < object.line)
 }
 
-/// The lines, the paths in one column. What does not fit behind a path stands below it.
-pub fn fields(rows: &[(&FieldChange, Option<String>)], indent: usize, columns: usize) -> String {
+/// The lines, the paths in one column. What does not fit behind a path stands below it: in full detail all of it.
+pub(super) fn fields(
+    rows: &[(&FieldChange, Option<String>)],
+    indent: usize,
+    detail: Detail,
+    columns: usize,
+) -> String {
     let widest = rows
         .iter()
         .map(|(change, _)| text::width(&text::visible(&change.path.dotted())))
@@ -78,11 +84,28 @@ pub fn fields(rows: &[(&FieldChange, Option<String>)], indent: usize, columns: u
             .as_deref()
             .map_or(0, |remark| text::width(remark) + 3);
         let beside = if beside <= REMARK { beside } else { 0 };
-        let room = columns.saturating_sub(begin + 3 + beside);
-        line.push_str(&values(change, room.max(VALUES)));
+        let room = columns.saturating_sub(begin + 3 + beside).max(VALUES);
+        match whole(change, room).filter(|_| detail == Detail::Full) {
+            None => line.push_str(&values(change, room)),
+            Some(all) => {
+                if begin > 2 * indent {
+                    out.push_str(line.trim_end());
+                    out.push('\n');
+                }
+                let margin = " ".repeat(2 * indent);
+                let room = columns.saturating_sub(2 * indent);
+                let lines: Vec<String> = all
+                    .iter()
+                    .flat_map(|value| text::wrapped(value, room))
+                    .collect();
+                line = format!("{margin}{}", lines.join(&format!("\n{margin}")));
+                begin = 2 * indent;
+            }
+        }
         if let Some(remark) = &remark {
             let wide = text::width(remark);
-            if text::width(&line) + 3 + wide <= columns {
+            let last = line.lines().last().unwrap_or_default();
+            if text::width(last) + 3 + wide <= columns {
                 line.push_str("   ");
             } else {
                 let below = if begin + wide <= columns {
@@ -100,17 +123,29 @@ pub fn fields(rows: &[(&FieldChange, Option<String>)], indent: usize, columns: u
     out
 }
 
+/// All of `old → new` where that is more than finds room. Texts of files stay cut: they are read where they are written.
+fn whole(change: &FieldChange, room: usize) -> Option<[String; 2]> {
+    let [before, after] = [&change.before, &change.after];
+    if [before, after].map(|value| has_bodies(&change.path, value)) != [false; 2] {
+        return None;
+    }
+    let (before, after) = (text::shown(before), text::shown(after));
+    let fits = text::width(&before) + text::width(&after) <= room;
+    (!fits).then(|| [before, format!("→ {after}")])
+}
+
 /// `old → new`. Of two values the shorter one leaves its room to the other.
 fn values(change: &FieldChange, room: usize) -> String {
     if let Some(masks) = masks::together(&change.before, &change.after) {
         return masks;
     }
     let (before, after) = (text::shown(&change.before), text::shown(&change.after));
-    let (first, second) = (text::width(&before), text::width(&after));
-    if first + second <= room {
+    if text::width(&before) + text::width(&after) <= room {
         return format!("{before} → {after}");
     }
     let half = room / 2;
+    let (before, after) = text::differing(&before, &after, half);
+    let (first, second) = (text::width(&before), text::width(&after));
     let first = first.min(half.max(room.saturating_sub(second)));
     let before = text::cut(&before, first);
     let after = text::cut(&after, room - text::width(&before));

@@ -141,6 +141,40 @@ fn values_cannot_drive_the_terminal_and_are_cut() {
 }
 
 #[test]
+fn what_differs_at_the_end_of_a_long_value_shows_and_in_full_detail_all_of_it() {
+    let command = |end: &str| json!(["/bin/sh", "-c", format!("{}{end}", "sleep 1; ".repeat(20))]);
+    let file = |end: &str| json!(format!("{}{end}", "line ".repeat(40)));
+    let long = planned(
+        "/spec/command",
+        command("exit 0"),
+        command("exit 1"),
+        Effect::NextStart,
+    );
+    let motd = planned(
+        "/spec/files/~1etc~1motd/content",
+        file("old"),
+        file("new"),
+        Effect::Live,
+    );
+    let plan = plan(vec![update(
+        1,
+        "instance/web-1",
+        vec![long, motd],
+        ("a.yaml", 3),
+    )]);
+    let short = plain(&plan, None);
+    assert!(
+        short.contains("exit 0]") && short.contains("exit 1]"),
+        "{short}"
+    );
+    let full = told(&plan, None, Detail::Full, 100, &[]);
+    assert!(full.lines().all(|line| text::width(line) <= 100), "{full}");
+    assert_eq!(full.matches("sleep").count(), 40, "{full}");
+    assert!(full.matches("line ").count() < 40, "texts stay cut: {full}");
+    insta::assert_snapshot!(format!("{short}---\n{full}"));
+}
+
+#[test]
 fn every_deed_has_a_mark_and_a_word() {
     let power = |power| Verb::Power { power };
     let deeds = [
