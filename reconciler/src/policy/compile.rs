@@ -30,8 +30,8 @@ pub const CODES: &[Entry] = &[
     Entry {
         code: COSTLY,
         title: "a policy that could take too long",
-        explanation: "An expression has at most 4096 bytes and two loops in each other (`all`, `exists`, `filter`, \
-                      `map`). `plan.actions` and `plan.classes` have the counts of a plan without a loop.",
+        explanation: "An expression has at most 4096 bytes, 200 parts in each other (`1 + 1 + 1` are two of them) and \
+                      two loops in each other (`all`, `exists`, `filter`, `map`). `plan.actions` and `plan.classes` have the counts of a plan without a loop.",
         example: (
             "expression: plan.changes.filter(c, c.class == \"destructive\").size() < 3",
             "expression: plan.classes.destructive < 3",
@@ -43,6 +43,8 @@ pub const CODES: &[Entry] = &[
 const LONGEST: usize = 4096;
 /// So many comprehensions may stand in each other.
 const DEEPEST: usize = 2;
+/// So many parts may stand in each other: each takes its share of the stack when it is weighed.
+const MOST_LEVELS: usize = 200;
 /// What an expression can ask. The description of the field tells of each.
 pub(super) const VARIABLES: [&str; 3] = ["change", "object", "plan"];
 /// Ours, besides those of the language.
@@ -110,6 +112,10 @@ pub(super) fn compile(text: &str) -> Result<Program, Wrong> {
     }
     let program = Program::compile(text).map_err(|errors| {
         let first = errors.errors.first();
+        // The parser has a limit of its own.
+        if first.is_some_and(|error| error.msg.contains("Recursion limit")) {
+            return too_deep();
+        }
         let message = first.map_or_else(
             || "the expression cannot be understood".to_owned(),
             |error| {
@@ -123,6 +129,9 @@ pub(super) fn compile(text: &str) -> Result<Program, Wrong> {
     })?;
     let mut walk = Walk::default();
     walk.expression(program.expression(), 0);
+    if walk.levels > MOST_LEVELS {
+        return Err(too_deep());
+    }
     if walk.deepest > DEEPEST {
         let message = format!(
             "{} loops stand in each other; at most {DEEPEST} may",
@@ -136,9 +145,17 @@ pub(super) fn compile(text: &str) -> Result<Program, Wrong> {
     }
 }
 
+fn too_deep() -> Wrong {
+    let message = format!("its parts stand too deep in each other; at most {MOST_LEVELS} may");
+    Wrong::new(COSTLY, message)
+}
+
 /// Looks at all of an expression.
 #[derive(Default)]
 struct Walk {
+    /// The parts around the one that is looked at, and the most of them.
+    level: usize,
+    levels: usize,
     deepest: usize,
     /// Names that comprehensions around have made.
     own: Vec<String>,
@@ -158,6 +175,15 @@ impl Walk {
     }
 
     fn expression(&mut self, expression: &IdedExpr, depth: usize) {
+        self.level += 1;
+        self.levels = self.levels.max(self.level);
+        if self.level <= MOST_LEVELS {
+            self.parts(expression, depth);
+        }
+        self.level -= 1;
+    }
+
+    fn parts(&mut self, expression: &IdedExpr, depth: usize) {
         match &expression.expr {
             Expr::Unspecified | Expr::Literal(_) => {}
             Expr::Ident(name) => {

@@ -156,8 +156,26 @@ fn many_changes_are_weighed_quickly_enough() {
 }
 
 #[test]
+fn what_is_as_deep_as_it_may_be_is_weighed() {
+    let sum = format!("1{} > 0", "+1".repeat(197));
+    let all = vec!["object.name == 'web'"; 150].join(" || ");
+    let policies = policies(&[&sum, &all]);
+    assert!(check(&policies).is_empty());
+    let cases = (0..2).map(|policy| Case { policy, change: 0 }).collect();
+    let asked = Asked {
+        plan: json!({}),
+        changes: vec![(json!({}), json!({ "name": "web" }))],
+        cases,
+    };
+    assert_eq!(Policies::of(&policies).weigh(asked), [Ok(true), Ok(true)]);
+}
+
+#[test]
 fn what_is_no_expression_is_told_at_its_line() {
     let long = format!("object.name == '{}'", "x".repeat(4096));
+    let sum = format!("1{} > 0", "+1".repeat(2000));
+    let lists = format!("{}1{} == 1", "[".repeat(150), "]".repeat(150));
+    let items = format!("[1]{} == 1", "[0]".repeat(1300));
     let expressions = [
         "change.action = 'delete'",
         "chang.action == 'delete'",
@@ -165,6 +183,9 @@ fn what_is_no_expression_is_told_at_its_line() {
         "plan.changes.all(a, plan.changes.all(b, plan.changes.all(c, a == b && b == c)))",
         &long,
         "((((",
+        &sum,
+        &lists,
+        &items,
         "change.fields.all(f, g.path == '')",
         "object.name == 'fine'",
     ];
