@@ -97,7 +97,7 @@ cp "$archive" "$share/archive.tar.zst"
 cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
 cp .cache/debian.tar "$share/debian.tar"
 # What starts QEMU, or its guest agent, is left out: the guest has neither.
-kernel_tests='(package(runtime) - test(/a_real_(qemu|guest_agent)/)) | (package(reconciler) & binary(/host|kill|crash|system/))'
+kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)/)) | (package(reconciler) & binary(hosts) - test(/^(machine|cloud_init)/))'
 # The workspace's own files that tests read (examples, goldens); never the target folder.
 git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
 {
