@@ -12,6 +12,7 @@ use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::Invocation;
 use super::progress::patiently;
+use crate::diff::is_entry;
 use crate::error::{CliError, Exit};
 use crate::plan::Purpose;
 use crate::session::{Drift as Drifted, DriftedField as Field};
@@ -160,7 +161,7 @@ fn cause(field: &Field) -> String {
     }
     let words = if field.gone {
         "gone"
-    } else if field.desired.is_null() {
+    } else if field.desired.is_null() && is_entry(&field.path) {
         "added by hand"
     } else if field.live.is_null() {
         "taken away outside git"

@@ -154,10 +154,15 @@ fn remembered_changes(
 fn is_extra(change: &FieldChange, last: &LastApplied) -> bool {
     change.after.is_null()
         && (!last.is_known() || last.cause(change) == Cause::Drifted)
-        && EXTRAS.iter().any(|pattern| {
-            let pattern = Pointer::new(pattern);
-            pattern.matches(&change.path) && pattern.steps().count() == change.path.steps().count()
-        })
+        && is_entry(&change.path)
+}
+
+/// Whether a field is an entry of a map to which a person may add by hand.
+pub fn is_entry(path: &Pointer) -> bool {
+    EXTRAS.iter().any(|pattern| {
+        let pattern = Pointer::new(pattern);
+        pattern.matches(path) && pattern.steps().count() == path.steps().count()
+    })
 }
 
 fn is_image(change: &FieldChange) -> bool {

@@ -16,7 +16,9 @@ use manifests::observed::{Item, ObservedSet, Trashed, Unseen};
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
-pub use self::judge::{Judged, fingerprint, fingerprint_of_orphan, judge, overlay, today, whole};
+pub use self::judge::{
+    Judged, fingerprint, fingerprint_of_orphan, is_entry, judge, overlay, today, whole,
+};
 use self::known::Known;
 use self::pair_up::{Pair, Pairing};
 pub use self::stale_rules::{StaleRule, WhyStale, stale_rules};

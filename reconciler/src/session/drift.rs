@@ -133,9 +133,13 @@ impl Session<'_> {
                     .as_str()
                     .filter(|_| is_state)
                     .and_then(|state| author(&store, &difference.address, state));
+                let mode = match told(&change.path) || hold.is_some() {
+                    true => DriftMode::Warn,
+                    false => DriftMode::Correct,
+                };
                 drift.fields.push(DriftedField {
                     author,
-                    ..field(resource, change, &entry, hold)
+                    ..field(resource, change, mode, &entry, hold)
                 });
                 seen.push(entry);
             }
@@ -235,15 +239,10 @@ fn drifted(difference: &Difference<'_>, known: &Known) -> Vec<FieldChange> {
 fn field(
     resource: &Resource,
     change: FieldChange,
+    mode: DriftMode,
     seen: &DriftSeen,
     hold: Option<&Hold>,
 ) -> DriftedField {
-    let extra = change.after.is_null();
-    let mode = match resource.lifecycle.extras {
-        manifests::lifecycle::Extras::Warn if extra => DriftMode::Warn,
-        _ if hold.is_some() => DriftMode::Warn,
-        _ => resource.lifecycle.drift_of(&change.path),
-    };
     DriftedField {
         address: resource.address.clone(),
         gone: change.path == Pointer::root() && change.before.is_null(),

@@ -3,6 +3,7 @@
 
 use manifests::desired::DesiredSet;
 use manifests::kind::Spec;
+use manifests::lifecycle::DriftMode;
 use manifests::pointer::Pointer;
 use reconciler::diff::WhyStale;
 use serde_json::{Value, json};
@@ -39,7 +40,8 @@ fn by_hand(stage: &Stage, pointer: &str, value: Value) {
         let item = world.items.get_mut(&address("instance/web")).unwrap();
         let mut spec = item.spec.to_value();
         let below = pointer.strip_prefix("/spec").unwrap();
-        *spec.pointer_mut(below).unwrap() = value;
+        let (map, key) = below.rsplit_once('/').unwrap();
+        spec.pointer_mut(map).unwrap()[key] = value;
         item.spec = Spec::deserialize(item.address.kind, spec).unwrap();
     });
 }
@@ -55,6 +57,36 @@ fn stale(stage: &Stage, desired: &DesiredSet) -> Vec<(WhyStale, String, usize)> 
             (stale.why, origin.to_string(), stale.objects.len())
         })
         .collect()
+}
+
+#[test]
+fn what_is_said_of_drift_is_what_the_next_plan_does() {
+    for (lifecycle, put_back) in [
+        ("", &["/spec/limits/processes"][..]),
+        ("lifecycle: { drift: warn }", &[]),
+        (
+            "lifecycle: { drift: { default: correct, /spec/limits: warn }, extras: remove }",
+            &["/spec/user/note"],
+        ),
+    ] {
+        let stage = Stage::new();
+        let desired = wanted("", "1GiB", "one", lifecycle);
+        stage.done(&desired);
+        // Git says nothing of either: the one is a field with a default, the other an entry that somebody added.
+        by_hand(&stage, "/spec/limits/processes", json!(55));
+        by_hand(&stage, "/spec/user", json!({ "note": "by hand" }));
+        let drift = stage.session().drift(&desired).unwrap().fields;
+        assert_eq!(drift.len(), 2, "{drift:#?}");
+        let corrected = drift
+            .iter()
+            .filter(|field| field.mode == DriftMode::Correct);
+        let corrected: Vec<&str> = corrected.map(|field| field.path.as_str()).collect();
+        assert_eq!(corrected, put_back, "{lifecycle}");
+        let plan = stage.plan(&desired);
+        let changes = plan.steps.iter().flat_map(|step| &step.changes);
+        let changes: Vec<&str> = changes.map(|one| one.change.path.as_str()).collect();
+        assert_eq!(changes, put_back, "{lifecycle}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::rules::{
     DRIFT_ADDED, DRIFT_CHANGED, DRIFT_GONE, DRIFT_REMOVED, DRIFT_STALE_RULE, DRIFT_UNSEEN,
 };
 use super::{Finding, Findings, Level, Looked, Verdict, diagnostics};
+use crate::diff::is_entry;
 use crate::view::drift::{DriftReport, DriftedField, StaleRule};
 use crate::view::history::when;
 use crate::view::places::Places;
@@ -86,7 +87,7 @@ fn finding(field: &DriftedField) -> Finding {
     let shown = |value| reported(&field.path, value, VALUE);
     let (rule, message) = if field.is_object() {
         (DRIFT_GONE, format!("{} is {}", field.id, field.cause))
-    } else if field.desired.is_null() {
+    } else if field.desired.is_null() && is_entry(&field.path) {
         let live = shown(&field.live);
         (
             DRIFT_ADDED,
