@@ -175,7 +175,19 @@ fn ask_with(
         "submodule.recurse=false",
     ];
     arguments.extend(settings.iter().chain(question).map(OsString::from));
-    run_within("env", arguments, input, PATIENCE)
+    run_within("env", arguments, input, PATIENCE).map_err(|error| in_short(error, question))
+}
+
+/// The failure of a question, without all that stands around it on each command line.
+fn in_short(error: CommandError, question: &[&str]) -> CommandError {
+    match error {
+        CommandError::Failed { status, stderr, .. } => CommandError::Failed {
+            command: format!("git {}", question.join(" ")),
+            status,
+            stderr,
+        },
+        other => other,
+    }
 }
 
 /// What git answers, where it does.

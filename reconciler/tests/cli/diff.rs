@@ -127,7 +127,7 @@ fn what_cannot_be_compared_is_one_clear_error() {
         (
             &["-C", "repo", "diff", "nowhere", "HEAD"][..],
             3,
-            "no revision `nowhere`",
+            "no revision `nowhere`: git rev-parse ",
         ),
         (
             &["-C", "repo", "diff", "HEAD", "HEAD:lan.yaml"],
