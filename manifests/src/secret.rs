@@ -62,6 +62,22 @@ fn each_at(
     }
 }
 
+/// With this a template begins to name a secret.
+pub const IN_TEMPLATE: &str = "${secret.";
+
+/// Name, key and what comes behind them, of a part of a template behind [`IN_TEMPLATE`]; none where that is literal text.
+pub fn reference(part: &str) -> Option<(&str, &str, &str)> {
+    let (reference, rest) = part.split_once('}')?;
+    let (name, key) = reference.split_once('.')?;
+    Some((name, key, rest))
+}
+
+/// The secrets that a template names, and their keys.
+pub fn in_template(template: &str) -> impl Iterator<Item = (&str, &str)> {
+    let parts = template.split(IN_TEMPLATE).skip(1).filter_map(reference);
+    parts.map(|(name, key, _)| (name, key))
+}
+
 /// The digest of a sealed text that is written as JSON.
 pub fn sealed_digest(value: &Value) -> Option<&str> {
     let sealed = value
@@ -118,6 +134,25 @@ mod tests {
             "(secret) Some(\n    (secret),\n)"
         );
         assert_eq!(value.reveal(), "hunter2");
+    }
+
+    #[test]
+    fn templates_name_secrets() {
+        let named = |text| in_template(text).collect::<Vec<_>>();
+        assert_eq!(
+            named("a ${secret.db.user}:${secret.db.pass.word}"),
+            [("db", "user"), ("db", "pass.word")]
+        );
+        // Not ours: that is literal.
+        for text in [
+            "${secret.db}",
+            "${secret.db.user",
+            "$secret.db.user}",
+            "${secret}",
+        ] {
+            assert_eq!(named(text), [], "{text}");
+        }
+        assert_eq!(named("${secret.open ${secret.db.user}"), [("db", "user")]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::*;
 use crate::name_pattern;
+use crate::secret::IN_TEMPLATE;
 use crate::substitute::{Group, Known, filled};
 
 /// How a reference is written.
@@ -415,14 +416,13 @@ impl Names<'_> {
     }
 
     fn rename_in_template(&self, node: &mut Node, each: &[Known]) {
-        const BEGIN: &str = "${secret.";
-        let Some(text) = node.text().filter(|text| text.contains(BEGIN)) else {
+        let Some(text) = node.text().filter(|text| text.contains(IN_TEMPLATE)) else {
             return;
         };
-        let mut parts = text.split(BEGIN);
+        let mut parts = text.split(IN_TEMPLATE);
         let mut whole = parts.next().unwrap_or_default().to_owned();
         for part in parts {
-            whole.push_str(BEGIN);
+            whole.push_str(IN_TEMPLATE);
             let (name, rest) = part.split_at(part.find('.').unwrap_or(0));
             match self.renamed(Kind::Secret, name, each) {
                 Some(renamed) => whole.push_str(&renamed),

@@ -1,6 +1,7 @@
 //! What documents name in others: by reference and by `dependsOn`.
 
 use super::*;
+use crate::secret::in_template;
 
 /// What a spec refers to; tells what is not there.
 pub(super) fn needs_of(
@@ -184,9 +185,7 @@ fn collect<'a>(node: &'a Node, out: &mut Vec<(&'a str, &'a str, &'a Place)>) {
                         return;
                     }
                     ("template", ..) => {
-                        let parts = value.text().unwrap_or_default().split("${secret.").skip(1);
-                        let names =
-                            parts.filter_map(|part| part.split_once('}')?.0.split_once('.'));
+                        let names = in_template(value.text().unwrap_or_default());
                         out.extend(names.map(|(name, key)| (name, key, &value.place)));
                         return;
                     }

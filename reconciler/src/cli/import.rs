@@ -9,7 +9,8 @@ use manifests::kind::Kind;
 use manifests::observed::Item;
 use manifests::path_io;
 use manifests::read::SOURCE_FILE;
-use manifests::secret::each_text;
+use manifests::scalar::text::SEALED;
+use manifests::secret::{each_text, in_template};
 use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
@@ -279,7 +280,7 @@ fn secrets(chosen: &[&Item]) -> BTreeMap<String, BTreeSet<String>> {
     for item in chosen {
         let mut spec = item.spec.to_value();
         each_text(&mut spec, &mut |text, _| {
-            let Some(sealed) = text.get("sealed") else {
+            let Some(sealed) = text.get(SEALED) else {
                 return;
             };
             if let Some(reference) = sealed.get("secretRef") {
@@ -287,16 +288,11 @@ fn secrets(chosen: &[&Item]) -> BTreeMap<String, BTreeSet<String>> {
                 found.entry(word("name")).or_default().insert(word("key"));
             }
             let template = sealed.get("template").and_then(Value::as_str);
-            for part in template.unwrap_or_default().split("${secret.").skip(1) {
-                let reference = part
-                    .split_once('}')
-                    .and_then(|(inner, _)| inner.split_once('.'));
-                if let Some((name, key)) = reference {
-                    found
-                        .entry(name.to_owned())
-                        .or_default()
-                        .insert(key.to_owned());
-                }
+            for (name, key) in in_template(template.unwrap_or_default()) {
+                found
+                    .entry(name.to_owned())
+                    .or_default()
+                    .insert(key.to_owned());
             }
         });
     }

@@ -1,7 +1,7 @@
 //! From a text that comes from a secret to a sealed text.
 
 use manifests::scalar::text::SEALED;
-use manifests::secret::SecretValue;
+use manifests::secret::{IN_TEMPLATE, SecretValue, reference};
 use serde_json::{Value, json};
 
 /// Looks up a value by the name of a secret and a key in it.
@@ -34,30 +34,20 @@ pub(super) fn one(text: &mut Value, look_up: LookUp<'_>, seal: SealOne<'_>) -> b
 
 /// A template with all its secrets; none if one of them cannot be had.
 fn fill(template: &str, look_up: LookUp<'_>) -> Option<SecretValue> {
-    const OPEN: &str = "${secret.";
-    let mut filled = String::with_capacity(template.len());
-    let mut rest = template;
+    let mut parts = template.split(IN_TEMPLATE);
+    let mut filled = parts.next().unwrap_or_default().to_owned();
     let mut whole = true;
-    while let Some(at) = rest.find(OPEN) {
-        let (before, after) = rest.split_at(at);
-        filled.push_str(before);
-        let inner = &after[OPEN.len()..];
-        let reference = inner.split_once('}').and_then(|(reference, rest)| {
-            let (name, key) = reference.split_once('.')?;
-            Some((name, key, rest))
-        });
-        let Some((name, key, after)) = reference else {
-            // Not one of ours: it is literal.
-            filled.push_str(OPEN);
-            rest = inner;
+    for part in parts {
+        let Some((name, key, rest)) = reference(part) else {
+            filled.push_str(IN_TEMPLATE);
+            filled.push_str(part);
             continue;
         };
         match look_up(name, key) {
             Some(value) => filled.push_str(value.reveal()),
             None => whole = false,
         }
-        rest = after;
+        filled.push_str(rest);
     }
-    filled.push_str(rest);
     whole.then(|| SecretValue::new(filled))
 }
