@@ -7,5 +7,6 @@ pub mod health;
 pub mod limits;
 pub mod placement;
 pub mod process;
+pub mod savable;
 pub mod security;
 pub mod snapshots;

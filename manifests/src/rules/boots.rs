@@ -2,13 +2,12 @@
 
 use super::one_meaning::CONTRADICTION;
 use super::requirements::NOT_FOR_IT;
-use super::{Rule, devices, instances, wrong};
+use super::{Rule, instances, wrong};
 use crate::desired::{DesiredSet, Resource};
-use crate::devices::Device;
-use crate::devices::disk::IoBus;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::id::Address;
 use crate::instance::boot::{BootMode, ShutdownAction};
+use crate::instance::savable::unsavable;
 use crate::kind::{Kind, Spec};
 use crate::kinds::image::Image;
 use crate::kinds::instance::Instance;
@@ -102,7 +101,7 @@ fn mode(resource: &Resource, instance: &Instance, desired: &DesiredSet) -> Optio
     Some(one.hint(hint).related(place, words))
 }
 
-/// QEMU saves the state of no NVMe disk: with one there is no snapshot with memory, and no going on after a stop.
+/// QEMU saves the state of some devices not: with one there is no snapshot with memory, and no going on after a stop.
 fn stateful(resource: &Resource, instance: &Instance, found: &mut Diagnostics) {
     let asked = [
         ("snapshots/stateful", instance.snapshots.stateful),
@@ -111,19 +110,18 @@ fn stateful(resource: &Resource, instance: &Instance, found: &mut Diagnostics) {
             instance.boot.host_shutdown_action == ShutdownAction::StatefulStop,
         ),
     ];
-    for (_, device, disk) in devices(instance) {
-        if !matches!(device, Device::Disk(disk) if disk.io_bus == Some(IoBus::Nvme)) {
-            continue;
-        }
+    for one in unsavable(instance) {
         for (field, _) in asked.iter().filter(|(_, asked)| *asked) {
             let at = Pointer::new(&format!("/spec/{field}"));
-            let message = "the state of a machine with an NVMe disk cannot be saved";
-            let place = resource.origin_of(&disk.field("ioBus"));
-            let one = wrong(CONTRADICTION, resource, at, message);
-            found.push(
-                one.hint("virtio-scsi and virtio-blk can")
-                    .related(place, "this disk"),
-            );
+            let message = format!("the state of a machine with {} cannot be saved", one.what);
+            let device = Pointer::new(&format!("/spec/devices/{}", one.device));
+            let place = match one.field {
+                Some(field) => device.field(field),
+                None => device,
+            };
+            let place = resource.origin_of(&place);
+            let problem = wrong(CONTRADICTION, resource, at, message);
+            found.push(problem.hint(one.hint).related(place, "this device"));
         }
     }
 }
