@@ -7,12 +7,16 @@ use crate::id::{Address, Mark, Uid};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Power {
-    /// Start it.
+    /// Start it; a machine whose state was saved goes on from there.
     Start,
+    /// Start it anew: a state that was saved is given up.
+    StartAnew,
     /// Stop it in an orderly way, then by force.
     Stop,
     /// Stop it by force.
     Kill,
+    /// Save the state of a machine and stop it, so that it goes on from there.
+    Save,
     /// Stop and start it.
     Restart,
     /// Freeze its processes.
@@ -26,8 +30,10 @@ impl Power {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::StartAnew => "start without its saved state",
             Self::Stop => "stop",
             Self::Kill => "stop by force",
+            Self::Save => "stop with its state",
             Self::Restart => "restart",
             Self::Freeze => "freeze",
             Self::Unfreeze => "unfreeze",

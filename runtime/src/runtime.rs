@@ -195,3 +195,80 @@ pub trait Operate {
         create_folders: bool,
     ) -> Result<(), RuntimeError>;
 }
+
+/// A snapshot of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// What for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Whether memory is in it.
+    pub memory: bool,
+}
+
+/// A snapshot that is to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewSnapshot {
+    /// Its name; none: `snap` with a number.
+    pub name: Option<String>,
+    /// What for.
+    pub description: String,
+    /// Whether memory is to be in it.
+    pub memory: bool,
+}
+
+/// Snapshots of instances. Each deed may be done again after a crash at any point inside it.
+pub trait Snapshots {
+    /// Those of one instance, oldest first.
+    ///
+    /// # Errors
+    /// There is no such instance, or the engine makes none of its kind.
+    fn snapshots(&self, instance: &Address) -> Result<Vec<Snapshot>, RuntimeError>;
+
+    /// Makes one; its name.
+    ///
+    /// # Errors
+    /// It was not made: the instance is as before.
+    fn create_snapshot(
+        &self,
+        instance: &Address,
+        new: &NewSnapshot,
+        context: &Context<'_>,
+    ) -> Result<String, RuntimeError>;
+
+    /// Goes back to one: what was written since, and no other snapshot keeps, is lost. What ran runs again; one with
+    /// memory goes on from there, unless only the disk is asked for.
+    ///
+    /// # Errors
+    /// There is no such snapshot, or the instance cannot be stopped or started.
+    fn restore_snapshot(
+        &self,
+        instance: &Address,
+        name: &str,
+        disk_only: bool,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError>;
+
+    /// Gives one another name.
+    ///
+    /// # Errors
+    /// There is none, or another has the name.
+    fn rename_snapshot(&self, instance: &Address, from: &str, to: &str)
+    -> Result<(), RuntimeError>;
+
+    /// Deletes one; what others need of it stays.
+    ///
+    /// # Errors
+    /// There is none, or its data could not be given to those that need them.
+    fn delete_snapshot(
+        &self,
+        instance: &Address,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError>;
+}

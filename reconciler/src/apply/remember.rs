@@ -166,7 +166,12 @@ fn starts(step: &Step) -> bool {
         Verb::Create | Verb::Restore | Verb::Rebuild | Verb::Replace => true,
         Verb::Power { power } => matches!(
             power,
-            Power::Start | Power::Stop | Power::Kill | Power::Restart
+            Power::Start
+                | Power::StartAnew
+                | Power::Stop
+                | Power::Kill
+                | Power::Save
+                | Power::Restart
         ),
         _ => false,
     }

@@ -101,7 +101,7 @@ pub(crate) fn missing(
         // An ephemeral instance is gone when it is stopped.
         (
             Verb::Power {
-                power: Power::Stop | Power::Kill,
+                power: Power::Stop | Power::Kill | Power::Save,
             },
             None,
         ) => return None,
@@ -112,8 +112,10 @@ pub(crate) fn missing(
     if let Verb::Power { power } = &step.action.verb {
         let state = state_of(item).unwrap_or_default();
         let wanted: &[&str] = match power {
-            Power::Start | Power::Restart | Power::Unfreeze => &["Running", "Frozen"],
-            Power::Stop | Power::Kill => &["Stopped"],
+            Power::Start | Power::StartAnew | Power::Restart | Power::Unfreeze => {
+                &["Running", "Frozen"]
+            }
+            Power::Stop | Power::Kill | Power::Save => &["Stopped"],
             Power::Freeze => &["Frozen"],
         };
         return (!wanted.contains(&state.as_str()))

@@ -38,6 +38,7 @@ mod read;
 mod render;
 mod saved;
 mod schema;
+mod snapshot;
 mod status;
 mod top;
 mod trash;
@@ -107,6 +108,7 @@ enum Command {
     Import(import::Import),
     Adopt(adopt::Adopt),
     Forget(adopt::Forget),
+    Snapshot(snapshot::Snapshot),
     Trash(trash::Trash),
     Image(image::Image),
     Unlock(unlock::Unlock),
@@ -136,6 +138,7 @@ impl Command {
             Self::Import(command) => command.run(invocation),
             Self::Adopt(command) => command.run(invocation),
             Self::Forget(command) => command.run(invocation),
+            Self::Snapshot(command) => command.run(invocation),
             Self::Trash(command) => command.run(invocation),
             Self::Image(command) => command.run(invocation),
             Self::Explain(command) => command.run(invocation),

@@ -42,16 +42,23 @@ impl Instances {
     }
 }
 
-/// Start instances; ends a hold of `keel stop --hold`.
+/// Start instances; ends a hold of `keel stop --hold`. A machine whose state was saved goes on from there.
 #[derive(Debug, clap::Args)]
 pub(super) struct Start {
     #[command(flatten)]
     instances: Instances,
+    /// Give up the saved state of a machine, also one that cannot be loaded: it boots anew.
+    #[arg(long)]
+    discard_state: bool,
 }
 
 impl Start {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let asked = Asked::Power(Power::Start);
+        let power = match self.discard_state {
+            true => Power::StartAnew,
+            false => Power::Start,
+        };
+        let asked = Asked::Power(power);
         self.instances.switch(invocation, &asked)
     }
 }
@@ -66,6 +73,9 @@ pub(super) struct Stop {
     /// At once, without asking the instance to end.
     #[arg(long)]
     force: bool,
+    /// Save the state of a machine with its memory: its next start goes on from there.
+    #[arg(long, conflicts_with = "force")]
+    stateful: bool,
     /// For how long nothing starts it again, but `keel start`.
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "reason")]
     hold: Option<Duration>,
@@ -76,7 +86,11 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let power = if self.force { Power::Kill } else { Power::Stop };
+        let power = match (self.force, self.stateful) {
+            (true, _) => Power::Kill,
+            (false, true) => Power::Save,
+            (false, false) => Power::Stop,
+        };
         let (Some(time), Some(reason)) = (self.hold, &self.reason) else {
             return self.instances.switch(invocation, &Asked::Power(power));
         };

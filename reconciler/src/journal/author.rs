@@ -23,8 +23,10 @@ pub struct Author {
 fn brings(word: &str) -> Option<&'static str> {
     let states = [
         (Power::Start, "Running"),
+        (Power::StartAnew, "Running"),
         (Power::Stop, "Stopped"),
         (Power::Kill, "Stopped"),
+        (Power::Save, "Stopped"),
         (Power::Restart, "Running"),
         (Power::Freeze, "Frozen"),
         (Power::Unfreeze, "Running"),

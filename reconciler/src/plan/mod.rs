@@ -227,7 +227,7 @@ impl Step {
             Verb::Create | Verb::Restore | Verb::Adopt => Allow::Create,
             Verb::Forget => Allow::Live,
             Verb::Power {
-                power: Power::Start | Power::Unfreeze,
+                power: Power::Start | Power::StartAnew | Power::Unfreeze,
             } => Allow::Live,
             Verb::Power { .. } => Allow::Interrupting,
             Verb::Rebuild | Verb::Replace | Verb::Trash { .. } | Verb::Delete => Allow::Destructive,

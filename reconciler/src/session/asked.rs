@@ -33,7 +33,7 @@ pub enum Asked {
     Power(Power),
     /// Stop an instance, also one that its manifest wants running.
     Hold {
-        /// [`Power::Stop`] or [`Power::Kill`].
+        /// [`Power::Stop`], [`Power::Kill`] or [`Power::Save`].
         power: Power,
         /// For how long, and why.
         hold: Hold,
@@ -344,7 +344,7 @@ impl Looked<'_> {
             Asked::Power(power) | Asked::Hold { power, .. } => {
                 let mark = mark_of(there()?)
                     .ok_or_else(|| not_possible("is none that keel made", None))?;
-                let stops = matches!(power, Power::Stop | Power::Kill);
+                let stops = matches!(power, Power::Stop | Power::Kill | Power::Save);
                 let unheld = matches!(asked, Asked::Power(_))
                     && self.known.hold(&mark.uid, self.now).is_none();
                 if stops && unheld && self.is_to_run(&mark.uid) {
@@ -372,7 +372,7 @@ impl Looked<'_> {
     fn remember(&self, uid: Uid, asked: &Asked) -> Option<Write> {
         match asked {
             Asked::Hold { hold, .. } => Some(Write::Hold(uid, hold.clone())),
-            Asked::Power(Power::Start | Power::Restart) => self
+            Asked::Power(Power::Start | Power::StartAnew | Power::Restart) => self
                 .known
                 .holds
                 .contains_key(&uid)

@@ -27,6 +27,7 @@ mod kills;
 mod layers;
 mod life;
 mod machine_kills;
+mod machine_state;
 mod machine_trouble;
 mod machines;
 mod neighbours;

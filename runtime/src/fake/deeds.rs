@@ -96,8 +96,8 @@ impl World {
                     return Ok(Effected::NotNeeded);
                 };
                 let state = match power {
-                    Power::Start | Power::Restart | Power::Unfreeze => "Running",
-                    Power::Stop | Power::Kill => "Stopped",
+                    Power::Start | Power::StartAnew | Power::Restart | Power::Unfreeze => "Running",
+                    Power::Stop | Power::Kill | Power::Save => "Stopped",
                     Power::Freeze => "Frozen",
                 };
                 set_state(item, state, action)?;

@@ -24,6 +24,7 @@ mod pools;
 pub mod probe;
 mod secrets;
 pub mod shim;
+mod snapshots;
 pub mod storage;
 mod stored_images;
 mod sweep;

@@ -23,7 +23,7 @@ use crate::runtime::{ExecRequest, ExitStatus, FileInside, Operate, Usage};
 const MOST_READ: u64 = 256 << 20;
 
 impl NativeRuntime {
-    fn definition(
+    pub(super) fn definition(
         &self,
         address: &Address,
     ) -> Result<Arc<Definition<InstancePicks>>, RuntimeError> {

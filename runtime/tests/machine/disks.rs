@@ -1,7 +1,7 @@
 //! Disks: what is written is kept, what belongs to others is out of reach.
 
 use runtime::native::disk_image::{Below, Format, create_overlay};
-use runtime::native::machine::plan::{Bus, Cache, DiskFile, DiskLimits, DiskPlan};
+use runtime::native::machine::plan::{Bus, Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan};
 use runtime::native::machine::plug;
 use runtime::native::machine::seen::look;
 use runtime::own_processes_test;
@@ -28,6 +28,7 @@ pub(crate) fn disk(world: &World, device: &str, bus: Bus) -> DiskPlan {
             format: Format::Qcow2,
             device: false,
         },
+        layers: DiskLayers::default(),
         backing: Some(DiskFile {
             path: below,
             format: Format::Raw,

@@ -93,7 +93,7 @@ impl World {
                 },
                 disks: Vec::new(),
                 nics: Vec::new(),
-                incoming: false,
+                incoming: None,
             },
             limits: Vec::new(),
             restart: None,

@@ -190,6 +190,8 @@ fn every_deed_has_a_mark_and_a_word() {
         power(Power::Start),
         power(Power::Stop),
         power(Power::Kill),
+        power(Power::Save),
+        power(Power::StartAnew),
         power(Power::Restart),
         power(Power::Freeze),
         power(Power::Unfreeze),

@@ -533,12 +533,31 @@ fn power_to(
         now = machine::let_go(host, &definition, process)?;
     }
     let done = match (power, now) {
-        (Power::Start, Some(_)) => Effected::NotNeeded,
-        (Power::Start, None) => {
+        (Power::Start | Power::StartAnew, Some(_)) => Effected::NotNeeded,
+        // It was frozen by a keel that saved its state and was killed: it goes on from there.
+        (Power::Unfreeze, None) if machine::saved_state(host, &definition).is_some() => {
             start::start(host, &mut definition, context)?;
             Effected::Done
         }
-        (Power::Stop | Power::Kill, None) => {
+        (Power::Start | Power::StartAnew, None) => {
+            if power == Power::StartAnew {
+                machine::discard_state(host, &definition)?;
+            }
+            start::start(host, &mut definition, context)?;
+            Effected::Done
+        }
+        (Power::Save, Some(now)) => {
+            machine::save(host, &definition, &now, context)?;
+            Effected::Done
+        }
+        (Power::Save, None)
+            if definition.picks.running && machine::saved_state(host, &definition).is_none() =>
+        {
+            start::after_stop(host, &definition)?;
+            let why = "it does not run: there is no state to save";
+            return Err(RuntimeError::new("save the state of", Class::Conflict, why));
+        }
+        (Power::Stop | Power::Kill | Power::Save, None) => {
             start::after_stop(host, &definition)?;
             Effected::NotNeeded
         }
@@ -569,7 +588,7 @@ fn power_to(
             ));
         }
     };
-    let runs = !matches!(power, Power::Stop | Power::Kill);
+    let runs = !matches!(power, Power::Stop | Power::Kill | Power::Save);
     if !runs && spec(&definition)?.ephemeral {
         return remove::delete(host, &definition, context);
     }

@@ -238,6 +238,19 @@ pub(in crate::native) fn observe(
             }
         }
     }
+    let snapshots = match meant.is_container() {
+        true => Vec::new(),
+        false => machine::snapshots::told(host, definition).unwrap_or_default(),
+    };
+    if !snapshots.is_empty() {
+        status["snapshots"] = json!(snapshots);
+    }
+    if state == PowerState::Stopped
+        && !meant.is_container()
+        && let Some((at, bytes)) = machine::saved_state(host, definition)
+    {
+        status["savedState"] = json!({ "at": at, "bytes": bytes });
+    }
     instance.state.0 = Some(state);
     status["state"] = json!(state);
     out.items.push(Item {
@@ -251,7 +264,10 @@ pub(in crate::native) fn observe(
         last_told: Some(definition.spec.clone()),
         unseen,
         remembered: Some(definition.remembered),
-        holds: Holds::default(),
+        holds: Holds {
+            bytes: 0,
+            snapshots: u32::try_from(snapshots.len()).unwrap_or(u32::MAX),
+        },
         status,
     });
 }

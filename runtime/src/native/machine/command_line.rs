@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::devices::{
-    PORTS, SCSI, USB, disk_device, disk_nodes, nic_backend, nic_device, port, takes_port,
-    throttle_group,
+    DiskSets, PORTS, SCSI, USB, disk_device, disk_nodes, id, nic_backend, nic_device, nodes, port,
+    takes_port, throttle_group,
 };
-use super::plan::{Accelerator, BootPlan, Hardware, Memory};
+use super::plan::{Accelerator, BootPlan, Bus, Hardware};
 use crate::shim::messages::{KEPT, WATCHED};
 
 /// Where the kernel of a directly booting machine is seen.
@@ -103,7 +103,10 @@ pub fn command_line(hardware: &Hardware) -> CommandLine {
     line.add("-uuid", hardware.uuid.clone());
     machine(&mut line, hardware);
     processors(&mut line, hardware);
-    memory(&mut line, &hardware.memory);
+    memory(&mut line, hardware);
+    for processor in hardware.incoming.iter().flat_map(|one| &one.processors) {
+        line.add_json("-device", processor);
+    }
     line.add("-rtc", "base=utc");
     line.add("-boot", "strict=on");
     line.add("-display", "none");
@@ -127,7 +130,7 @@ pub fn command_line(hardware: &Hardware) -> CommandLine {
     let mut free = 0..PORTS;
     disks(&mut line, hardware, &mut free);
     nics(&mut line, hardware, &mut free);
-    if hardware.incoming {
+    if hardware.incoming.is_some() {
         line.add("-incoming", "defer");
     }
     line
@@ -141,9 +144,12 @@ fn machine(line: &mut CommandLine, hardware: &Hardware) {
     let secure = matches!(hardware.boot, BootPlan::Uefi { secure: true, .. });
     // Only in system management mode may the variables be written: so the guest cannot turn secure boot off.
     let smm = if secure { ",smm=on" } else { ",smm=off" };
+    // What a new QEMU calls `q35` may be another board than the one that a state was saved of.
+    let board = hardware.incoming.as_ref().map(|one| one.board.as_str());
+    let board = board.unwrap_or("q35");
     line.add(
         "-machine",
-        format!("q35,accel={accelerator},memory-backend=memory,vmport=off,usb=off{smm}"),
+        format!("{board},accel={accelerator},memory-backend=memory,vmport=off,usb=off{smm}"),
     );
     if secure {
         line.add("-global", "driver=cfi.pflash01,property=secure,value=on");
@@ -185,7 +191,8 @@ pub fn memory_object(id: &str, bytes: u64, huge_pages: Option<u64>) -> Value {
     object
 }
 
-fn memory(line: &mut CommandLine, memory: &Memory) {
+fn memory(line: &mut CommandLine, hardware: &Hardware) {
+    let memory = &hardware.memory;
     line.add_json(
         "-object",
         &memory_object("memory", memory.bytes, memory.huge_pages),
@@ -199,6 +206,19 @@ fn memory(line: &mut CommandLine, memory: &Memory) {
             size
         },
     );
+    let pieces = hardware.incoming.iter().flat_map(|one| &one.pieces);
+    for piece in pieces {
+        let object = memory_object(&piece.memory, piece.bytes, memory.huge_pages);
+        line.add_json("-object", &object);
+        let device = json!({
+            "driver": "pc-dimm",
+            "id": piece.id,
+            "memdev": piece.memory,
+            "slot": piece.slot,
+            "addr": piece.address,
+        });
+        line.add_json("-device", &device);
+    }
 }
 
 fn boot(line: &mut CommandLine, boot: &BootPlan) {
@@ -295,19 +315,36 @@ fn controllers(line: &mut CommandLine, hardware: &Hardware) {
 
 fn disks(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<Item = u32>) {
     for disk in &hardware.disks {
-        let set = line.hand_file(&disk.file.path, !disk.read_only);
-        let backing = disk
-            .backing
-            .as_ref()
-            .map(|backing| line.hand_file(&backing.path, false));
+        let layers = disk.layers.below.iter();
+        let sets = DiskSets {
+            active: line.hand_file(&disk.file.path, !disk.read_only),
+            below: layers
+                .map(|(_, path)| line.hand_file(path, false))
+                .collect(),
+            image: disk
+                .backing
+                .as_ref()
+                .map(|backing| line.hand_file(&backing.path, false)),
+        };
         line.add_json("-object", &throttle_group(disk));
-        for node in disk_nodes(disk, set, backing) {
+        for node in disk_nodes(disk, &sets) {
             line.add_json("-blockdev", &node);
         }
-        let at = takes_port(disk.bus)
-            .then(|| free.next().map(port))
-            .flatten();
-        line.add_json("-device", &disk_device(disk, at.as_deref()));
+        let mut device;
+        if let Some(place) = place(hardware, &nodes(&disk.device).top) {
+            device = disk_device(disk, Some(place));
+            match disk.bus {
+                Bus::VirtioScsi => device["scsi-id"] = json!(place.parse::<u32>().unwrap_or(0)),
+                Bus::Usb => device["port"] = json!(place),
+                Bus::VirtioBlk | Bus::Nvme => {}
+            }
+        } else {
+            let at = takes_port(disk.bus)
+                .then(|| free.next().map(port))
+                .flatten();
+            device = disk_device(disk, at.as_deref());
+        }
+        line.add_json("-device", &device);
     }
 }
 
@@ -315,9 +352,18 @@ fn nics(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<It
     for nic in &hardware.nics {
         let number = line.hand(Handed::Tap(nic.device.clone()));
         line.add_json("-netdev", &nic_backend(nic, &number.to_string()));
-        let at = free.next().map(port).unwrap_or_default();
+        let at = match place(hardware, &id("nic", &nic.device)) {
+            Some(place) => place.to_owned(),
+            None => free.next().map(port).unwrap_or_default(),
+        };
         line.add_json("-device", &nic_device(nic, &at));
     }
+}
+
+/// Where a part is in a machine that takes over a saved state.
+fn place<'h>(hardware: &'h Hardware, id: &str) -> Option<&'h str> {
+    let places = &hardware.incoming.as_ref()?.places;
+    places.get(id).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -325,7 +371,8 @@ mod tests {
     use super::*;
     use crate::native::disk_image::Format;
     use crate::native::machine::plan::{
-        Bus, Cache, DiskFile, DiskLimits, DiskPlan, NicPlan, Processors,
+        Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, Incoming, Memory, NicPlan, Piece,
+        Processors,
     };
 
     fn disk(device: &str, bus: Bus) -> DiskPlan {
@@ -336,6 +383,7 @@ mod tests {
                 format: Format::Qcow2,
                 device: false,
             },
+            layers: DiskLayers::default(),
             backing: None,
             bus,
             cache: Cache::Direct,
@@ -365,7 +413,7 @@ mod tests {
             },
             disks: Vec::new(),
             nics: Vec::new(),
-            incoming: false,
+            incoming: None,
         }
     }
 
@@ -432,7 +480,41 @@ mod tests {
     #[test]
     fn interfaces_are_handed_taps_and_a_saved_machine_waits_for_its_state() {
         let mut hardware = hardware(BootPlan::Bios);
-        hardware.incoming = true;
+        hardware.memory.most = 1 << 30;
+        let mut root = disk("root", Bus::VirtioScsi);
+        root.layers = DiskLayers {
+            active: 4,
+            below: vec![
+                (2, "/pool/disk-2.qcow2".into()),
+                (0, "/pool/disk.qcow2".into()),
+            ],
+        };
+        root.backing = Some(DiskFile {
+            path: "/store/disk.raw".into(),
+            format: Format::Raw,
+            device: false,
+        });
+        hardware.disks = vec![root, disk("fast", Bus::VirtioBlk)];
+        let places = [
+            ("disk-root", "4"),
+            ("disk-fast", "port7"),
+            ("nic-eth0", "port1"),
+            ("nic-eth1", "port0"),
+        ];
+        hardware.incoming = Some(Incoming {
+            board: "pc-q35-7.2".to_owned(),
+            places: places
+                .map(|(id, place)| (id.to_owned(), place.to_owned()))
+                .into(),
+            processors: vec![json!({"driver": "max-x86_64-cpu", "id": "cpu-2", "core-id": 2})],
+            pieces: vec![Piece {
+                id: "dimm-0".to_owned(),
+                memory: "memory-0".to_owned(),
+                slot: 0,
+                address: 4 << 30,
+                bytes: 128 << 20,
+            }],
+        });
         hardware.nics = ["eth0", "eth1"]
             .map(|device| NicPlan {
                 device: device.to_owned(),

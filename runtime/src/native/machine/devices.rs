@@ -14,8 +14,8 @@ pub const USB: &str = "usb";
 pub const PORTS: u32 = 16;
 /// The name of the disk for cloud-init: no device of a manifest has one like it.
 pub const SEED: &str = "cloud-init seed";
-/// Longest name of a node is 31 bytes; three are taken by what tells its nodes apart.
-const LONGEST_ID: usize = 28;
+/// Longest name of a node is 31 bytes; seven are taken by what tells its nodes apart.
+const LONGEST_ID: usize = 24;
 
 /// The name of a port that devices are plugged into.
 pub fn port(number: u32) -> String {
@@ -103,12 +103,61 @@ fn format_node(name: &str, format: Format, file: &str, read_only: bool) -> Value
     })
 }
 
-/// The nodes of a disk, those below first. `set` and `backing_set` are where QEMU finds their descriptors.
-pub fn disk_nodes(disk: &DiskPlan, set: u32, backing_set: Option<u32>) -> Vec<Value> {
+/// The node of a layer of a disk.
+pub fn layer_node(top: &str, layer: u32) -> String {
+    match layer {
+        0 => format!("{top}.q"),
+        layer => format!("{top}.s{layer}"),
+    }
+}
+
+/// A layer that a machine gets while it runs, or one below what it writes to: its file has no name of its own.
+pub fn layer(top: &str, number: u32, set: u32, cache: Cache, read_only: bool) -> Value {
+    let mut file = json!({
+        "driver": "file",
+        "filename": format!("/dev/fdset/{set}"),
+        "discard": "unmap",
+        "aio": "threads",
+    });
+    if read_only {
+        // It may be written to once more, by another descriptor: with the locks of the first that would be another's.
+        file["locking"] = json!("off");
+    }
+    cached(&mut file, cache);
+    let mut node = json!({
+        "driver": Format::Qcow2.word(),
+        "node-name": layer_node(top, number),
+        "file": file,
+        "read-only": read_only,
+        "auto-read-only": false,
+        "discard": "unmap",
+        // Whatever the file says.
+        "backing": Value::Null,
+    });
+    cached(&mut node, cache);
+    node
+}
+
+/// The sets in which QEMU finds the descriptors of a disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiskSets {
+    /// Of what is written to.
+    pub active: u32,
+    /// Of the layers below it, in their order.
+    pub below: Vec<u32>,
+    /// Of the image.
+    pub image: Option<u32>,
+}
+
+/// The nodes of a disk, those below first.
+pub fn disk_nodes(disk: &DiskPlan, sets: &DiskSets) -> Vec<Value> {
     let names = nodes(&disk.device);
     let mut all = Vec::new();
-    let mut format = format_node(&names.format, disk.file.format, &names.file, disk.read_only);
+    let own = layer_node(&names.top, disk.layers.active);
+    let mut format = format_node(&own, disk.file.format, &names.file, disk.read_only);
     cached(&mut format, disk.cache);
+    let (set, backing_set) = (sets.active, sets.image);
+    let mut below = None;
     if let (Some(backing), Some(set)) = (&disk.backing, backing_set) {
         // Shared by all machines that were made from it: worth keeping in the host's memory.
         let cache = Cache::Writeback;
@@ -119,10 +168,17 @@ pub fn disk_nodes(disk: &DiskPlan, set: u32, backing_set: Option<u32>) -> Vec<Va
             &names.backing_file,
             true,
         ));
-        format["backing"] = json!(names.backing);
-    } else if disk.file.format == Format::Qcow2 {
+        below = Some(names.backing.clone());
+    }
+    for ((number, _), set) in disk.layers.below.iter().zip(&sets.below).rev() {
+        let mut node = layer(&names.top, *number, *set, disk.cache, true);
+        node["backing"] = json!(below);
+        below = Some(layer_node(&names.top, *number));
+        all.push(node);
+    }
+    if below.is_some() || disk.file.format == Format::Qcow2 {
         // Whatever the file says.
-        format["backing"] = Value::Null;
+        format["backing"] = json!(below);
     }
     all.push(file_node(
         &names.file,
@@ -136,7 +192,7 @@ pub fn disk_nodes(disk: &DiskPlan, set: u32, backing_set: Option<u32>) -> Vec<Va
         "driver": "throttle",
         "node-name": names.top,
         "throttle-group": names.group,
-        "file": names.format,
+        "file": own,
         "read-only": disk.read_only,
         "discard": "unmap",
     });

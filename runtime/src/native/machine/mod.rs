@@ -11,6 +11,7 @@ mod deadline;
 pub mod devices;
 mod emulator;
 pub mod firmware;
+pub mod layer;
 mod line_socket;
 mod plain;
 pub mod plan;
@@ -18,6 +19,7 @@ pub mod plug;
 pub mod qmp;
 pub mod seen;
 mod start;
+pub mod state;
 
 pub use self::abilities::{Abilities, ask, ask_once};
 pub use self::emulator::{Choice, accelerator, emulator, kvm_trouble};

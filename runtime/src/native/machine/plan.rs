@@ -1,6 +1,9 @@
 //! Everything that a virtual machine consists of, as plain data. Nothing here knows manifests; paths are the host's.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::native::container::plan::{CgroupPlan, LimitPlan};
 use crate::native::disk_image::Format;
@@ -32,7 +35,8 @@ pub struct MachinePlan {
 }
 
 /// The machine that is emulated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Hardware {
     /// Its name.
     pub name: String,
@@ -50,12 +54,43 @@ pub struct Hardware {
     pub disks: Vec<DiskPlan>,
     /// Its network interfaces, in the order of the devices' names.
     pub nics: Vec<NicPlan>,
-    /// Whether it begins in a pause and takes over a saved state.
-    pub incoming: bool,
+    /// It begins in a pause and takes over a saved state; absent: it boots.
+    pub incoming: Option<Incoming>,
+}
+
+/// What a machine that takes over a saved state needs to be the same: where everything is in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Incoming {
+    /// The board with its version: `pc-q35-7.2`.
+    pub board: String,
+    /// The port that each part is in, by QEMU's name of the part; of a SCSI disk its number at the controller.
+    pub places: BTreeMap<String, String>,
+    /// Memory that was plugged in.
+    pub pieces: Vec<Piece>,
+    /// Processors that were plugged in, as devices: how many queues others have is by those that it began with.
+    pub processors: Vec<serde_json::Value>,
+}
+
+/// A piece of memory that was plugged in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Piece {
+    /// The name of the part.
+    pub id: String,
+    /// The name of its memory.
+    pub memory: String,
+    /// The slot that it is in.
+    pub slot: u64,
+    /// Where the guest sees it.
+    pub address: u64,
+    /// How much it is.
+    pub bytes: u64,
 }
 
 /// Who runs the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Accelerator {
     /// The processor, by KVM.
     Kvm,
@@ -64,7 +99,8 @@ pub enum Accelerator {
 }
 
 /// How a machine begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum BootPlan {
     /// By UEFI.
     Uefi {
@@ -89,7 +125,8 @@ pub enum BootPlan {
 }
 
 /// Processors of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Processors {
     /// Those that it begins with.
     pub count: u32,
@@ -109,7 +146,8 @@ impl Processors {
 }
 
 /// Memory of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Memory {
     /// Bytes that it begins with; a whole number of MiB.
     pub bytes: u64,
@@ -120,7 +158,8 @@ pub struct Memory {
 }
 
 /// How the host's memory is used for a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Cache {
     /// Not: reads and writes go to the disk.
     Direct,
@@ -131,7 +170,8 @@ pub enum Cache {
 }
 
 /// What the machine sees of a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Bus {
     /// A SCSI disk at the one virtio-scsi controller.
     VirtioScsi,
@@ -144,7 +184,8 @@ pub enum Bus {
 }
 
 /// A file (or block device) of the host that a disk is in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DiskFile {
     /// Where.
     pub path: PathBuf,
@@ -154,13 +195,27 @@ pub struct DiskFile {
     pub device: bool,
 }
 
+/// The layers of a disk of our own: a snapshot keeps one, and another over it is written to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiskLayers {
+    /// The number of the one that is written to.
+    pub active: u32,
+    /// Those below it, from the top, with their files.
+    pub below: Vec<(u32, PathBuf)>,
+}
+
 /// A disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DiskPlan {
     /// The name of the device.
     pub device: String,
     /// The file that it is in.
     pub file: DiskFile,
+    /// Its layers.
+    #[serde(default)]
+    pub layers: DiskLayers,
     /// The image that it was made from: below it, read-only.
     pub backing: Option<DiskFile>,
     /// What the machine sees.
@@ -178,7 +233,8 @@ pub struct DiskPlan {
 }
 
 /// How fast a disk may be, in bytes and operations a second.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DiskLimits {
     /// Bytes read and written.
     pub bytes: Option<u64>,
@@ -195,7 +251,8 @@ pub struct DiskLimits {
 }
 
 /// A network interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct NicPlan {
     /// The name of the device.
     pub device: String,

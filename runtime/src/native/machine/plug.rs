@@ -3,6 +3,7 @@
 //! Each deed looks at what is there first, and may be done again after it was cut short anywhere.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use manifests::path_io::{AtPath as _, PathError};
@@ -11,10 +12,10 @@ use serde_json::{Value, json};
 
 use super::command_line::memory_object;
 use super::devices::{
-    PORTS, disk_device, disk_nodes, id, nic_backend, nic_device, nodes, nodes_of, port, takes_port,
-    throttle_group, throttle_limits,
+    DiskSets, PORTS, disk_device, disk_nodes, id, nic_backend, nic_device, nodes, nodes_of, port,
+    takes_port, throttle_group, throttle_limits,
 };
-use super::plan::{DiskFile, DiskLimits, DiskPlan, NicPlan};
+use super::plan::{DiskLimits, DiskPlan, NicPlan};
 use super::qmp::{Qmp, QmpError};
 
 /// Why a part was not plugged, unplugged or changed.
@@ -114,14 +115,14 @@ pub fn take_out(qmp: &mut Qmp, id: &str, patience: Duration) -> Result<(), PlugE
 }
 
 /// Hands a file over; the number of the set in which QEMU finds it.
-fn hand_over(qmp: &mut Qmp, file: &DiskFile, writable: bool) -> Result<u32, PlugError> {
+pub(super) fn hand_over(qmp: &mut Qmp, path: &Path, writable: bool) -> Result<u32, PlugError> {
     let access = match writable {
         true => OFlags::RDWR,
         false => OFlags::RDONLY,
     };
-    let opened = rustix::fs::open(&file.path, access | OFlags::CLOEXEC, Mode::empty())
-        .at("open", &file.path)?;
-    let name = file.path.display().to_string();
+    let opened =
+        rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty()).at("open", path)?;
+    let name = path.display().to_string();
     let added = qmp.execute_with("add-fd", json!({ "opaque": name }), opened.as_fd())?;
     let set = added["fdset-id"].as_u64().unwrap_or(u64::MAX);
     Ok(u32::try_from(set).unwrap_or(u32::MAX))
@@ -142,21 +143,30 @@ pub fn plug_disk(qmp: &mut Qmp, disk: &DiskPlan) -> Result<(), PlugError> {
         true => Some(free_port(qmp)?),
         false => None,
     };
-    let set = hand_over(qmp, &disk.file, !disk.read_only)?;
+    let set = hand_over(qmp, &disk.file.path, !disk.read_only)?;
     let backing = disk
         .backing
         .as_ref()
-        .map(|backing| hand_over(qmp, backing, false))
+        .map(|backing| hand_over(qmp, &backing.path, false))
         .transpose()?;
+    let layers = disk.layers.below.iter();
+    let below = layers
+        .map(|(_, path)| hand_over(qmp, path, false))
+        .collect::<Result<Vec<u32>, _>>()?;
     let done = (|| {
         qmp.execute("object-add", throttle_group(disk))?;
-        for node in disk_nodes(disk, set, backing) {
+        let sets = DiskSets {
+            active: set,
+            below: below.clone(),
+            image: backing,
+        };
+        for node in disk_nodes(disk, &sets) {
             qmp.execute("blockdev-add", node)?;
         }
         qmp.execute("device_add", disk_device(disk, at.as_deref()))
     })();
     // QEMU's own copies stay open as long as a node uses them.
-    for set in [Some(set), backing].into_iter().flatten() {
+    for set in [Some(set), backing].into_iter().flatten().chain(below) {
         unless_done(qmp.execute("remove-fd", json!({ "fdset-id": set })))?;
     }
     if let Err(error) = done {

@@ -1,10 +1,11 @@
 //! A volume that is the disk of a machine: one qcow2 file, in which only differs what the machine has written.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::driver::{DiskBelow, Ensured, Placed, VolumeId};
 use super::error::StorageError;
+use super::layers::LayeredDisk;
 use crate::native::disk_image::{self, Below, DiskError, Format, Grown, whole_sectors};
 
 /// Its name in the folder of the volume.
@@ -72,7 +73,9 @@ pub(super) fn grow(path: &Path, size: u64, id: &VolumeId) -> Result<Ensured, Sto
 }
 
 /// Where the disk is. Its header may have been spoiled by whoever ran on it last.
-pub(super) fn place(file: PathBuf) -> Result<Placed, StorageError> {
+pub(super) fn place(disk: &LayeredDisk) -> Result<Placed, StorageError> {
+    let layers = disk.layers()?;
+    let file = disk.file(layers.active);
     let image = disk_image::inspect_overlay(&file)?;
     if image.format != Format::Qcow2 {
         return Err(DiskError::Broken {
@@ -83,6 +86,12 @@ pub(super) fn place(file: PathBuf) -> Result<Placed, StorageError> {
     }
     Ok(Placed::Disk {
         file,
+        layer: layers.active,
+        below: layers
+            .chain()
+            .into_iter()
+            .map(|layer| (layer, disk.file(layer)))
+            .collect(),
         format: image.format,
         virtual_size: image.virtual_size,
     })

@@ -75,7 +75,7 @@ crate::host_test! {
                 assert_eq!(driver.ensure_volume(&plan).unwrap(), Ensured::Done);
                 assert_eq!(driver.ensure_volume(&plan).unwrap(), Ensured::Already);
                 let whole = plan.size.map_or(4 * MIB, |_| 8 * MIB);
-                let Placed::Disk { file, format, virtual_size } = driver.place(&plan.id).unwrap() else { panic!("a disk") };
+                let Placed::Disk { file, format, virtual_size, .. } = driver.place(&plan.id).unwrap() else { panic!("a disk") };
                 assert_eq!((format, virtual_size), (Format::Qcow2, whole));
                 assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
                 let volumes = driver.volumes().unwrap();

@@ -27,6 +27,7 @@ use super::driver::{
     StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 use super::error::StorageError;
+use super::layers::LayeredDisk;
 use super::marker::{self, PoolMarker, VolumeMarker};
 use super::sized::{self, Users};
 use crate::sys::mount_table;
@@ -217,7 +218,8 @@ impl DirPool {
         let file = path.join(DISK_FILE);
         let (mut size, mut mounted) = (None, None);
         if found.content == ContentType::Block {
-            size = block::size(&path.join(block::FILE), found.size)?;
+            let disk = LayeredDisk::new(path.to_path_buf(), id.clone());
+            size = block::size(&disk.file(disk.layers()?.active), found.size)?;
         } else if let Some(asked) = found.size {
             // The file is the truth; what was asked for is only how its size is spelled.
             let length = match file.metadata().at("look at", &file) {
@@ -420,7 +422,8 @@ impl StorageDriver for DirPool {
             let Some(wanted) = size else {
                 return Ok(Ensured::Already);
             };
-            let done = block::grow(&folder.join(block::FILE), wanted, id)?;
+            let disk = LayeredDisk::new(folder.clone(), id.clone());
+            let done = block::grow(&disk.file(disk.layers()?.active), wanted, id)?;
             if marker.size != size {
                 marker.size = size;
                 write_marker(&folder, &marker)?;
@@ -457,12 +460,20 @@ impl StorageDriver for DirPool {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
         if marker.content == ContentType::Block {
-            return Ok(sized::occupied(&folder.join(block::FILE))?);
+            // With all layers, and what else is kept of its machine.
+            return Ok(super::usage::bytes_below(&folder)?);
         }
         if marker.size.is_some() {
             return Ok(sized::occupied(&folder.join(DISK_FILE))?);
         }
         Ok(super::usage::bytes_below(&folder.join(DISK))?)
+    }
+
+    fn layered(&self, id: &VolumeId) -> Result<LayeredDisk, StorageError> {
+        match self.marker_of(id)?.content {
+            ContentType::Block => Ok(LayeredDisk::new(self.folder_of(id)?, id.clone())),
+            ContentType::Filesystem => Err(StorageError::NoVolume(id.clone())),
+        }
     }
 
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
@@ -474,7 +485,7 @@ impl StorageDriver for DirPool {
         let marker = self.marker_of(id).ok()?;
         let folder = self.folder_of(id).ok()?;
         if marker.content == ContentType::Block {
-            return folder.join(block::FILE).exists().then_some(folder);
+            return Some(folder);
         }
         let disk = folder.join(DISK);
         if marker.size.is_some() {
@@ -487,7 +498,7 @@ impl StorageDriver for DirPool {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
         if marker.content == ContentType::Block {
-            return block::place(folder.join(block::FILE));
+            return block::place(&LayeredDisk::new(folder, id.clone()));
         }
         let disk = folder.join(DISK);
         if marker.size.is_some() {

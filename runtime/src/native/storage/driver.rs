@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::StorageError;
+use super::layers::LayeredDisk;
 use crate::native::disk_image::Format;
 
 /// Which pool a driver is opened for.
@@ -185,8 +186,12 @@ pub enum Placed {
     },
     /// The disk of a machine. Its header has been looked at; what that names as being below is nothing to go by.
     Disk {
-        /// Its file, which only root can open.
+        /// The file of the layer that is written to, which only root can open.
         file: PathBuf,
+        /// The number of that layer.
+        layer: u32,
+        /// The layers below it, from the top, with their files.
+        below: Vec<(u32, PathBuf)>,
         /// How its bytes lie.
         format: Format,
         /// Its size.
@@ -273,6 +278,11 @@ pub trait StorageDriver: Send + Sync {
     /// The folder where a volume's files, or the file of its disk, are at the moment; nothing is mounted for it. `None`: its own file system is
     /// not mounted, or there is no such volume.
     fn placed(&self, id: &VolumeId) -> Option<PathBuf>;
+    /// The layers of a disk, for snapshots of it.
+    ///
+    /// # Errors
+    /// [`StorageError::NoVolume`], or it is no disk.
+    fn layered(&self, id: &VolumeId) -> Result<LayeredDisk, StorageError>;
     /// One volume as it is; `None`: there is none.
     ///
     /// # Errors

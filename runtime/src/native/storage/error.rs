@@ -55,6 +55,12 @@ pub enum StorageError {
         /// What is wrong with it.
         problem: String,
     },
+    /// There is no such snapshot.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(String),
+    /// There is a snapshot of that name.
+    #[error("there is a snapshot {0} already")]
+    SnapshotExists(String),
     /// There is no such volume.
     #[error("there is no volume {0}")]
     NoVolume(VolumeId),

@@ -11,6 +11,7 @@ mod conformance_block;
 mod dir;
 mod driver;
 mod error;
+mod layers;
 mod marker;
 mod root_view;
 mod sized;
@@ -21,6 +22,7 @@ pub use driver::{
     StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;
+pub use layers::{Kept, LayeredDisk, Layers, Pending};
 pub use root_view::open_stopped_root;
 
 /// The drivers that this engine has.

@@ -19,7 +19,7 @@ use super::super::picks::InstancePicks;
 use super::super::plugs::plugs;
 use super::super::start::set_limits;
 use super::super::{pick, root, running, spec, stored};
-use super::{around, connect_failed, hardware, let_go, monitor_failed, seed, tap};
+use super::{around, connect_failed, hardware, let_go, monitor_failed, saved_state, seed, tap};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -152,6 +152,15 @@ pub(in crate::native::instance) fn update(
         .flatten();
     let Some(now) = now else {
         let sized = match wanted_size(after) {
+            // A guest goes on with the disk that it knows.
+            Some(wanted)
+                if Some(wanted) != wanted_size(spec(before)?)
+                    && saved_state(host, &definition).is_some() =>
+            {
+                let why = "its state is saved, with a disk of the size that it has: start it first, and change its size then";
+                Err(RuntimeError::new("resize the root of", Class::Refused, why))
+            }
+            Some(_) if saved_state(host, &definition).is_some() => Ok(()),
             Some(_) => root::resize(host, &definition, after, false).map(drop),
             None => Ok(()),
         };
@@ -178,26 +187,7 @@ pub(in crate::native::instance) fn update(
         touched,
         refusal: None,
     };
-    let found = around(host, &definition, after).and_then(|around| super::planned(after, around));
-    match found {
-        Ok(hardware) => {
-            if work.touched.limits {
-                work.keep(set_limits(host, &definition, after));
-            }
-            if work.touched.processors {
-                work.processors(after);
-            }
-            if work.touched.memory {
-                work.memory(after, &hardware);
-            }
-            if !work.touched.devices.is_empty() {
-                work.disks(after, &hardware.disks);
-                let done = work.nics(before, &definition, &hardware);
-                work.keep(done);
-            }
-        }
-        Err(error) => work.keep(Err(error)),
-    }
+    work.all(before, after);
     let Work { later, refusal, .. } = work;
     if refusal.is_some() {
         // The disk may be as big as it was.
@@ -214,6 +204,37 @@ pub(in crate::native::instance) fn update(
     }
 }
 
+/// Brings a machine that goes on from a saved state to what its definition says by now, as far as that is live. `had`: the
+/// devices that it had.
+pub(super) fn mend(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    had: impl Iterator<Item = String>,
+    qmp: &mut Qmp,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let instance = spec(definition)?;
+    let seen = look(qmp).map_err(monitor_failed("look at"))?;
+    let touched = Touched {
+        processors: true,
+        memory: true,
+        devices: instance.devices.keys().cloned().chain(had).collect(),
+        ..Touched::default()
+    };
+    let mut work = Work {
+        host,
+        context,
+        qmp,
+        seen: &seen,
+        after: definition,
+        later: false,
+        touched,
+        refusal: None,
+    };
+    work.all(definition, instance);
+    work.refusal.map_or(Ok(()), Err)
+}
+
 fn wanted_size(instance: &Instance) -> Option<u64> {
     let (_, root) = instance.root()?;
     root.size.as_ref().map(|size| size.bytes())
@@ -221,7 +242,7 @@ fn wanted_size(instance: &Instance) -> Option<u64> {
 
 fn root_size(instance: &Instance, seen: &MachineSeen) -> Option<u64> {
     let (name, _) = instance.root()?;
-    seen.nodes.get(&nodes(name).format).map(|node| node.size)
+    seen.nodes.get(&nodes(name).top).map(|node| node.size)
 }
 
 /// The work on one running machine.
@@ -241,6 +262,30 @@ impl Work<'_> {
     fn keep(&mut self, result: Result<(), RuntimeError>) {
         if let Err(error) = result {
             self.refusal.get_or_insert(error);
+        }
+    }
+
+    /// All that is touched.
+    fn all(&mut self, before: &Definition<InstancePicks>, after: &Instance) {
+        let (host, definition) = (self.host, self.after);
+        let found = around(host, definition, after);
+        let hardware = match found.and_then(|around| super::planned(after, around)) {
+            Ok(hardware) => hardware,
+            Err(error) => return self.keep(Err(error)),
+        };
+        if self.touched.limits {
+            self.keep(set_limits(host, definition, after));
+        }
+        if self.touched.processors {
+            self.processors(after);
+        }
+        if self.touched.memory {
+            self.memory(after, &hardware);
+        }
+        if !self.touched.devices.is_empty() {
+            self.disks(after, &hardware.disks);
+            let done = self.nics(before, definition, &hardware);
+            self.keep(done);
         }
     }
 

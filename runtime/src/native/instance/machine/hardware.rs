@@ -17,8 +17,8 @@ use super::super::nics;
 use super::super::picks::InstancePicks;
 use crate::native::machine::firmware::Firmware;
 use crate::native::machine::plan::{
-    Accelerator, BootPlan, Bus, Cache, DiskFile, DiskLimits, DiskPlan, Hardware, Memory, NicPlan,
-    Processors,
+    Accelerator, BootPlan, Bus, Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, Hardware,
+    Memory, NicPlan, Processors,
 };
 
 /// A machine of which nothing else is said has so much memory.
@@ -48,8 +48,6 @@ pub(super) struct Around<'a> {
     pub kernel: Option<DirectBoot>,
     /// Its disks, in the order of the devices' names.
     pub disks: Vec<Found<'a>>,
-    /// Whether it goes on from a saved state.
-    pub incoming: bool,
 }
 
 /// What an image carries for booting without firmware.
@@ -72,6 +70,8 @@ pub(super) struct Found<'a> {
     pub disk: &'a Disk,
     /// The file that it is in.
     pub file: DiskFile,
+    /// Its layers.
+    pub layers: DiskLayers,
     /// The image below.
     pub backing: Option<DiskFile>,
     /// Whether its file system can do without the host's memory.
@@ -113,7 +113,7 @@ pub(super) fn hardware(instance: &Instance, around: Around<'_>) -> Result<Hardwa
                 })
             })
             .collect(),
-        incoming: around.incoming,
+        incoming: None,
     })
 }
 
@@ -250,6 +250,7 @@ pub(super) fn disk(found: &Found<'_>, boot_index: Option<u32>) -> DiskPlan {
         device,
         disk,
         file,
+        layers,
         backing,
         can_be_direct,
         cdrom,
@@ -257,6 +258,7 @@ pub(super) fn disk(found: &Found<'_>, boot_index: Option<u32>) -> DiskPlan {
     DiskPlan {
         device: (*device).to_owned(),
         file: file.clone(),
+        layers: layers.clone(),
         backing: backing.clone(),
         bus: match disk.io_bus {
             // A drive for CDs there is only at the SCSI controller.

@@ -4,7 +4,9 @@ mod change;
 mod hardware;
 mod observe;
 mod operate;
+mod saved;
 mod seed;
+pub(in crate::native) mod snapshots;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -22,6 +24,7 @@ use self::hardware::{Around, DirectBoot, Found};
 pub(super) use self::observe::{overlay, power};
 use self::operate::addresses;
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
+pub(super) use self::saved::{save, told as saved_state};
 pub(in crate::native) use self::seed::Given;
 use super::picks::InstancePicks;
 use super::plugs::{Plug, plugs};
@@ -36,7 +39,7 @@ use crate::native::host::Host;
 use crate::native::image::MachineImage;
 use crate::native::machine::command_line::sockets;
 use crate::native::machine::firmware::{self, Firmware};
-use crate::native::machine::plan::{DiskFile, Hardware, MachinePlan};
+use crate::native::machine::plan::{DiskFile, DiskLayers, Hardware, MachinePlan, NicPlan};
 use crate::native::machine::qmp::{Qmp, QmpError};
 use crate::native::machine::seen::{MachineSeen, Power, look};
 use crate::native::machine::{self, complaints, seen};
@@ -134,13 +137,17 @@ pub(super) fn start(
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
+    snapshots::settle(host, definition, None)?;
+    let waiting = saved::waiting(host, definition)?;
     let companion = Coming::begin(&host.config.shim, &definition.address.name);
     if nics::nics(&instance).any(|(device, _)| !definition.picks.nics.contains_key(device)) {
         super::pick(host, definition)?;
     }
-    let (_, driver) = pool_of(host, &definition.picks.pool)?;
-    super::root::grow(driver.as_ref(), &root_volume(&definition.uid), &instance)
-        .map_err(|error| RuntimeError::new("resize the root of", Class::Retry, error))?;
+    if waiting.is_none() {
+        let (_, driver) = pool_of(host, &definition.picks.pool)?;
+        super::root::grow(driver.as_ref(), &root_volume(&definition.uid), &instance)
+            .map_err(|error| RuntimeError::new("resize the root of", Class::Retry, error))?;
+    }
     let cgroups = host.cgroups(&definition.uid);
     let joining = cgroups.ensure().map_err(cgroup_failed)?;
     set_limits(host, definition, &instance)?;
@@ -149,14 +156,35 @@ pub(super) fn start(
     rustix::fs::chmod(&run_dir, Mode::from_raw_mode(0o700))
         .at("close", &run_dir)
         .map_err(io_failed("make the run folder of"))?;
-    let seed = seed::prepare(host, definition, &run_dir, context)?;
+    let seed = match waiting {
+        None => seed::prepare(host, definition, &run_dir, context)?,
+        // Its guest goes on with what it has.
+        Some(_) => None,
+    };
     definition.picks.generation += 1;
-    definition.picks.started_with = Some(definition.spec.to_value());
+    definition.picks.started_with = match &waiting {
+        None => Some(definition.spec.to_value()),
+        Some(waiting) => waiting.record().started_with.clone(),
+    };
     definition.picks.running = true;
     let mut hardware =
         around(host, definition, &instance).and_then(|around| planned(&instance, around))?;
     // Behind those of the manifest, whose places in the guest it does not move.
     hardware.disks.extend(seed);
+    if let Some(waiting) = &waiting {
+        let root = instance.root().map(|(name, _)| name);
+        let mut disks = hardware.disks.iter();
+        let root = disks.find(|disk| Some(disk.device.as_str()) == root);
+        hardware = waiting.hardware(root, &run_dir)?;
+        let is_left = |nic: &&NicPlan| !definition.picks.nics.contains_key(&nic.device);
+        if let Some(nic) = hardware.nics.iter().find(is_left) {
+            return Err(saved::cannot_go_on(&format!(
+                "it has the network interface {}, which its manifest has no more",
+                nic.device
+            )));
+        }
+    }
+    saved::keep_hardware(&run_dir, &hardware)?;
     let id = definition.picks.id_base.ok_or_else(|| {
         RuntimeError::new("start", Class::Bug, "no user of the host was picked for it")
     })?;
@@ -186,7 +214,8 @@ pub(super) fn start(
             soft: Some(0),
             hard: Some(0),
         }],
-        restart: instance.boot.autorestart.then(|| Restart::usual(true)),
+        // One that takes a state over does so once: after an accident it is for keel to boot it.
+        restart: (instance.boot.autorestart && waiting.is_none()).then(|| Restart::usual(true)),
     };
     host.write_instance(definition).map_err(super::stored)?;
     let networks = networks_of(host, definition, &instance)?;
@@ -201,7 +230,11 @@ pub(super) fn start(
         for warning in started.warnings {
             (context.progress)(&warning);
         }
-        comes_up(&run_dir)
+        comes_up(&run_dir)?;
+        waiting.map_or(Ok(()), |waiting| {
+            (context.progress)("taking over its saved state");
+            goes_on(host, definition, &waiting, &run_dir, context)
+        })
     });
     answered.inspect_err(|_| {
         // What was begun is taken down; the definition stays and says what was meant.
@@ -209,6 +242,45 @@ pub(super) fn start(
             .map(|running| running.map(|running| running.kill(LEAVING)));
         let _ = after_stop(host, definition);
     })
+}
+
+/// Lets a machine go on from its saved state, which is removed when it does.
+fn goes_on(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    waiting: &saved::Waiting,
+    run_dir: &Path,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let mut qmp =
+        Qmp::connect(&run_dir.join(sockets::CONTROL), COMING_UP).map_err(connect_failed)?;
+    if let Err(error) = waiting.take_over(&mut qmp) {
+        drop(qmp);
+        // Its companion writes down what it said after it has ended.
+        let _ = crate::native::shim::stop_restarting(run_dir, LEAVING);
+        let said = complaints(run_dir);
+        let why = match said.is_empty() {
+            true => crate::native::chain(&error),
+            false => said,
+        };
+        return Err(saved::cannot_go_on(&why));
+    }
+    qmp.resume().map_err(monitor_failed("wake"))?;
+    saved::forget(host, definition)?;
+    // What its manifest says by now. It runs: what cannot be mended is drift, which the next plan tells.
+    let had = waiting.devices();
+    if let Err(error) = change::mend(host, definition, had, &mut qmp, context) {
+        (context.progress)(&crate::native::chain(&error));
+    }
+    Ok(())
+}
+
+/// Gives up the saved state of a stopped machine.
+pub(super) fn discard_state(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    saved::forget(host, definition)
 }
 
 /// The hardware of a machine on this host.
@@ -226,6 +298,10 @@ pub(super) fn let_go(
     let Ok(mut qmp) = control(&running) else {
         return Ok(Some(running));
     };
+    snapshots::settle(host, definition, Some((&running, &mut qmp)))?;
+    if saved::settle(host, definition, &running, &mut qmp)? {
+        return Ok(None);
+    }
     let off = qmp
         .status()
         .is_ok_and(|status| seen::power(status.state) == Power::Off);
@@ -313,7 +389,14 @@ fn around<'a>(
     let volume = root_volume(&definition.uid);
     let failed = |error| RuntimeError::new("find the root of", Class::Retry, error);
     let placed = driver.place(&volume).map_err(failed)?;
-    let Placed::Disk { file, format, .. } = placed else {
+    let Placed::Disk {
+        file,
+        layer,
+        below,
+        format,
+        ..
+    } = placed
+    else {
         let why = "its root is that of a container";
         return Err(RuntimeError::new("find the root of", Class::Bug, why));
     };
@@ -343,6 +426,10 @@ fn around<'a>(
                     format,
                     device: false,
                 },
+                layers: DiskLayers {
+                    active: layer,
+                    below: below.clone(),
+                },
                 backing: backing.clone(),
                 cdrom: false,
             }
@@ -361,7 +448,6 @@ fn around<'a>(
         firmware,
         kernel,
         disks,
-        incoming: false,
     })
 }
 
@@ -398,6 +484,7 @@ fn host_disk<'a>(
             format,
             device: block,
         },
+        layers: DiskLayers::default(),
         backing: None,
     })
 }

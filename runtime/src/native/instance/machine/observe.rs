@@ -70,7 +70,7 @@ fn overlay_disk(name: &str, disk: &mut Disk, seen: &MachineSeen) {
     {
         disk.io_bus = Some(bus);
     }
-    if let Some(node) = seen.nodes.get(&names.format) {
+    if let Some(node) = seen.nodes.get(&names.top) {
         if let Some(size) = &disk.size
             && size.bytes() != node.size
         {

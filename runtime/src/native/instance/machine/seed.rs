@@ -18,7 +18,7 @@ use crate::native::definition::Definition;
 use crate::native::disk_image::Format;
 use crate::native::host::Host;
 use crate::native::machine::devices::SEED;
-use crate::native::machine::plan::{Bus, Cache, DiskFile, DiskLimits, DiskPlan};
+use crate::native::machine::plan::{Bus, Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan};
 use crate::runtime::Context;
 
 /// The file of the disk in the run folder.
@@ -114,6 +114,7 @@ fn disk(path: PathBuf) -> DiskPlan {
             format: Format::Raw,
             device: false,
         },
+        layers: DiskLayers::default(),
         backing: None,
         bus: Bus::VirtioScsi,
         cache: Cache::Writeback,

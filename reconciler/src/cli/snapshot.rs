@@ -1,0 +1,262 @@
+//! `keel snapshot`.
+
+use manifests::id::Address;
+use runtime::runtime::{Context, NewSnapshot, Runtime as _, Snapshot as Seen, Snapshots as _};
+use serde_json::json;
+
+use super::HumanOrJson;
+use super::apply::how;
+use super::asked::catch_signals;
+use super::decide::session;
+use super::engine::{self, Opened};
+use super::invocation::Invocation;
+use crate::error::{CliError, Exit};
+use crate::view::history::when;
+use crate::view::text::{counted, table, visible};
+
+/// Keep what an instance holds, go back to it, or delete it.
+#[derive(Debug, clap::Args)]
+pub(super) struct Snapshot {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Deed {
+    /// Keep what the disk of an instance holds now, while it runs or not.
+    Create {
+        /// The instance.
+        instance: String,
+        /// The name of the snapshot; without one it is `snap0`, `snap1` and so on.
+        name: Option<String>,
+        /// With its memory: after a restore it goes on where it was.
+        #[arg(long)]
+        stateful: bool,
+        /// What it is for.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        description: String,
+    },
+    /// List snapshots: of one instance, or of all.
+    List {
+        /// The instance.
+        instance: Option<String>,
+        /// How it is written.
+        #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+        output: HumanOrJson,
+    },
+    /// Go back to a snapshot: what was written since is lost, but for what later snapshots keep.
+    ///
+    /// What ran runs again; one with memory goes on where it was. The manifest stays what git says.
+    Restore {
+        /// The instance.
+        instance: String,
+        /// The snapshot.
+        name: String,
+        /// Without the memory that was kept: it boots.
+        #[arg(long)]
+        disk_only: bool,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Give a snapshot another name.
+    Rename {
+        /// The instance.
+        instance: String,
+        /// The snapshot.
+        name: String,
+        /// Its new name.
+        new: String,
+    },
+    /// Delete snapshots; what others need of them stays.
+    Delete {
+        /// The instance.
+        instance: String,
+        /// The snapshots.
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Do not ask.
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+impl Snapshot {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let opened = engine::open(invocation)?;
+        match &self.deed {
+            Deed::Create {
+                instance,
+                name,
+                stateful,
+                description,
+            } => {
+                let address = invocation.instance(instance)?;
+                let new = NewSnapshot {
+                    name: name.clone(),
+                    description: description.clone(),
+                    memory: *stateful,
+                };
+                let name = work(invocation, &opened, &address, "snapshot", |context| {
+                    opened.runtime.create_snapshot(&address, &new, context)
+                })?;
+                invocation.note(&format!("{address} has the snapshot {name}\n"));
+            }
+            Deed::List { instance, output } => {
+                return list(invocation, &opened, instance.as_deref(), *output);
+            }
+            Deed::Restore {
+                instance,
+                name,
+                disk_only,
+                yes,
+            } => {
+                let address = invocation.instance(instance)?;
+                let seen = known(&opened, &address, name)?;
+                let lost = match seen.memory && !disk_only {
+                    true => "its disk and its memory become",
+                    false => "its disk becomes",
+                };
+                let question = format!(
+                    "Go back to snapshot {name} of {address}? {lost} what they were at {}, and what was written since is lost, but for \
+                     what later snapshots keep.",
+                    when(seen.created_at)
+                );
+                invocation.confirm(*yes, &question)?;
+                work(
+                    invocation,
+                    &opened,
+                    &address,
+                    "restore snapshot",
+                    |context| {
+                        let runtime = &opened.runtime;
+                        runtime.restore_snapshot(&address, name, *disk_only, context)
+                    },
+                )?;
+                invocation.note(&format!("{address} is as in the snapshot {name}\n"));
+            }
+            Deed::Rename {
+                instance,
+                name,
+                new,
+            } => {
+                let address = invocation.instance(instance)?;
+                work(invocation, &opened, &address, "rename snapshot", |_| {
+                    opened.runtime.rename_snapshot(&address, name, new)
+                })?;
+                invocation.note(&format!("{address}: the snapshot {name} is {new} now\n"));
+            }
+            Deed::Delete {
+                instance,
+                names,
+                yes,
+            } => {
+                let address = invocation.instance(instance)?;
+                for name in names {
+                    known(&opened, &address, name)?;
+                }
+                let what = counted(names.len(), "snapshot");
+                invocation.confirm(*yes, &format!("Delete {what} of {address} for good?"))?;
+                for name in names {
+                    work(
+                        invocation,
+                        &opened,
+                        &address,
+                        "delete snapshot",
+                        |context| opened.runtime.delete_snapshot(&address, name, context),
+                    )?;
+                    invocation.note(&format!("{address} has the snapshot {name} no more\n"));
+                }
+            }
+        }
+        Ok(Exit::Done)
+    }
+}
+
+/// Does one thing to an instance, under the lock and in the journal.
+fn work<T>(
+    invocation: &Invocation,
+    opened: &Opened,
+    address: &Address,
+    word: &str,
+    deed: impl FnOnce(&Context<'_>) -> Result<T, runtime::error::RuntimeError>,
+) -> Result<T, CliError> {
+    catch_signals(invocation)?;
+    let context = Context {
+        cancel: invocation.cancel,
+        timeout: invocation.global.timeout,
+        now: invocation.now(),
+        progress: &|phase| invocation.note(&format!("{address}: {phase}\n")),
+    };
+    let session = session(invocation, opened);
+    Ok(session.deed(address, word, &how(invocation), || deed(&context))?)
+}
+
+/// A snapshot that there is.
+fn known(opened: &Opened, address: &Address, name: &str) -> Result<Seen, CliError> {
+    let all = opened.runtime.snapshots(address)?;
+    let names: Vec<String> = all.iter().map(|one| one.name.clone()).collect();
+    let found = all.into_iter().find(|one| one.name == name);
+    found.ok_or_else(|| {
+        let error = CliError::new(
+            Exit::Unexpected,
+            format!("{address} has no snapshot {}", visible(name)),
+        );
+        match names.is_empty() {
+            true => error.hint("it has none at all"),
+            false => error.hint(format!("it has {}", names.join(", "))),
+        }
+    })
+}
+
+fn list(
+    invocation: &Invocation,
+    opened: &Opened,
+    instance: Option<&str>,
+    output: HumanOrJson,
+) -> Result<Exit, CliError> {
+    let mut all = Vec::new();
+    if let Some(instance) = instance {
+        let address = invocation.instance(instance)?;
+        let seen = opened.runtime.snapshots(&address)?;
+        all.extend(seen.into_iter().map(|one| (address.clone(), one)));
+    } else {
+        let observed = opened.runtime.observe()?;
+        for item in observed
+            .items
+            .iter()
+            .filter(|item| item.holds.snapshots > 0)
+        {
+            let seen = opened.runtime.snapshots(&item.address)?;
+            all.extend(seen.into_iter().map(|one| (item.address.clone(), one)));
+        }
+    }
+    let json = || {
+        let all = all.iter().map(|(address, one)| {
+            let mut value = json!(one);
+            value["instance"] = json!(address);
+            value
+        });
+        format!("{:#}\n", json!(all.collect::<Vec<_>>()))
+    };
+    invocation.json_into(json)?;
+    match output {
+        HumanOrJson::Json => invocation.print(&json())?,
+        HumanOrJson::Human if all.is_empty() => invocation.note("nothing\n"),
+        HumanOrJson::Human => {
+            let rows = all.iter().map(|(address, one)| {
+                vec![
+                    visible(&address.to_string()),
+                    visible(&one.name),
+                    when(one.created_at),
+                    if one.memory { "yes" } else { "no" }.to_owned(),
+                    visible(&one.description),
+                ]
+            });
+            let rows: Vec<Vec<String>> = rows.collect();
+            let heads = ["INSTANCE", "NAME", "MADE", "MEMORY", "DESCRIPTION"];
+            invocation.print(&table(&heads, &rows))?;
+        }
+    }
+    Ok(Exit::Done)
+}

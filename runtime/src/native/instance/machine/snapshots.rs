@@ -1,0 +1,496 @@
+//! Snapshots of machines: a layer of the disk is kept and another one over it written to, at once and while the machine
+//! runs; with memory where that is asked for.
+//!
+//! What is begun is written down first. A keel that was killed leaves a snapshot that is made or not: the next one asks
+//! QEMU which, or where the machine is gone takes what is whole.
+
+use std::path::Path;
+use std::time::Duration;
+
+use manifests::path_io::{self, PathError};
+
+use super::super::picks::InstancePicks;
+use super::super::start::{self, after_stop};
+use super::super::{io_failed, pool_of, running, shim_failed, spec, stored};
+use super::{LEAVING, around, connect_failed, control, monitor_failed, planned, saved};
+use crate::error::{Class, RuntimeError};
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::machine::agent::{Agent, FreezeStatus};
+use crate::native::machine::command_line::sockets;
+use crate::native::machine::devices::nodes;
+use crate::native::machine::layer::{self, LayerError, Merge};
+use crate::native::machine::plan::DiskPlan;
+use crate::native::machine::qmp::Qmp;
+use crate::native::machine::state;
+use crate::native::pools::{self, root_volume};
+use crate::native::shim::Running;
+use crate::native::storage::{Kept, LayeredDisk, Layers, Pending, StorageError};
+use crate::runtime::{Context, NewSnapshot, Snapshot};
+
+/// How long a guest may take to freeze its file systems.
+const FREEZE: Duration = Duration::from_secs(10);
+/// How long an agent may take to say how they are.
+const GLANCE: Duration = Duration::from_secs(2);
+/// The files of firmware's variables, beside the disk.
+const VARIABLES: [&str; 2] = ["variables.fd", "variables-secure.fd"];
+
+fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
+    move |error| {
+        let class = match &error {
+            StorageError::NoSnapshot(_) | StorageError::SnapshotExists(_) => Class::NeedsOperator,
+            other => pools::class(other),
+        };
+        RuntimeError::new(doing, class, error)
+    }
+}
+
+fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
+    move |error| {
+        let class = match &error {
+            LayerError::Failed(_) => Class::NeedsOperator,
+            _ => Class::Retry,
+        };
+        RuntimeError::new(doing, class, error)
+    }
+}
+
+/// The disk of a machine with its layers.
+fn disk(host: &Host, definition: &Definition<InstancePicks>) -> Result<LayeredDisk, RuntimeError> {
+    if spec(definition)?.is_container() {
+        let why = "snapshots of containers are not made by this engine yet";
+        return Err(RuntimeError::new(
+            "find the snapshots of",
+            Class::Unsupported,
+            why,
+        ));
+    }
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    driver
+        .layered(&root_volume(&definition.uid))
+        .map_err(disk_failed("find the disk of"))
+}
+
+/// The snapshots of an instance, oldest first; none where they cannot be told.
+pub(in crate::native) fn told(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<Vec<Snapshot>, RuntimeError> {
+    let layers = disk(host, definition)?
+        .layers()
+        .map_err(disk_failed("read the snapshots of"))?;
+    let mut all: Vec<Snapshot> = layers
+        .snapshots
+        .into_iter()
+        .map(|(name, kept)| Snapshot {
+            name,
+            created_at: kept.created_at,
+            description: kept.description,
+            memory: kept.memory,
+        })
+        .collect();
+    all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    Ok(all)
+}
+
+/// The root disk of a machine as it would be started, and the name of its topmost node.
+fn root(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(DiskPlan, String), RuntimeError> {
+    let instance = spec(definition)?;
+    let hardware =
+        around(host, definition, instance).and_then(|around| planned(instance, around))?;
+    let name = instance.root().map(|(name, _)| name);
+    let mut disks = hardware.disks.into_iter();
+    let disk = disks.find(|disk| Some(disk.device.as_str()) == name);
+    let disk = disk.ok_or_else(|| {
+        RuntimeError::new(
+            "find the root of",
+            Class::NeedsOperator,
+            "it has no root disk",
+        )
+    })?;
+    let top = nodes(&disk.device).top;
+    Ok((disk, top))
+}
+
+/// Ends what a keel that was killed began. `qmp` is the monitor of a machine that runs.
+pub(super) fn settle(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    now: Option<(&Running, &mut Qmp)>,
+) -> Result<(), RuntimeError> {
+    let Ok(disk) = disk(host, definition) else {
+        return Ok(());
+    };
+    let failed = disk_failed("read the snapshots of");
+    let layers = disk.layers().map_err(&failed)?;
+    let Some((running, qmp)) = now else {
+        let Some(pending) = &layers.pending else {
+            return Ok(());
+        };
+        // Nothing was written to the new layer, or all that was: either way the one below is whole. Memory may be not.
+        let keep = !pending.kept.memory || disk.beside(pending.kept.layer).exists();
+        return disk.end(keep).map_err(failed);
+    };
+    if layers.pending.is_none() && layers.mergeable().is_empty() {
+        return Ok(());
+    }
+    let (root, top) = root(host, definition)?;
+    if let Some(pending) = &layers.pending {
+        thaw(running);
+        unfinished(&disk, &top, pending, qmp)?;
+    }
+    for merge in merges(&disk, &layers, &root) {
+        let result = layer::result(qmp, &top, &merge).map_err(monitor_failed("look at"))?;
+        if let Some(Ok(())) = result {
+            disk.merged(merge.from).map_err(&failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the result of a snapshot from QEMU, and lets the machine go on.
+fn unfinished(
+    disk: &LayeredDisk,
+    top: &str,
+    pending: &Pending,
+    qmp: &mut Qmp,
+) -> Result<(), RuntimeError> {
+    let ask = monitor_failed("look at");
+    let used = layer::is_used(qmp, top, pending.layer).map_err(&ask)?;
+    let status = qmp.status().map_err(&ask)?;
+    if pending.ran && !status.running {
+        if let Ok(state::Progress::Active(_)) = state::progress(qmp) {
+            let _ = qmp.execute("migrate_cancel", serde_json::Value::Null);
+            let _ = state::finished(qmp);
+        }
+        qmp.resume().map_err(monitor_failed("wake"))?;
+    }
+    let failed = disk_failed("record the snapshot of");
+    if used {
+        let keep = !pending.kept.memory || disk.beside(pending.kept.layer).exists();
+        return disk.end(keep).map_err(failed);
+    }
+    layer::remove(qmp, top, pending.layer).map_err(&ask)?;
+    disk.drop().map_err(failed)
+}
+
+fn agent(running: &Running, patience: Duration) -> Option<Agent> {
+    Agent::connect(&running.run_dir().join(sockets::AGENT), patience).ok()
+}
+
+/// Lets a guest write again that was frozen for a snapshot.
+fn thaw(running: &Running) {
+    if let Some(mut agent) = agent(running, GLANCE)
+        && !matches!(agent.freeze_status(), Ok(FreezeStatus::Thawed))
+    {
+        let _ = agent.thaw();
+    }
+}
+
+/// Refuses names that are no file names.
+fn checked(name: &str) -> Result<(), RuntimeError> {
+    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty()
+        || name.len() > 63
+        || name.starts_with(['.', '-'])
+        || !name.bytes().all(lawful)
+    {
+        let why = format!(
+            "{name:?} is no name for a snapshot: up to 63 letters, digits and any of `._-`, and the first is a letter or digit"
+        );
+        return Err(RuntimeError::new(
+            "name the snapshot of",
+            Class::NeedsOperator,
+            why,
+        ));
+    }
+    Ok(())
+}
+
+/// Makes a snapshot; its name.
+pub(in crate::native) fn create(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    new: &NewSnapshot,
+    context: &Context<'_>,
+) -> Result<String, RuntimeError> {
+    let disk = disk(host, definition)?;
+    let now = running(host, &definition.uid)?;
+    let mut qmp = now
+        .as_deref()
+        .map(control)
+        .transpose()
+        .map_err(connect_failed)?;
+    settle(host, definition, now.as_deref().zip(qmp.as_mut()))?;
+    let layers = disk
+        .layers()
+        .map_err(disk_failed("read the snapshots of"))?;
+    let free = || (0..).map(|number: u32| format!("snap{number}"));
+    let name = new
+        .name
+        .clone()
+        .or_else(|| free().find(|name| !layers.snapshots.contains_key(name)));
+    let name = name.unwrap_or_default();
+    checked(&name)?;
+    let kept = Kept {
+        layer: layers.active,
+        created_at: context.now,
+        description: new.description.clone(),
+        memory: new.memory,
+        about: definition
+            .to_json()
+            .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
+    };
+    let failed = disk_failed("make a snapshot of");
+    match (now.as_deref(), qmp.as_mut()) {
+        (Some(now), Some(qmp)) => {
+            if new.memory {
+                saved::refuse_unsavable(definition)?;
+            }
+            let ran = qmp.status().map_err(monitor_failed("look at"))?.running;
+            let pending = disk.begin(&name, kept, ran).map_err(&failed)?;
+            match live(host, definition, &disk, &pending, (now, &mut *qmp), context) {
+                Ok(()) => disk.end(true).map_err(&failed)?,
+                Err(error) => {
+                    // Where QEMU does not even answer, the next deed asks it again.
+                    let _ = settle(host, definition, Some((now, qmp)));
+                    return Err(error);
+                }
+            }
+        }
+        _ if new.memory => {
+            let why = "it does not run: there is no memory to keep";
+            return Err(RuntimeError::new(
+                "make a snapshot of",
+                Class::Conflict,
+                why,
+            ));
+        }
+        _ => {
+            disk.begin(&name, kept, false).map_err(&failed)?;
+            keep_variables(&disk, layers.active).map_err(io_failed("make a snapshot of"))?;
+            disk.end(true).map_err(&failed)?;
+        }
+    }
+    Ok(name)
+}
+
+/// Switches a running machine to its new layer.
+fn live(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    disk: &LayeredDisk,
+    pending: &Pending,
+    (now, qmp): (&Running, &mut Qmp),
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    const DOING: &str = "make a snapshot of";
+    let (root, top) = root(host, definition)?;
+    let record = match pending.kept.memory {
+        true => Some(saved::record(host, definition, now, qmp, context)?),
+        false => None,
+    };
+    let others = record.iter().flat_map(|record| &record.hardware.disks);
+    let others = others.filter(|other| !other.read_only && other.device != root.device);
+    if let Some(other) = others.into_iter().next() {
+        let why = format!(
+            "its disk {} is no disk of a pool: it would not be as the memory of the snapshot has it",
+            other.device
+        );
+        return Err(RuntimeError::new(DOING, Class::Refused, why));
+    }
+    let file = disk.file(pending.layer);
+    layer::add(qmp, &top, pending.layer, &file, root.cache).map_err(layer_failed(DOING))?;
+    let (active, over) = (pending.kept.layer, pending.layer);
+    let switched = match &record {
+        Some(_) => {
+            qmp.stop().map_err(monitor_failed("stop"))?;
+            layer::switch(qmp, &top, active, over)
+        }
+        None => {
+            let frozen = freeze(now, qmp);
+            let switched = layer::switch(qmp, &top, active, over);
+            if frozen {
+                thaw(now);
+            }
+            switched
+        }
+    };
+    switched.map_err(monitor_failed(DOING))?;
+    if let Some(record) = record {
+        (context.progress)("saving its memory");
+        let folder = disk.beside(active);
+        let new = folder.with_extension("new");
+        saved::write(&new, &record, qmp)?;
+        path_io::rename(&new, &folder).map_err(io_failed(DOING))?;
+        keep_variables(disk, active).map_err(io_failed(DOING))?;
+        if pending.ran {
+            qmp.resume().map_err(monitor_failed("wake"))?;
+        }
+        return Ok(());
+    }
+    keep_variables(disk, active).map_err(io_failed(DOING))
+}
+
+/// Freezes the file systems of a guest whose agent is there; whether they have to be thawed.
+fn freeze(now: &Running, qmp: &mut Qmp) -> bool {
+    let there = qmp.execute("query-chardev", serde_json::Value::Null);
+    let there = there.is_ok_and(|all| {
+        let mut all = all.as_array().into_iter().flatten();
+        all.any(|one| one["label"] == "agent" && one["frontend-open"] == true)
+    });
+    let agent = there.then(|| agent(now, FREEZE)).flatten();
+    // Also one that does not answer in time may have frozen them.
+    agent.is_some_and(|mut agent| {
+        let _ = agent.freeze();
+        true
+    })
+}
+
+/// Keeps the variables of firmware with a snapshot.
+fn keep_variables(disk: &LayeredDisk, layer: u32) -> Result<(), PathError> {
+    let to = disk.beside(layer);
+    for name in VARIABLES {
+        let from = disk.folder().join(name);
+        if from.exists() {
+            path_io::create_dir_all(&to)?;
+            path_io::write_durably(to.join(name), path_io::read(&from)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_variables(disk: &LayeredDisk, from: &Path) -> Result<(), PathError> {
+    for name in VARIABLES {
+        let (kept, now) = (from.join(name), disk.folder().join(name));
+        match kept.exists() {
+            true => path_io::write_durably(&now, path_io::read(&kept)?)?,
+            // It is made anew.
+            false => path_io::remove_file(&now)?,
+        }
+    }
+    Ok(())
+}
+
+/// Goes back to a snapshot. What ran runs again; with memory it goes on from there.
+pub(in crate::native) fn restore(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    name: &str,
+    disk_only: bool,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let disk = disk(host, definition)?;
+    let failed = disk_failed("restore");
+    let now = running(host, &definition.uid)?;
+    let ran = now.is_some();
+    if let Some(now) = &now {
+        if let Ok(mut qmp) = control(now) {
+            settle(host, definition, Some((now, &mut qmp)))?;
+        }
+        known(&disk, name)?;
+        (context.progress)("stopping");
+        now.kill(LEAVING)
+            .map_err(|error| shim_failed("stop", error))?;
+        after_stop(host, definition)?;
+    }
+    settle(host, definition, None)?;
+    let kept = known(&disk, name)?;
+    saved::forget(host, definition)?;
+    disk.revert(name).map_err(&failed)?;
+    let beside = disk.beside(kept.layer);
+    put_variables(&disk, &beside).map_err(io_failed("restore"))?;
+    let goes_on = kept.memory && !disk_only;
+    if goes_on {
+        let active = disk.layers().map_err(&failed)?.active;
+        saved::of_snapshot(
+            disk.folder(),
+            &beside,
+            &disk.file(active),
+            spec(definition)?,
+        )?;
+    }
+    if ran || goes_on {
+        let mut definition = definition.clone();
+        start::start(host, &mut definition, context)?;
+        host.write_instance(&definition).map_err(stored)?;
+    }
+    Ok(())
+}
+
+fn known(disk: &LayeredDisk, name: &str) -> Result<Kept, RuntimeError> {
+    let failed = disk_failed("find the snapshot of");
+    let mut layers = disk.layers().map_err(&failed)?;
+    let kept = layers.snapshots.remove(name);
+    kept.ok_or_else(|| failed(StorageError::NoSnapshot(name.to_owned())))
+}
+
+/// Gives a snapshot another name.
+pub(in crate::native) fn rename(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    from: &str,
+    to: &str,
+) -> Result<(), RuntimeError> {
+    checked(to)?;
+    disk(host, definition)?
+        .rename(from, to)
+        .map_err(disk_failed("rename the snapshot of"))
+}
+
+fn merges(disk: &LayeredDisk, layers: &Layers, root: &DiskPlan) -> Vec<Merge> {
+    let image = root.backing.as_ref().map(|image| &image.path);
+    let all = layers.mergeable().into_iter();
+    all.map(|(from, into)| Merge {
+        from,
+        into,
+        base: layers.below(from),
+        base_file: match layers.below(from) {
+            Some(base) => Some(disk.file(base)),
+            None => image.cloned(),
+        },
+    })
+    .collect()
+}
+
+/// Deletes a snapshot; the data of its layer go into what lies on it, while its machine runs.
+pub(in crate::native) fn delete(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    name: &str,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let disk = disk(host, definition)?;
+    let failed = disk_failed("delete the snapshot of");
+    let now = running(host, &definition.uid)?;
+    let mut qmp = now
+        .as_deref()
+        .map(control)
+        .transpose()
+        .map_err(connect_failed)?;
+    settle(host, definition, now.as_deref().zip(qmp.as_mut()))?;
+    disk.forget(name).map_err(&failed)?;
+    let Some(qmp) = qmp.as_mut() else {
+        if !disk.layers().map_err(&failed)?.mergeable().is_empty() {
+            (context.progress)(
+                "what later layers need of it is merged when it runs and a snapshot is deleted",
+            );
+        }
+        return Ok(());
+    };
+    let (root, top) = root(host, definition)?;
+    loop {
+        let layers = disk.layers().map_err(&failed)?;
+        // A layer that is above another is what the other goes into.
+        let Some(merge) = merges(&disk, &layers, &root).into_iter().next() else {
+            return Ok(());
+        };
+        (context.progress)("merging what later layers need of it");
+        layer::merge(qmp, &top, &merge, &disk.file(merge.into), context.timeout)
+            .map_err(layer_failed("merge a layer of"))?;
+        disk.merged(merge.from).map_err(&failed)?;
+    }
+}

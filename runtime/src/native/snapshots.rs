@@ -1,0 +1,58 @@
+//! Snapshots of the instances of this host.
+
+use manifests::id::Address;
+
+use super::NativeRuntime;
+use super::instance::machine::snapshots;
+use crate::error::RuntimeError;
+use crate::runtime::{Context, NewSnapshot, Snapshot, Snapshots};
+
+impl Snapshots for NativeRuntime {
+    fn snapshots(&self, instance: &Address) -> Result<Vec<Snapshot>, RuntimeError> {
+        let definition = self.definition(instance)?;
+        snapshots::told(&self.host, &definition).map_err(|error| error.of(instance))
+    }
+
+    fn create_snapshot(
+        &self,
+        instance: &Address,
+        new: &NewSnapshot,
+        context: &Context<'_>,
+    ) -> Result<String, RuntimeError> {
+        let definition = self.definition(instance)?;
+        snapshots::create(&self.host, &definition, new, context).map_err(|error| error.of(instance))
+    }
+
+    fn restore_snapshot(
+        &self,
+        instance: &Address,
+        name: &str,
+        disk_only: bool,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError> {
+        let definition = self.definition(instance)?;
+        snapshots::restore(&self.host, &definition, name, disk_only, context)
+            .map_err(|error| error.of(instance))
+    }
+
+    fn rename_snapshot(
+        &self,
+        instance: &Address,
+        from: &str,
+        to: &str,
+    ) -> Result<(), RuntimeError> {
+        let definition = self.definition(instance)?;
+        snapshots::rename(&self.host, &definition, from, to).map_err(|error| error.of(instance))
+    }
+
+    fn delete_snapshot(
+        &self,
+        instance: &Address,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError> {
+        let definition = self.definition(instance)?;
+        snapshots::delete(&self.host, &definition, name, context)
+            .map_err(|error| error.of(instance))
+    }
+}
