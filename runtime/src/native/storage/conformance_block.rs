@@ -106,6 +106,46 @@ crate::host_test! {
 }
 
 crate::host_test! {
+    fn a_disk_goes_back_to_its_snapshots_and_takes_them_along_into_the_trash() {
+        each_ready(|bench| {
+            let driver = &bench.driver;
+            let below = image(bench, 4 * MIB);
+            let plan = disk("u1", None, Some(&below));
+            driver.ensure_volume(&plan).unwrap();
+            let layered = driver.layered(&plan.id).unwrap();
+            let kept = || Kept {
+                layer: 0,
+                created_at: jiff::Timestamp::UNIX_EPOCH,
+                description: String::new(),
+                memory: false,
+                about: serde_json::Value::Null,
+            };
+            let byte = |at: u64| content(bench, &file_of(bench, &plan))[usize::try_from(at).unwrap()];
+            write(&file_of(bench, &plan), MIB, 1);
+            layered.begin("one", kept(), false).unwrap();
+            layered.end(true).unwrap();
+            write(&file_of(bench, &plan), MIB, 2);
+            assert_eq!(byte(MIB), 2);
+            let Placed::Disk { layer, below: layers, .. } = driver.place(&plan.id).unwrap() else { panic!("a disk") };
+            assert_eq!((layer, layers.len()), (1, 1));
+            // It grows, and what a snapshot keeps stays as big as it was.
+            assert_eq!(driver.resize(&plan.id, Some(8 * MIB)).unwrap(), Ensured::Done);
+            assert_eq!(driver.volume(&plan.id).unwrap().unwrap().size, Some(8 * MIB));
+            let entry = entry(&plan, "u1");
+            driver.trash(&entry).unwrap();
+            driver.untrash(&entry.uid).unwrap();
+            driver.end_untrash(&entry.uid).unwrap();
+            let layered = driver.layered(&plan.id).unwrap();
+            layered.revert("one").unwrap();
+            assert_eq!(byte(MIB), 1);
+            assert!(matches!(layered.revert("two"), Err(StorageError::NoSnapshot(_))));
+            driver.remove_volume(&plan.id).unwrap();
+            assert!(matches!(driver.layered(&plan.id), Err(StorageError::NoVolume(_))));
+        });
+    }
+}
+
+crate::host_test! {
     fn disks_grow_and_do_not_shrink() {
         each_ready(|bench| {
             let driver = &bench.driver;
