@@ -94,7 +94,7 @@ mod tests {
         }
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the test asks another reader")]
+    #[expect(clippy::disallowed_methods, reason = "the test asks another reader")]
     #[test]
     fn the_smallest_disk_has_a_mebibyte_and_is_known_by_its_label() {
         let disk = image(&vec![("meta-data", "a\n".to_owned())]).expect("a disk");
