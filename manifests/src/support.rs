@@ -33,7 +33,6 @@ pub const HOST: Code = Code("U0303");
 const INSTANCE: &[&str] = &[
     "credentials",
     "kernelModules",
-    "snapshots",
     "health",
     "placement",
     "config",
@@ -45,7 +44,7 @@ const INSTANCE: &[&str] = &[
     "boot/stopPriority",
 ];
 /// The same of containers.
-const CONTAINER: &[&str] = &["cloudInit"];
+const CONTAINER: &[&str] = &["cloudInit", "snapshots"];
 /// The same of machines.
 const MACHINE: &[&str] = &["files"];
 /// Fields that count for machines only, unless they are as by default.
@@ -172,6 +171,19 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     );
                 }
                 not_yet(resource, IMAGE, &mut say);
+            }
+            Spec::SnapshotSchedule(schedule) => {
+                if schedule
+                    .selector
+                    .kinds
+                    .iter()
+                    .any(|kind| *kind != Kind::Instance)
+                {
+                    say(
+                        "/spec/selector/kinds",
+                        "this engine makes snapshots of instances only".to_owned(),
+                    );
+                }
             }
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Project(_) | Spec::Policy(_) | Spec::Secret(_) => {}

@@ -5,6 +5,7 @@
 mod asked;
 mod boot;
 mod drift;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +20,7 @@ use runtime::runtime::Runtime;
 pub use self::asked::{Asked, AskedPlan};
 pub use self::boot::Booting;
 pub use self::drift::{Drift, DriftedField};
+pub use self::snapshots::{DueReport, Scheduled};
 use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, apply, recover};
 use crate::clock::Clock;
 use crate::diff::known::Known;

@@ -209,6 +209,12 @@ pub struct Snapshot {
     pub description: String,
     /// Whether memory is in it.
     pub memory: bool,
+    /// The schedule that made it; none: a person did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_by: Option<Uid>,
+    /// When it may go; none: it stays until somebody or its schedule deletes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<jiff::Timestamp>,
 }
 
 /// A snapshot that is to be made.
@@ -220,6 +226,10 @@ pub struct NewSnapshot {
     pub description: String,
     /// Whether memory is to be in it.
     pub memory: bool,
+    /// The schedule that makes it.
+    pub made_by: Option<Uid>,
+    /// When it may go.
+    pub expires_at: Option<jiff::Timestamp>,
 }
 
 /// Snapshots of instances. Each deed may be done again after a crash at any point inside it.

@@ -52,6 +52,10 @@ const FLOORS: &[(&str, &[&str])] = &[
         "reconciler/src/plan",
         &["manifests", "crate::diff", "crate::plan"],
     ),
+    (
+        "reconciler/src/snapshots",
+        &["manifests", "crate::diff", "crate::snapshots"],
+    ),
     ("reconciler/src/apply", FLOOR_3),
     ("reconciler/src/controller", FLOOR_3),
     ("reconciler/src/journal", FLOOR_3),
@@ -75,7 +79,11 @@ const FLOOR_3: &[&str] = &[
 ];
 
 /// Floor 1 decides from what it is given: no clock, no disk, no network, no threads.
-const PURE: &[&str] = &["reconciler/src/diff", "reconciler/src/plan"];
+const PURE: &[&str] = &[
+    "reconciler/src/diff",
+    "reconciler/src/plan",
+    "reconciler/src/snapshots",
+];
 const IMPURE: &[&str] = &[
     "std::env",
     "std::fs",

@@ -250,6 +250,7 @@ fn known(history: &Value, desired: &DesiredSet, observed: &ObservedSet, now: Tim
                 spec: Some(value.to_string()),
                 origin: wanted.map(|resource| resource.origin.clone()),
                 needs: Vec::new(),
+                labels: None,
                 remembered: item.and_then(|item| item.remembered),
                 restart_pending: parsed(&history["pending"][&name]).unwrap_or_default(),
                 drift: drift

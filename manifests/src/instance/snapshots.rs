@@ -2,6 +2,7 @@
 
 use crate::scalar::expiry::Expiry;
 use crate::scalar::schedule::Schedule;
+use crate::scalar::snapshot_pattern::SnapshotPattern;
 
 crate::fields! {
     /// The engine's own snapshots of one instance or volume.
@@ -13,7 +14,7 @@ crate::fields! {
         /// How long each is kept; absent: until somebody deletes it.
         expiry: Option<Expiry> = None,
         /// Their names: `%d` counts, `{{ creation_date }}` is the time.
-        pattern: String = "snap%d".to_owned(),
+        pattern: SnapshotPattern = SnapshotPattern::counting("snap"),
         /// Whether memory is in them.
         stateful: bool = false,
     }

@@ -6,6 +6,7 @@ use crate::desired::Reference;
 use crate::kind::{Kind, ResourceKind};
 use crate::scalar::expiry::Expiry;
 use crate::scalar::schedule::Schedule;
+use crate::scalar::snapshot_pattern::SnapshotPattern;
 use crate::scalar::time_zone::TimeZoneName;
 
 crate::fields! {
@@ -50,7 +51,7 @@ crate::fields! {
         /// Of which objects.
         selector: Selector = Selector::default(),
         /// Their names: `%d` counts, `{{ creation_date }}` is the time.
-        pattern: String = "keel-%d".to_owned(),
+        pattern: SnapshotPattern = SnapshotPattern::counting("keel-"),
         /// Whether memory is in them.
         stateful: bool = false,
         /// Whether they are made of stopped instances as well.

@@ -7,6 +7,7 @@ use crate::devices::Device;
 use crate::diagnostic::Diagnostics;
 use crate::instance::cloud_init::MOST_BYTES;
 use crate::kind::Spec;
+use crate::kinds::snapshot_schedule::Retention;
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::memory::MemoryLimit;
@@ -130,9 +131,43 @@ impl Rule for InRange {
                     );
                     within(spec.field("vlan"), network.vlan.map(i64::from), 1, 4094);
                 }
+                Spec::SnapshotSchedule(schedule) => {
+                    if let Some(rules) = &schedule.retention {
+                        kept(resource, &spec.field("retention"), rules, found);
+                    }
+                }
+                Spec::Backup(backup) => {
+                    if let Some(rules) = &backup.retention {
+                        kept(resource, &spec.field("retention"), rules, found);
+                    }
+                }
                 _ => {}
             }
         }
+    }
+}
+
+/// Something is kept, and none of what is written keeps nothing.
+fn kept(resource: &Resource, at: &Pointer, rules: &Retention, found: &mut Diagnostics) {
+    let all = [
+        ("keepLast", rules.keep_last),
+        ("keepHourly", rules.keep_hourly),
+        ("keepDaily", rules.keep_daily),
+        ("keepWeekly", rules.keep_weekly),
+        ("keepMonthly", rules.keep_monthly),
+        ("keepYearly", rules.keep_yearly),
+    ];
+    for (field, number) in all {
+        if number == Some(0) {
+            let at = at.field(field);
+            let message = format!("{} is 0: it keeps nothing", at.dotted());
+            found.push(wrong(BAD_VALUE, resource, at, message).hint("take it away"));
+        }
+    }
+    if all.iter().all(|(_, number)| number.is_none()) {
+        let message = "`retention` keeps nothing".to_owned();
+        let one = wrong(BAD_VALUE, resource, at.clone(), message);
+        found.push(one.hint("say how many, such as `keepDaily: 7`, or take it away to keep all"));
     }
 }
 

@@ -42,6 +42,16 @@ impl Expiry {
     pub const fn seconds(&self) -> u64 {
         (self.months as u64 * 30 * 86_400).saturating_add(self.seconds)
     }
+
+    /// When what began at `from` is over, by the calendar of its time zone: a month after 31 January is the last day of
+    /// February. None beyond the year 9999.
+    pub fn end(&self, from: &jiff::Zoned) -> Option<jiff::Timestamp> {
+        let seconds = i64::try_from(self.seconds).ok()?;
+        let span = jiff::Span::new()
+            .try_months(self.months)
+            .and_then(|span| span.try_seconds(seconds));
+        Some(from.checked_add(span.ok()?).ok()?.timestamp())
+    }
 }
 
 impl PartialEq for Expiry {
@@ -124,6 +134,11 @@ impl FromStr for Expiry {
             }
             rest = next;
         }
+        if (months, seconds) == (0, 0) {
+            return Err(BadScalar::new(format!(
+                "`{text}` is no time at all: it would be over at once"
+            )));
+        }
         Ok(Self {
             months,
             seconds,
@@ -154,14 +169,10 @@ mod tests {
             "5M".parse::<Expiry>().expect_err("bare").to_string(),
             "`M` could be minutes or months; did you mean `5min` or `5mo`?"
         );
-        for wrong in ["", "d", "1q", "7", "99999999999y"] {
+        for wrong in ["", "d", "1q", "7", "99999999999y", "0d", "0h 0min"] {
             assert!(wrong.parse::<Expiry>().is_err(), "{wrong}");
         }
-        for expiry in [
-            Expiry::from_seconds(0),
-            Expiry::from_seconds(3600),
-            Expiry::from_seconds(61),
-        ] {
+        for expiry in [Expiry::from_seconds(3600), Expiry::from_seconds(61)] {
             assert_eq!(expiry.to_string().parse::<Expiry>(), Ok(expiry));
         }
     }

@@ -21,6 +21,7 @@ pub mod prefix;
 pub mod proxy_address;
 pub mod rate;
 pub mod schedule;
+pub mod snapshot_pattern;
 pub mod text;
 pub mod time_zone;
 pub mod word_list;

@@ -3,6 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+use croner::{Cron, Direction};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+
 use super::BadScalar;
 
 /// A schedule as written: five cron fields, or `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@annually`,
@@ -36,6 +40,38 @@ impl Schedule {
             .filter_map(|word| WORDS.iter().find(|(known, _)| *known == word.trim()))
             .map(|(_, expression)| *expression)
             .collect()
+    }
+
+    /// When it is due next after `after`, by the clocks of `zone`. What is due at an hour that the clocks leave out is
+    /// due when they are put forward; what is due at one that they go through twice, the first time.
+    pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        self.nearest(after, false, zone, Direction::Forward).min()
+    }
+
+    /// When it was due last until `until`, that moment included.
+    pub fn last(&self, until: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        self.nearest(until, true, zone, Direction::Backward).max()
+    }
+
+    fn nearest(
+        &self,
+        from: Timestamp,
+        inclusive: bool,
+        zone: &TimeZone,
+        direction: Direction,
+    ) -> impl Iterator<Item = Timestamp> {
+        let from = from.to_zoned(zone.clone());
+        self.expressions()
+            .into_iter()
+            .filter_map(move |expression| {
+                let cron: Cron = expression.parse().ok()?;
+                let found: Zoned = match direction {
+                    Direction::Forward => cron.find_next_occurrence(&from, inclusive),
+                    Direction::Backward => cron.find_previous_occurrence(&from, inclusive),
+                }
+                .ok()?;
+                Some(found.timestamp())
+            })
     }
 }
 
@@ -73,13 +109,22 @@ impl FromStr for Schedule {
                 "`{text}` is no schedule: write five fields (minute, hour, day, month, weekday) or `@hourly` to `@yearly`"
             )));
         }
-        text.parse::<croner::Cron>().map_err(|error| {
+        text.parse::<Cron>().map_err(|error| {
             BadScalar::new(format!(
                 "`{text}` is no schedule: {}",
                 error.to_string().trim_end_matches('.')
             ))
         })?;
-        Ok(Self(text.into()))
+        let schedule = Self(text.into());
+        if schedule
+            .next(Timestamp::UNIX_EPOCH, &TimeZone::UTC)
+            .is_none()
+        {
+            return Err(BadScalar::new(format!(
+                "`{text}` is never due: no month has such a day"
+            )));
+        }
+        Ok(schedule)
     }
 }
 
@@ -111,7 +156,14 @@ mod tests {
             "@dayly".parse::<Schedule>().expect_err("typo").to_string(),
             "`@dayly` is no schedule; did you mean `@daily`?"
         );
-        for wrong in ["", "* * * *", "99 * * * *", "* * * * * *", "@never-heard"] {
+        for wrong in [
+            "",
+            "* * * *",
+            "99 * * * *",
+            "* * * * * *",
+            "@never-heard",
+            "0 0 31 2 *",
+        ] {
             assert!(wrong.parse::<Schedule>().is_err(), "{wrong}");
         }
     }

@@ -193,6 +193,7 @@ fn bare(step: &Step) -> Owned {
         spec: None,
         origin: None,
         needs: Vec::new(),
+        labels: None,
         remembered: None,
         restart_pending: Vec::new(),
         drift: Vec::new(),
@@ -212,6 +213,7 @@ fn owned_of(resource: &Resource, mark: &Mark) -> Owned {
             .iter()
             .map(|(address, _)| address.clone())
             .collect(),
+        labels: Some(resource.labels.clone()),
         remembered: Some(Remembered {
             prune: resource.lifecycle.prune,
             protect: resource.lifecycle.protect,

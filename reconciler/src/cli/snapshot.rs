@@ -1,5 +1,7 @@
 //! `keel snapshot`.
 
+mod due;
+
 use manifests::id::Address;
 use runtime::runtime::{Context, NewSnapshot, Runtime as _, Snapshot as Seen, Snapshots as _};
 use serde_json::json;
@@ -40,10 +42,19 @@ enum Deed {
     List {
         /// The instance.
         instance: Option<String>,
+        /// Instead of snapshots, schedules and what they look after: when each was due last, and is next.
+        #[arg(long, conflicts_with = "instance")]
+        due: bool,
         /// How it is written.
         #[arg(short, long, value_name = "FORMAT", default_value = "human")]
         output: HumanOrJson,
     },
+    /// Make the snapshots that are due by schedule, and delete those of which the time is over.
+    ///
+    /// A timer does it each minute where there is no controller (`units/keel-snapshots.timer`). After a time in which
+    /// nobody did, each schedule makes one, and not one for each time that it missed. What a schedule did not make it does
+    /// not delete, nor the newest of its own.
+    RunDue,
     /// Go back to a snapshot: what was written since is lost, but for what later snapshots keep.
     ///
     /// What ran runs again; one with memory goes on where it was. The manifest stays what git says.
@@ -96,13 +107,20 @@ impl Snapshot {
                     name: name.clone(),
                     description: description.clone(),
                     memory: *stateful,
+                    ..NewSnapshot::default()
                 };
                 let name = work(invocation, &opened, &address, "snapshot", |context| {
                     opened.runtime.create_snapshot(&address, &new, context)
                 })?;
                 invocation.note(&format!("{address} has the snapshot {name}\n"));
             }
-            Deed::List { instance, output } => {
+            Deed::List {
+                due: true, output, ..
+            } => return due::list(invocation, &opened, *output),
+            Deed::RunDue => return due::run(invocation, &opened),
+            Deed::List {
+                instance, output, ..
+            } => {
                 return list(invocation, &opened, instance.as_deref(), *output);
             }
             Deed::Restore {

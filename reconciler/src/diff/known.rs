@@ -55,6 +55,9 @@ pub struct Owned {
     pub origin: Option<Origin>,
     /// What it needed.
     pub needs: Vec<Address>,
+    /// Its labels, by which schedules select; none after the database was rebuilt from marks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<BTreeMap<String, String>>,
     /// What happens to it when its manifest is gone.
     pub remembered: Option<Remembered>,
     /// What waits for a restart.
@@ -98,6 +101,22 @@ impl Hold {
     }
 }
 
+/// What is remembered of a schedule and one of its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tick {
+    /// The last time that it was due and looked after; in the beginning, when it was seen first.
+    pub at: jiff::Timestamp,
+    /// When a snapshot could not be made since, and how many times.
+    pub failed: Option<(jiff::Timestamp, u32)>,
+}
+
+impl Tick {
+    /// Looked after, without a failure since.
+    pub const fn at(at: jiff::Timestamp) -> Self {
+        Self { at, failed: None }
+    }
+}
+
 /// All that is remembered.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
@@ -109,6 +128,8 @@ pub struct Known {
     pub sources: BTreeMap<SourceName, KnownSource>,
     /// Instances that a person stopped for a while; also those of which the while is over.
     pub holds: BTreeMap<Uid, Hold>,
+    /// Schedules (first) and the objects that they looked after.
+    pub ticks: BTreeMap<(Uid, Uid), Tick>,
 }
 
 impl Known {

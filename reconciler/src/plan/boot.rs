@@ -422,6 +422,7 @@ mod tests {
                 address: web.address.clone(),
                 spec: None,
                 origin: None,
+                labels: None,
                 needs: vec![Address::new(Kind::Instance, "db")],
                 remembered: None,
                 restart_pending: Vec::new(),

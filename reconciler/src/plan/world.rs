@@ -87,6 +87,7 @@ impl World {
                 address: resource.address.clone(),
                 spec: Some(resource.spec.to_value().to_string()),
                 origin: Some(resource.origin.clone()),
+                labels: Some(resource.labels.clone()),
                 needs: resource
                     .needs
                     .iter()

@@ -42,6 +42,16 @@ fn put(known: &mut Known, write: &Write) {
         Write::Disown(uid) => {
             known.owned.remove(uid);
             known.holds.remove(uid);
+            known
+                .ticks
+                .retain(|(schedule, object), _| schedule != uid && object != uid);
+        }
+        Write::Tick {
+            schedule,
+            object,
+            tick,
+        } => {
+            known.ticks.insert((*schedule, *object), *tick);
         }
         Write::Hold(uid, hold) => {
             known.holds.insert(*uid, hold.clone());

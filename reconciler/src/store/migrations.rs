@@ -57,6 +57,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
     "
     ALTER TABLE sources ADD COLUMN repository TEXT;
 ",
+    "
+    ALTER TABLE owned ADD COLUMN labels TEXT;
+    CREATE TABLE ticks (
+        schedule  TEXT NOT NULL,
+        object    TEXT NOT NULL,
+        at        TEXT NOT NULL,
+        failed_at TEXT,
+        failed    INTEGER NOT NULL,
+        PRIMARY KEY (schedule, object)
+    ) STRICT;
+",
 ];
 
 #[cfg(test)]

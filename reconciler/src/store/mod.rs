@@ -12,7 +12,7 @@ use manifests::observed::ObservedSet;
 
 pub use self::memory::MemoryStore;
 pub use self::sqlite::SqliteStore;
-use crate::diff::known::{DriftSeen, Hold, Known, KnownSource, Owned};
+use crate::diff::known::{DriftSeen, Hold, Known, KnownSource, Owned, Tick};
 use crate::journal::Event;
 
 /// The store cannot be read or written.
@@ -82,6 +82,15 @@ pub enum Write {
     Hold(Uid, Hold),
     /// That is over.
     Release(Uid),
+    /// A schedule looked after one of its objects.
+    Tick {
+        /// The schedule.
+        schedule: Uid,
+        /// The object.
+        object: Uid,
+        /// When, and what failed since.
+        tick: Tick,
+    },
     /// Something happened.
     Event(Event),
 }
@@ -119,6 +128,7 @@ pub fn rebuild(observed: &ObservedSet) -> Vec<Write> {
                     .map(|spec| spec.to_value().to_string()),
                 origin: None,
                 needs: Vec::new(),
+                labels: None,
                 remembered: item.remembered,
                 restart_pending: Vec::new(),
                 drift: Vec::new(),

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::migrations::MIGRATIONS;
 use super::{Store, StoreError, Write};
-use crate::diff::known::{Hold, Known, KnownSource, Owned};
+use crate::diff::known::{Hold, Known, KnownSource, Owned, Tick};
 use crate::journal::{ApplyStatus, Event, Journal, JournalError, ObjectEvent, What};
 
 /// How long one waits for another process's commit.
@@ -150,6 +150,7 @@ struct OwnedRow {
     remembered: Option<String>,
     restart_pending: String,
     drift: String,
+    labels: Option<String>,
 }
 
 impl OwnedRow {
@@ -164,6 +165,7 @@ impl OwnedRow {
             remembered: row.get(6)?,
             restart_pending: row.get(7)?,
             drift: row.get(8)?,
+            labels: row.get(9)?,
         })
     }
 
@@ -178,6 +180,7 @@ impl OwnedRow {
                 .map(|text| value("place in a manifest", text))
                 .transpose()?,
             needs: value("list of needs", self.needs)?,
+            labels: self.labels.map(|text| value("labels", text)).transpose()?,
             remembered: self
                 .remembered
                 .map(|text| value("lifecycle", text))
@@ -204,7 +207,7 @@ impl Store for SqliteStore {
             .unwrap_or(0);
         let mut query = snapshot
             .prepare_cached(
-                "SELECT uid, source, address, spec, origin, needs, remembered, restart_pending, drift FROM owned",
+                "SELECT uid, source, address, spec, origin, needs, remembered, restart_pending, drift, labels FROM owned",
             )
             .map_err(&reading)?;
         let rows = query.query_map([], OwnedRow::read).map_err(&reading)?;
@@ -261,6 +264,27 @@ impl Store for SqliteStore {
             };
             known.holds.insert(parsed("uid", uid)?, hold);
         }
+        drop(query);
+        let mut query = snapshot
+            .prepare_cached("SELECT schedule, object, at, failed_at, failed FROM ticks")
+            .map_err(&reading)?;
+        let rows = query
+            .query_map([], |row| {
+                let text = |index| row.get::<_, String>(index);
+                let failed_at: Option<String> = row.get(3)?;
+                Ok((text(0)?, text(1)?, text(2)?, failed_at, row.get(4)?))
+            })
+            .map_err(&reading)?;
+        for row in rows {
+            let (schedule, object, at, failed_at, times) = row.map_err(&reading)?;
+            let failed = failed_at.map(|at| parsed("time", at)).transpose()?;
+            let tick = Tick {
+                at: parsed("time", at)?,
+                failed: failed.map(|at| (at, times)),
+            };
+            let key = (parsed("uid", schedule)?, parsed("uid", object)?);
+            known.ticks.insert(key, tick);
+        }
         Ok(known)
     }
 
@@ -292,9 +316,11 @@ fn own(connection: &Connection, otherwise: &str, owned: &Owned) -> Result<(), St
         owned.remembered.as_ref().map(text).transpose()?,
         text(&owned.restart_pending)?,
         text(&owned.drift)?,
+        owned.labels.as_ref().map(text).transpose()?,
     ];
-    let statement =
-        format!("INSERT OR {otherwise} INTO owned VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+    let statement = format!(
+        "INSERT OR {otherwise} INTO owned VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+    );
     connection
         .prepare_cached(&statement)
         .and_then(|mut statement| statement.execute(values))
@@ -316,8 +342,26 @@ fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
         Write::Found(owned) => own(connection, "IGNORE", owned),
         Write::Disown(uid) => {
             run("DELETE FROM owned WHERE uid = ?1", params![uid.to_string()])?;
-            run("DELETE FROM holds WHERE uid = ?1", params![uid.to_string()])
+            run("DELETE FROM holds WHERE uid = ?1", params![uid.to_string()])?;
+            run(
+                "DELETE FROM ticks WHERE schedule = ?1 OR object = ?1",
+                params![uid.to_string()],
+            )
         }
+        Write::Tick {
+            schedule,
+            object,
+            tick,
+        } => run(
+            "INSERT OR REPLACE INTO ticks VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                schedule.to_string(),
+                object.to_string(),
+                tick.at.to_string(),
+                tick.failed.map(|(at, _)| at.to_string()),
+                tick.failed.map_or(0, |(_, times)| times),
+            ],
+        ),
         Write::Hold(uid, hold) => run(
             "INSERT OR REPLACE INTO holds VALUES (?1, ?2, ?3, ?4)",
             params![

@@ -123,6 +123,7 @@ impl LiveDocument {
                     .into_iter()
                     .map(|one| (one.uid, one.hold))
                     .collect::<BTreeMap<_, _>>(),
+                ticks: BTreeMap::new(),
             },
             observed: ObservedSet {
                 items: self.items,

@@ -126,6 +126,7 @@ fn of_the_house(line: &str) -> bool {
             "network",
             "image-documents",
             "storage-pools",
+            "snapshot-schedules",
             "filters",
         ]
         .contains(name),

@@ -39,6 +39,7 @@ mod pull_request;
 mod quickstart;
 mod runner;
 mod saved_plans;
+mod schedules;
 mod secrets;
 mod side_by_side;
 mod sizes;

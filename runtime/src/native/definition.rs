@@ -192,6 +192,7 @@ impl Definitions {
             Kind::Network => "networks",
             Kind::StoragePool => "storage-pools",
             Kind::Image => "image-documents",
+            Kind::SnapshotSchedule => "snapshot-schedules",
             other => other.word(),
         })
     }

@@ -22,6 +22,7 @@ mod networks;
 mod operate;
 mod pools;
 pub mod probe;
+mod schedules;
 mod secrets;
 pub mod shim;
 mod snapshots;
@@ -50,6 +51,7 @@ use self::instance::InstancePicks;
 use self::network::{Guests, NetworkError};
 use self::networks::NetworkPicks;
 use self::pools::PoolPicks;
+use self::schedules::SchedulePicks;
 pub use self::secrets::{KeyError, SecretStore};
 pub use self::stored_images::{ImageImport, StoredImage, StoredImages};
 
@@ -246,6 +248,14 @@ impl Runtime for NativeRuntime {
         for image in &images {
             image_documents::observe(host, image, &mut out);
         }
+        let (schedules, bad) = host
+            .definitions
+            .all::<SchedulePicks>(Kind::SnapshotSchedule)
+            .map_err(failed)?;
+        out.unclear.extend(unclear(Kind::SnapshotSchedule, bad));
+        for schedule in &schedules {
+            schedules::observe(schedule, &mut out);
+        }
         let (mut instances, bad) = host
             .definitions
             .all::<InstancePicks>(Kind::Instance)
@@ -345,6 +355,7 @@ impl Runtime for NativeRuntime {
             Kind::Image => image_documents::perform(host, action, resource, desired, context),
             Kind::Network => networks::perform(host, action, resource),
             Kind::Instance => instance::perform(host, action, resource, desired, context),
+            Kind::SnapshotSchedule => schedules::perform(host, action, resource),
             _ => Err(cannot(&action.verb, &action.address)),
         }
     }

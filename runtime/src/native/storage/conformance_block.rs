@@ -118,6 +118,8 @@ crate::host_test! {
                 created_at: jiff::Timestamp::UNIX_EPOCH,
                 description: String::new(),
                 memory: false,
+                made_by: None,
+                expires_at: None,
                 about: serde_json::Value::Null,
             };
             let byte = |at: u64| content(bench, &file_of(bench, &plan))[usize::try_from(at).unwrap()];

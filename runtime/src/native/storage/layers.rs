@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use manifests::id::Uid;
 use manifests::path_io;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,12 @@ pub struct Kept {
     pub description: String,
     /// Whether memory is kept with it.
     pub memory: bool,
+    /// The schedule that made it.
+    #[serde(default)]
+    pub made_by: Option<Uid>,
+    /// When it may go.
+    #[serde(default)]
+    pub expires_at: Option<jiff::Timestamp>,
     /// Whatever the caller needs to know of what it is a snapshot of.
     pub about: serde_json::Value,
 }
@@ -340,6 +347,8 @@ mod tests {
             created_at: jiff::Timestamp::UNIX_EPOCH,
             description: String::new(),
             memory: false,
+            made_by: None,
+            expires_at: None,
             about: serde_json::Value::Null,
         }
     }

@@ -87,6 +87,8 @@ pub(in crate::native) fn told(
             created_at: kept.created_at,
             description: kept.description,
             memory: kept.memory,
+            made_by: kept.made_by,
+            expires_at: kept.expires_at,
         })
         .collect();
     all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
@@ -240,6 +242,8 @@ pub(in crate::native) fn create(
         created_at: context.now,
         description: new.description.clone(),
         memory: new.memory,
+        made_by: new.made_by,
+        expires_at: new.expires_at,
         about: definition
             .to_json()
             .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,

@@ -1,0 +1,120 @@
+//! `keel snapshot run-due` and `keel snapshot list --due`.
+
+use serde_json::json;
+
+use super::super::HumanOrJson;
+use super::super::apply::how;
+use super::super::asked::catch_signals;
+use super::super::decide::session;
+use super::super::engine::Opened;
+use super::super::invocation::Invocation;
+use crate::error::{CliError, Exit, chain};
+use crate::session::Scheduled;
+use crate::snapshots::due::Turn;
+use crate::snapshots::jobs::{Deed, Job};
+use crate::snapshots::watch::Trouble;
+use crate::view::history::when;
+use crate::view::text::{table, visible};
+
+/// Does what is due.
+pub(super) fn run(invocation: &Invocation, opened: &Opened) -> Result<Exit, CliError> {
+    catch_signals(invocation)?;
+    let told = |job: &Job| {
+        let object = &job.object;
+        invocation.note(&match &job.deed {
+            Deed::Make { by, name, .. } if by.0 == *object => {
+                format!("{object} has the snapshot {name}, by its own schedule\n")
+            }
+            Deed::Make { by, name, .. } => {
+                format!("{object} has the snapshot {name}, by {}\n", by.0)
+            }
+            Deed::Drop { name, .. } => format!("{object} has the snapshot {name} no more\n"),
+        });
+    };
+    let session = session(invocation, opened);
+    let report = session.run_due(&opened.runtime, &how(invocation), &told)?;
+    warn(invocation, &report.troubles);
+    for (job, error) in &report.failed {
+        let what = match &job.deed {
+            Deed::Make { name, .. } => format!("the snapshot {} was not made", visible(name)),
+            Deed::Drop { name, .. } => format!("the snapshot {} was not deleted", visible(name)),
+        };
+        invocation.note(&format!(
+            "{}: {what}: {}\n",
+            job.object,
+            visible(&chain(error))
+        ));
+    }
+    Ok(
+        match report.failed.is_empty() && report.troubles.is_empty() && !report.cancelled {
+            true => Exit::Done,
+            false => Exit::Partly,
+        },
+    )
+}
+
+fn warn(invocation: &Invocation, troubles: &[Trouble]) {
+    for trouble in troubles {
+        invocation.note(&format!("{}\n", visible(&trouble.to_string())));
+    }
+}
+
+/// Lists schedules and what they look after.
+pub(super) fn list(
+    invocation: &Invocation,
+    opened: &Opened,
+    output: HumanOrJson,
+) -> Result<Exit, CliError> {
+    let (all, troubles) = session(invocation, opened).scheduled()?;
+    let next = |one: &Scheduled| match one.turn {
+        Turn::Later(next) => next,
+        Turn::Make(due) => Some(due),
+        Turn::Note(tick) => one.watch.rule.schedule.next(tick.at, &one.watch.rule.zone),
+    };
+    let json = || {
+        let all = all.iter().map(|one| {
+            json!({
+                "object": one.watch.object.0,
+                "schedule": one.watch.by.0,
+                "last": one.tick.map(|tick| tick.at),
+                "next": next(one),
+                "due": matches!(one.turn, Turn::Make(_)),
+                "failed": one.tick.and_then(|tick| tick.failed).map(|(at, times)| json!({ "at": at, "times": times })),
+            })
+        });
+        format!("{:#}\n", json!(all.collect::<Vec<_>>()))
+    };
+    invocation.json_into(json)?;
+    match output {
+        HumanOrJson::Json => invocation.print(&json())?,
+        HumanOrJson::Human if all.is_empty() => invocation.note("nothing\n"),
+        HumanOrJson::Human => {
+            let rows = all.iter().map(|one| {
+                let own = one.watch.by.0 == one.watch.object.0;
+                let failed = one.tick.and_then(|tick| tick.failed);
+                vec![
+                    visible(&one.watch.object.0.to_string()),
+                    match own {
+                        true => "its own".to_owned(),
+                        false => visible(&one.watch.by.0.to_string()),
+                    },
+                    one.tick
+                        .map_or_else(|| "never".to_owned(), |tick| when(tick.at)),
+                    match (&one.turn, next(one)) {
+                        (Turn::Make(due), _) => format!("due since {}", when(*due)),
+                        (_, Some(next)) => when(next),
+                        (_, None) => "never".to_owned(),
+                    },
+                    failed.map_or_else(String::new, |(at, times)| {
+                        format!("failed {times} times, last at {}", when(at))
+                    }),
+                ]
+            });
+            let rows: Vec<Vec<String>> = rows.collect();
+            let heads = ["OBJECT", "SCHEDULE", "LAST", "NEXT", "TROUBLE"];
+            invocation.print(&table(&heads, &rows))?;
+        }
+    }
+    warn(invocation, &troubles);
+    Ok(Exit::Done)
+}

@@ -1,0 +1,320 @@
+//! Snapshots by schedule: what is due, and doing it.
+
+use std::collections::BTreeMap;
+
+use manifests::id::{Address, SourceName, Uid};
+use manifests::observed::ObservedSet;
+use runtime::error::RuntimeError;
+use runtime::runtime::{Context, Effected, NewSnapshot, Snapshots};
+use uuid::Uuid;
+
+use super::{Session, SessionError};
+use crate::apply::ApplyOptions;
+use crate::clock::micros_since;
+use crate::diff::known::{Known, Tick};
+use crate::error::chain;
+use crate::journal::{Event, Outcome, What};
+use crate::plan::{PlanId, Purpose, StepId};
+use crate::snapshots::due::{Made, Turn};
+use crate::snapshots::jobs::{Deed, Job, Jobs, jobs};
+use crate::snapshots::watch::{Trouble, Watch, watches};
+use crate::store::{Store as _, Write};
+
+/// A schedule and one of its objects as they are now.
+#[derive(Debug)]
+pub struct Scheduled {
+    /// Both of them, and what is asked for.
+    pub watch: Watch,
+    /// What is remembered of them; none: they were not seen together yet.
+    pub tick: Option<Tick>,
+    /// Whose turn it is.
+    pub turn: Turn,
+}
+
+/// What was done of all that was due.
+#[derive(Debug, Default)]
+pub struct DueReport {
+    /// What went well.
+    pub done: usize,
+    /// What did not.
+    pub failed: Vec<(Job, RuntimeError)>,
+    /// What stands in the way of schedules.
+    pub troubles: Vec<Trouble>,
+    /// A person asked to leave before all was done.
+    pub cancelled: bool,
+}
+
+/// What one look finds.
+struct Looked {
+    known: Known,
+    watches: Vec<Watch>,
+    troubles: Vec<Trouble>,
+    made: BTreeMap<Address, Vec<Made>>,
+}
+
+impl Session<'_> {
+    /// All schedules with each of their objects, and what stands in the way of some.
+    ///
+    /// # Errors
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn scheduled(&self) -> Result<(Vec<Scheduled>, Vec<Trouble>), SessionError> {
+        let (known, observed) = self.look()?;
+        let (watches, troubles) = watched(&known, &observed);
+        let now = self.clock.now();
+        let scheduled = watches.into_iter().map(|watch| {
+            let tick = known.ticks.get(&(watch.by.1, watch.object.1)).copied();
+            let turn = watch.turn(tick.as_ref(), now);
+            Scheduled { watch, tick, turn }
+        });
+        Ok((scheduled.collect(), troubles))
+    }
+
+    /// Makes the snapshots that are due and deletes those that are to go. Where nothing is, no lock is taken. `tell` is
+    /// told of each deed that went well.
+    ///
+    /// # Errors
+    /// Somebody else holds the lock, or nothing can be read or remembered. What one object refuses is in the report.
+    pub fn run_due(
+        &self,
+        snapshots: &dyn Snapshots,
+        how: &ApplyOptions,
+        tell: &dyn Fn(&Job),
+    ) -> Result<DueReport, SessionError> {
+        let looked = self.look_for_due(snapshots)?;
+        let due = self.due(&looked);
+        if due == Jobs::default() {
+            return Ok(DueReport {
+                troubles: looked.troubles,
+                ..DueReport::default()
+            });
+        }
+        let store = self.store()?;
+        let _lock = self.begin(&store, &how.command, None)?;
+        // Somebody else may have done it meanwhile.
+        let looked = self.look_for_due(snapshots)?;
+        let due = self.due(&looked);
+        let notes = due.notes.iter().map(|((schedule, object), tick)| {
+            let (schedule, object, tick) = (*schedule, *object, *tick);
+            Write::Tick {
+                schedule,
+                object,
+                tick,
+            }
+        });
+        let mut writes: Vec<Write> = notes.collect();
+        let mut report = DueReport {
+            troubles: looked.troubles,
+            ..DueReport::default()
+        };
+        if due.jobs.is_empty() {
+            store.commit(&writes)?;
+            return Ok(report);
+        }
+        let plan = PlanId(Uuid::now_v7());
+        let event = |what| {
+            Write::Event(Event {
+                plan,
+                at: self.clock.now(),
+                what,
+            })
+        };
+        let began = self.clock.instant();
+        writes.push(event(What::Begun {
+            source: SourceName::unnamed(),
+            revision: None,
+            purpose: Purpose::Asked,
+            command: how.command.clone(),
+            by: how.by.clone(),
+            steps: u32::try_from(due.jobs.len()).unwrap_or(u32::MAX),
+            held: 0,
+        }));
+        let mut not_made: Vec<(Address, String)> = Vec::new();
+        for (job, number) in due.jobs.into_iter().zip(1..) {
+            if self.cancel.load(std::sync::atomic::Ordering::Relaxed) {
+                report.cancelled = true;
+                break;
+            }
+            let (step, address) = (StepId(number), job.object.clone());
+            let needs = match &job.deed {
+                Deed::Drop { after, .. } => after.clone(),
+                Deed::Make { .. } => None,
+            };
+            if needs.is_some_and(|needs| not_made.contains(&(address.clone(), needs))) {
+                continue;
+            }
+            let word = match &job.deed {
+                Deed::Make { .. } => "snapshot",
+                Deed::Drop { .. } => "delete snapshot",
+            };
+            writes.push(event(What::Started {
+                step,
+                address: address.clone(),
+                uid: Uid::derive(&plan.0, &address),
+                word: word.to_owned(),
+            }));
+            // With the end of the one before: one sync for both.
+            store.commit(&writes)?;
+            writes.clear();
+            let started = self.clock.instant();
+            let result = self.one(snapshots, &job, how);
+            let outcome = match &result {
+                Ok(()) => Outcome::Succeeded {
+                    effected: Effected::Done,
+                },
+                Err(error) => Outcome::Failed {
+                    class: error.class,
+                    message: chain(error),
+                },
+            };
+            let micros = Some(micros_since(self.clock, started));
+            writes.push(event(What::Ended {
+                step,
+                address,
+                outcome,
+                micros,
+            }));
+            writes.extend(ticked(
+                &job,
+                result.is_ok(),
+                &looked.known,
+                self.clock.now(),
+            ));
+            match result {
+                Ok(()) => {
+                    report.done += 1;
+                    tell(&job);
+                }
+                Err(error) => {
+                    if let Deed::Make { name, .. } = &job.deed {
+                        not_made.push((job.object.clone(), name.clone()));
+                    }
+                    report.failed.push((job, error));
+                }
+            }
+        }
+        writes.push(event(What::Finished {
+            cancelled: report.cancelled,
+            interrupted: false,
+            micros: micros_since(self.clock, began),
+        }));
+        store.commit(&writes)?;
+        Ok(report)
+    }
+
+    fn look_for_due(&self, snapshots: &dyn Snapshots) -> Result<Looked, SessionError> {
+        let (known, observed) = self.look()?;
+        let (watches, mut troubles) = watched(&known, &observed);
+        let mut made = BTreeMap::new();
+        for item in observed
+            .items
+            .iter()
+            .filter(|item| item.holds.snapshots > 0)
+        {
+            match snapshots.snapshots(&item.address) {
+                Ok(all) => {
+                    let all = all.into_iter().map(|one| Made {
+                        name: one.name,
+                        at: one.created_at,
+                        by: one.made_by,
+                        expires: one.expires_at,
+                    });
+                    made.insert(item.address.clone(), all.collect());
+                }
+                Err(error) => troubles.push(Trouble::Unseen {
+                    object: item.address.clone(),
+                    why: chain(&error),
+                }),
+            }
+        }
+        Ok(Looked {
+            known,
+            watches,
+            troubles,
+            made,
+        })
+    }
+
+    fn due(&self, looked: &Looked) -> Jobs {
+        // Of what cannot be seen nothing is concluded.
+        let seen = |watch: &&Watch| {
+            let unseen = looked.troubles.iter().any(
+                |trouble| matches!(trouble, Trouble::Unseen { object, .. } if *object == watch.object.0),
+            );
+            !unseen
+        };
+        let watches: Vec<Watch> = looked.watches.iter().filter(seen).cloned().collect();
+        jobs(
+            &watches,
+            &looked.known.ticks,
+            &looked.made,
+            self.clock.now(),
+        )
+    }
+
+    fn one(
+        &self,
+        snapshots: &dyn Snapshots,
+        job: &Job,
+        how: &ApplyOptions,
+    ) -> Result<(), RuntimeError> {
+        let context = Context {
+            cancel: self.cancel,
+            timeout: how.timeout,
+            now: self.clock.now(),
+            progress: &|_| {},
+        };
+        match &job.deed {
+            Deed::Make {
+                by,
+                name,
+                memory,
+                expires,
+                ..
+            } => {
+                let new = NewSnapshot {
+                    name: Some(name.clone()),
+                    description: match by.0 == job.object {
+                        true => "by its own schedule".to_owned(),
+                        false => format!("by {}", by.0),
+                    },
+                    memory: *memory,
+                    made_by: Some(by.1),
+                    expires_at: *expires,
+                };
+                snapshots.create_snapshot(&job.object, &new, &context)?;
+            }
+            Deed::Drop { name, .. } => {
+                snapshots.delete_snapshot(&job.object, name, &context)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn watched(known: &Known, observed: &ObservedSet) -> (Vec<Watch>, Vec<Trouble>) {
+    watches(observed, &|uid| known.owned.get(uid)?.labels.as_ref())
+}
+
+/// What is remembered of a schedule after a job of it.
+fn ticked(job: &Job, made: bool, known: &Known, now: jiff::Timestamp) -> Option<Write> {
+    let Deed::Make { by, uid, due, .. } = &job.deed else {
+        return None;
+    };
+    let tick = match (made, known.ticks.get(&(by.1, *uid))) {
+        (false, Some(before)) => Tick {
+            at: before.at,
+            failed: Some((
+                now,
+                before
+                    .failed
+                    .map_or(1, |(_, times)| times.saturating_add(1)),
+            )),
+        },
+        _ => Tick::at(*due),
+    };
+    Some(Write::Tick {
+        schedule: by.1,
+        object: *uid,
+        tick,
+    })
+}

@@ -1,0 +1,9 @@
+//! Snapshots by schedule, decided: whose turn it is, what it is called, and what goes. Nothing here knows a clock.
+
+pub mod due;
+pub mod jobs;
+pub mod retention;
+pub mod watch;
+
+#[cfg(test)]
+mod two_years;

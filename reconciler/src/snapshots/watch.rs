@@ -1,0 +1,211 @@
+//! [`Watch`]: one object that a schedule makes snapshots of.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use manifests::id::{Address, Uid};
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::instance::PowerState;
+use manifests::kinds::snapshot_schedule::{Retention, Selector, SnapshotSchedule};
+use manifests::name_pattern;
+use manifests::observed::{Item, ObservedSet};
+use manifests::scalar::expiry::Expiry;
+use manifests::scalar::schedule::Schedule;
+use manifests::scalar::snapshot_pattern::SnapshotPattern;
+use manifests::scalar::time_zone::TimeZoneName;
+
+/// How long what a schedule makes is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Keep {
+    /// Until somebody deletes it.
+    All,
+    /// So long.
+    For(Expiry),
+    /// As many as these rules keep.
+    Best(Retention),
+}
+
+/// What a schedule asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// When.
+    pub schedule: Schedule,
+    /// By whose clocks.
+    pub zone: TimeZone,
+    /// Under which names.
+    pub pattern: SnapshotPattern,
+    /// Whether memory is in them.
+    pub memory: bool,
+    /// Whether they are made of what is stopped.
+    pub stopped: bool,
+    /// How long they are kept.
+    pub keep: Keep,
+}
+
+/// One object that a schedule makes snapshots of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watch {
+    /// The schedule: a SnapshotSchedule, or the object itself where the schedule stands in its own spec.
+    pub by: (Address, Uid),
+    /// Of what.
+    pub object: (Address, Uid),
+    /// Whether it runs.
+    pub runs: bool,
+    /// What the schedule asks for.
+    pub rule: Rule,
+}
+
+/// Why a schedule cannot do its work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// It selects by labels, and those of an object are not known: they were lost with the database.
+    #[error(
+        "{schedule} selects by labels, and those of {object} are not known until the next apply"
+    )]
+    NoLabels {
+        /// The schedule.
+        schedule: Address,
+        /// The object.
+        object: Address,
+    },
+    /// This host does not know its time zone.
+    #[error("{schedule} has the time zone {zone}, which this host does not know: install tzdata")]
+    NoZone {
+        /// The schedule.
+        schedule: Address,
+        /// The name of the time zone.
+        zone: TimeZoneName,
+    },
+    /// The snapshots of an object cannot be told.
+    #[error("the snapshots of {object} cannot be told: {why}")]
+    Unseen {
+        /// The object.
+        object: Address,
+        /// Why.
+        why: String,
+    },
+}
+
+/// All that is to be watched, and what stands in the way of a schedule.
+///
+/// `labels` tells those of an object; none where they are not known.
+pub fn watches<'a>(
+    observed: &ObservedSet,
+    labels: &dyn Fn(&Uid) -> Option<&'a BTreeMap<String, String>>,
+) -> (Vec<Watch>, Vec<Trouble>) {
+    let (mut found, mut troubles) = (Vec::new(), Vec::new());
+    for item in &observed.items {
+        let Some(uid) = item.uid().filter(|_| item.complete) else {
+            continue;
+        };
+        match &item.spec {
+            Spec::Instance(_) => found.extend(own(item, uid)),
+            Spec::SnapshotSchedule(schedule) => {
+                let rule = match rule_of(schedule) {
+                    Ok(Some(rule)) => rule,
+                    Ok(None) => continue,
+                    Err(zone) => {
+                        let schedule = item.address.clone();
+                        troubles.push(Trouble::NoZone { schedule, zone });
+                        continue;
+                    }
+                };
+                for object in &observed.items {
+                    let Some(of) = object.uid().filter(|_| object.complete) else {
+                        continue;
+                    };
+                    if object.address.project != item.address.project {
+                        continue;
+                    }
+                    match selects(&schedule.selector, &object.address, labels(&of)) {
+                        Some(true) => found.push(Watch {
+                            by: (item.address.clone(), uid),
+                            object: (object.address.clone(), of),
+                            runs: runs(object),
+                            rule: rule.clone(),
+                        }),
+                        Some(false) => {}
+                        None => troubles.push(Trouble::NoLabels {
+                            schedule: item.address.clone(),
+                            object: object.address.clone(),
+                        }),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    (found, troubles)
+}
+
+/// Whether a selector means an object; none where that depends on labels that are not known.
+fn selects(
+    selector: &Selector,
+    object: &Address,
+    labels: Option<&BTreeMap<String, String>>,
+) -> Option<bool> {
+    let named =
+        selector.names.is_empty() || name_pattern::any_matches(&selector.names, &object.name);
+    if !named || !selector.kinds.contains(&object.kind) {
+        return Some(false);
+    }
+    if selector.match_labels.is_empty() {
+        return Some(true);
+    }
+    let labels = labels?;
+    let mut wanted = selector.match_labels.iter();
+    Some(wanted.all(|(key, value)| labels.get(key) == Some(value)))
+}
+
+fn runs(item: &Item) -> bool {
+    match &item.spec {
+        Spec::Instance(instance) => instance.state.0 == Some(PowerState::Running),
+        _ => item.address.kind == Kind::Volume,
+    }
+}
+
+/// What a schedule asks for; none: it does not say when.
+fn rule_of(schedule: &SnapshotSchedule) -> Result<Option<Rule>, TimeZoneName> {
+    let Some(when) = &schedule.schedule else {
+        return Ok(None);
+    };
+    let zone = match &schedule.time_zone {
+        None => TimeZone::UTC,
+        Some(name) if name.as_str() == "UTC" => TimeZone::UTC,
+        Some(name) => TimeZone::get(name.as_str()).map_err(|_| name.clone())?,
+    };
+    let keep = match (&schedule.retention, &schedule.expiry) {
+        (Some(retention), _) => Keep::Best(retention.clone()),
+        (None, Some(expiry)) => Keep::For(expiry.clone()),
+        (None, None) => Keep::All,
+    };
+    Ok(Some(Rule {
+        schedule: when.clone(),
+        zone,
+        pattern: schedule.pattern.clone(),
+        memory: schedule.stateful,
+        stopped: schedule.stopped,
+        keep,
+    }))
+}
+
+fn own(item: &Item, uid: Uid) -> Option<Watch> {
+    let Spec::Instance(instance) = &item.spec else {
+        return None;
+    };
+    let snapshots = &instance.snapshots;
+    let who = (item.address.clone(), uid);
+    Some(Watch {
+        by: who.clone(),
+        object: who,
+        runs: runs(item),
+        rule: Rule {
+            schedule: snapshots.schedule.clone()?,
+            zone: TimeZone::UTC,
+            pattern: snapshots.pattern.clone(),
+            memory: snapshots.stateful,
+            stopped: snapshots.schedule_stopped,
+            keep: snapshots.expiry.clone().map_or(Keep::All, Keep::For),
+        },
+    })
+}

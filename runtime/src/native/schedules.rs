@@ -1,0 +1,84 @@
+//! Snapshot schedules: what was told of them is kept here, so that `keel snapshot run-due` does its work where no
+//! manifests are at hand.
+
+use manifests::action::{Action, Verb};
+use manifests::desired::Resource;
+use manifests::kind::{Kind, Spec};
+use manifests::observed::{Holds, Item, ObservedSet};
+use serde_json::json;
+
+use super::definition::Definition;
+use super::host::Host;
+use crate::error::{Class, RuntimeError};
+use crate::runtime::Effected;
+
+/// Nothing is picked for a schedule.
+pub(super) type SchedulePicks = ();
+
+/// Does one deed on a schedule. Snapshots that it made stay whatever happens to it.
+pub(super) fn perform(
+    host: &Host,
+    action: &Action,
+    resource: Option<&Resource>,
+) -> Result<Effected, RuntimeError> {
+    let stored =
+        |error| RuntimeError::new("record", Class::NeedsOperator, error).of(&action.address);
+    let before = host
+        .definitions
+        .read::<SchedulePicks>(Kind::SnapshotSchedule, &action.uid)
+        .map_err(stored)?;
+    match (&action.verb, resource, before) {
+        (
+            Verb::Create | Verb::Update { .. } | Verb::Rename { .. } | Verb::Adopt,
+            Some(resource),
+            _,
+        ) => {
+            if !matches!(resource.spec, Spec::SnapshotSchedule(_)) {
+                return Err(super::wrong_kind(&action.address));
+            }
+            host.definitions
+                .write(&Definition {
+                    address: action.address.clone(),
+                    mark: Some(action.mark.clone()),
+                    uid: action.uid,
+                    complete: true,
+                    spec: resource.spec.clone(),
+                    remembered: super::remember(resource),
+                    picks: (),
+                })
+                .map_err(stored)?;
+            Ok(Effected::Done)
+        }
+        (Verb::Adopt | Verb::Forget, _, Some(mut before)) => {
+            before.mark = matches!(action.verb, Verb::Adopt).then(|| action.mark.clone());
+            host.definitions.write(&before).map_err(stored)?;
+            Ok(Effected::Done)
+        }
+        (Verb::Delete | Verb::Trash { .. }, _, Some(_)) => {
+            host.definitions
+                .remove(Kind::SnapshotSchedule, &action.uid)
+                .map_err(|error| {
+                    RuntimeError::new("delete", Class::NeedsOperator, error).of(&action.address)
+                })?;
+            Ok(Effected::Done)
+        }
+        (Verb::Delete | Verb::Trash { .. } | Verb::Forget, _, None) => Ok(Effected::NotNeeded),
+        (Verb::Adopt, None, None) => Err(super::not_made_here(&action.address)),
+        (verb, ..) => Err(super::cannot(verb, &action.address)),
+    }
+}
+
+/// What a schedule is.
+pub(super) fn observe(schedule: &Definition<SchedulePicks>, out: &mut ObservedSet) {
+    out.items.push(Item {
+        address: schedule.address.clone(),
+        mark: schedule.mark.clone(),
+        complete: schedule.complete,
+        spec: schedule.spec.clone(),
+        last_told: Some(schedule.spec.clone()),
+        unseen: Vec::new(),
+        remembered: Some(schedule.remembered),
+        holds: Holds::default(),
+        status: json!({ "uid": schedule.uid }),
+    });
+}
