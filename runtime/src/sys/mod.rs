@@ -5,6 +5,8 @@ pub mod bpf;
 pub mod clone3;
 pub mod command;
 pub mod companion;
+pub mod copy_bytes;
+pub mod copy_tree;
 pub mod held_process;
 pub mod inside;
 pub mod interrupt;
