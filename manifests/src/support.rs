@@ -44,7 +44,7 @@ const INSTANCE: &[&str] = &[
     "boot/stopPriority",
 ];
 /// The same of containers.
-const CONTAINER: &[&str] = &["cloudInit", "snapshots"];
+const CONTAINER: &[&str] = &["cloudInit", "snapshots/stateful"];
 /// The same of machines.
 const MACHINE: &[&str] = &["files"];
 /// Fields that count for machines only, unless they are as by default.

@@ -96,11 +96,12 @@ fn leaves(node: &Value, root: &Value, at: &str, out: &mut BTreeSet<String>) {
     }
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind::Instance,
     Kind::Network,
     Kind::StoragePool,
     Kind::Image,
+    Kind::SnapshotSchedule,
 ];
 
 fn covers(pattern: &str, leaf: &str) -> bool {
@@ -227,6 +228,7 @@ fn base(kind: Kind, pattern: &str) -> (Value, String) {
             json!({"image": "busybox", "devices": {"root": {"type": "disk", "path": "/", "pool": "fast"}}})
         }
         Kind::Image => json!({"source": {"builtin": "busybox"}}),
+        Kind::SnapshotSchedule => json!({"schedule": "@daily"}),
         _ => json!({}),
     };
     let Some((before, rest)) = pattern.split_once("*<") else {

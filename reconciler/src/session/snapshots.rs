@@ -13,7 +13,7 @@ use crate::apply::ApplyOptions;
 use crate::clock::micros_since;
 use crate::diff::known::{Known, Tick};
 use crate::error::chain;
-use crate::journal::{Event, Outcome, What};
+use crate::journal::{Event, Journal as _, Outcome, What};
 use crate::plan::{PlanId, Purpose, StepId};
 use crate::snapshots::due::{Made, Turn};
 use crate::snapshots::jobs::{Deed, Job, Jobs, jobs};
@@ -80,6 +80,11 @@ impl Session<'_> {
         how: &ApplyOptions,
         tell: &dyn Fn(&Job),
     ) -> Result<DueReport, SessionError> {
+        let store = self.store()?;
+        // What a keel left that was killed is ended first: it may hold something frozen.
+        if !store.unfinished()?.is_empty() {
+            drop(self.begin(&store, &how.command, None)?);
+        }
         let looked = self.look_for_due(snapshots)?;
         let due = self.due(&looked);
         if due == Jobs::default() {
@@ -88,7 +93,6 @@ impl Session<'_> {
                 ..DueReport::default()
             });
         }
-        let store = self.store()?;
         let _lock = self.begin(&store, &how.command, None)?;
         // Somebody else may have done it meanwhile.
         let looked = self.look_for_due(snapshots)?;

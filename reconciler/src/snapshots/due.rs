@@ -128,6 +128,7 @@ mod tests {
             by: (Address::new(Kind::SnapshotSchedule, "nightly"), uid(1)),
             object: (Address::new(Kind::Instance, "web"), uid(2)),
             runs: true,
+            remembers: false,
             rule: Rule {
                 schedule: schedule.parse().expect("a schedule"),
                 zone: TimeZone::UTC,

@@ -95,7 +95,7 @@ pub fn jobs(
             uid: watch.object.1,
             due,
             name: name.clone(),
-            memory: rule.memory,
+            memory: rule.memory && watch.remembers,
             expires,
         });
         let gone: Vec<String> = watch.thinned(all).into_iter().map(str::to_owned).collect();

@@ -74,6 +74,7 @@ fn two_years_and_four_changes_of_the_clocks() {
         by: (Address::new(Kind::SnapshotSchedule, "nightly"), schedule),
         object: (Address::new(Kind::Instance, "web"), uid(2)),
         runs: true,
+        remembers: false,
         rule: Rule {
             schedule: "30 2 * * *".parse().expect("a schedule"),
             zone: berlin(),

@@ -51,6 +51,8 @@ pub struct Watch {
     pub object: (Address, Uid),
     /// Whether it runs.
     pub runs: bool,
+    /// Whether it has a memory that can be kept: a container has none.
+    pub remembers: bool,
     /// What the schedule asks for.
     pub rule: Rule,
 }
@@ -122,6 +124,7 @@ pub fn watches<'a>(
                             by: (item.address.clone(), uid),
                             object: (object.address.clone(), of),
                             runs: runs(object),
+                            remembers: remembers(object),
                             rule: rule.clone(),
                         }),
                         Some(false) => {}
@@ -159,9 +162,14 @@ fn selects(
 
 fn runs(item: &Item) -> bool {
     match &item.spec {
-        Spec::Instance(instance) => instance.state.0 == Some(PowerState::Running),
+        // What is frozen has files that change no more, and snapshots as others have.
+        Spec::Instance(instance) => instance.state.0 != Some(PowerState::Stopped),
         _ => item.address.kind == Kind::Volume,
     }
+}
+
+fn remembers(item: &Item) -> bool {
+    runs(item) && matches!(&item.spec, Spec::Instance(instance) if !instance.is_container())
 }
 
 /// What a schedule asks for; none: it does not say when.
@@ -199,6 +207,7 @@ fn own(item: &Item, uid: Uid) -> Option<Watch> {
         by: who.clone(),
         object: who,
         runs: runs(item),
+        remembers: remembers(item),
         rule: Rule {
             schedule: snapshots.schedule.clone()?,
             zone: TimeZone::UTC,

@@ -43,6 +43,7 @@ mod schedules;
 mod secrets;
 mod side_by_side;
 mod sizes;
+mod snapshots;
 mod systemd;
 #[path = "../../../tests/tests/support/workflow.rs"]
 mod workflow;

@@ -302,7 +302,7 @@ pub(crate) fn shell(line: &str) -> String {
     ended(Command::new("sh").args(["-ec", line])).with(0).stdout
 }
 
-const HOST: &str = "\
+pub(crate) const HOST: &str = "\
 apiVersion: evenkeel/v1
 kind: StoragePool
 metadata:

@@ -1,16 +1,27 @@
 //! Snapshots of the instances of this host.
 
 use manifests::id::Address;
+use manifests::kind::Spec;
 
 use super::NativeRuntime;
+use super::definition::Definition;
 use super::instance::machine::snapshots;
+use super::instance::{InstancePicks, kept};
 use crate::error::RuntimeError;
 use crate::runtime::{Context, NewSnapshot, Snapshot, Snapshots};
+
+fn is_container(definition: &Definition<InstancePicks>) -> bool {
+    matches!(&definition.spec, Spec::Instance(instance) if instance.is_container())
+}
 
 impl Snapshots for NativeRuntime {
     fn snapshots(&self, instance: &Address) -> Result<Vec<Snapshot>, RuntimeError> {
         let definition = self.definition(instance)?;
-        snapshots::told(&self.host, &definition).map_err(|error| error.of(instance))
+        match is_container(&definition) {
+            true => kept::told(&self.host, &definition),
+            false => snapshots::told(&self.host, &definition),
+        }
+        .map_err(|error| error.of(instance))
     }
 
     fn create_snapshot(
@@ -20,7 +31,11 @@ impl Snapshots for NativeRuntime {
         context: &Context<'_>,
     ) -> Result<String, RuntimeError> {
         let definition = self.definition(instance)?;
-        snapshots::create(&self.host, &definition, new, context).map_err(|error| error.of(instance))
+        match is_container(&definition) {
+            true => kept::create(&self.host, &definition, new, context),
+            false => snapshots::create(&self.host, &definition, new, context),
+        }
+        .map_err(|error| error.of(instance))
     }
 
     fn restore_snapshot(
@@ -31,8 +46,11 @@ impl Snapshots for NativeRuntime {
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
         let definition = self.definition(instance)?;
-        snapshots::restore(&self.host, &definition, name, disk_only, context)
-            .map_err(|error| error.of(instance))
+        match is_container(&definition) {
+            true => kept::restore(&self.host, &definition, name, context),
+            false => snapshots::restore(&self.host, &definition, name, disk_only, context),
+        }
+        .map_err(|error| error.of(instance))
     }
 
     fn rename_snapshot(
@@ -42,7 +60,11 @@ impl Snapshots for NativeRuntime {
         to: &str,
     ) -> Result<(), RuntimeError> {
         let definition = self.definition(instance)?;
-        snapshots::rename(&self.host, &definition, from, to).map_err(|error| error.of(instance))
+        match is_container(&definition) {
+            true => kept::rename(&self.host, &definition, from, to),
+            false => snapshots::rename(&self.host, &definition, from, to),
+        }
+        .map_err(|error| error.of(instance))
     }
 
     fn delete_snapshot(
@@ -52,7 +74,10 @@ impl Snapshots for NativeRuntime {
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
         let definition = self.definition(instance)?;
-        snapshots::delete(&self.host, &definition, name, context)
-            .map_err(|error| error.of(instance))
+        match is_container(&definition) {
+            true => kept::delete(&self.host, &definition, name),
+            false => snapshots::delete(&self.host, &definition, name, context),
+        }
+        .map_err(|error| error.of(instance))
     }
 }

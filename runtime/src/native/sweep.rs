@@ -7,13 +7,14 @@ use manifests::path_io;
 
 use super::host::Host;
 use super::image_documents::sweep_content;
-use super::instance::InstancePicks;
+use super::instance::{InstancePicks, kept};
 use super::pools::{self, PoolPicks};
 use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
 use crate::error::{Class, RuntimeError};
 
-/// Removes temporary files, folders of objects that got no definition, unpacked images and volumes without a name.
+/// Removes temporary files, folders of objects that got no definition, unpacked images and volumes without a name. What was frozen for a
+/// snapshot goes on.
 /// What belongs to a process that lives stays.
 ///
 /// # Errors
@@ -34,6 +35,13 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
     }
     result = result.and(sweep_content(host));
     result = result.and(secrets(host).map_err(failed));
+    let (instances, _) = host
+        .definitions
+        .all::<InstancePicks>(Kind::Instance)
+        .map_err(failed)?;
+    for one in instances {
+        result = result.and(kept::settle(host, &one).map_err(|error| error.of(&one.address)));
+    }
     let (all, _) = host
         .definitions
         .all::<PoolPicks>(Kind::StoragePool)

@@ -52,6 +52,21 @@ pub enum CopyTreeError {
     },
 }
 
+impl CopyTreeError {
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        let full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::StorageFull;
+        match self {
+            Self::Path(error) => full(&error.source),
+            Self::Copy {
+                source: CopyError::Io(error),
+                ..
+            } => full(error),
+            _ => false,
+        }
+    }
+}
+
 /// Copies the folder `from` with all that is in it to `to`, which is not there yet, and waits until the disk has it.
 /// `go_on` is asked now and then. Answers the bytes of its files.
 ///
@@ -359,7 +374,7 @@ mod tests {
             assert_eq!(same("file"), same("deep/again"));
 
             // They change places at once.
-            std::fs::write(to.join("new"), "").expect("written");
+            manifests::path_io::write(to.join("new"), "").expect("written");
             exchange(&to, &from).expect("exchanged");
             assert!(from.join("new").exists() && !to.join("new").exists());
 

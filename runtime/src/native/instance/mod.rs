@@ -7,6 +7,7 @@ mod container;
 mod disks;
 pub(super) mod files;
 mod ids;
+pub(super) mod kept;
 mod limits;
 mod live_mount;
 pub(super) mod machine;

@@ -239,9 +239,10 @@ pub(in crate::native) fn observe(
         }
     }
     let snapshots = match meant.is_container() {
-        true => Vec::new(),
-        false => machine::snapshots::told(host, definition).unwrap_or_default(),
-    };
+        true => super::kept::told(host, definition),
+        false => machine::snapshots::told(host, definition),
+    }
+    .unwrap_or_default();
     if !snapshots.is_empty() {
         status["snapshots"] = json!(snapshots);
     }

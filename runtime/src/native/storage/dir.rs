@@ -12,21 +12,23 @@
 //! A folder gets its name when it is complete, and loses it before anything in it is removed; names that start with
 //! `.new-` or `.gone-` are what a crash left.
 
-use std::ffi::OsStr;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 
 use super::block;
 use super::driver::{
-    ContentType, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized, StorageDriver,
-    StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
+    ContentType, Ensured, Placed, PoolPlan, PoolSeen, Sized, StorageDriver, StorageFeatures,
+    TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 use super::error::StorageError;
+use super::folders::{
+    files_of, list_or_nothing, make_folder, make_private, name_of, prepare, sync_folder,
+};
+use super::kept_trees::{KeptTrees, OwnFileSystem};
 use super::layers::LayeredDisk;
 use super::marker::{self, PoolMarker, VolumeMarker};
 use super::sized::{self, Users};
@@ -174,6 +176,8 @@ impl DirPool {
                     let id = VolumeId::Root(name);
                     Self::clear_mounts(&path, Users::CutOff, &id)?;
                     remove_tree(&path)?;
+                } else if path.join(DISK).exists() {
+                    trees(path, VolumeId::Root(name), true).sweep()?;
                 }
             }
         }
@@ -195,9 +199,8 @@ impl DirPool {
         }
     }
 
-    /// What was told about something that has been moved back. It stays beside the volume, so that a caller who was killed
-    /// before keeping it can ask again.
-    /// What was taken out of the trash and is not settled: the folders in which what was told still lies.
+    /// What was taken out of the trash and is not settled: the folders in which what was told still lies. It stays beside
+    /// the volume, so that a caller who was killed before keeping it can ask again.
     fn untrashed(&self) -> Result<Vec<(PathBuf, TrashEntry)>, StorageError> {
         let mut found = Vec::new();
         for kind in [INSTANCES, VOLUMES] {
@@ -476,6 +479,18 @@ impl StorageDriver for DirPool {
         }
     }
 
+    fn kept_trees(&self, id: &VolumeId) -> Result<KeptTrees, StorageError> {
+        let marker = self.marker_of(id)?;
+        match marker.content {
+            ContentType::Block => Err(StorageError::NoVolume(id.clone())),
+            ContentType::Filesystem => Ok(trees(
+                self.folder_of(id)?,
+                id.clone(),
+                marker.size.is_some(),
+            )),
+        }
+    }
+
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
         self.check()?;
         self.seen_volume(&self.folder_of(id)?, id.clone())
@@ -605,53 +620,23 @@ impl StorageDriver for DirPool {
     }
 }
 
+/// The snapshots of a volume.
+fn trees(folder: PathBuf, id: VolumeId, sized: bool) -> KeptTrees {
+    let at = folder.join(DISK);
+    KeptTrees {
+        tree: at.join(files_of(&id)),
+        own: sized.then(|| OwnFileSystem {
+            file: folder.join(DISK_FILE),
+            at,
+        }),
+        volume: folder,
+        id,
+    }
+}
+
 fn write_marker(folder: &Path, marker: &VolumeMarker) -> Result<(), StorageError> {
     let path = folder.join(VOLUME_MARKER);
     Ok(path_io::write_durably(&path, marker::text(&path, marker)?)?)
-}
-
-/// Makes the folders in a volume that its users see; what is there is left alone.
-fn prepare(disk: &Path, id: &VolumeId, initial: Initial) -> Result<(), StorageError> {
-    match id {
-        VolumeId::Root(_) => {
-            make_owned(&disk.join("upper"), initial)?;
-            make_owned(&disk.join("work"), Initial::default())
-        }
-        VolumeId::Custom(_) => make_owned(&disk.join("data"), initial),
-    }
-}
-
-fn make_owned(path: &Path, initial: Initial) -> Result<(), StorageError> {
-    match make_folder(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        other => other?,
-    }
-    if (initial.uid, initial.gid) != (0, 0) {
-        chown(path, Some(initial.uid), Some(initial.gid)).at("own", path)?;
-    }
-    let mode = std::fs::Permissions::from_mode(initial.mode & 0o7777);
-    std::fs::set_permissions(path, mode).at("set the mode of", path)?;
-    Ok(())
-}
-
-/// Makes a folder that only root can enter.
-fn make_folder(path: &Path) -> Result<(), PathError> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .at("create", path)
-}
-
-/// As [`make_folder`], and makes one that is there private.
-fn make_private(path: &Path) -> Result<(), StorageError> {
-    match make_folder(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let mode = std::fs::Permissions::from_mode(0o700);
-            std::fs::set_permissions(path, mode).at("set the mode of", path)?;
-        }
-        other => other?,
-    }
-    Ok(())
 }
 
 /// Entries of a folder that do not make it somebody's: what mkfs leaves, and our own interrupted marker.
@@ -667,24 +652,4 @@ fn checked_name(name: &str) -> Result<&str, StorageError> {
         return Err(StorageError::BadName(name.to_owned()));
     }
     Ok(name)
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or(OsStr::new(""))
-        .to_string_lossy()
-        .into_owned()
-}
-
-fn list_or_nothing(path: &Path) -> Result<Vec<PathBuf>, StorageError> {
-    match path_io::list(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => Ok(other?),
-    }
-}
-
-fn sync_folder(path: &Path) -> Result<(), StorageError> {
-    Ok(File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .at("sync", path)?)
 }

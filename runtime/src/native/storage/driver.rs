@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::error::StorageError;
+use super::kept_trees::KeptTrees;
 use super::layers::LayeredDisk;
 use crate::native::disk_image::Format;
 
@@ -283,6 +284,11 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::NoVolume`], or it is no disk.
     fn layered(&self, id: &VolumeId) -> Result<LayeredDisk, StorageError>;
+    /// The snapshots of a volume of files.
+    ///
+    /// # Errors
+    /// [`StorageError::NoVolume`], or it is a disk.
+    fn kept_trees(&self, id: &VolumeId) -> Result<KeptTrees, StorageError>;
     /// One volume as it is; `None`: there is none.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use manifests::path_io::PathError;
 use super::driver::VolumeId;
 use crate::native::disk_image::DiskError;
 use crate::sys::command::CommandError;
+use crate::sys::copy_tree::CopyTreeError;
 use crate::sys::remove_tree::RemoveTreeError;
 
 /// Why a pool or volume could not be made, read, changed or removed.
@@ -18,6 +19,9 @@ pub enum StorageError {
     /// A tree could not be removed, or something is mounted in it.
     #[error(transparent)]
     Remove(#[from] RemoveTreeError),
+    /// A tree could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyTreeError),
     /// A helper program failed.
     #[error(transparent)]
     Command(#[from] CommandError),

@@ -11,6 +11,8 @@ mod conformance_block;
 mod dir;
 mod driver;
 mod error;
+mod folders;
+mod kept_trees;
 mod layers;
 mod marker;
 mod root_view;
@@ -22,6 +24,7 @@ pub use driver::{
     StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;
+pub use kept_trees::{KeptTree, KeptTrees};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
 pub use root_view::open_stopped_root;
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use manifests::path_io::{self, PathError};
 
+use super::super::kept::{checked, disk_failed, name_for};
 use super::super::picks::InstancePicks;
 use super::super::start::{self, after_stop};
 use super::super::{io_failed, pool_of, running, shim_failed, spec, stored};
@@ -23,7 +24,7 @@ use crate::native::machine::layer::{self, LayerError, Merge};
 use crate::native::machine::plan::DiskPlan;
 use crate::native::machine::qmp::Qmp;
 use crate::native::machine::state;
-use crate::native::pools::{self, root_volume};
+use crate::native::pools::root_volume;
 use crate::native::shim::Running;
 use crate::native::storage::{Kept, LayeredDisk, Layers, Pending, StorageError};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
@@ -34,16 +35,6 @@ const FREEZE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_secs(2);
 /// The files of firmware's variables, beside the disk.
 const VARIABLES: [&str; 2] = ["variables.fd", "variables-secure.fd"];
-
-fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
-    move |error| {
-        let class = match &error {
-            StorageError::NoSnapshot(_) | StorageError::SnapshotExists(_) => Class::NeedsOperator,
-            other => pools::class(other),
-        };
-        RuntimeError::new(doing, class, error)
-    }
-}
 
 fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
     move |error| {
@@ -57,14 +48,6 @@ fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
 
 /// The disk of a machine with its layers.
 fn disk(host: &Host, definition: &Definition<InstancePicks>) -> Result<LayeredDisk, RuntimeError> {
-    if spec(definition)?.is_container() {
-        let why = "snapshots of containers are not made by this engine yet";
-        return Err(RuntimeError::new(
-            "find the snapshots of",
-            Class::Unsupported,
-            why,
-        ));
-    }
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .layered(&root_volume(&definition.uid))
@@ -192,26 +175,6 @@ fn thaw(running: &Running) {
     }
 }
 
-/// Refuses names that are no file names.
-fn checked(name: &str) -> Result<(), RuntimeError> {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.is_empty()
-        || name.len() > 63
-        || name.starts_with(['.', '-'])
-        || !name.bytes().all(lawful)
-    {
-        let why = format!(
-            "{name:?} is no name for a snapshot: up to 63 letters, digits and any of `._-`, and the first is a letter or digit"
-        );
-        return Err(RuntimeError::new(
-            "name the snapshot of",
-            Class::NeedsOperator,
-            why,
-        ));
-    }
-    Ok(())
-}
-
 /// Makes a snapshot; its name.
 pub(in crate::native) fn create(
     host: &Host,
@@ -230,13 +193,7 @@ pub(in crate::native) fn create(
     let layers = disk
         .layers()
         .map_err(disk_failed("read the snapshots of"))?;
-    let free = || (0..).map(|number: u32| format!("snap{number}"));
-    let name = new
-        .name
-        .clone()
-        .or_else(|| free().find(|name| !layers.snapshots.contains_key(name)));
-    let name = name.unwrap_or_default();
-    checked(&name)?;
+    let name = name_for(new, |name| layers.snapshots.contains_key(name))?;
     let kept = Kept {
         layer: layers.active,
         created_at: context.now,

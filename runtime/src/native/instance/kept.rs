@@ -1,0 +1,220 @@
+//! Snapshots of containers: copies of the files that an instance has beyond its image, made while its processes stand
+//! still.
+
+use std::sync::atomic::Ordering;
+
+use super::picks::InstancePicks;
+use super::start::{self, after_stop};
+use super::{pool_of, running, shim_failed, spec, stored};
+use crate::error::{Class, RuntimeError};
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::pools::{self, root_volume};
+use crate::native::shim::Running;
+use crate::native::storage::{KeptTree, KeptTrees, StorageError};
+use crate::runtime::{Context, NewSnapshot, Snapshot};
+
+/// The class of a failure with a snapshot.
+pub(super) fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
+    move |error| {
+        let class = match &error {
+            StorageError::NoSnapshot(_) | StorageError::SnapshotExists(_) => Class::NeedsOperator,
+            other => pools::class(other),
+        };
+        RuntimeError::new(doing, class, error)
+    }
+}
+
+/// Refuses names that are no file names.
+pub(super) fn checked(name: &str) -> Result<(), RuntimeError> {
+    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty()
+        || name.len() > 63
+        || name.starts_with(['.', '-'])
+        || !name.bytes().all(lawful)
+    {
+        let why = format!(
+            "{name:?} is no name for a snapshot: up to 63 letters, digits and any of `._-`, and the first is a letter or digit"
+        );
+        return Err(RuntimeError::new(
+            "name the snapshot of",
+            Class::Refused,
+            why,
+        ));
+    }
+    Ok(())
+}
+
+/// The name of a new snapshot: the one asked for, or the first `snap` with a number that is free.
+pub(super) fn name_for(
+    new: &NewSnapshot,
+    taken: impl Fn(&str) -> bool,
+) -> Result<String, RuntimeError> {
+    let mut free = (0_u32..).map(|number| format!("snap{number}"));
+    let name = new.name.clone().or_else(|| free.find(|name| !taken(name)));
+    let name = name.unwrap_or_default();
+    checked(&name)?;
+    Ok(name)
+}
+
+fn trees(host: &Host, definition: &Definition<InstancePicks>) -> Result<KeptTrees, RuntimeError> {
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    driver
+        .kept_trees(&root_volume(&definition.uid))
+        .map_err(disk_failed("find the root of"))
+}
+
+/// The snapshots of a container, oldest first.
+pub(in crate::native) fn told(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<Vec<Snapshot>, RuntimeError> {
+    let all = trees(host, definition)?.all();
+    let all = all.map_err(disk_failed("read the snapshots of"))?;
+    let told = all.into_iter().map(|(name, kept)| Snapshot {
+        name,
+        created_at: kept.created_at,
+        description: kept.description,
+        memory: false,
+        made_by: kept.made_by,
+        expires_at: kept.expires_at,
+    });
+    let mut told: Vec<Snapshot> = told.collect();
+    told.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    Ok(told)
+}
+
+/// Makes a snapshot; its name.
+pub(in crate::native) fn create(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    new: &NewSnapshot,
+    context: &Context<'_>,
+) -> Result<String, RuntimeError> {
+    const DOING: &str = "make a snapshot of";
+    if new.memory {
+        let why =
+            "the memory of a container is not kept: this engine has no checkpoints of processes";
+        return Err(RuntimeError::new(DOING, Class::Unsupported, why));
+    }
+    let failed = disk_failed(DOING);
+    let trees = trees(host, definition)?;
+    thaw_after_crash(host, definition, &trees)?;
+    let all = trees.all().map_err(&failed)?;
+    let name = name_for(new, |name| all.contains_key(name))?;
+    let kept = KeptTree {
+        created_at: context.now,
+        description: new.description.clone(),
+        made_by: new.made_by,
+        expires_at: new.expires_at,
+        about: definition
+            .to_json()
+            .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
+    };
+    let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+    let now = running(host, &definition.uid)?;
+    let Some(now) = now else {
+        let (_, driver) = pool_of(host, &definition.picks.pool)?;
+        let root = root_volume(&definition.uid);
+        driver.place(&root).map_err(&failed)?;
+        let made = trees.create(&name, &kept, &mut go_on);
+        let released = driver.release(&root);
+        made.and(released.map(|_| ())).map_err(&failed)?;
+        return Ok(name);
+    };
+    // One that somebody froze stays so.
+    let frozen = now.frozen().map_err(|error| shim_failed(DOING, error))?;
+    if frozen {
+        trees.create(&name, &kept, &mut go_on).map_err(&failed)?;
+        return Ok(name);
+    }
+    trees.hold().map_err(&failed)?;
+    let made = match now.freeze() {
+        Ok(()) => trees.create(&name, &kept, &mut go_on).map_err(&failed),
+        Err(error) => Err(shim_failed("freeze", error)),
+    };
+    thaw(&now, &trees)?;
+    made.map(|()| name)
+}
+
+fn thaw(now: &Running, trees: &KeptTrees) -> Result<(), RuntimeError> {
+    now.thaw().map_err(|error| shim_failed("unfreeze", error))?;
+    trees.let_go().map_err(disk_failed("unfreeze"))
+}
+
+fn thaw_after_crash(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    trees: &KeptTrees,
+) -> Result<(), RuntimeError> {
+    if !trees.is_held() {
+        return Ok(());
+    }
+    match running(host, &definition.uid)? {
+        Some(now) => thaw(&now, trees),
+        None => trees.let_go().map_err(disk_failed("unfreeze")),
+    }
+}
+
+/// Lets a container go on that a keel froze for a snapshot before it was killed.
+pub(in crate::native) fn settle(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    match spec(definition)?.is_container() && super::has_root(host, definition) {
+        true => thaw_after_crash(host, definition, &trees(host, definition)?),
+        false => Ok(()),
+    }
+}
+
+/// Goes back to a snapshot. What ran runs again.
+pub(in crate::native) fn restore(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    name: &str,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let failed = disk_failed("restore");
+    let trees = trees(host, definition)?;
+    if !trees.all().map_err(&failed)?.contains_key(name) {
+        return Err(failed(StorageError::NoSnapshot(name.to_owned())));
+    }
+    let mut definition = definition.clone();
+    let now = running(host, &definition.uid)?;
+    // Also where a keel was killed after it had stopped it: then it is not as it was meant to be.
+    let runs = now.is_some() || definition.picks.running;
+    if let Some(now) = &now {
+        (context.progress)("stopping");
+        start::stop(host, &definition, now, false, context)?;
+    }
+    after_stop(host, &definition)?;
+    let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+    let reverted = trees.revert(name, &mut go_on).map_err(&failed);
+    if runs {
+        start::start(host, &mut definition, context)?;
+        host.write_instance(&definition).map_err(stored)?;
+    }
+    reverted
+}
+
+/// Gives a snapshot another name.
+pub(in crate::native) fn rename(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    from: &str,
+    to: &str,
+) -> Result<(), RuntimeError> {
+    checked(to)?;
+    let renamed = trees(host, definition)?.rename(from, to);
+    renamed.map_err(disk_failed("rename the snapshot of"))
+}
+
+/// Deletes a snapshot.
+pub(in crate::native) fn delete(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    name: &str,
+) -> Result<(), RuntimeError> {
+    let deleted = trees(host, definition)?.delete(name);
+    deleted.map_err(disk_failed("delete the snapshot of"))
+}

@@ -1,0 +1,270 @@
+//! [`KeptTrees`]: the snapshots of a volume whose files the host sees, each a copy of its tree.
+//!
+//! ```text
+//! VOLUME/snapshots/NAME/snapshot.json   when, by whom, what for
+//!                      /tree/           the files as they were
+//! VOLUME/snapshots/.held                an instance is frozen until a copy of its files is made
+//! ```
+//! A snapshot gets its name when it is complete, and loses it before anything in it is removed. Blocks are shared with
+//! the original where the file system can; elsewhere a snapshot costs as much as it holds.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use manifests::id::Uid;
+use manifests::path_io::{self, AtPath as _};
+use serde::{Deserialize, Serialize};
+
+use super::driver::VolumeId;
+use super::error::StorageError;
+use super::folders::{make_private, sync_folder};
+use super::marker;
+use super::sized::{self, Users};
+use crate::sys::copy_tree::{copy_tree, exchange};
+use crate::sys::remove_tree::remove_tree;
+
+const SNAPSHOTS: &str = "snapshots";
+const RECORD: &str = "snapshot.json";
+const TREE: &str = "tree";
+const HELD: &str = ".held";
+const NEW: &str = ".new-";
+const GONE: &str = ".gone-";
+/// What is to become the file system or the folder of a volume that goes back to a snapshot.
+const NEXT: &str = ".next";
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptTree {
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// What for.
+    #[serde(default)]
+    pub description: String,
+    /// The schedule that made it.
+    #[serde(default)]
+    pub made_by: Option<Uid>,
+    /// When it may go.
+    #[serde(default)]
+    pub expires_at: Option<jiff::Timestamp>,
+    /// Whatever the caller needs to know of what it is a snapshot of.
+    pub about: serde_json::Value,
+}
+
+/// The snapshots of one volume.
+#[derive(Debug, Clone)]
+pub struct KeptTrees {
+    /// The volume's own folder.
+    pub(super) volume: PathBuf,
+    /// Which volume it is.
+    pub(super) id: VolumeId,
+    /// The folder with its files, in `place`.
+    pub(super) tree: PathBuf,
+    /// Its own file system where it has a size, and where that is mounted.
+    pub(super) own: Option<OwnFileSystem>,
+}
+
+/// The file system of a volume with a size.
+#[derive(Debug, Clone)]
+pub(super) struct OwnFileSystem {
+    /// Its file.
+    pub(super) file: PathBuf,
+    /// Where it is mounted.
+    pub(super) at: PathBuf,
+}
+
+impl KeptTrees {
+    fn folder(&self) -> PathBuf {
+        self.volume.join(SNAPSHOTS)
+    }
+
+    /// All of them by name.
+    ///
+    /// # Errors
+    /// They cannot be listed, or a record is damaged.
+    pub fn all(&self) -> Result<BTreeMap<String, KeptTree>, StorageError> {
+        let mut all = BTreeMap::new();
+        for (name, folder) in self.entries()? {
+            if !name.starts_with('.')
+                && let Some(kept) = marker::read(&folder.join(RECORD))?
+            {
+                all.insert(name, kept);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Everything in the folder of snapshots, with its name.
+    fn entries(&self) -> Result<Vec<(String, PathBuf)>, StorageError> {
+        let entries = match path_io::list(self.folder()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let named = entries.into_iter().map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            (name.into_owned(), path)
+        });
+        Ok(named.collect())
+    }
+
+    /// Copies the files as they are now; they must be in place, and nobody may write to them.
+    ///
+    /// # Errors
+    /// There is one of that name, or the copy cannot be made (a full disk, an interruption): then there is no snapshot.
+    pub fn create(
+        &self,
+        name: &str,
+        kept: &KeptTree,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<(), StorageError> {
+        let folder = self.folder().join(name);
+        if folder.exists() {
+            return Err(StorageError::SnapshotExists(name.to_owned()));
+        }
+        let new = self.folder().join(format!("{NEW}{name}"));
+        remove_tree(&new)?;
+        make_private(&self.folder())?;
+        make_private(&new)?;
+        let made = (|| {
+            copy_tree(&self.tree, &new.join(TREE), go_on)?;
+            let path = new.join(RECORD);
+            path_io::write_durably(&path, marker::text(&path, kept)?)?;
+            path_io::rename(&new, &folder)?;
+            sync_folder(&self.folder())
+        })();
+        if made.is_err()
+            && let Err(error) = remove_tree(&new)
+        {
+            tracing::warn!(path = %new.display(), %error, "left an unfinished snapshot behind");
+        }
+        made
+    }
+
+    /// Puts the files of a snapshot in the place of those that are there; nobody may be using the volume. What was
+    /// written since is gone. Nothing is changed before all of it is copied.
+    ///
+    /// # Errors
+    /// There is no such snapshot, it does not fit any more, or the volume is in use.
+    pub fn revert(&self, name: &str, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
+        let from = self.folder().join(name).join(TREE);
+        if !self.all()?.contains_key(name) {
+            return Err(StorageError::NoSnapshot(name.to_owned()));
+        }
+        self.clear_next()?;
+        let Some(own) = &self.own else {
+            let next = next_to(&self.tree);
+            let done = copy_tree(&from, &next, go_on)
+                .map_err(StorageError::from)
+                .and_then(|_| Ok(exchange(&next, &self.tree)?));
+            remove_tree(&next)?;
+            return done;
+        };
+        sized::unmount(&own.file, &own.at, Users::Respect, &self.id)?;
+        let size = own.file.metadata().at("look at", &own.file)?.len();
+        let (file, at) = (next_to(&own.file), next_to(&own.at));
+        let name_of_tree = self.tree.file_name().unwrap_or_default();
+        let done = (|| {
+            sized::make(&file, size)?;
+            make_private(&at)?;
+            sized::mount(&file, &at, &self.id)?;
+            match copy_tree(&from, &at.join(name_of_tree), go_on) {
+                Err(error) if error.is_full() => {
+                    return Err(StorageError::DoesNotFit {
+                        volume: self.id.clone(),
+                        size,
+                    });
+                }
+                other => other?,
+            };
+            sized::unmount(&file, &at, Users::Respect, &self.id)?;
+            exchange(&file, &own.file)?;
+            sync_folder(&self.volume)
+        })();
+        self.clear_next()?;
+        done
+    }
+
+    /// Gives one another name.
+    ///
+    /// # Errors
+    /// There is none, or another has the name.
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        let (before, after) = (self.folder().join(from), self.folder().join(to));
+        if after.exists() {
+            return Err(StorageError::SnapshotExists(to.to_owned()));
+        }
+        match path_io::rename(before, after) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(StorageError::NoSnapshot(from.to_owned()))
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Removes one.
+    ///
+    /// # Errors
+    /// There is none, or something of it cannot be removed: then it has no name any more.
+    pub fn delete(&self, name: &str) -> Result<(), StorageError> {
+        let gone = self.folder().join(format!("{GONE}{name}"));
+        remove_tree(&gone)?;
+        match path_io::rename(self.folder().join(name), &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StorageError::NoSnapshot(name.to_owned()));
+            }
+            other => other?,
+        }
+        Ok(remove_tree(&gone)?)
+    }
+
+    /// Says that an instance is about to be frozen for a snapshot, for those who come after a crash.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn hold(&self) -> Result<(), StorageError> {
+        make_private(&self.folder())?;
+        Ok(path_io::write_durably(self.folder().join(HELD), "")?)
+    }
+
+    /// Whether an instance was frozen for a snapshot and not yet thawed.
+    pub fn is_held(&self) -> bool {
+        self.folder().join(HELD).exists()
+    }
+
+    /// Says that it goes on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn let_go(&self) -> Result<(), StorageError> {
+        Ok(path_io::remove_file(self.folder().join(HELD))?)
+    }
+
+    /// Removes what a crash left half made.
+    pub(super) fn sweep(&self) -> Result<(), StorageError> {
+        for (name, path) in self.entries()? {
+            if name.starts_with(NEW) || name.starts_with(GONE) {
+                remove_tree(&path)?;
+            }
+        }
+        self.clear_next()
+    }
+
+    fn clear_next(&self) -> Result<(), StorageError> {
+        if let Some(own) = &self.own {
+            let (file, at) = (next_to(&own.file), next_to(&own.at));
+            if file.exists() || at.exists() {
+                sized::unmount(&file, &at, Users::CutOff, &self.id)?;
+                remove_tree(&at)?;
+                remove_tree(&file)?;
+            }
+        }
+        Ok(remove_tree(&next_to(&self.tree))?)
+    }
+}
+
+fn next_to(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(NEXT);
+    path.with_file_name(name)
+}
