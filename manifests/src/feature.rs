@@ -10,6 +10,10 @@ pub const MACHINES: &str = "type: virtual-machine";
 pub const ACCELERATOR: &str = "--accelerator kvm";
 /// Network interfaces of machines.
 pub const TAPS: &str = "devices of type nic in a virtual-machine";
+/// Folders of the host in machines.
+pub const FOLDERS: &str = "devices of type disk with a path in a virtual-machine";
+/// TPMs of machines.
+pub const TPM: &str = "devices of type tpm in a virtual-machine";
 /// Firmware for `boot.mode: uefi`.
 pub const UEFI: &str = "boot.mode: uefi";
 /// Firmware for `boot.mode: uefi-secureboot`.

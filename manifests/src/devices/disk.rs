@@ -71,7 +71,9 @@ crate::fields! {
         pool: Option<String> = None,
         /// A volume of `pool`, an absolute path of the host, or `tmpfs:`; the root has none.
         source: Option<String> = None,
-        /// Where it is in the instance.
+        /// Where it is in the instance. A folder of the host with a path is shared with a machine by virtiofs under the name
+        /// of the device, from its next start: its guest mounts it by `mount -t virtiofs NAME PATH`. What has none is a disk of
+        /// the machine.
         path: Option<AbsolutePath> = None,
         /// How big the root or a `tmpfs:` is; absent: as big as what it is on.
         size: Option<ByteSize> = None,
@@ -126,6 +128,11 @@ impl Disk {
             (Some(volume), Some(pool)) => DiskSource::Volume { pool, volume },
             (Some(other), None) => DiskSource::Other(other),
         }
+    }
+
+    /// Whether it is a folder of the host, where it is a machine's: what is no folder is a disk there, without a path.
+    pub fn is_shared_folder(&self) -> bool {
+        self.path.is_some() && matches!(self.made_of(), DiskSource::Host(_))
     }
 
     /// Whether it is the root file system.

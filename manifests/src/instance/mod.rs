@@ -9,4 +9,5 @@ pub mod placement;
 pub mod process;
 pub mod savable;
 pub mod security;
+pub mod served;
 pub mod snapshots;

@@ -2,7 +2,7 @@
 
 use crate::devices::disk::{DiskLimits, DiskSource, Propagation};
 use crate::devices::nic::{Nic, NicType};
-use crate::devices::{Device, Disk};
+use crate::devices::{Device, Disk, Tpm};
 use crate::kinds::instance::Instance;
 use crate::scalar::address::{NicAddress4, NicAddress6};
 
@@ -26,6 +26,7 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
                     .to_owned(),
             ),
             Device::None(_) => {}
+            Device::Tpm(tpm) if !instance.is_container() => one_tpm_of_a_machine(tpm, &at, say),
             other => say(
                 &at,
                 format!(
@@ -159,21 +160,45 @@ fn one_disk_of_a_machine(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String
             if disk.size.is_some() {
                 one("size", "a disk of the host is as big as the host has it");
             }
-            if disk.path.is_some() {
+        }
+    }
+    if disk.is_shared_folder() {
+        for (field, written) in [
+            ("limits", disk.limits != DiskLimits::default()),
+            ("ioBus", disk.io_bus.is_some()),
+            ("ioCache", disk.io_cache.is_some()),
+            ("bootPriority", disk.boot_priority.is_some()),
+        ] {
+            if written {
                 one(
-                    "path",
-                    "folders of the host are not shared with machines by this engine yet",
+                    field,
+                    "this counts for disks, and with a `path` it is a folder",
                 );
             }
         }
+    } else {
+        for (field, written) in [("shift", disk.shift), ("recursive", disk.recursive)] {
+            if written {
+                one(field, "this counts for folders");
+            }
+        }
     }
+    if disk.propagation != Propagation::Private {
+        one("propagation", "this counts for containers");
+    }
+}
+
+/// A TPM of a machine.
+fn one_tpm_of_a_machine(tpm: &Tpm, at: &str, say: &mut dyn FnMut(&str, String)) {
     for (field, written) in [
-        ("shift", disk.shift),
-        ("recursive", disk.recursive),
-        ("propagation", disk.propagation != Propagation::Private),
+        ("path", tpm.path.is_some()),
+        ("pathrm", tpm.pathrm.is_some()),
     ] {
         if written {
-            one(field, "this counts for containers");
+            say(
+                &format!("{at}/{field}"),
+                "this counts for containers; a machine's guest names its devices itself".to_owned(),
+            );
         }
     }
 }

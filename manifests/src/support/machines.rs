@@ -6,10 +6,12 @@ use crate::devices::disk::IoBus;
 use crate::devices::{Device, Disk};
 use crate::diagnostic::Diagnostics;
 use crate::feature::{
-    ACCELERATOR, Capabilities, MACHINES, MachineImageFacts, TAPS, UEFI, UEFI_SECUREBOOT,
+    ACCELERATOR, Capabilities, FOLDERS, MACHINES, MachineImageFacts, TAPS, TPM, UEFI,
+    UEFI_SECUREBOOT,
 };
 use crate::id::Address;
 use crate::instance::boot::BootMode;
+use crate::instance::served::is_served;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
 use crate::pointer::Pointer;
@@ -26,6 +28,8 @@ const LEAST_MEMORY: u64 = 32 << 20;
 const DEFAULT_MEMORY: u64 = 1 << 30;
 /// So many devices are plugged in beside each other.
 const PORTS: usize = 16;
+/// The longest name of a file system that virtio has, in bytes.
+const LONGEST_TAG: usize = 36;
 
 /// Says what no machine can have.
 pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
@@ -66,7 +70,9 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     }
     let takes_port = |device: &Device| match device {
         Device::Nic(_) => true,
-        Device::Disk(disk) => matches!(disk.io_bus, Some(IoBus::VirtioBlk | IoBus::Nvme)),
+        Device::Disk(disk) => {
+            disk.is_shared_folder() || matches!(disk.io_bus, Some(IoBus::VirtioBlk | IoBus::Nvme))
+        }
         _ => false,
     };
     let with_port = instance
@@ -77,9 +83,29 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
         say(
             &format!("/spec/devices/{name}"),
             format!(
-                "a machine has {PORTS} slots for network interfaces and for disks at virtio-blk or nvme; disks at virtio-scsi take none"
+                "a machine has {PORTS} slots for network interfaces, for folders, and for disks at virtio-blk or nvme; disks at virtio-scsi take none"
             ),
         );
+    }
+    served(instance, say);
+}
+
+/// The same of folders and TPMs.
+fn served(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
+    let mut has_tpm = false;
+    for (name, device) in &instance.devices {
+        let at = format!("/spec/devices/{name}");
+        if matches!(device, Device::Tpm(_)) && std::mem::replace(&mut has_tpm, true) {
+            say(&at, "a machine has one TPM".to_owned());
+        }
+        if is_served(device) && matches!(device, Device::Disk(_)) && name.len() > LONGEST_TAG {
+            say(
+                &at,
+                format!(
+                    "a guest mounts a folder by the name of its device, which has at most {LONGEST_TAG} bytes"
+                ),
+            );
+        }
     }
 }
 
@@ -105,6 +131,16 @@ pub(super) fn beyond(
         .find(|(_, device)| matches!(device, Device::Nic(_)));
     if let (Some((name, _)), Some(why)) = (first_nic, host.trouble(TAPS)) {
         say(spec.field("devices").field(name), why.to_owned());
+    }
+    for (name, device) in &instance.devices {
+        let feature = match device {
+            Device::Tpm(_) => TPM,
+            other if is_served(other) => FOLDERS,
+            _ => continue,
+        };
+        if let Some(why) = host.trouble(feature) {
+            say(spec.field("devices").field(name), why.to_owned());
+        }
     }
     let memory = instance
         .limits
@@ -354,11 +390,15 @@ spec:
         };
         let tiny = "  type: virtual-machine\n  image: tiny\n  devices: { eth0: { type: nic, network: lan } }\n";
         let stored = "  type: virtual-machine\n  image: stored\n";
+        let served = "  type: virtual-machine\n  image: tiny\n  devices:\n    \
+                      data: { type: disk, source: /srv, path: /srv }\n    tpm: { type: tpm }\n";
         let uefi = "  type: virtual-machine\n  image: stored\n  boot: { mode: uefi }\n";
         let cases = [
             (MACHINES, tiny, "a.yaml:24 /spec/type absent"),
             (ACCELERATOR, tiny, "a.yaml:24 /spec/type absent"),
             (TAPS, tiny, "a.yaml:26 /spec/devices/eth0 absent"),
+            (FOLDERS, served, "a.yaml:27 /spec/devices/data absent"),
+            (TPM, served, "a.yaml:28 /spec/devices/tpm absent"),
             (UEFI_SECUREBOOT, stored, "/spec/boot/mode absent"),
             (UEFI, uefi, "a.yaml:26 /spec/boot/mode absent"),
         ];

@@ -26,6 +26,7 @@ mod init;
 mod kills;
 mod layers;
 mod life;
+mod machine_folders;
 mod machine_kills;
 mod machine_state;
 mod machine_trouble;

@@ -10,6 +10,7 @@ use super::channel::{ChannelError, receive, send};
 use super::confine;
 use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure};
+use super::helper::Helpers;
 use super::init;
 use super::locked::{self, tree, user_namespace};
 use super::messages::{Answer, Event, IdRange, Opened, Progress, Root, Start, Step, VERSION};
@@ -33,6 +34,8 @@ pub struct Live {
     pub warnings: Vec<String>,
     /// Of a virtual machine: what it says of itself.
     pub watch: Option<Watch>,
+    /// Of a virtual machine: the processes beside it.
+    pub helpers: Helpers,
 }
 
 /// An init that was cloned and has to be killed unless it comes to life.
@@ -125,6 +128,7 @@ pub fn launch(
         master,
         warnings,
         watch: None,
+        helpers: Helpers::default(),
     })
 }
 

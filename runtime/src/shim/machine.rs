@@ -11,11 +11,14 @@ use super::confine;
 use super::descriptors::Descriptors;
 use super::failure::{Doing as _, Failure, fail};
 use super::filesystems::{attach, change, detached};
+use super::helper;
 use super::init::wait;
 use super::interior::{Console, attach_device, open_terminal};
 use super::launch::{Live, Newborn, await_execution, await_go, await_ready, gone, join, reason};
 use super::locked::tree;
-use super::messages::{Confinement, KEPT, Machine, Progress, Step, VERSION, Visible, WATCHED};
+use super::messages::{
+    Confinement, Device, KEPT, Kept, Link, Machine, Progress, Step, VERSION, Visible, WATCHED,
+};
 use super::payload;
 use super::place::{Kind, mount_point};
 use super::rootfs;
@@ -45,7 +48,7 @@ pub fn launch(
     // Of no devpts that anybody else sees.
     let options = [("mode", "0600"), ("ptmxmode", "0000")];
     let Console { master, slave } = open_terminal(detached("devpts", &options, NOSUID | NOEXEC)?)?;
-    let trees = trees(machine, descriptors)?;
+    let trees = seen_trees(&machine.visible, &machine.devices, descriptors)?;
     let cgroup = match &machine.cgroup2 {
         Some(opened) => {
             let folder = descriptors.get(&opened.fd)?;
@@ -54,20 +57,21 @@ pub fn launch(
         }
         None => None,
     };
+    let (helpers, ends) = helper::launch(machine, descriptors, cgroup)?;
     let cloned = clone3(Namespaces(NEW_SYSTEM), cgroup).named("clone into new namespaces")?;
     let (pid, pidfd) = match cloned {
         Cloned::Parent { pid, pidfd } => (pid, pidfd),
         Cloned::Child => {
             // Its own copy of this end would hide from it that the companion has ended.
             drop(ours);
-            become_machine(machine, descriptors, &slave, &watched, &theirs)
+            become_machine(machine, descriptors, (&slave, &watched, &ends), &theirs)
         }
     };
     let newborn = Newborn {
         pid,
         pidfd: Some(pidfd),
     };
-    drop((theirs, watched, slave));
+    drop((theirs, watched, slave, ends));
     if let Some(keel) = keel {
         newborn.report(keel)?;
     }
@@ -93,12 +97,17 @@ pub fn launch(
         master,
         warnings,
         watch: Some(watch),
+        helpers,
     })
 }
 
-/// Detached mounts of all that the process sees, and of its devices, in that order.
-fn trees(machine: &Machine, descriptors: &Descriptors) -> Result<Vec<OwnedFd>, Failure> {
-    let visible = Attributes {
+/// Detached mounts of all that a process sees, and of its devices, in that order.
+pub(super) fn seen_trees(
+    visible: &[Visible],
+    devices: &[Device],
+    descriptors: &Descriptors,
+) -> Result<Vec<OwnedFd>, Failure> {
+    let seen = Attributes {
         set: READ_ONLY | NOSUID | NODEV,
         propagation: libc::MS_PRIVATE,
         ..Attributes::default()
@@ -109,12 +118,10 @@ fn trees(machine: &Machine, descriptors: &Descriptors) -> Result<Vec<OwnedFd>, F
         propagation: libc::MS_PRIVATE,
         ..Attributes::default()
     };
-    let visible = machine
-        .visible
+    let visible = visible
         .iter()
-        .map(|one| tree(descriptors, &one.source, false, visible));
-    let devices = machine
-        .devices
+        .map(|one| tree(descriptors, &one.source, false, seen));
+    let devices = devices
         .iter()
         .map(|one| tree(descriptors, &one.node, false, device));
     visible.chain(devices).collect()
@@ -124,14 +131,13 @@ fn trees(machine: &Machine, descriptors: &Descriptors) -> Result<Vec<OwnedFd>, F
 fn become_machine(
     machine: &Machine,
     descriptors: &Descriptors,
-    terminal: &OwnedFd,
-    watched: &Watched,
+    given: (&OwnedFd, &Watched, &[OwnedFd]),
     socket: &OwnedFd,
 ) -> ! {
     if let Err(failure) = prepare(machine, descriptors, socket) {
         fail(socket, failure);
     }
-    let failure = match alone(machine, descriptors, terminal, watched, socket) {
+    let failure = match alone(machine, descriptors, given, socket) {
         Err(failure) => failure,
         Ok(report) => fail(&report, execute(machine)),
     };
@@ -145,31 +151,12 @@ fn prepare(machine: &Machine, descriptors: &Descriptors, socket: &OwnedFd) -> Re
     // The folders of its root are for an unprivileged user.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let mut trees = wait(socket, &Step::Prepared)?.into_iter();
-    let mut next = || {
-        trees
-            .next()
-            .ok_or_else(|| Failure::new("find a mount of the machine", libc::EBADF))
-    };
     let staging = rootfs::stage()?;
     staging.mount_empty_root()?;
     process::unshare_cgroup().named("make a cgroup namespace")?;
     let root = staging.pivot()?;
-    for Visible { source, target } in &machine.visible {
-        let tree = next()?;
-        let stat = rustix::fs::fstat(&tree).doing(|| format!("look at {}", source.path))?;
-        let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
-            rustix::fs::FileType::Directory => Kind::Folder,
-            _ => Kind::File,
-        };
-        attach(tree, mount_point(&root, target, kind)?, target)?;
-    }
-    for link in &machine.links {
-        rustix::fs::symlinkat(link.target.as_str(), CWD, link.path.as_str())
-            .doing(|| format!("make the link {}", link.path))?;
-    }
-    for device in &machine.devices {
-        attach_device(&root, device, &next()?)?;
-    }
+    let (visible, links) = (&machine.visible, &machine.links);
+    furnish(&root, visible, links, &machine.devices, &mut trees)?;
     let read_only = Attributes {
         set: READ_ONLY,
         ..Attributes::default()
@@ -185,12 +172,43 @@ fn prepare(machine: &Machine, descriptors: &Descriptors, socket: &OwnedFd) -> Re
     Ok(())
 }
 
+/// Puts into an empty root what a process sees, and its devices; `trees` are as [`seen_trees`] made them.
+pub(super) fn furnish(
+    root: &OwnedFd,
+    visible: &[Visible],
+    links: &[Link],
+    devices: &[Device],
+    trees: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<(), Failure> {
+    let mut next = || {
+        trees
+            .next()
+            .ok_or_else(|| Failure::new("find a mount of the process", libc::EBADF))
+    };
+    for Visible { source, target } in visible {
+        let tree = next()?;
+        let stat = rustix::fs::fstat(&tree).doing(|| format!("look at {}", source.path))?;
+        let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+            rustix::fs::FileType::Directory => Kind::Folder,
+            _ => Kind::File,
+        };
+        attach(tree, mount_point(root, target, kind)?, target)?;
+    }
+    for link in links {
+        rustix::fs::symlinkat(link.target.as_str(), CWD, link.path.as_str())
+            .doing(|| format!("make the link {}", link.path))?;
+    }
+    for device in devices {
+        attach_device(root, device, &next()?)?;
+    }
+    Ok(())
+}
+
 /// Has the machine's descriptors and the returned one for failures, and no other.
 fn alone(
     machine: &Machine,
     descriptors: &Descriptors,
-    terminal: &OwnedFd,
-    watched: &Watched,
+    (terminal, watched, ends): (&OwnedFd, &Watched, &[OwnedFd]),
     report: &OwnedFd,
 ) -> Result<OwnedFd, Failure> {
     // The terminal is not its controlling one: what is typed there is the guest's, and no signal for the process.
@@ -201,8 +219,14 @@ fn alone(
         watched.complaints.as_fd(),
     ])?;
     let mut kept = vec![watched.monitor.as_fd()];
-    for fd in &machine.kept {
-        kept.push(descriptors.get(fd)?);
+    for one in &machine.kept {
+        kept.push(match one {
+            Kept::Given { fd } => descriptors.get(fd)?,
+            Kept::Helper { index } => ends
+                .get(*index as usize)
+                .map(|end| end.as_fd())
+                .ok_or_else(|| Failure::new("find the socket of a helper", libc::EBADF))?,
+        });
     }
     debug_assert_eq!(WATCHED + 1, KEPT);
     process::keep_numbered(&kept, WATCHED, report).named("keep the machine's descriptors")

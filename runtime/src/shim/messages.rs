@@ -6,12 +6,14 @@
 use super::wire::{choice, message};
 
 /// Rises with every change to this file.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// The number under which a virtual machine finds the monitor that its companion watches.
 pub const WATCHED: i32 = 10;
 /// The number of the first descriptor of [`Machine::kept`]; the others follow.
 pub const KEPT: i32 = 11;
+/// The number under which a helper finds its socket.
+pub const SERVED: i32 = 10;
 
 message! {
     /// The place of a descriptor among those that came with the message.
@@ -245,9 +247,53 @@ message! {
         /// The emulator; its ids are the host's.
         pub program: Program,
         /// The descriptors that it is given, beside its standard ones: numbers from [`KEPT`] on.
-        pub kept: Vec<Fd>,
+        pub kept: Vec<Kept>,
+        /// Processes beside it, which run before it does.
+        pub helpers: Vec<Helper>,
         /// Absent: the companion ends with the instance.
         pub restart: Option<Restart>,
+    }
+
+    /// A process that serves a part of a machine over a socket, in namespaces and a root of its own.
+    pub struct Helper {
+        /// For people and error texts: `virtiofsd`.
+        pub name: String,
+        /// The device that it serves.
+        pub device: String,
+        /// How it gets to its socket, under the number [`SERVED`].
+        pub meets: Meets,
+        /// Its ids are mapped to those of the host in a user namespace of its own; empty: it has none.
+        pub ids: Vec<IdRange>,
+        /// What it sees of the host, read-only.
+        pub visible: Vec<Visible>,
+        /// Beside that.
+        pub links: Vec<Link>,
+        /// Device nodes.
+        pub devices: Vec<Device>,
+        /// What it works on.
+        pub folder: Worked,
+        /// Whether it has a `/proc` of its own processes.
+        pub proc: bool,
+        /// Bit n: capability n stays in its bounding set.
+        pub capabilities: u64,
+        /// Limits of the process.
+        pub limits: Vec<ResourceLimit>,
+        /// What it runs; ids are those of its user namespace, where it has one.
+        pub program: Program,
+    }
+
+    /// The folder that a helper works on.
+    pub struct Worked {
+        /// Opened by keel.
+        pub source: Opened,
+        /// Where the helper finds it, absolute.
+        pub target: String,
+        /// `MOUNT_ATTR_…` bits.
+        pub attributes: u64,
+        /// With what is mounted below it.
+        pub recursive: bool,
+        /// Owners shifted by the ids of the helper.
+        pub shift: bool,
     }
 
     /// Do something in a running instance.
@@ -270,6 +316,28 @@ message! {
 }
 
 choice! {
+    /// A descriptor that a machine is given.
+    pub enum Kept {
+        /// One that came with the message.
+        0 => Given {
+            /// Which.
+            fd: Fd,
+        },
+        /// The end of the socket of a helper.
+        1 => Helper {
+            /// Its place among the helpers.
+            index: u32,
+        },
+    }
+
+    /// How a helper and its machine meet.
+    pub enum Meets {
+        /// It accepts one connection, which waits already.
+        0 => Listening,
+        /// It is connected.
+        1 => Connected,
+    }
+
     /// What a new process in a running instance does.
     pub enum Work {
         /// It becomes a program.

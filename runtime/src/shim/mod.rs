@@ -12,6 +12,7 @@ pub mod descriptors;
 pub mod enter;
 pub mod failure;
 pub mod filesystems;
+pub mod helper;
 pub mod init;
 pub mod interior;
 pub mod launch;

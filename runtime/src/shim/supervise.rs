@@ -14,6 +14,7 @@ use super::again::Again;
 use super::channel::send_packet;
 use super::control::{self, Reply, Request, State};
 use super::failure::{Doing as _, Failure};
+use super::helper;
 use super::launch::Live;
 use super::record::{self, End, ExitRecord};
 use super::restart::{self, Next, next};
@@ -27,6 +28,8 @@ const CLIENTS: usize = 6;
 const CONSOLES: usize = CLIENTS - 2;
 /// Before the clients are polled: init, its console, the listener, a machine's monitor and its complaints.
 const FIRST: usize = 5;
+/// Behind the clients: of each helper its end and its complaints.
+const HELPERS: usize = 2 * helper::MOST;
 
 /// One connection to the control socket.
 #[derive(Debug)]
@@ -175,7 +178,10 @@ impl Supervisor {
             return Err(Failure::new("wait for init", libc::ECHILD));
         };
         let end = reap(&live.pidfd)?;
-        let reason = live.watch.and_then(Watch::end);
+        let Live {
+            watch, mut helpers, ..
+        } = live;
+        let reason = watch.and_then(Watch::end);
         let meaning = restart::meaning(end, reason.as_deref());
         let record = ExitRecord {
             generation: self.state.generation,
@@ -190,6 +196,7 @@ impl Supervisor {
         };
         self.state.init = 0;
         record.write(&self.run_dir)?;
+        helpers.end(&mut self.ring);
         if self.again.is_some() {
             // A full disk is no reason not to start again; the next record is then tried without.
             let _ = record::reserve(&self.run_dir);
@@ -238,7 +245,7 @@ impl Supervisor {
 
     /// Waits for one thing to happen and handles it; `true`: init has ended.
     fn turn(&mut self, patience_ms: Option<u64>) -> Result<bool, Failure> {
-        let mut sources: [PollFd<'_>; FIRST + CLIENTS] =
+        let mut sources: [PollFd<'_>; FIRST + CLIENTS + HELPERS] =
             std::array::from_fn(|_| PollFd::new(&self.listener, PollFlags::empty()));
         if let Some(live) = &self.live {
             let blocked = self
@@ -258,6 +265,10 @@ impl Supervisor {
                 if let Some(watched) = watched {
                     *source = PollFd::from_borrowed_fd(watched, PollFlags::IN);
                 }
+            }
+            let places = sources[FIRST + CLIENTS..].iter_mut();
+            for (source, helper) in places.zip(live.helpers.sources()) {
+                *source = PollFd::from_borrowed_fd(helper, PollFlags::IN);
             }
         }
         sources[2] = PollFd::new(&self.listener, PollFlags::IN);
@@ -279,6 +290,13 @@ impl Supervisor {
         };
         let happened: [PollFlags; FIRST + CLIENTS] =
             std::array::from_fn(|at| sources[at].revents());
+        let of_helpers = sources[FIRST + CLIENTS..].iter();
+        let of_helpers = of_helpers.fold(PollFlags::empty(), |all, one| all | one.revents());
+        if !of_helpers.is_empty()
+            && let Some(live) = &mut self.live
+        {
+            live.helpers.turn(&mut self.ring);
+        }
         if happened[1].contains(PollFlags::OUT) {
             for at in 0..CLIENTS {
                 self.feed(at);

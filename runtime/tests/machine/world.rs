@@ -71,6 +71,7 @@ impl World {
             cgroups: CgroupPlan::default(),
             ids: (1_000_000, 1_000_000),
             emulator: machine::emulator().expect("qemu-system is installed"),
+            helpers: Vec::new(),
             hardware: Hardware {
                 name: "test".to_owned(),
                 uuid: "018f0000-0000-7000-8000-000000000000".to_owned(),
@@ -93,6 +94,8 @@ impl World {
                 },
                 disks: Vec::new(),
                 nics: Vec::new(),
+                folders: Vec::new(),
+                tpm: None,
                 incoming: None,
             },
             limits: Vec::new(),

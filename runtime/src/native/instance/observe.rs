@@ -7,6 +7,7 @@ use std::time::Duration;
 use manifests::change::FieldChange;
 use manifests::devices::{Device, Disk};
 use manifests::id::Uid;
+use manifests::instance::served::is_of_served;
 use manifests::kind::Spec;
 use manifests::kinds::instance::{Instance, PowerState};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
@@ -307,7 +308,9 @@ fn pending(definition: &Definition<InstancePicks>) -> Vec<FieldChange> {
         .compare(&started)
         .into_iter()
         .filter(|change| match spec(definition) {
-            Ok(instance) if !instance.is_container() => machine::waits_for_start(&change.path),
+            Ok(instance) if !instance.is_container() => {
+                machine::waits_for_start(&change.path) || is_of_served(instance, change)
+            }
             _ => change::waits_for_start(&change.path),
         })
         .collect()
@@ -531,6 +534,22 @@ fn live_machine(
             PowerState::Running
         }
     };
+    match machine::unserved(instance, running) {
+        Ok(gone) => {
+            for one in gone {
+                let mut device = status::device(&one.device, false);
+                device["reason"] = json!(one.why);
+                if let Some(waiting) = told["restartPending"].as_array_mut() {
+                    waiting.push(json!(format!("devices.{}", one.name)));
+                }
+                devices.insert(one.name, device);
+            }
+        }
+        Err(error) => unseen.push(Unseen {
+            path: Pointer::new("/spec/devices"),
+            why: crate::native::chain(&error),
+        }),
+    }
     for (name, device) in &instance.devices {
         devices.insert(name.clone(), status::device(device, true));
     }

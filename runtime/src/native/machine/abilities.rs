@@ -71,6 +71,12 @@ const DEVICES: &[&str] = &[
     "virtio-serial-pci",
     "virtserialport",
 ];
+/// Devices of which a machine can do without one that it has not.
+const SERVED: [&str; 2] = [FOLDER_DEVICE, TPM_DEVICE];
+/// A folder of the host.
+const FOLDER_DEVICE: &str = "vhost-user-fs-pci";
+/// A TPM.
+const TPM_DEVICE: &str = "tpm-crb";
 /// Objects beside them.
 const OBJECTS: &[&str] = &["memory-backend-memfd", "rng-random", "throttle-group"];
 /// Drivers of disks.
@@ -92,6 +98,12 @@ pub struct Abilities {
     pub lacking: Vec<String>,
     /// Whether it was built with KVM.
     pub kvm: bool,
+    /// Whether it can have folders of the host.
+    #[serde(default)]
+    pub folders: bool,
+    /// Whether it can have a TPM.
+    #[serde(default)]
+    pub tpm: bool,
 }
 
 /// Why a QEMU could not be asked.
@@ -226,6 +238,8 @@ impl Answers {
             version,
             lacking,
             kvm: self.accelerators.contains("kvm-accel"),
+            folders: self.devices.contains(FOLDER_DEVICE),
+            tpm: self.devices.contains(TPM_DEVICE),
         }
     }
 }
@@ -272,7 +286,7 @@ impl Asked {
             inode: metadata.ino(),
             size: metadata.size(),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
-            needs: [COMMANDS, DEVICES, OBJECTS, DRIVERS, OPTIONS]
+            needs: [COMMANDS, DEVICES, &SERVED, OBJECTS, DRIVERS, OPTIONS]
                 .concat()
                 .join(" "),
         })

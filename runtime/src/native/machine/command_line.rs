@@ -8,6 +8,7 @@ use super::devices::{
     DiskSets, PORTS, SCSI, USB, disk_device, disk_nodes, id, nic_backend, nic_device, nodes, port,
     takes_port, throttle_group,
 };
+use super::helpers::{FOLDER, TPM, folder_device, tpm_device};
 use super::plan::{Accelerator, BootPlan, Bus, Hardware};
 use crate::shim::messages::{KEPT, WATCHED};
 
@@ -32,6 +33,8 @@ pub enum Handed {
     Listener(&'static str),
     /// The tap of a network interface, by the name of the device.
     Tap(String),
+    /// The end of the socket of a helper, by its place among the helpers.
+    Helper(u32),
 }
 
 /// Sockets in the run folder.
@@ -79,6 +82,12 @@ impl CommandLine {
         let set = u32::try_from(number).unwrap_or(0);
         self.add("-add-fd", format!("fd={number},set={set}"));
         set
+    }
+
+    /// The socket of a helper.
+    fn meet(&mut self, id: &str, index: u32) {
+        let number = self.hand(Handed::Helper(index));
+        self.add("-chardev", format!("socket,id={id},fd={number}"));
     }
 
     fn listen(&mut self, id: &str, socket: &'static str) {
@@ -130,6 +139,7 @@ pub fn command_line(hardware: &Hardware) -> CommandLine {
     let mut free = 0..PORTS;
     disks(&mut line, hardware, &mut free);
     nics(&mut line, hardware, &mut free);
+    served(&mut line, hardware, &mut free);
     if hardware.incoming.is_some() {
         line.add("-incoming", "defer");
     }
@@ -360,6 +370,23 @@ fn nics(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<It
     }
 }
 
+/// What other processes serve, in the order of the helpers.
+fn served(line: &mut CommandLine, hardware: &Hardware, free: &mut impl Iterator<Item = u32>) {
+    let mut indices = 0..;
+    for folder in &hardware.folders {
+        let id = id(FOLDER, &folder.device);
+        line.meet(&id, indices.next().unwrap_or(0));
+        let at = free.next().map(port).unwrap_or_default();
+        line.add_json("-device", &folder_device(folder, &at));
+    }
+    if let Some(tpm) = &hardware.tpm {
+        let id = id(TPM, &tpm.device);
+        line.meet(&id, indices.next().unwrap_or(0));
+        line.add("-tpmdev", format!("emulator,id={id}-served,chardev={id}"));
+        line.add_json("-device", &tpm_device(tpm));
+    }
+}
+
 /// Where a part is in a machine that takes over a saved state.
 fn place<'h>(hardware: &'h Hardware, id: &str) -> Option<&'h str> {
     let places = &hardware.incoming.as_ref()?.places;
@@ -371,8 +398,8 @@ mod tests {
     use super::*;
     use crate::native::disk_image::Format;
     use crate::native::machine::plan::{
-        Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, Incoming, Memory, NicPlan, Piece,
-        Processors,
+        Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, FolderPlan, Incoming, Memory, NicPlan,
+        Piece, Processors, TpmPlan,
     };
 
     fn disk(device: &str, bus: Bus) -> DiskPlan {
@@ -413,6 +440,8 @@ mod tests {
             },
             disks: Vec::new(),
             nics: Vec::new(),
+            folders: Vec::new(),
+            tpm: None,
             incoming: None,
         }
     }
@@ -524,5 +553,28 @@ mod tests {
             })
             .to_vec();
         insta::assert_snapshot!(shown(&hardware));
+    }
+
+    #[test]
+    fn folders_and_a_tpm_are_served_over_sockets() {
+        let mut hardware = hardware(BootPlan::Bios);
+        let folder = |device: &str| FolderPlan {
+            device: device.to_owned(),
+            path: format!("/srv/{device}").into(),
+            read_only: false,
+            recursive: false,
+            shift: false,
+        };
+        hardware.folders = vec![folder("data"), folder("a folder with a long name")];
+        hardware.tpm = Some(TpmPlan {
+            device: "tpm".to_owned(),
+            state: "/pool/tpm".into(),
+        });
+        let text = shown(&hardware);
+        let own: Vec<&str> = text
+            .lines()
+            .filter(|line| ["folder", "tpm", "Helper"].iter().any(|w| line.contains(w)))
+            .collect();
+        insta::assert_snapshot!(own.join("\n"));
     }
 }

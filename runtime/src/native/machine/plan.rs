@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::helpers::HelperPlan;
 use crate::native::container::plan::{CgroupPlan, LimitPlan};
 use crate::native::disk_image::Format;
 use crate::shim::messages::Restart;
@@ -28,6 +29,8 @@ pub struct MachinePlan {
     pub emulator: PathBuf,
     /// What it emulates.
     pub hardware: Hardware,
+    /// The processes beside it, as [`super::helpers::helpers`] says.
+    pub helpers: Vec<HelperPlan>,
     /// Limits of the process.
     pub limits: Vec<LimitPlan>,
     /// The companion starts it again after an accident; absent: never.
@@ -54,6 +57,12 @@ pub struct Hardware {
     pub disks: Vec<DiskPlan>,
     /// Its network interfaces, in the order of the devices' names.
     pub nics: Vec<NicPlan>,
+    /// Folders of the host that it sees, in the order of the devices' names.
+    #[serde(default)]
+    pub folders: Vec<FolderPlan>,
+    /// Its TPM.
+    #[serde(default)]
+    pub tpm: Option<TpmPlan>,
     /// It begins in a pause and takes over a saved state; absent: it boots.
     pub incoming: Option<Incoming>,
 }
@@ -262,4 +271,30 @@ pub struct NicPlan {
     pub hwaddr: String,
     /// Largest packet; absent: the guest's choice.
     pub mtu: Option<u32>,
+}
+
+/// A folder of the host that the guest sees by virtiofs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FolderPlan {
+    /// The name of the device, by which the guest mounts it.
+    pub device: String,
+    /// Where it is on the host.
+    pub path: PathBuf,
+    /// Whether the guest cannot write.
+    pub read_only: bool,
+    /// With what is mounted below it.
+    pub recursive: bool,
+    /// Whether user 0 of the host is user 0 of the guest there, and so on.
+    pub shift: bool,
+}
+
+/// A TPM in software.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TpmPlan {
+    /// The name of the device.
+    pub device: String,
+    /// The folder of what it keeps.
+    pub state: PathBuf,
 }

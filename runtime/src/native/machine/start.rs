@@ -9,13 +9,15 @@ use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::command_line::{CommandLine, Handed, command_line};
+use super::ordered_helper::helper;
 use super::plan::{Accelerator, MachinePlan};
+use crate::native::container::capabilities::UnknownCapability;
 use crate::native::container::plan::ProgramPlan;
 use crate::native::container::{
     Coming, ContainerError, Started, begin, make_node, make_way, order,
 };
 use crate::native::shim::state::{self, SavedState};
-use crate::shim::messages::{Confinement, Device, Fd, Link, Machine, Opened, Order, Visible};
+use crate::shim::messages::{Confinement, Device, Fd, Kept, Link, Machine, Opened, Order, Visible};
 use crate::shim::watch;
 use crate::sys::held_process::HeldProcess;
 
@@ -31,10 +33,16 @@ pub enum MachineError {
     /// A tap that the plan names was not given.
     #[error("the network interface {0} has no tap")]
     NoTap(String),
+    /// What a helper may do.
+    #[error(transparent)]
+    Capability(#[from] UnknownCapability),
 }
 
 /// Where libraries and data of programs are, from `/`.
 const PROGRAMS: [&str; 4] = ["usr", "lib", "lib32", "lib64"];
+
+/// Where the kernel's virtual machines are made: a part of QEMU alone.
+const KVM: &str = "/dev/kvm";
 
 /// Starts a machine; `taps` are the guest's ends of its network interfaces, by device. It runs when this returns, which
 /// does not say that QEMU likes its command line: ask its monitor.
@@ -81,13 +89,13 @@ pub fn complaints(run_dir: &Path) -> String {
 
 /// A descriptor that goes with the order.
 #[derive(Debug)]
-enum Given {
+pub(super) enum Given {
     Own(OwnedFd),
     Tap(String),
 }
 
 #[derive(Debug, Default)]
-struct Descriptors(Vec<Given>);
+pub(super) struct Descriptors(Vec<Given>);
 
 impl Descriptors {
     fn give(&mut self, given: Given) -> Fd {
@@ -100,7 +108,7 @@ impl Descriptors {
         self.give(Given::Own(descriptor))
     }
 
-    fn opened(&mut self, path: &Path, flags: OFlags) -> Result<Opened, PathError> {
+    pub(super) fn opened(&mut self, path: &Path, flags: OFlags) -> Result<Opened, PathError> {
         Ok(Opened {
             fd: self.own(open(path, flags)?),
             path: path.display().to_string(),
@@ -151,6 +159,13 @@ fn ordered(
         });
     }
     let devices = devices(plan, opened)?;
+    let is_common = |device: &&Device| device.target != KVM;
+    let common: Vec<Device> = devices.iter().filter(is_common).cloned().collect();
+    let helpers = plan
+        .helpers
+        .iter()
+        .map(|one| helper(one, &common, opened))
+        .collect::<Result<_, _>>()?;
     let mut arguments = vec![plan.emulator.display().to_string()];
     arguments.extend(line.arguments.iter().cloned());
     let program = order::program(&ProgramPlan {
@@ -185,12 +200,13 @@ fn ordered(
             .collect::<Result<_, _>>()?,
         program,
         kept,
+        helpers,
         restart: plan.restart.clone(),
     })
 }
 
 /// The folders of programs that the process sees, and the links to them.
-fn programs(
+pub(super) fn programs(
     emulator: &Path,
     opened: &mut Descriptors,
 ) -> Result<(Vec<Visible>, Vec<Link>), PathError> {
@@ -242,12 +258,12 @@ fn devices(plan: &MachinePlan, opened: &mut Descriptors) -> Result<Vec<Device>, 
         ("/dev/urandom", (1, 9), (0, 0), 0o666),
     ];
     if plan.hardware.accelerator == Accelerator::Kvm {
-        let stat = rustix::fs::stat("/dev/kvm").at("look at", "/dev/kvm")?;
+        let stat = rustix::fs::stat(KVM).at("look at", KVM)?;
         let numbers = (
             rustix::fs::major(stat.st_rdev),
             rustix::fs::minor(stat.st_rdev),
         );
-        nodes.push(("/dev/kvm", numbers, plan.ids, 0o600));
+        nodes.push((KVM, numbers, plan.ids, 0o600));
     }
     let kind = libc::S_IFCHR;
     nodes
@@ -273,8 +289,8 @@ fn hand(
     handed: &Handed,
     taps: &BTreeMap<String, OwnedFd>,
     opened: &mut Descriptors,
-) -> Result<Fd, MachineError> {
-    Ok(match handed {
+) -> Result<Kept, MachineError> {
+    let fd = match handed {
         Handed::File { path, writable } => {
             let flags = match writable {
                 true => OFlags::RDWR,
@@ -288,7 +304,10 @@ fn hand(
         }
         Handed::Tap(device) if taps.contains_key(device) => opened.give(Given::Tap(device.clone())),
         Handed::Tap(device) => return Err(MachineError::NoTap(device.clone())),
-    })
+        // The companion makes it.
+        Handed::Helper(index) => return Ok(Kept::Helper { index: *index }),
+    };
+    Ok(Kept::Given { fd })
 }
 
 /// A listening socket in the run folder, which only root may enter. Its path may be longer than a socket's address is: the

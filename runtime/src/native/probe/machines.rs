@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use manifests::feature::{ACCELERATOR, MACHINES, Missing, TAPS, UEFI, UEFI_SECUREBOOT};
+use manifests::feature::{
+    ACCELERATOR, FOLDERS, MACHINES, Missing, TAPS, TPM, UEFI, UEFI_SECUREBOOT,
+};
 use manifests::path_io;
 
 use super::{Check, Verdict, check};
 use crate::native::chain;
-use crate::native::machine::{self, Abilities, Choice, firmware};
+use crate::native::machine::{self, Abilities, Choice, ServedBy, Unserved, firmware};
 
 /// Where the kernel counts huge pages, a folder for each size.
 const HUGE_PAGES: &str = "/sys/kernel/mm/hugepages";
@@ -32,6 +34,10 @@ pub struct MachineHost {
     pub secure_boot: bool,
     /// Whether taps can be made, else the kernel's answer.
     pub taps: Result<(), String>,
+    /// What serves folders of the host, or why nothing does.
+    pub folders: Result<String, Unserved>,
+    /// What serves TPMs, or why nothing does.
+    pub tpm: Result<String, Unserved>,
 }
 
 impl MachineHost {
@@ -46,6 +52,8 @@ impl MachineHost {
             uefi: firmware::find(false).is_some(),
             secure_boot: firmware::find(true).is_some(),
             taps: taps(),
+            folders: found(machine::virtiofsd()),
+            tpm: found(machine::swtpm()),
         }
     }
 }
@@ -58,9 +66,22 @@ fn taps() -> Result<(), String> {
         .map_err(|error| format!("/dev/net/tun: {error}"))
 }
 
+fn found(program: Result<ServedBy, Unserved>) -> Result<String, Unserved> {
+    program.map(|program| program.path.display().to_string())
+}
+
 /// Judges it. Nothing of it is missing to who has no machines.
 pub(super) fn checks(host: &MachineHost) -> Vec<Check> {
-    vec![emulator(host), kvm(host), uefi(host), tun(host)]
+    let folders = "it serves folders of the host to machines";
+    let tpm = "it is the TPM of a machine";
+    vec![
+        emulator(host),
+        kvm(host),
+        uefi(host),
+        tun(host),
+        served("virtiofsd", &host.folders, folders),
+        served("swtpm", &host.tpm, tpm),
+    ]
 }
 
 fn emulator(host: &MachineHost) -> Check {
@@ -147,6 +168,14 @@ fn tun(host: &MachineHost) -> Check {
     .unless(host.taps.is_ok(), Verdict::Warning, TUN_MEND)
 }
 
+fn served(name: &'static str, found: &Result<String, Unserved>, why: &'static str) -> Check {
+    let (found, mend) = match found {
+        Ok(path) => (path.clone(), ""),
+        Err(Unserved { why, mend }) => (why.clone(), *mend),
+    };
+    check(name, found, why).unless(mend.is_empty(), Verdict::Warning, mend)
+}
+
 /// What machines cannot have here. KVM is tried only where it is demanded: a trial can take a second and more.
 /// `shared` is on a tmpfs: what QEMU answered is kept there.
 pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
@@ -167,13 +196,29 @@ pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
         Some(path) => {
             let shown = path.display().to_string();
             match machine::ask_once(&path, &shared.join(ABILITIES)) {
-                Ok(abilities) if abilities.lacking.is_empty() => built_in = abilities.kvm,
+                Ok(abilities) if abilities.lacking.is_empty() => {
+                    built_in = abilities.kvm;
+                    for (has, feature, device) in [
+                        (abilities.folders, FOLDERS, "vhost-user-fs-pci"),
+                        (abilities.tpm, TPM, "tpm-crb"),
+                    ] {
+                        if !has {
+                            lack(feature, format!("QEMU ({shown}) has no device {device}"));
+                        }
+                    }
+                }
                 Ok(abilities) => lack(MACHINES, format!("QEMU {}", lacks(&shown, &abilities))),
                 Err(error) => lack(
                     MACHINES,
                     format!("{shown} does not answer: {}", chain(&error)),
                 ),
             }
+        }
+    }
+    let programs = machine::programs_once(shared);
+    for (feature, found) in [(FOLDERS, programs.virtiofsd), (TPM, programs.swtpm)] {
+        if let Err(why) = found {
+            lack(feature, why.to_string());
         }
     }
     if demanded {

@@ -55,14 +55,16 @@ fn good() -> Facts {
                 "/usr/bin/qemu-system-x86_64".to_owned(),
                 Ok(Abilities {
                     version: "7.2".to_owned(),
-                    lacking: Vec::new(),
                     kvm: true,
+                    ..Abilities::default()
                 }),
             )),
             kvm: None,
             uefi: true,
             secure_boot: true,
             taps: Ok(()),
+            folders: Ok("/usr/lib/qemu/virtiofsd".to_owned()),
+            tpm: Ok("/usr/bin/swtpm".to_owned()),
         },
     }
 }

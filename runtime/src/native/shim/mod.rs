@@ -3,6 +3,7 @@
 mod companion;
 pub mod console;
 mod freezer;
+mod helpers;
 mod running;
 pub mod state;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod upgrade_tests;
 
 pub use self::companion::stop_restarting;
 pub(super) use self::freezer::stands_still;
+pub use self::helpers::HelperSeen;
 pub use self::running::{
     Found, Running, ShimError, Stopped, Witness, adopt, exit_record, stop_signal,
 };

@@ -10,6 +10,7 @@ use std::time::Duration;
 use manifests::action::Action;
 use manifests::change::FieldChange;
 use manifests::desired::Resource;
+use manifests::instance::served::is_of_served;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::pointer::Pointer;
@@ -177,6 +178,7 @@ pub(in crate::native::instance) fn update(
     let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
     let mut touched = touched(changes);
     touched.later |= touched.cloud_init && runs_again;
+    touched.later |= changes.iter().any(|change| is_of_served(after, change));
     let mut work = Work {
         host,
         context,

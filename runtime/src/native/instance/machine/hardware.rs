@@ -17,8 +17,8 @@ use super::super::nics;
 use super::super::picks::InstancePicks;
 use crate::native::machine::firmware::Firmware;
 use crate::native::machine::plan::{
-    Accelerator, BootPlan, Bus, Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, Hardware,
-    Memory, NicPlan, Processors,
+    Accelerator, BootPlan, Bus, Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, FolderPlan,
+    Hardware, Memory, NicPlan, Processors, TpmPlan,
 };
 
 /// A machine of which nothing else is said has so much memory.
@@ -48,6 +48,10 @@ pub(super) struct Around<'a> {
     pub kernel: Option<DirectBoot>,
     /// Its disks, in the order of the devices' names.
     pub disks: Vec<Found<'a>>,
+    /// Its folders of the host, in the order of the devices' names.
+    pub folders: Vec<FolderPlan>,
+    /// Its TPM.
+    pub tpm: Option<TpmPlan>,
 }
 
 /// What an image carries for booting without firmware.
@@ -113,6 +117,8 @@ pub(super) fn hardware(instance: &Instance, around: Around<'_>) -> Result<Hardwa
                 })
             })
             .collect(),
+        folders: around.folders,
+        tpm: around.tpm,
         incoming: None,
     })
 }
@@ -307,7 +313,7 @@ pub(super) fn disk_limits(disk: &Disk) -> DiskLimits {
 pub(super) fn is_block(disk: &Disk) -> bool {
     match disk.made_of() {
         DiskSource::Root => true,
-        DiskSource::Host(path) => !std::path::Path::new(path).is_dir(),
+        DiskSource::Host(_) => !disk.is_shared_folder(),
         DiskSource::Volume { .. } | DiskSource::Tmpfs | DiskSource::Other(_) => false,
     }
 }

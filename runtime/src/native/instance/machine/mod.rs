@@ -6,6 +6,7 @@ mod observe;
 mod operate;
 mod saved;
 mod seed;
+mod served;
 pub(in crate::native) mod snapshots;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use self::operate::addresses;
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
 pub(super) use self::saved::{save, told as saved_state};
 pub(in crate::native) use self::seed::Given;
+pub(super) use self::served::unserved;
 use super::picks::InstancePicks;
 use super::plugs::{Plug, plugs};
 use super::start::{after_stop, cgroup_failed, set_limits};
@@ -188,6 +190,7 @@ pub(super) fn start(
     let id = definition.picks.id_base.ok_or_else(|| {
         RuntimeError::new("start", Class::Bug, "no user of the host was picked for it")
     })?;
+    let ids = (id, instance.security.idmap.size);
     let payload = cgroups.payload();
     let plan = MachinePlan {
         name: definition.address.name.clone(),
@@ -207,6 +210,7 @@ pub(super) fn start(
         },
         ids: (id, id),
         emulator: machine::emulator().ok_or_else(no_emulator)?,
+        helpers: served::prepare(&hardware, ids, &host.config.shared_run)?,
         hardware,
         limits: vec![LimitPlan {
             // A dump would hold the guest's memory.
@@ -448,6 +452,8 @@ fn around<'a>(
         firmware,
         kernel,
         disks,
+        folders: served::folders(instance),
+        tpm: served::tpm(instance, &file),
     })
 }
 
@@ -466,6 +472,17 @@ fn host_disk<'a>(
     let stat = rustix::fs::stat(&path)
         .at("look at", &path)
         .map_err(io_failed("find a disk of"))?;
+    if FileType::from_raw_mode(stat.st_mode).is_dir() {
+        let why = format!(
+            "devices.{device}: {} is a folder: `path` says where the guest has it",
+            path.display()
+        );
+        return Err(RuntimeError::new(
+            "find a disk of",
+            Class::NeedsOperator,
+            why,
+        ));
+    }
     let block = FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice;
     let format = match block {
         // Whatever is written at the start of a raw disk is the guest's choice: never guessed.
