@@ -19,6 +19,8 @@ pub enum Power {
     Save,
     /// Stop and start it.
     Restart,
+    /// Stop it by force and start it.
+    Reset,
     /// Freeze its processes.
     Freeze,
     /// Let them go on.
@@ -35,6 +37,7 @@ impl Power {
             Self::Kill => "stop by force",
             Self::Save => "stop with its state",
             Self::Restart => "restart",
+            Self::Reset => "restart by force",
             Self::Freeze => "freeze",
             Self::Unfreeze => "unfreeze",
         }

@@ -1,6 +1,7 @@
 //! The seam between deciding and doing: [`Runtime`] (observe, perform) and [`Operate`] (work with an instance).
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -164,6 +165,18 @@ pub trait Operate {
     /// It does not run, or its shim does not answer.
     fn console(&self, instance: &Address, streams: [BorrowedFd<'_>; 2])
     -> Result<(), RuntimeError>;
+
+    /// Hands a VNC client to the screen of a machine, which serves it until one of them goes.
+    ///
+    /// # Errors
+    /// It does not run or has no screen.
+    fn show_screen(&self, instance: &Address, client: BorrowedFd<'_>) -> Result<(), RuntimeError>;
+
+    /// Where the socket of its screen would be by default, in a folder that only root can enter.
+    ///
+    /// # Errors
+    /// As [`Operate::show_screen`].
+    fn screen_socket(&self, instance: &Address) -> Result<PathBuf, RuntimeError>;
 
     /// What its console printed, the newest `limit` bytes; also of a stopped one.
     ///

@@ -172,6 +172,7 @@ fn starts(step: &Step) -> bool {
                 | Power::Kill
                 | Power::Save
                 | Power::Restart
+                | Power::Reset
         ),
         _ => false,
     }

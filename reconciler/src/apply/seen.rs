@@ -112,7 +112,7 @@ pub(crate) fn missing(
     if let Verb::Power { power } = &step.action.verb {
         let state = state_of(item).unwrap_or_default();
         let wanted: &[&str] = match power {
-            Power::Start | Power::StartAnew | Power::Restart | Power::Unfreeze => {
+            Power::Start | Power::StartAnew | Power::Restart | Power::Reset | Power::Unfreeze => {
                 &["Running", "Frozen"]
             }
             Power::Stop | Power::Kill | Power::Save => &["Stopped"],

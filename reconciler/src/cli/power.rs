@@ -128,11 +128,17 @@ impl Stop {
 pub(super) struct Restart {
     #[command(flatten)]
     instances: Instances,
+    /// At once, without asking the instance to end.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Restart {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let asked = Asked::Power(Power::Restart);
+        let asked = Asked::Power(match self.force {
+            true => Power::Reset,
+            false => Power::Restart,
+        });
         self.instances.switch(invocation, &asked)
     }
 }

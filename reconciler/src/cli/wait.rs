@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use manifests::id::Address;
+use manifests::kind::{Kind, Spec};
 use manifests::observed::Item;
-use runtime::runtime::Runtime;
+use runtime::runtime::{Operate as _, Runtime as _};
+use serde_json::Value;
 
 use super::engine;
 use super::global::address;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
+use crate::view::text::visible;
 
 /// How often is looked.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -40,6 +43,12 @@ enum Condition {
     Frozen,
     /// Its health checks pass; it runs, where it has none.
     Healthy,
+    /// The agent in the guest of a machine is there: commands can be run in it.
+    Agent,
+    /// It has an address.
+    Addresses,
+    /// cloud-init in it has done its work. Where it failed at some of that, this ends with an error.
+    CloudInit,
 }
 
 impl Condition {
@@ -58,8 +67,44 @@ impl Condition {
                 status("state") == "Running"
                     && matches!(status("health").to_lowercase().as_str(), "" | "healthy")
             }
+            // Whether cloud-init is through stands inside: that is asked for once somebody can be asked.
+            Self::Agent | Self::CloudInit => {
+                let machine = item.and_then(|item| item.status.get("machine"));
+                status("state") == "Running"
+                    && machine.is_none_or(|machine| machine["agent"] == true)
+            }
+            Self::Addresses => item
+                .and_then(|item| item.status.get("addresses")?.as_array())
+                .is_some_and(|addresses| !addresses.is_empty()),
         }
     }
+
+    /// What will never be so of an object, however long one waits.
+    fn impossible(self, object: &Address, item: Option<&Item>) -> Option<&'static str> {
+        let inside = matches!(self, Self::Agent | Self::Addresses | Self::CloudInit);
+        if inside && object.kind != Kind::Instance {
+            return Some("is no instance");
+        }
+        let container = item.is_some_and(
+            |item| matches!(&item.spec, Spec::Instance(instance) if instance.is_container()),
+        );
+        (self == Self::Agent && container).then_some("is a container: it needs no agent")
+    }
+}
+
+/// Where cloud-init says how its work went (cloud-init documentation, "status.json and result.json").
+const RESULT: &str = "/run/cloud-init/result.json";
+
+/// What cloud-init said: through, or failed with these words. None: it is not through yet.
+fn cloud_init(text: &[u8]) -> Option<Result<(), String>> {
+    let result: Value = serde_json::from_slice(text).ok()?;
+    let errors = result["v1"]["errors"].as_array()?;
+    Some(match errors.first() {
+        None => Ok(()),
+        Some(first) => Err(first
+            .as_str()
+            .map_or_else(|| first.to_string(), str::to_owned)),
+    })
 }
 
 impl Wait {
@@ -70,7 +115,16 @@ impl Wait {
         let clock = invocation.clock();
         let deadline = crate::clock::deadline(clock.instant(), invocation.global.timeout);
         for object in &self.objects {
-            while !self.condition.holds(look(object)?.as_ref()) {
+            loop {
+                let item = look(object)?;
+                if let Some(why) = self.condition.impossible(object, item.as_ref()) {
+                    return Err(CliError::usage(format!("{object} {why}")));
+                }
+                let held = self.condition.holds(item.as_ref());
+                if held && (self.condition != Condition::CloudInit || through(invocation, object)?)
+                {
+                    break;
+                }
                 if clock.instant() >= deadline {
                     let seconds = invocation.global.timeout.as_secs();
                     let message = format!("{object} is not so after {seconds} s");
@@ -81,6 +135,23 @@ impl Wait {
             }
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Whether cloud-init in an instance is through.
+fn through(invocation: &Invocation, object: &Address) -> Result<bool, CliError> {
+    // It is not there before the end; and whoever boots may not answer at once.
+    let file = engine::open(invocation)?.runtime.read_file(object, RESULT);
+    match file.ok().and_then(|file| cloud_init(&file.content)) {
+        None => Ok(false),
+        Some(Ok(())) => Ok(true),
+        Some(Err(error)) => {
+            let message = format!("cloud-init in {object} failed: {}", visible(&error));
+            Err(CliError::new(Exit::Unexpected, message).hint(format!(
+                "what it did: keel exec {} -- cat /var/log/cloud-init-output.log",
+                object.name
+            )))
+        }
     }
 }
 
@@ -117,8 +188,50 @@ mod tests {
             (Condition::Absent, None, true),
             (Condition::Present, Some(&sick), true),
             (Condition::Frozen, Some(&running), false),
+            (Condition::Addresses, Some(&running), false),
+            (
+                Condition::Addresses,
+                Some(&item(json!({"addresses": ["10.0.0.2"]}))),
+                true,
+            ),
+            (
+                Condition::Agent,
+                Some(&item(
+                    json!({"state": "Running", "machine": {"agent": false}}),
+                )),
+                false,
+            ),
+            (
+                Condition::Agent,
+                Some(&item(
+                    json!({"state": "Running", "machine": {"agent": true}}),
+                )),
+                true,
+            ),
         ] {
             assert_eq!(condition.holds(seen), holds, "{condition:?} {seen:?}");
         }
+    }
+
+    #[test]
+    fn what_can_never_be_is_not_waited_for() {
+        let pool = Address::new(Kind::StoragePool, "fast");
+        assert!(Condition::Agent.impossible(&pool, None).is_some());
+        assert!(Condition::Present.impossible(&pool, None).is_none());
+        let one = Address::new(Kind::Instance, "one");
+        assert!(Condition::Agent.impossible(&one, None).is_none());
+    }
+
+    #[test]
+    fn cloud_init_tells_how_it_went() {
+        assert_eq!(cloud_init(b""), None);
+        assert_eq!(
+            cloud_init(br#"{"v1": {"datasource": "x", "errors": []}}"#),
+            Some(Ok(()))
+        );
+        assert_eq!(
+            cloud_init(br#"{"v1": {"errors": ["('scripts-user', RuntimeError())"]}}"#),
+            Some(Err("('scripts-user', RuntimeError())".to_owned()))
+        );
     }
 }

@@ -372,7 +372,7 @@ impl Looked<'_> {
     fn remember(&self, uid: Uid, asked: &Asked) -> Option<Write> {
         match asked {
             Asked::Hold { hold, .. } => Some(Write::Hold(uid, hold.clone())),
-            Asked::Power(Power::Start | Power::StartAnew | Power::Restart) => self
+            Asked::Power(Power::Start | Power::StartAnew | Power::Restart | Power::Reset) => self
                 .known
                 .holds
                 .contains_key(&uid)

@@ -193,18 +193,15 @@ runtime::own_processes_test! {
             }
         };
         let done = || {
-            until("cloud-init is done", &|| {
-                inside("test -e /run/cloud-init/result.json").code == Some(0)
-            });
+            world.keel(&["wait", "instance/vm", "--for", "cloud-init", "--timeout", "5min"]).with(0);
         };
         done();
         assert_eq!(inside("cat /etc/marked /root/runs; hostname").with(0).stdout, "by cloud-init\nran\nvm\n");
-        until("an address is seen", &|| {
-            let addresses = world.get("instance/vm")["status"]["addresses"].clone();
-            addresses.as_array().is_some_and(|all| {
-                all.iter().any(|one| one.as_str().is_some_and(|one| one.starts_with("10.79.0.")))
-            })
-        });
+        for condition in ["agent", "addresses"] {
+            world.keel(&["wait", "instance/vm", "--for", condition, "--timeout", "5min"]).with(0);
+        }
+        let addresses = world.get("instance/vm")["status"]["addresses"].to_string();
+        assert!(addresses.contains("\"10.79.0."), "{addresses}");
         // One change of limits, and three restarts.
         world.write("vm.yaml", &with("640MiB"));
         world.converge();

@@ -41,6 +41,7 @@ mod quickstart;
 mod runner;
 mod saved_plans;
 mod schedules;
+mod screens;
 mod secrets;
 mod side_by_side;
 mod sizes;

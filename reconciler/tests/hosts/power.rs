@@ -79,6 +79,12 @@ runtime::own_processes_test! {
         let json = world.keel(&["restart", "two", "-o", "json"]).with(0).json();
         assert_eq!(json["report"]["applied"], 1);
         assert_ne!(world.init("two"), before);
+        let before = world.init("two");
+        world.keel(&["restart", "--force", "two"]).with(0);
+        assert_ne!(world.init("two"), before);
+        world.keel(&["wait", "instance/two", "--for", "addresses"]).with(0);
+        world.keel(&["wait", "instance/two", "--for", "agent"]).with(64).saying("instance/two is a container");
+        world.keel(&["console", "two", "--type", "vga"]).with(3).saying("a container has none");
         world.nothing_to_do();
         world.keel(&["start", "nobody"]).with(1).saying("keel get instance");
 

@@ -96,7 +96,11 @@ impl World {
                     return Ok(Effected::NotNeeded);
                 };
                 let state = match power {
-                    Power::Start | Power::StartAnew | Power::Restart | Power::Unfreeze => "Running",
+                    Power::Start
+                    | Power::StartAnew
+                    | Power::Restart
+                    | Power::Reset
+                    | Power::Unfreeze => "Running",
                     Power::Stop | Power::Kill | Power::Save => "Stopped",
                     Power::Freeze => "Frozen",
                 };

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use manifests::id::Address;
@@ -139,6 +140,23 @@ impl Operate for NativeRuntime {
             RuntimeError::new("talk to the console of", Class::Retry, error).of(instance)
         })?;
         Ok(())
+    }
+
+    fn show_screen(&self, instance: &Address, client: BorrowedFd<'_>) -> Result<(), RuntimeError> {
+        let now = self.running(instance)?;
+        machine::screen::show(&now, client).map_err(|error| error.of(instance))
+    }
+
+    fn screen_socket(&self, instance: &Address) -> Result<PathBuf, RuntimeError> {
+        let definition = self.definition(instance)?;
+        let now = self.running_of(&definition)?;
+        if !is_machine(&definition) {
+            let why = "a container has none: `keel console` without --type shows its terminal";
+            let error = RuntimeError::new("show the screen of", Class::Unsupported, why);
+            return Err(error.of(instance));
+        }
+        machine::screen::look(&now).map_err(|error| error.of(instance))?;
+        Ok(now.run_dir().join(machine::screen::SOCKET))
     }
 
     fn console_log(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError> {

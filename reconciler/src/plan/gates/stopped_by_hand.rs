@@ -19,7 +19,7 @@ fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
     let starts = matches!(
         subject.step.action.verb,
         Verb::Power {
-            power: Power::Start | Power::Restart
+            power: Power::Start | Power::Restart | Power::Reset
         } | Verb::Rebuild
             | Verb::Replace
     );

@@ -566,9 +566,9 @@ fn power_to(
             start::stop(host, &definition, &now, power == Power::Kill, context)?;
             Effected::Done
         }
-        (Power::Restart, now) => {
+        (Power::Restart | Power::Reset, now) => {
             if let Some(now) = now {
-                start::stop(host, &definition, &now, false, context)?;
+                start::stop(host, &definition, &now, power == Power::Reset, context)?;
             }
             start::start(host, &mut definition, context)?;
             Effected::Done

@@ -5,6 +5,7 @@ mod hardware;
 mod observe;
 mod operate;
 mod saved;
+pub(in crate::native) mod screen;
 mod seed;
 mod served;
 pub(in crate::native) mod snapshots;
