@@ -147,6 +147,14 @@ runtime::own_processes_test! {
     }
 }
 
+/// Runs a `keel` that is killed after a while.
+fn killed_after(world: &TestWorld, words: &[&str], milliseconds: u64) {
+    let mut keel = world.begin(words);
+    std::thread::sleep(Duration::from_millis(milliseconds));
+    keel.kill().expect("it is killed");
+    keel.wait().expect("its end");
+}
+
 runtime::own_processes_test! {
     fn keel_is_killed_while_a_state_is_saved_and_taken_over() {
         let (world, guest) = counting();
@@ -167,10 +175,7 @@ runtime::own_processes_test! {
         world.keel(&["start", "vm"]).with(0);
         // At moments between.
         for milliseconds in [30, 80, 150, 250, 400] {
-            let mut keel = world.begin(&STOP);
-            std::thread::sleep(Duration::from_millis(milliseconds));
-            keel.kill().expect("it is killed");
-            keel.wait().expect("its end");
+            killed_after(&world, &STOP, milliseconds);
             let seen = world.get("instance/vm");
             println!("after {milliseconds} ms: {} {}", seen["status"]["state"], seen["status"]["machine"]);
             world.keel(&["start", "vm"]);
@@ -182,10 +187,7 @@ runtime::own_processes_test! {
         }
         for milliseconds in [100, 300, 600, 900] {
             world.keel(&STOP).with(0);
-            let mut keel = world.begin(&["start", "vm"]);
-            std::thread::sleep(Duration::from_millis(milliseconds));
-            keel.kill().expect("it is killed");
-            keel.wait().expect("its end");
+            killed_after(&world, &["start", "vm"], milliseconds);
             let seen = world.get("instance/vm");
             println!("start killed after {milliseconds} ms: {} {}", seen["status"]["state"], seen["status"]["machine"]);
             let began = Instant::now();
@@ -314,10 +316,7 @@ runtime::own_processes_test! {
                 if memory {
                     words.push("--stateful");
                 }
-                let mut keel = world.begin(&words);
-                std::thread::sleep(Duration::from_millis(milliseconds));
-                keel.kill().expect("it is killed");
-                keel.wait().expect("its end");
+                killed_after(&world, &words, milliseconds);
                 world.keel(&["apply", "--yes"]);
                 let text = format!("r{round}{}", u8::from(memory));
                 // The next deed takes the result.

@@ -20,7 +20,9 @@ use super::super::picks::InstancePicks;
 use super::super::plugs::plugs;
 use super::super::start::set_limits;
 use super::super::{pick, root, running, spec, stored};
-use super::{around, connect_failed, hardware, let_go, monitor_failed, saved_state, seed, tap};
+use super::around::{around, planned};
+use super::start::tap;
+use super::{connect_failed, hardware, let_go, monitor_failed, saved_state, seed};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -271,7 +273,7 @@ impl Work<'_> {
     fn all(&mut self, before: &Definition<InstancePicks>, after: &Instance) {
         let (host, definition) = (self.host, self.after);
         let found = around(host, definition, after);
-        let hardware = match found.and_then(|around| super::planned(after, around)) {
+        let hardware = match found.and_then(|around| planned(after, around)) {
             Ok(hardware) => hardware,
             Err(error) => return self.keep(Err(error)),
         };

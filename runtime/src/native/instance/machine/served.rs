@@ -10,7 +10,7 @@ use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{Gid, Mode, Uid};
 
 use super::super::container::is_present;
-use super::super::io_failed;
+use super::super::{io_failed, shim_failed};
 use crate::error::{Class, RuntimeError};
 use crate::native::machine::helpers::{HelperPlan, helpers, tpm_user};
 use crate::native::machine::plan::{FolderPlan, Hardware, TpmPlan};
@@ -124,7 +124,7 @@ pub(in crate::native::instance) fn unserved(
     }
     let seen = running
         .helpers()
-        .map_err(|error| super::shim_failed("look at", error))?;
+        .map_err(|error| shim_failed("look at", error))?;
     Ok(without(instance, &seen))
 }
 

@@ -13,7 +13,8 @@ use super::super::kept::{checked, disk_failed, name_for};
 use super::super::picks::InstancePicks;
 use super::super::start::{self, after_stop};
 use super::super::{io_failed, pool_of, running, shim_failed, spec, stored};
-use super::{LEAVING, around, connect_failed, control, monitor_failed, planned, saved};
+use super::around::{around, planned};
+use super::{LEAVING, connect_failed, control, monitor_failed, record, saved};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -162,6 +163,24 @@ fn unfinished(
     disk.drop().map_err(failed)
 }
 
+/// A machine that runs, with its monitor.
+type Reached = (Box<Running>, Qmp);
+
+/// The disk of a machine, on which nothing is half done any more, and the machine where it runs, with its monitor.
+fn settled(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(LayeredDisk, Option<Reached>), RuntimeError> {
+    let mut now = None;
+    if let Some(running) = running(host, &definition.uid)? {
+        let qmp = control(&running).map_err(connect_failed)?;
+        now = Some((running, qmp));
+    }
+    let reached = now.as_mut().map(|(running, qmp)| (&**running, qmp));
+    settle(host, definition, reached)?;
+    Ok((disk(host, definition)?, now))
+}
+
 fn agent(running: &Running, patience: Duration) -> Option<Agent> {
     Agent::connect(&running.run_dir().join(sockets::AGENT), patience).ok()
 }
@@ -182,14 +201,7 @@ pub(in crate::native) fn create(
     new: &NewSnapshot,
     context: &Context<'_>,
 ) -> Result<String, RuntimeError> {
-    let disk = disk(host, definition)?;
-    let now = running(host, &definition.uid)?;
-    let mut qmp = now
-        .as_deref()
-        .map(control)
-        .transpose()
-        .map_err(connect_failed)?;
-    settle(host, definition, now.as_deref().zip(qmp.as_mut()))?;
+    let (disk, mut now) = settled(host, definition)?;
     let layers = disk
         .layers()
         .map_err(disk_failed("read the snapshots of"))?;
@@ -206,14 +218,14 @@ pub(in crate::native) fn create(
             .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
     };
     let failed = disk_failed("make a snapshot of");
-    match (now.as_deref(), qmp.as_mut()) {
-        (Some(now), Some(qmp)) => {
+    match now.as_mut() {
+        Some((now, qmp)) => {
             if new.memory {
                 saved::refuse_unsavable(definition)?;
             }
             let ran = qmp.status().map_err(monitor_failed("look at"))?.running;
             let pending = disk.begin(&name, kept, ran).map_err(&failed)?;
-            match live(host, definition, &disk, &pending, (now, &mut *qmp), context) {
+            match live(host, definition, &disk, &pending, (now, qmp), context) {
                 Ok(()) => disk.end(true).map_err(&failed)?,
                 Err(error) => {
                     // Where QEMU does not even answer, the next deed asks it again.
@@ -251,7 +263,7 @@ fn live(
     const DOING: &str = "make a snapshot of";
     let (root, top) = root(host, definition)?;
     let record = match pending.kept.memory {
-        true => Some(saved::record(host, definition, now, qmp, context)?),
+        true => Some(record::record(host, definition, now, qmp, context)?),
         false => None,
     };
     let others = record.iter().flat_map(|record| &record.hardware.disks);
@@ -424,17 +436,10 @@ pub(in crate::native) fn delete(
     name: &str,
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
-    let disk = disk(host, definition)?;
+    let (disk, now) = settled(host, definition)?;
     let failed = disk_failed("delete the snapshot of");
-    let now = running(host, &definition.uid)?;
-    let mut qmp = now
-        .as_deref()
-        .map(control)
-        .transpose()
-        .map_err(connect_failed)?;
-    settle(host, definition, now.as_deref().zip(qmp.as_mut()))?;
     disk.forget(name).map_err(&failed)?;
-    let Some(qmp) = qmp.as_mut() else {
+    let Some((_, mut qmp)) = now else {
         if !disk.layers().map_err(&failed)?.mergeable().is_empty() {
             (context.progress)(
                 "what later layers need of it is merged when it runs and a snapshot is deleted",
@@ -450,8 +455,14 @@ pub(in crate::native) fn delete(
             return Ok(());
         };
         (context.progress)("merging what later layers need of it");
-        layer::merge(qmp, &top, &merge, &disk.file(merge.into), context.timeout)
-            .map_err(layer_failed("merge a layer of"))?;
+        layer::merge(
+            &mut qmp,
+            &top,
+            &merge,
+            &disk.file(merge.into),
+            context.timeout,
+        )
+        .map_err(layer_failed("merge a layer of"))?;
         disk.merged(merge.from).map_err(&failed)?;
     }
 }
