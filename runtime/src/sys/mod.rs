@@ -2,6 +2,7 @@
 
 pub mod beneath;
 pub mod bpf;
+pub mod btrfs;
 pub mod clone3;
 pub mod command;
 pub mod companion;
