@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 /// Growing a root with a size while its instance runs.
 pub const GROW_LIVE: &str = "devices.root.size";
+/// Pools of this driver.
+pub const BTRFS: &str = "driver: btrfs";
 /// Running machines at all: QEMU, and all that is asked of it.
 pub const MACHINES: &str = "type: virtual-machine";
 /// Running their instructions by whom it was demanded.

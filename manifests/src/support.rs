@@ -15,7 +15,7 @@ use crate::id::Address;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::{Instance, PowerState};
 use crate::kinds::network::NetworkType;
-use crate::kinds::storage_pool::PoolDriver;
+use crate::kinds::storage_pool::{PoolDriver, StoragePool};
 use crate::lifecycle::OnImageChange;
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
@@ -28,6 +28,9 @@ pub const KIND: Code = Code("U0301");
 pub const FIELD: Code = Code("U0302");
 /// Something that this host does not grant.
 pub const HOST: Code = Code("U0303");
+
+/// Bytes that a btrfs needs at the least, with its metadata twice (`btrfs_min_dev_size` of btrfs-progs).
+pub const LEAST_BTRFS: u64 = 109 << 20;
 
 /// Fields of instances that are not put in force yet, unless they are as by default.
 const INSTANCE: &[&str] = &[
@@ -79,16 +82,7 @@ const NETWORK: &[&str] = &[
     "config",
 ];
 /// The same of pools.
-const POOL: &[&str] = &[
-    "size",
-    "wipe",
-    "volumeDefaults",
-    "btrfs",
-    "zfs",
-    "lvm",
-    "members",
-    "config",
-];
+const POOL: &[&str] = &["volumeDefaults", "btrfs", "zfs", "lvm", "members", "config"];
 /// The same of images.
 const IMAGE: &[&str] = &["autoUpdate", "config"];
 
@@ -152,13 +146,8 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 not_yet(resource, NETWORK, &mut say);
             }
             Spec::StoragePool(pool) => {
-                if pool.driver != PoolDriver::Dir {
-                    say(
-                        "/spec/driver",
-                        format!("this engine has no driver {} yet", pool.driver),
-                    );
-                }
                 not_yet(resource, POOL, &mut say);
+                one_pool(resource, pool, &mut say);
             }
             Spec::Image(image) => {
                 if let Some(source) = &image.source {
@@ -201,6 +190,38 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
         }
     }
     found
+}
+
+fn one_pool(resource: &Resource, pool: &StoragePool, say: &mut dyn FnMut(&str, String)) {
+    match pool.driver {
+        PoolDriver::Dir => not_yet(resource, &["size", "wipe"], say),
+        PoolDriver::Btrfs => {
+            if let Some(size) = &pool.size {
+                if pool.source.is_some() {
+                    say(
+                        "/spec/size",
+                        "`size` is that of a file of the pool's own, which one with a `source` does not have"
+                            .to_owned(),
+                    );
+                } else if size.bytes() < LEAST_BTRFS {
+                    say(
+                        "/spec/size",
+                        format!("{size} are too few for a btrfs, the least is 109MiB"),
+                    );
+                }
+            }
+            if pool.wipe && pool.source.is_none() {
+                say(
+                    "/spec/wipe",
+                    "`wipe` is for a device, and this pool has no `source`".to_owned(),
+                );
+            }
+        }
+        other => say(
+            "/spec/driver",
+            format!("this engine has no driver {other} yet"),
+        ),
+    }
 }
 
 /// Kinds that the native engine has no objects of: they are settled in the objects that they concern, or are rules over

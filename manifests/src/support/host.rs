@@ -5,9 +5,10 @@ use serde_json::Value;
 use super::{HOST, machines};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::feature::Capabilities;
+use crate::feature::{BTRFS, Capabilities};
 use crate::kind::Spec;
 use crate::kinds::instance::Instance;
+use crate::kinds::storage_pool::PoolDriver;
 use crate::pointer::Pointer;
 use crate::scalar::kernel_limit::KernelLimit;
 
@@ -24,6 +25,16 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
             let at = Pointer::new("/spec/architecture");
             let message = format!("this host is {}, not {wanted}", host.architecture);
             found.push(error(resource, at, message));
+        }
+        if let Spec::StoragePool(pool) = &resource.spec
+            && pool.driver == PoolDriver::Btrfs
+            && let Some(why) = host.trouble(BTRFS)
+        {
+            found.push(error(
+                resource,
+                Pointer::new("/spec/driver"),
+                why.to_owned(),
+            ));
         }
         let Spec::Instance(instance) = &resource.spec else {
             continue;

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod boot;
+mod btrfs;
 mod cloud_init;
 mod debian;
 mod drifts;

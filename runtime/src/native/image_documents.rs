@@ -399,9 +399,11 @@ fn used_by_others(host: &Host, document: Option<&Uid>) -> Result<BTreeSet<String
             Ok(trashed) => trashed,
             // Another step is removing that pool, which it does only when nothing is in its trash; or it was never
             // made, and its folder is another one.
-            Err(StorageError::PoolMissing { .. } | StorageError::ForeignPool { .. })
-                if being_removed(host, &pool.uid)? =>
-            {
+            Err(
+                StorageError::PoolMissing { .. }
+                | StorageError::PoolUnmounted { .. }
+                | StorageError::ForeignPool { .. },
+            ) if being_removed(host, &pool.uid)? => {
                 continue;
             }
             Err(error) => {

@@ -7,13 +7,19 @@ use manifests::desired::Resource;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::storage_pool::{PoolDriver, StoragePool};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear};
+use manifests::path_io::{self, AtPath as _};
+use manifests::scalar::byte_size::ByteSize;
+use manifests::support::LEAST_BTRFS;
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::definition::Definition;
 use super::disk_image::DiskError;
 use super::host::Host;
-use super::storage::{self, DriverKind, PoolPlan, PoolSeen, StorageDriver, StorageError, VolumeId};
+use super::storage::{
+    self, Backing, DriverKind, PoolPlan, PoolSeen, StorageDriver, StorageError, VolumeId,
+};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Effected;
 
@@ -23,14 +29,43 @@ use crate::runtime::Effected;
 pub(super) struct PoolPicks {
     /// Its folder.
     pub folder: PathBuf,
+    /// What that stands on.
+    #[serde(default)]
+    pub stands_on: StandsOn,
+}
+
+/// What the folder of a pool stands on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub(super) enum StandsOn {
+    /// The file system that it lies in.
+    #[default]
+    Folder,
+    /// A file of its own.
+    LoopFile {
+        /// The file.
+        file: PathBuf,
+        /// Its size in bytes, as it was meant last.
+        size: u64,
+    },
+    /// The device that is its source.
+    Device {
+        /// The device.
+        device: PathBuf,
+    },
 }
 
 /// The class of a failure of a driver.
 pub(super) fn class(error: &StorageError) -> Class {
     match error {
         StorageError::ForeignPool { .. } => Class::Conflict,
-        StorageError::PoolMissing { .. } | StorageError::NotEmpty { .. } => Class::NeedsOperator,
-        StorageError::NoProgram(_) | StorageError::BadName(_) => Class::NeedsOperator,
+        StorageError::PoolMissing { .. }
+        | StorageError::PoolUnmounted { .. }
+        | StorageError::NotEmpty { .. }
+        | StorageError::NotBtrfs { .. }
+        | StorageError::DeviceHolds { .. }
+        | StorageError::NoProgram { .. }
+        | StorageError::BadName(_) => Class::NeedsOperator,
         StorageError::InUse { .. }
         | StorageError::DoesNotFit { .. }
         | StorageError::NeedsRebuild(_)
@@ -54,20 +89,74 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
         .map_or_else(|| pool.uid.to_string(), |mark| mark.uid.to_string());
     // The marker in the pool names the pool and not its owner: adopting and forgetting do not touch what it holds.
     let mark = format!("keel:{}:{mark}", host.config.state_id);
+    let (kind, wipe) = match &pool.spec {
+        Spec::StoragePool(spec) if spec.driver == PoolDriver::Btrfs => {
+            (DriverKind::Btrfs, spec.wipe)
+        }
+        _ => (DriverKind::Dir, false),
+    };
+    let backing = match pool.picks.stands_on.clone() {
+        StandsOn::Folder => Backing::Folder,
+        StandsOn::LoopFile { file, size } => Backing::LoopFile { file, size },
+        StandsOn::Device { device } => Backing::Device { device, wipe },
+    };
     storage::open(
-        DriverKind::Dir,
+        kind,
         PoolPlan {
             folder: pool.picks.folder.clone(),
             mark,
+            backing,
         },
     )
 }
 
-fn folder_of(host: &Host, name: &str, pool: &StoragePool) -> PathBuf {
-    match &pool.source {
-        Some(source) => PathBuf::from(source),
-        None => host.state().join("pools").join(name),
+/// What is picked for a new pool.
+fn pick(host: &Host, name: &str, pool: &StoragePool) -> Result<PoolPicks, RuntimeError> {
+    let failed = |error| RuntimeError::new("make", Class::NeedsOperator, error);
+    let own = host.state().join("pools");
+    let is_device = |path: &str| {
+        rustix::fs::stat(path)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
+    };
+    let (folder, stands_on) = match (&pool.source, pool.driver) {
+        (None, PoolDriver::Btrfs) => {
+            let size = match &pool.size {
+                Some(size) => size.bytes(),
+                None => {
+                    let space = rustix::fs::statvfs(&own);
+                    let space = space.at("look at", &own).map_err(failed)?;
+                    let fifth = space.f_bavail * space.f_frsize / 5;
+                    fifth.max(LEAST_BTRFS) >> 20 << 20
+                }
+            };
+            let file = own.join(format!("{name}.btrfs"));
+            (own.join(name), StandsOn::LoopFile { file, size })
+        }
+        (Some(source), PoolDriver::Btrfs) if is_device(source) => {
+            let device = PathBuf::from(source);
+            (own.join(name), StandsOn::Device { device })
+        }
+        (Some(source), _) => (PathBuf::from(source), StandsOn::Folder),
+        (None, _) => (own.join(name), StandsOn::Folder),
+    };
+    Ok(PoolPicks { folder, stands_on })
+}
+
+/// Takes over the size that is asked for now.
+fn resize(picks: &mut PoolPicks, wanted: Option<u64>) -> Result<(), RuntimeError> {
+    let (StandsOn::LoopFile { file, size }, Some(wanted)) = (&mut picks.stands_on, wanted) else {
+        return Ok(());
+    };
+    let has = file.metadata().map_or(0, |metadata| metadata.len());
+    if wanted < has {
+        return Err(RuntimeError::new(
+            "resize",
+            Class::Refused,
+            format!("it has {has} bytes and does not shrink to {wanted}"),
+        ));
     }
+    *size = wanted;
+    Ok(())
 }
 
 /// Does one deed on a pool.
@@ -91,7 +180,7 @@ pub(super) fn perform(
             let Spec::StoragePool(spec) = &resource.spec else {
                 return Err(super::wrong_kind(&action.address));
             };
-            if spec.driver != PoolDriver::Dir {
+            if !matches!(spec.driver, PoolDriver::Dir | PoolDriver::Btrfs) {
                 return Err(RuntimeError::new(
                     "make",
                     Class::Unsupported,
@@ -99,30 +188,28 @@ pub(super) fn perform(
                 )
                 .of(&action.address));
             }
+            path_io::create_dir_all(host.state().join("pools")).map_err(|error| {
+                RuntimeError::new("make", Class::NeedsOperator, error).of(&action.address)
+            })?;
             // A pool that held something and is gone is not made again in silence.
             let may_create = before.as_ref().is_none_or(|before| !before.complete);
+            let complete = before.as_ref().is_some_and(|before| before.complete);
+            let of_it = |error: RuntimeError| error.of(&action.address);
+            let mut picks = match before {
+                Some(before) => before.picks,
+                None => pick(host, &action.address.name, spec).map_err(of_it)?,
+            };
+            resize(&mut picks, spec.size.as_ref().map(ByteSize::bytes)).map_err(of_it)?;
             let mut definition = Definition {
                 address: action.address.clone(),
                 mark: Some(action.mark.clone()),
                 uid: action.uid,
-                complete: before.as_ref().is_some_and(|before| before.complete),
+                complete,
                 spec: resource.spec.clone(),
                 remembered: super::remember(resource),
-                picks: before.map_or_else(
-                    || PoolPicks {
-                        folder: folder_of(host, &action.address.name, spec),
-                    },
-                    |before| before.picks,
-                ),
+                picks,
             };
             host.definitions.write(&definition).map_err(stored)?;
-            if spec.source.is_none() {
-                manifests::path_io::create_dir_all(host.state().join("pools")).map_err(
-                    |error| {
-                        RuntimeError::new("make", Class::NeedsOperator, error).of(&action.address)
-                    },
-                )?;
-            }
             driver(host, &definition)
                 .ensure_pool(may_create)
                 .map_err(|error| fail("make", error))?;
@@ -175,9 +262,15 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
         nameless: None,
         why,
     };
-    let (used, total) = match driver.seen() {
-        Ok(PoolSeen::Ready { used, total }) => (used, total),
-        Ok(PoolSeen::Missing) if !pool.complete => (0, 0),
+    let mut complete = pool.complete;
+    let (used, total, set) = match driver.seen() {
+        Ok(PoolSeen::Ready { used, total, set }) => (used, total, set),
+        Ok(PoolSeen::Missing) if !pool.complete => (0, 0, None),
+        // It is all there but for the mount, which is put back by making what is not whole.
+        Ok(PoolSeen::Unmounted) => {
+            complete = false;
+            (0, 0, None)
+        }
         Ok(PoolSeen::Missing) => {
             let folder = pool.picks.folder.display();
             out.unclear
@@ -196,11 +289,21 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
             return;
         }
     };
+    let mut spec = pool.spec.clone();
+    let mut word = PoolDriver::Dir;
+    if let Spec::StoragePool(spec) = &mut spec {
+        word = spec.driver;
+        if let (Some(size), Some(set)) = (&mut spec.size, set)
+            && size.bytes() != set
+        {
+            *size = ByteSize::from_bytes(set);
+        }
+    }
     out.items.push(Item {
         address: pool.address.clone(),
         mark: pool.mark.clone(),
-        complete: pool.complete,
-        spec: pool.spec.clone(),
+        complete,
+        spec,
         last_told: Some(pool.spec.clone()),
         unseen: Vec::new(),
         remembered: Some(pool.remembered),
@@ -208,7 +311,7 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
         holds: Holds::default(),
         status: json!({
             "uid": pool.uid,
-            "driver": "dir",
+            "driver": word,
             "path": pool.picks.folder,
             "used": used,
             "total": total,

@@ -49,7 +49,12 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
     for pool in all {
         match pools::driver(host, &pool).sweep() {
             // Nothing can be told of a pool that is away.
-            Ok(()) | Err(StorageError::PoolMissing { .. } | StorageError::ForeignPool { .. }) => {}
+            Ok(())
+            | Err(
+                StorageError::PoolMissing { .. }
+                | StorageError::PoolUnmounted { .. }
+                | StorageError::ForeignPool { .. },
+            ) => {}
             Err(error) => {
                 let class = pools::class(&error);
                 let error = RuntimeError::new("clear up in", class, error).of(&pool.address);

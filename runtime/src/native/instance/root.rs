@@ -114,7 +114,15 @@ pub(super) fn grow(
     let Some(wanted) = size(instance) else {
         return Ok(());
     };
-    match driver.volume(volume)?.and_then(|volume| volume.size) {
+    let seen = match driver.volume(volume) {
+        // After a start of the host nobody has mounted its pool yet.
+        Err(StorageError::PoolUnmounted { .. }) => {
+            driver.place(volume)?;
+            driver.volume(volume)?
+        }
+        other => other?,
+    };
+    match seen.and_then(|volume| volume.size) {
         Some(size) if size < wanted => {
             driver.release(volume)?;
             driver.resize(volume, Some(wanted)).map(|_| ())

@@ -286,7 +286,7 @@ fn core_pattern(facts: &Facts) -> Check {
 
 fn programs(facts: &Facts) -> Vec<Check> {
     // The program, its package, whether anything stops without it, and what.
-    const KNOWN: [(&str, &str, Verdict, &str); 8] = [
+    const KNOWN: [(&str, &str, Verdict, &str); 9] = [
         (
             "nft",
             "nftables",
@@ -306,6 +306,12 @@ fn programs(facts: &Facts) -> Vec<Check> {
             "sized roots and volumes of dir pools",
         ),
         ("resize2fs", "e2fsprogs", Verdict::Missing, "growing them"),
+        (
+            "mkfs.btrfs",
+            "btrfs-progs",
+            Verdict::Warning,
+            "pools of driver btrfs",
+        ),
         (
             "unsquashfs",
             "squashfs-tools",

@@ -16,11 +16,12 @@ use crate::sys::user_namespace::user_namespace;
 pub(super) const FIRST_ID: u64 = 1_000_000;
 
 /// Programs that parts of the engine call.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 9] = [
     "nft",
     "dnsmasq",
     "mke2fs",
     "resize2fs",
+    "mkfs.btrfs",
     "unsquashfs",
     "busybox",
     "unshare",
@@ -170,7 +171,7 @@ fn sysctl(name: &str) -> Option<u64> {
 }
 
 /// Where `sys::command` would find it.
-fn installed(name: &str) -> bool {
+pub(super) fn installed(name: &str) -> bool {
     [
         "/usr/local/sbin",
         "/usr/local/bin",

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use manifests::feature::{GROW_LIVE, Missing};
+use std::path::Path;
+
+use manifests::feature::{BTRFS, GROW_LIVE, Missing};
+use manifests::path_io;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
 
@@ -45,12 +48,34 @@ pub fn ceilings() -> BTreeMap<String, u64> {
 
 /// Features that this host lacks.
 pub fn missing() -> Vec<Missing> {
-    if may_raise() {
-        return Vec::new();
+    let mut missing = Vec::new();
+    let mut lacks = |feature: &str, why: &str| {
+        missing.push(Missing {
+            feature: feature.to_owned(),
+            why: why.to_owned(),
+        });
+    };
+    if !may_raise() {
+        lacks(
+            GROW_LIVE,
+            "keel has no CAP_SYS_RESOURCE here, without which the kernel grows no file system that is mounted: a root grows at the next start",
+        );
     }
-    vec![Missing {
-        feature: GROW_LIVE.to_owned(),
-        why: "keel has no CAP_SYS_RESOURCE here, without which the kernel grows no file system that is mounted: a root grows at the next start"
-            .to_owned(),
-    }]
+    if !has_btrfs() {
+        lacks(BTRFS, "this kernel has no btrfs");
+    } else if !super::facts::installed("mkfs.btrfs") {
+        lacks(
+            BTRFS,
+            "mkfs.btrfs is not installed: apt-get install btrfs-progs",
+        );
+    }
+    missing
+}
+
+/// Built in, loaded, or a module that the kernel loads when it is asked to mount one.
+fn has_btrfs() -> bool {
+    let known = path_io::read_to_string("/proc/filesystems").unwrap_or_default();
+    let uname = rustix::system::uname();
+    let modules = Path::new("/lib/modules").join(uname.release().to_string_lossy().as_ref());
+    known.split_whitespace().any(|word| word == "btrfs") || modules.join("kernel/fs/btrfs").exists()
 }

@@ -38,6 +38,7 @@ fn good() -> Facts {
             "dnsmasq",
             "mke2fs",
             "resize2fs",
+            "mkfs.btrfs",
             "unsquashfs",
             "busybox",
             "unshare",

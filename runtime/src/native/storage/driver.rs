@@ -17,6 +17,30 @@ pub struct PoolPlan {
     pub folder: PathBuf,
     /// Written into the pool when it is made; a pool with another one is foreign.
     pub mark: String,
+    /// What its folder stands on.
+    pub backing: Backing,
+}
+
+/// What the folder of a pool stands on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Backing {
+    /// Whatever file system it lies in.
+    #[default]
+    Folder,
+    /// A file with a file system, which is mounted there. It is made with the pool, and removed with it.
+    LoopFile {
+        /// The file, absolute.
+        file: PathBuf,
+        /// Its size in bytes. It grows, and never gets smaller.
+        size: u64,
+    },
+    /// A block device with a file system, which is mounted there.
+    Device {
+        /// The device, absolute.
+        device: PathBuf,
+        /// When the pool is made, what is on the device goes, unless it is a pool.
+        wipe: bool,
+    },
 }
 
 /// What a driver can do on the file system where its pool lies.
@@ -28,6 +52,8 @@ pub struct StorageFeatures {
     pub grow_live: bool,
     /// A volume with a size can shrink while nobody uses it.
     pub shrink_stopped: bool,
+    /// A volume can get a size, have a smaller one and lose it again, used or not.
+    pub limit_in_place: bool,
 }
 
 /// How sizes are enforced.
@@ -35,6 +61,8 @@ pub struct StorageFeatures {
 pub enum Sized {
     /// By a file with its own ext4 on a loop device.
     LoopExt4,
+    /// By the file system of the pool.
+    Quota,
     /// Not at all, and why.
     No(&'static str),
 }
@@ -140,12 +168,16 @@ pub enum PoolSeen {
         /// The mark found; `None`: there are things without a mark.
         owner: Option<String>,
     },
+    /// What it stands on is there and not mounted.
+    Unmounted,
     /// Ours.
     Ready {
         /// Bytes used on its file system.
         used: u64,
         /// Bytes of its file system.
         total: u64,
+        /// Bytes of the loop file that it stands on; `None`: it stands on none.
+        set: Option<u64>,
     },
 }
 
@@ -238,7 +270,7 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::PoolUnreachable`].
     fn seen(&self) -> Result<PoolSeen, StorageError>;
-    /// Makes the pool, or repairs its own folders and removes what crashes left.
+    /// Makes the pool, or mounts it, repairs its own folders, lets it be as big as it is to be and removes what crashes left.
     ///
     /// `may_create`: the caller knows that this pool never held anything. Otherwise a missing one is an error.
     ///
@@ -295,7 +327,7 @@ pub trait StorageDriver: Send + Sync {
     /// As [`Self::volumes`].
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError>;
 
-    /// Makes a volume usable (mounts it if it needs that) and tells where.
+    /// Makes a volume usable (mounts it and its pool if they need that) and tells where.
     ///
     /// # Errors
     /// [`StorageError::NoVolume`], or what failed.

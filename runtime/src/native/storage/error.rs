@@ -35,6 +35,26 @@ pub enum StorageError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// What the pool stands on is there and not mounted. Nothing is known about its volumes.
+    #[error("the pool at {} is not mounted", path.display())]
+    PoolUnmounted {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// A folder that is to be a pool of btrfs is on another file system.
+    #[error("{} is not on a btrfs", path.display())]
+    NotBtrfs {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A device that is to be a pool holds something.
+    #[error("{} holds something already, and `wipe` is not set: {found}", path.display())]
+    DeviceHolds {
+        /// The device.
+        path: PathBuf,
+        /// What was found on it.
+        found: String,
+    },
     /// The pool's folder is there and cannot be read (I/O error, stale handle, no permission).
     #[error("the pool at {} cannot be reached", path.display())]
     PoolUnreachable {
@@ -134,7 +154,12 @@ pub enum StorageError {
     /// A volume cannot get or lose a size limit in place.
     #[error("volume {0} cannot get or lose its size limit in place; it has to be made anew")]
     NeedsRebuild(VolumeId),
-    /// A program for sized volumes is missing.
-    #[error("{0} (package e2fsprogs) is needed for volumes with a size and is not installed")]
-    NoProgram(&'static str),
+    /// A program that makes file systems is missing.
+    #[error("{program} (package {package}) is needed and is not installed")]
+    NoProgram {
+        /// Its name.
+        program: &'static str,
+        /// The package that has it.
+        package: &'static str,
+    },
 }

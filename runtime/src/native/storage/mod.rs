@@ -1,16 +1,21 @@
 //! Storage pools and volumes behind one driver trait.
 //!
-//! To add a driver: a file here that implements [`StorageDriver`], a word in [`DriverKind`] with its arm in [`open`], and
+//! To add a driver: a file here that implements [`StorageDriver`] (or `Files`, where its pools are folders), a word in [`DriverKind`] with its arm in [`open`], and
 //! a line in `conformance.rs`, which runs every suite on it.
 
 mod block;
+mod btrfs;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod conformance_block;
+#[cfg(test)]
+mod conformance_btrfs;
 mod dir;
 mod driver;
 mod error;
+mod files;
+mod folder_pool;
 mod folders;
 mod kept_trees;
 mod layers;
@@ -20,8 +25,8 @@ mod sized;
 mod usage;
 
 pub use driver::{
-    ContentType, DiskBelow, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized, StorageDriver,
-    StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
+    Backing, ContentType, DiskBelow, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized,
+    StorageDriver, StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees};
@@ -33,11 +38,17 @@ pub use root_view::open_stopped_root;
 pub enum DriverKind {
     /// A folder.
     Dir,
+    /// A folder of a btrfs.
+    Btrfs,
 }
 
 /// The driver for a pool. Nothing is read or made yet.
 pub fn open(kind: DriverKind, plan: PoolPlan) -> Box<dyn StorageDriver> {
     match kind {
-        DriverKind::Dir => Box::new(dir::DirPool::new(plan)),
+        DriverKind::Dir => Box::new(folder_pool::FolderPool::new(plan, dir::Plain)),
+        DriverKind::Btrfs => {
+            let files = btrfs::Subvolumes::new(&plan);
+            Box::new(folder_pool::FolderPool::new(plan, files))
+        }
     }
 }

@@ -71,7 +71,10 @@ fn tool(program: &'static str, arguments: &[String]) -> Result<(), StorageError>
         Err(CommandError::Start { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
         {
-            Err(StorageError::NoProgram(program))
+            Err(StorageError::NoProgram {
+                program,
+                package: "e2fsprogs",
+            })
         }
         other => Ok(other.map(|_| ())?),
     }

@@ -1,0 +1,231 @@
+//! What only pools of btrfs do: limits in place, what they stand on, and what somebody does to them by hand.
+
+use std::path::Path;
+
+use manifests::path_io;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::conformance::{Bench, MIB, bench, custom, root, wait_a_little};
+use super::*;
+use crate::sys::{command, loop_device};
+
+fn ready() -> Bench {
+    let bench = bench(DriverKind::Btrfs);
+    bench.driver.ensure_pool(true).unwrap();
+    bench
+}
+
+fn on(bench: &Bench, backing: Backing, mark: &str) -> Box<dyn StorageDriver> {
+    let plan = bench.plan(mark);
+    open(DriverKind::Btrfs, PoolPlan { backing, ..plan })
+}
+
+fn program(words: &[&str]) -> String {
+    let out = command::run("btrfs", words, None).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn data_of(bench: &Bench, plan: &VolumePlan) -> std::path::PathBuf {
+    match bench.driver.place(&plan.id).unwrap() {
+        Placed::Custom { folder } => folder,
+        Placed::Root { upper, .. } => upper,
+        disk @ Placed::Disk { .. } => panic!("{disk:?}"),
+    }
+}
+
+crate::host_test! {
+    fn limits_hold_and_change_while_it_is_used() {
+        let bench = ready();
+        let driver = &bench.driver;
+        let plan = root("u1", Some(32 * MIB));
+        driver.ensure_volume(&plan).unwrap();
+        let file = data_of(&bench, &plan).join("big");
+        let fill = |bytes: u64| {
+            path_io::write(&file, vec![7; usize::try_from(bytes).unwrap()])
+        };
+        let full = fill(40 * MIB).unwrap_err();
+        assert_eq!(full.raw_os_error(), Some(libc::EDQUOT));
+        let holder = std::fs::File::open(&file).unwrap();
+        assert_eq!(driver.resize(&plan.id, Some(96 * MIB)).unwrap(), Ensured::Done);
+        assert_eq!(driver.resize(&plan.id, Some(96 * MIB)).unwrap(), Ensured::Already);
+        fill(40 * MIB).unwrap();
+        assert!(matches!(driver.resize(&plan.id, Some(20 * MIB)), Err(StorageError::DoesNotFit { .. })));
+        assert_eq!(driver.resize(&plan.id, Some(64 * MIB)).unwrap(), Ensured::Done);
+        fill(80 * MIB).unwrap_err();
+        // It loses its limit and gets one again.
+        assert_eq!(driver.resize(&plan.id, None).unwrap(), Ensured::Done);
+        let size = || driver.volume(&plan.id).unwrap().unwrap().size;
+        assert_eq!(size(), None);
+        fill(80 * MIB).unwrap();
+        fill(10 * MIB).unwrap();
+        assert_eq!(driver.resize(&plan.id, Some(30_000_000)).unwrap(), Ensured::Done);
+        assert_eq!(size(), Some(30_000_000));
+        assert!((10 * MIB..20 * MIB).contains(&driver.used(&plan.id).unwrap()));
+        assert!(matches!(driver.resize(&plan.id, Some(1)), Err(StorageError::TooSmall { .. })));
+        assert!(matches!(driver.ensure_volume(&root("u2", Some(1))), Err(StorageError::TooSmall { .. })));
+        assert_eq!(driver.volumes().unwrap().len(), 1, "nothing half-done is left");
+        // By hand: another limit, then no quotas at all.
+        let tree = driver.placed(&plan.id).unwrap();
+        program(&["qgroup", "limit", "50M", tree.to_str().unwrap()]);
+        assert_eq!(size(), Some(50 * MIB));
+        // One that holds more than it may gets more room all the same.
+        program(&["qgroup", "limit", "5M", tree.to_str().unwrap()]);
+        assert_eq!(driver.resize(&plan.id, Some(30_000_000)).unwrap(), Ensured::Done);
+        program(&["quota", "disable", bench.pool().to_str().unwrap()]);
+        assert_eq!(size(), Some(512 * MIB), "as big as the pool");
+        assert_eq!(driver.resize(&plan.id, plan.size).unwrap(), Ensured::Done);
+        assert_eq!(size(), plan.size);
+        // What is deleted leaves no quota group behind.
+        drop(holder);
+        driver.remove_volume(&plan.id).unwrap();
+        let pool = bench.pool().display().to_string();
+        let groups = || {
+            program(&["filesystem", "sync", &pool]);
+            program(&["qgroup", "show", "--raw", &pool])
+        };
+        // Newer kernels do it in the background.
+        let gone = (0..200).any(|_| {
+            wait_a_little();
+            groups().matches("0/").count() == 1
+        });
+        assert!(gone, "{}", groups());
+    }
+}
+
+crate::host_test! {
+    fn a_mount_that_is_gone_is_put_back_and_never_made_anew() {
+        let bench = ready();
+        let (driver, plan) = (&bench.driver, custom("c1", None));
+        driver.ensure_volume(&plan).unwrap();
+        path_io::write(data_of(&bench, &plan).join("file"), "mine").unwrap();
+        let away = || unmount(bench.pool(), UnmountFlags::NOFOLLOW).unwrap();
+        away();
+        assert_eq!(driver.seen().unwrap(), PoolSeen::Unmounted);
+        for refused in [
+            driver.ensure_volume(&plan).map(|_| ()),
+            driver.volumes().map(|_| ()),
+            driver.trashed().map(|_| ()),
+            driver.remove_volume(&plan.id).map(|_| ()),
+        ] {
+            assert!(matches!(refused, Err(StorageError::PoolUnmounted { .. })), "{refused:?}");
+        }
+        assert_eq!(path_io::list(bench.pool()).unwrap(), Vec::<std::path::PathBuf>::new());
+        let file = || path_io::read_to_string(data_of(&bench, &plan).join("file")).unwrap();
+        assert_eq!(driver.ensure_pool(false).unwrap(), Ensured::Done);
+        assert_eq!(file(), "mine");
+        // As after a start of the host: whoever starts first mounts it.
+        away();
+        assert_eq!(file(), "mine");
+        // Something else lies there.
+        mount("none", bench.pool(), "tmpfs", MountFlags::empty(), None).unwrap();
+        assert!(matches!(driver.seen(), Err(StorageError::Remove(_))));
+        driver.ensure_pool(true).unwrap_err();
+        away();
+        assert_eq!(file(), "mine");
+        // What another pool holds is its own.
+        let other = on(&bench, Backing::LoopFile { file: bench.file(), size: 512 * MIB }, "other/pool");
+        assert_eq!(other.seen().unwrap(), PoolSeen::Foreign { owner: Some("edge/pool-1".to_owned()) });
+        assert!(matches!(other.remove_pool(), Err(StorageError::ForeignPool { .. })));
+        away();
+        assert!(matches!(other.ensure_pool(true), Err(StorageError::ForeignPool { .. })));
+        // The file is lost: that is told, and no other takes its place.
+        let lost = bench.keep.path().join("lost");
+        path_io::rename(bench.file(), &lost).unwrap();
+        assert_eq!(driver.seen().unwrap(), PoolSeen::Missing);
+        assert!(matches!(driver.ensure_pool(false), Err(StorageError::PoolMissing { .. })));
+        assert!(!bench.file().exists());
+        path_io::rename(&lost, bench.file()).unwrap();
+        assert_eq!(file(), "mine");
+        driver.remove_volume(&plan.id).unwrap();
+        away();
+        // An empty one is removed also where it is not mounted.
+        assert_eq!(driver.remove_pool().unwrap(), Ensured::Done);
+        assert!(!bench.file().exists() && !bench.pool().exists());
+    }
+}
+
+crate::host_test! {
+    fn the_file_of_a_pool_grows_while_it_is_used() {
+        let bench = ready();
+        let total = |driver: &dyn StorageDriver| match driver.seen().unwrap() {
+            PoolSeen::Ready { total, set, .. } => (total, set),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(total(&*bench.driver), (512 * MIB, Some(512 * MIB)));
+        let bigger = on(&bench, Backing::LoopFile { file: bench.file(), size: 700 * MIB }, "edge/pool-1");
+        assert_eq!(bigger.ensure_pool(false).unwrap(), Ensured::Done);
+        assert_eq!(total(&*bigger), (700 * MIB, Some(700 * MIB)));
+        assert_eq!(bigger.ensure_pool(false).unwrap(), Ensured::Already);
+        assert_eq!(bench.driver.ensure_pool(false).unwrap(), Ensured::Already, "it never gets smaller");
+        assert_eq!(total(&*bigger).1, Some(700 * MIB));
+    }
+}
+
+crate::host_test! {
+    fn a_device_or_folder_is_taken_only_if_nobody_has_it() {
+        let bench = bench(DriverKind::Btrfs);
+        let file = bench.keep.path().join("device");
+        let open = std::fs::File::create_new(&file).unwrap();
+        open.set_len(256 * MIB).unwrap();
+        command::run("mke2fs", ["-q", "-F", file.to_str().unwrap()], None).unwrap();
+        let open = std::fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+        let shown = loop_device::attach(&open).unwrap();
+        let of = |wipe, mark| on(&bench, Backing::Device { device: shown.path.clone(), wipe }, mark);
+        let held = of(false, "a").ensure_pool(true);
+        assert!(matches!(&held, Err(StorageError::DeviceHolds { found, .. }) if found.contains("ext4") || found.contains("ext2")), "{held:?}");
+        assert!(of(true, "a").ensure_pool(false).is_err(), "what held something is not wiped");
+        assert_eq!(of(true, "a").ensure_pool(true).unwrap(), Ensured::Done);
+        of(true, "a").ensure_volume(&root("u1", Some(64 * MIB))).unwrap();
+        assert!(matches!(of(true, "b").ensure_pool(true), Err(StorageError::ForeignPool { .. })));
+        assert_eq!(of(true, "a").ensure_pool(true).unwrap(), Ensured::Done, "mounted again");
+        assert_eq!(of(true, "a").volumes().unwrap().len(), 1, "and not wiped");
+        of(true, "a").remove_volume(&root("u1", None).id).unwrap();
+        assert_eq!(of(false, "a").remove_pool().unwrap(), Ensured::Done);
+        // It is empty, and can be another's.
+        assert_eq!(of(false, "b").ensure_pool(true).unwrap(), Ensured::Done);
+        // A folder of it, which somebody else keeps mounted.
+        let sub = bench.pool().join("folder");
+        let in_it = |folder: &Path| super::open(DriverKind::Btrfs, PoolPlan {
+            folder: folder.to_path_buf(),
+            mark: "c".to_owned(),
+            backing: Backing::Folder,
+        });
+        let pool = in_it(&sub);
+        assert_eq!(pool.ensure_pool(true).unwrap(), Ensured::Done);
+        pool.ensure_volume(&root("u1", Some(64 * MIB))).unwrap();
+        assert_eq!(pool.volumes().unwrap()[0].size, Some(64 * MIB));
+        pool.remove_volume(&root("u1", None).id).unwrap();
+        assert_eq!(pool.remove_pool().unwrap(), Ensured::Done);
+        let elsewhere = in_it(&bench.keep.path().join("on-something-else"));
+        assert!(matches!(elsewhere.ensure_pool(true), Err(StorageError::NotBtrfs { .. })));
+        assert!(!bench.keep.path().join("on-something-else").exists());
+        assert_eq!(of(false, "b").remove_pool().unwrap(), Ensured::Done);
+    }
+}
+
+crate::host_test! {
+    fn subvolumes_in_a_volume_go_with_it() {
+        let bench = ready();
+        let (driver, plan) = (&bench.driver, custom("c1", None));
+        driver.ensure_volume(&plan).unwrap();
+        let data = data_of(&bench, &plan);
+        let path = |name: &str| data.join(name).display().to_string();
+        path_io::create_dir_all(data.join("a/b")).unwrap();
+        program(&["subvolume", "create", &path("a/b/one")]);
+        program(&["subvolume", "create", &path("a/b/one/two")]);
+        path_io::write(data.join("a/b/one/two/file"), "x").unwrap();
+        program(&["subvolume", "snapshot", "-r", &path("a/b/one/two"), &path("a/kept")]);
+        program(&["property", "set", "-ts", &path("a/b/one"), "ro", "true"]);
+        assert_eq!(driver.remove_volume(&plan.id).unwrap(), Ensured::Done);
+        assert_eq!(driver.volumes().unwrap(), []);
+        let left = program(&["subvolume", "list", bench.pool().to_str().unwrap()]);
+        assert_eq!(left, "");
+        // One whose subvolume somebody deleted says so and can be removed.
+        let plan = root("u1", None);
+        driver.ensure_volume(&plan).unwrap();
+        program(&["subvolume", "delete", driver.placed(&plan.id).unwrap().to_str().unwrap()]);
+        assert_eq!(driver.volume(&plan.id).unwrap().unwrap().size, Some(0));
+        assert_eq!(driver.placed(&plan.id), None);
+        assert_eq!(driver.remove_volume(&plan.id).unwrap(), Ensured::Done);
+    }
+}

@@ -1,0 +1,80 @@
+//! What makes one driver of pools that are folders differ from another: how trees are made, limited and deleted, and what
+//! the folder of the pool stands on.
+
+use std::fmt;
+use std::path::Path;
+
+use super::driver::{Ensured, StorageFeatures, VolumeId};
+use super::error::StorageError;
+use super::kept_trees::OwnFileSystem;
+use super::sized::Users;
+
+/// The tree of a volume in its folder.
+pub(super) const TREE: &str = "disk";
+
+/// What the folder of a pool stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// What is in the folder is what the pool holds, if there is one.
+    There,
+    /// There is a file system for it, which is not mounted.
+    Unmounted,
+    /// There is nothing that could be mounted there.
+    Gone,
+}
+
+/// How much a volume holds at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Limited {
+    /// Bytes, spelled as they were asked for where that is the same.
+    pub(super) size: Option<u64>,
+    /// Whether its own file system is mounted; `None` for one without its own.
+    pub(super) mounted: Option<bool>,
+}
+
+/// One way to keep trees in a folder. `asked` is the size that was asked of a volume when it was made or resized last.
+pub(super) trait Files: fmt::Debug + Send + Sync {
+    /// Its word in the marker of a pool.
+    const DRIVER: &'static str;
+    /// What it can do.
+    fn features(&self) -> StorageFeatures;
+    /// What is there.
+    fn ground(&self, pool: &Path) -> Result<Ground, StorageError>;
+    /// Puts the pool's folder on its ground, and lets that be as big as it is to be. Makes the ground only with `may_create`.
+    fn lay(&self, pool: &Path, may_create: bool) -> Result<Ensured, StorageError>;
+    /// Makes empty ground of one that holds only what is nobody's, where that is wished; answers whether it did.
+    fn wipe(&self, pool: &Path) -> Result<bool, StorageError>;
+    /// Takes the pool's folder off its ground.
+    fn lift(&self, pool: &Path) -> Result<(), StorageError>;
+    /// Removes ground that is of no use without the pool, which is empty.
+    fn clear(&self) -> Result<(), StorageError>;
+    /// Bytes of the ground as they are set, where they are set.
+    fn total(&self) -> Result<Option<u64>, StorageError>;
+
+    /// Makes the tree of a volume in its folder.
+    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError>;
+    /// Makes the folder of a volume fit for the disk of a machine.
+    fn prepare_for_disk(&self, volume: &Path) -> Result<(), StorageError>;
+    /// Whether what is in the tree can be used.
+    fn at_hand(&self, volume: &Path, asked: Option<u64>) -> Result<bool, StorageError>;
+    /// Makes that of a volume with a size so.
+    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError>;
+    /// Undoes that; answers whether there was something to undo.
+    fn unmount(&self, volume: &Path, users: Users, id: &VolumeId) -> Result<bool, StorageError>;
+    /// The file system of its own that a volume with a size has.
+    fn own_file_system(&self, volume: &Path, asked: Option<u64>) -> Option<OwnFileSystem>;
+    /// How it is limited.
+    fn limited(&self, volume: &Path, asked: Option<u64>) -> Result<Limited, StorageError>;
+    /// Limits it otherwise.
+    fn resize(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        asked: Option<u64>,
+        size: Option<u64>,
+    ) -> Result<Ensured, StorageError>;
+    /// Bytes that the tree occupies.
+    fn used(&self, volume: &Path, asked: Option<u64>) -> Result<u64, StorageError>;
+    /// Removes a folder and the trees in it.
+    fn remove(&self, folder: &Path) -> Result<(), StorageError>;
+}
