@@ -72,8 +72,8 @@ crate::fields! {
         /// A volume of `pool`, an absolute path of the host, or `tmpfs:`; the root has none.
         source: Option<String> = None,
         /// Where it is in the instance. A folder of the host with a path is shared with a machine by virtiofs under the name
-        /// of the device, from its next start: its guest mounts it by `mount -t virtiofs NAME PATH`. What has none is a disk of
-        /// the machine.
+        /// of the device, from its next start: cloud-init mounts it where the machine has
+        /// `cloudInit` when it runs first, others do so by `mount -t virtiofs NAME PATH`. What has none is a disk of the machine.
         path: Option<AbsolutePath> = None,
         /// How big the root or a `tmpfs:` is; absent: as big as what it is on.
         size: Option<ByteSize> = None,

@@ -181,7 +181,17 @@ runtime::own_processes_test! {
             "  write_files: [{ path: /etc/marked, content: \"by cloud-init\\n\" }]",
             "  runcmd: [[sh, -c, \"echo ran >>/root/runs\"]]",
         ];
-        let with = |memory: &str| machine("debian", memory, &user_data).replace("boot: {", "boot: { mode: bios,");
+        // Without a keel of its own in it, a folder of the host is where the manifest says.
+        path_io::create_dir_all(world.path().join("shared")).expect("a folder");
+        path_io::write(world.path().join("shared/file"), "from the host\n").expect("a file");
+        let folder = format!(
+            "    shared: {{ type: disk, source: {}, path: /srv/shared, shift: true }}\n    eth0:",
+            world.path().join("shared").display()
+        );
+        let with = |memory: &str| {
+            let text = machine("debian", memory, &user_data).replace("boot: {", "boot: { mode: bios,");
+            text.replace("    eth0:", &folder)
+        };
         world.write("vm.yaml", &with("512MiB"));
         world.converge();
         let inside = |command: &str| world.keel(&["exec", "vm", "--", "sh", "-c", command]);
@@ -197,6 +207,9 @@ runtime::own_processes_test! {
         };
         done();
         assert_eq!(inside("cat /etc/marked /root/runs; hostname").with(0).stdout, "by cloud-init\nran\nvm\n");
+        let mounted = "cat /srv/shared/file; findmnt -n -o FSTYPE,SOURCE /srv/shared; echo back >/srv/shared/back";
+        assert_eq!(inside(mounted).with(0).stdout, "from the host\nvirtiofs shared\n");
+        assert_eq!(path_io::read_to_string(world.path().join("shared/back")).expect("a file"), "back\n");
         for condition in ["agent", "addresses"] {
             world.keel(&["wait", "instance/vm", "--for", condition, "--timeout", "5min"]).with(0);
         }
@@ -214,7 +227,7 @@ runtime::own_processes_test! {
             });
             done();
         }
-        assert_eq!(inside("cat /root/runs").with(0).stdout, "ran\n");
+        assert_eq!(inside("cat /root/runs /srv/shared/file").with(0).stdout, "ran\nfrom the host\n");
         world.nothing_to_do();
         world.destroy();
     }

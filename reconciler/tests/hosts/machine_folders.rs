@@ -185,7 +185,16 @@ fn tpm_resets(guest: &mut Guest) -> u32 {
 runtime::own_processes_test! {
     fn who_serves_a_part_dies_with_its_machine_and_is_missed_before() {
         let world = world("initrd");
-        world.write("vm.yaml", &machine("vm", "256MiB", &devices(&world)));
+        let with = |more: &str| machine("vm", "256MiB", more).replace("boot: {", "boot: { autorestart: true,");
+        // A folder that is not there is told so, and one that is a disk.
+        let (nowhere, disk) = (world.path().join("nowhere"), world.path().join("disk"));
+        for (source, why) in [(&nowhere, "No such file"), (&disk, "is no folder")] {
+            path_io::write(&disk, "").expect("a file");
+            let more = format!("    data: {{ type: disk, source: {}, path: /data }}\n", source.display());
+            world.write("vm.yaml", &with(&more));
+            world.keel(&["apply", "--yes"]).with(7).saying(why);
+        }
+        world.write("vm.yaml", &with(&devices(&world)));
         world.converge();
         let all: Vec<u32> = helpers(&world).iter().map(|(pid, ..)| *pid).collect();
         assert_eq!(all.len(), 4);
@@ -206,6 +215,15 @@ runtime::own_processes_test! {
         assert!(log.contains("virtiofsd of data: it was killed by signal 9"), "{log}");
         world.keel(&["restart", "vm"]).with(0);
         gone(&all);
+        world.nothing_to_do();
+        // After an accident the companion starts all of them again.
+        let all: Vec<u32> = helpers(&world).iter().map(|(pid, ..)| *pid).collect();
+        shell(&format!("kill -9 {}", world.init("vm")));
+        gone(&all);
+        let began = Instant::now();
+        while world.get("instance/vm")["status"]["restarts"] != 2 {
+            assert!(began.elapsed() < PATIENCE, "it is started again");
+        }
         world.nothing_to_do();
         // The TPM knows that it was there before.
         let mut guest = Guest::of(&world, "vm");

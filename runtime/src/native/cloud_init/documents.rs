@@ -13,16 +13,32 @@ const CLOUD_CONFIG: &str = "#cloud-config\n";
 /// Documents by the names of their files, in the order in which they are written.
 pub type Documents = Vec<(&'static str, String)>;
 
+/// A folder of the host that cloud-init lets its guest mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedFolder<'a> {
+    /// By which name.
+    pub tag: &'a str,
+    /// Where.
+    pub path: &'a str,
+    /// Whether it cannot be written.
+    pub read_only: bool,
+}
+
 /// What cloud-init is told. The texts have their secrets in place.
 ///
 /// `meta-data` and `user-data` are always there: without them the disk is none of NoCloud.
-pub fn documents(data: &CloudInit, instance_id: Uuid, name: &str) -> Documents {
+pub fn documents(
+    data: &CloudInit,
+    instance_id: Uuid,
+    name: &str,
+    folders: &[SharedFolder<'_>],
+) -> Documents {
     let mut all = vec![
         ("meta-data", meta_data(instance_id, name)),
         ("user-data", user_data(data)),
     ];
-    if let Some(vendor) = &data.vendor_data {
-        all.push(("vendor-data", of_people(vendor)));
+    if let Some(vendor) = vendor_data(data, folders) {
+        all.push(("vendor-data", vendor));
     }
     if let Some(network) = &data.network_config {
         all.push(("network-config", of_network(network)));
@@ -37,6 +53,39 @@ fn meta_data(instance_id: Uuid, name: &str) -> String {
         json!(instance_id),
         json!(name)
     )
+}
+
+/// The vendor's part: folders are mounted by it, unless what people wrote has `mounts` of its own.
+fn vendor_data(data: &CloudInit, folders: &[SharedFolder<'_>]) -> Option<String> {
+    let written = data.vendor_data.as_ref().map(of_people);
+    if folders.is_empty() {
+        return written;
+    }
+    let mounts: Vec<Value> = folders
+        .iter()
+        .map(|folder| {
+            // A guest comes up without it: it may have no virtiofs.
+            let options = match folder.read_only {
+                true => "ro,nofail",
+                false => "rw,nofail",
+            };
+            json!([folder.tag, folder.path, "virtiofs", options, "0", "0"])
+        })
+        .collect();
+    let own = format!("{CLOUD_CONFIG}{}", yaml(&json!({ "mounts": mounts })));
+    let Some(written) = written else {
+        return Some(own);
+    };
+    Some(together(&[
+        Part {
+            name: "folders",
+            text: own,
+        },
+        Part {
+            name: "vendor-data",
+            text: written,
+        },
+    ]))
 }
 
 /// The user's part: what is all of it stays as it is; several are put together, `userData` first.
@@ -97,7 +146,7 @@ mod tests {
 
     fn written(data: &str) -> Documents {
         let data: CloudInit = serde_json::from_str(data).expect(data);
-        documents(&data, Uuid::from_u128(7), "web-1")
+        documents(&data, Uuid::from_u128(7), "web-1", &[])
     }
 
     #[test]
@@ -136,6 +185,34 @@ mod tests {
           "ethernets": {}
         }
         "#);
+    }
+
+    #[test]
+    fn folders_are_mounted_beside_what_people_wrote() {
+        let folders = [
+            SharedFolder {
+                tag: "data",
+                path: "/srv/data",
+                read_only: false,
+            },
+            SharedFolder {
+                tag: "fixed",
+                path: "/fixed",
+                read_only: true,
+            },
+        ];
+        let vendor = |data: &str| {
+            let data: CloudInit = serde_json::from_str(data).expect(data);
+            let all = documents(&data, Uuid::from_u128(7), "web-1", &folders);
+            let found = all.into_iter().find(|(name, _)| *name == "vendor-data");
+            found.expect("vendor-data").1
+        };
+        insta::assert_snapshot!(vendor(r#"{"userData": "x"}"#).replace(['\n', ' '], ""), @r##"#cloud-config{"mounts":[["data","/srv/data","virtiofs","rw,nofail","0","0"],["fixed","/fixed","virtiofs","ro,nofail","0","0"]]}"##);
+        let both = vendor(r##"{"vendorData": "#!/bin/true"}"##);
+        assert!(
+            both.contains("filename=\"folders\"") && both.contains("filename=\"vendor-data\""),
+            "{both}"
+        );
     }
 
     #[test]

@@ -4,5 +4,5 @@ mod documents;
 mod image;
 mod parts;
 
-pub use self::documents::{Documents, documents};
+pub use self::documents::{Documents, SharedFolder, documents};
 pub use self::image::{ImageError, LABEL, image};

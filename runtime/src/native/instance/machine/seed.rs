@@ -3,17 +3,20 @@
 
 use std::path::{Path, PathBuf};
 
+use manifests::devices::Device;
 use manifests::instance::cloud_init::{CloudInit, OnChange};
 use manifests::kind::Spec;
+use manifests::kinds::instance::Instance;
 use manifests::path_io::{AtPath as _, PathError};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::super::container::is_present;
 use super::super::picks::InstancePicks;
 use super::super::{io_failed, spec};
 use crate::error::{Class, RuntimeError};
-use crate::native::cloud_init;
+use crate::native::cloud_init::{self, SharedFolder};
 use crate::native::definition::Definition;
 use crate::native::disk_image::Format;
 use crate::native::host::Host;
@@ -98,11 +101,34 @@ pub(super) fn prepare(
             .map_err(io_failed("remove the cloud-init disk of"))?;
         return Ok(None);
     }
-    let documents = cloud_init::documents(&data, instance_id, &definition.address.name);
+    let (name, folders) = (&definition.address.name, shared(spec(definition)?));
+    let documents = cloud_init::documents(&data, instance_id, name, &folders);
     let image = cloud_init::image(&documents)
         .map_err(|error| RuntimeError::new("make the cloud-init disk of", Class::Refused, error))?;
     write(&path, &image).map_err(io_failed("write the cloud-init disk of"))?;
     Ok(Some(disk(path)))
+}
+
+/// The folders that a guest mounts: a table of file systems has words without blanks.
+fn shared(instance: &Instance) -> Vec<SharedFolder<'_>> {
+    let is_word = |text: &str| !text.contains(char::is_whitespace);
+    let mut folders = Vec::new();
+    for (tag, device) in &instance.devices {
+        if let Device::Disk(disk) = device
+            && disk.is_shared_folder()
+            && is_present(disk)
+            && let Some(path) = &disk.path
+            && is_word(tag)
+            && is_word(path.as_str())
+        {
+            folders.push(SharedFolder {
+                tag,
+                path: path.as_str(),
+                read_only: disk.readonly,
+            });
+        }
+    }
+    folders
 }
 
 /// A disk that is no device of the manifest: it is in no comparison, and no change touches it.
@@ -142,8 +168,6 @@ fn write(path: &Path, content: &[u8]) -> Result<(), PathError> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
-
-    use manifests::kinds::instance::Instance;
 
     use super::*;
 
