@@ -31,6 +31,7 @@ mod machine_folders;
 mod machine_kills;
 mod machine_state;
 mod machine_trouble;
+mod machine_usb;
 mod machines;
 mod neighbours;
 mod ownership;

@@ -501,6 +501,7 @@ fn live_machine(
     told["runFolder"] = json!(running.run_dir());
     told["cgroup"] = json!(status::memory_cgroup(init));
     let mut devices = Map::new();
+    let mut extras = BTreeMap::new();
     let asked;
     let look = match surroundings.machines.get(&definition.uid) {
         Some(look) => look,
@@ -512,8 +513,12 @@ fn live_machine(
     };
     let state = match &look.seen {
         Ok(seen) => {
+            extras = machine::extras(instance, seen, running);
             for (name, device) in machine::overlay(instance, host.memory, seen) {
                 devices.insert(name, status::device(&device, false));
+            }
+            for (name, extra) in &extras {
+                instance.devices.insert(name.clone(), extra.device.clone());
             }
             told["machine"] = json!({ "state": seen.state.words(), "agent": seen.agent });
             if let Some(addresses) = &look.addresses {
@@ -551,7 +556,14 @@ fn live_machine(
         }),
     }
     for (name, device) in &instance.devices {
-        devices.insert(name.clone(), status::device(device, true));
+        let mut told = status::device(device, true);
+        if let Some(extra) = extras.get(name) {
+            let driver = &extra.driver;
+            told["reason"] = json!(format!(
+                "no manifest has this {driver}: it was plugged in by hand, or its guest kept it"
+            ));
+        }
+        devices.insert(name.clone(), told);
     }
     live_nics(
         host,

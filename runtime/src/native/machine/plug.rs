@@ -59,11 +59,12 @@ fn unless_done(result: Result<Value, QmpError>) -> Result<(), QmpError> {
     }
 }
 
-/// Whether a part is there.
+/// Whether a part is there, by its name or, where it has none, by its path.
 fn is_there(qmp: &mut Qmp, id: &str) -> Result<bool, QmpError> {
-    let list = qmp.execute("qom-list", json!({ "path": "/machine/peripheral" }))?;
+    let (among, name) = id.rsplit_once('/').unwrap_or(("/machine/peripheral", id));
+    let list = qmp.execute("qom-list", json!({ "path": among }))?;
     let mut parts = list.as_array().into_iter().flatten();
-    Ok(parts.any(|part| part["name"] == id))
+    Ok(parts.any(|part| part["name"] == name))
 }
 
 /// A port with nothing in it.
@@ -88,7 +89,7 @@ fn free_port(qmp: &mut Qmp) -> Result<String, PlugError> {
         .ok_or(PlugError::NoPort)
 }
 
-/// Takes a part out and waits until the guest has let it go.
+/// Takes a part out and waits until the guest has let it go; one without a name by its path.
 ///
 /// # Errors
 /// The guest keeps it.
@@ -106,7 +107,7 @@ pub fn take_out(qmp: &mut Qmp, id: &str, patience: Duration) -> Result<(), PlugE
     }
     // Two events come for some: one of what is inside, and one of the part itself.
     let gone = qmp.wait_event(patience, &mut |event| {
-        event.name == "DEVICE_DELETED" && event.data["device"] == id
+        event.name == "DEVICE_DELETED" && (event.data["device"] == id || event.data["path"] == id)
     })?;
     if gone.is_none() && is_there(qmp, id)? {
         return Err(PlugError::NotLetGo(id.to_owned(), patience));

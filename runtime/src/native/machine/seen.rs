@@ -19,7 +19,7 @@ pub struct MachineSeen {
     pub memory: u64,
     /// Bytes of it that the balloon leaves to the guest; absent: there is no balloon.
     pub balloon: Option<u64>,
-    /// Devices that were asked for, with what they are: `disk-root` is a `scsi-hd`.
+    /// Devices that were asked for, with what they are: `disk-root` is a `scsi-hd`. One without a name has its path.
     pub devices: BTreeMap<String, String>,
     /// Nodes of disks.
     pub nodes: BTreeMap<String, NodeSeen>,
@@ -43,6 +43,9 @@ pub struct NodeSeen {
     /// Whether flushes are ignored.
     pub no_flush: bool,
 }
+
+/// Where devices are that were given no name.
+const NAMELESS: &str = "/machine/peripheral-anon";
 
 /// How the guest's processors are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +89,7 @@ pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
         plain("query-chardev"),
         plain("query-balloon"),
         ("qom-list", json!({ "path": "/machine/peripheral" })),
+        ("qom-list", json!({ "path": NAMELESS })),
     ];
     let mut answers = qmp.execute_each(&asked)?.into_iter();
     let mut next = || answers.next().unwrap_or(Ok(Value::Null));
@@ -99,7 +103,9 @@ pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
         (next()?, next()?, next()?, next()?, next()?);
     // Refused where a guest has no balloon.
     let balloon = next().ok().and_then(|balloon| balloon["actual"].as_u64());
-    let devices = children(&next()?);
+    let mut devices = children(&next()?);
+    let nameless = children(&next()?).into_iter();
+    devices.extend(nameless.map(|(name, kind)| (format!("{NAMELESS}/{name}"), kind)));
     let groups: Vec<String> = list(&nodes)
         .filter(|node| node["drv"] == "throttle")
         .filter_map(|node| node["node-name"].as_str())

@@ -21,6 +21,7 @@ use super::super::plugs::plugs;
 use super::super::start::set_limits;
 use super::super::{pick, root, running, spec, stored};
 use super::around::{around, planned};
+use super::extras::{Extra, extras};
 use super::start::tap;
 use super::{connect_failed, hardware, let_go, monitor_failed, saved_state, seed};
 use crate::error::{Class, RuntimeError};
@@ -186,6 +187,7 @@ pub(in crate::native::instance) fn update(
         context,
         qmp: &mut qmp,
         seen: &seen,
+        extras: extras(after, &seen, &now),
         after: &definition,
         later: touched.later,
         touched,
@@ -230,6 +232,7 @@ pub(super) fn mend(
         context,
         qmp,
         seen: &seen,
+        extras: BTreeMap::new(),
         after: definition,
         later: false,
         touched,
@@ -255,6 +258,8 @@ struct Work<'w> {
     context: &'w Context<'w>,
     qmp: &'w mut Qmp,
     seen: &'w MachineSeen,
+    /// What no manifest names.
+    extras: BTreeMap<String, Extra>,
     after: &'w Definition<InstancePicks>,
     touched: Touched,
     later: bool,
@@ -287,6 +292,7 @@ impl Work<'_> {
             self.memory(after, &hardware);
         }
         if !self.touched.devices.is_empty() {
+            self.extras();
             self.disks(after, &hardware.disks);
             let done = self.nics(before, definition, &hardware);
             self.keep(done);
@@ -334,6 +340,22 @@ impl Work<'_> {
     fn changed(&self, kind: &str) -> BTreeSet<String> {
         let names = self.touched.devices.iter();
         names.map(|device| id(kind, device)).collect()
+    }
+
+    /// Takes out what no manifest names.
+    fn extras(&mut self) {
+        let patience = self.patience();
+        for (name, extra) in std::mem::take(&mut self.extras) {
+            // Disks and interfaces of ours have more to them.
+            let is_ours = ["disk", "nic"]
+                .map(|kind| id(kind, &name))
+                .contains(&extra.id);
+            if self.touched.devices.contains(&name) && !is_ours {
+                let done = plug::take_out(self.qmp, &extra.id, patience);
+                let doing = format!("unplug {name} ({}) of", extra.driver);
+                self.keep(done.map_err(plug_failed(doing)));
+            }
+        }
     }
 
     fn disks(&mut self, after: &Instance, disks: &[DiskPlan]) {

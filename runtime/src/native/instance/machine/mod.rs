@@ -2,6 +2,7 @@
 
 mod around;
 mod change;
+mod extras;
 mod hardware;
 mod observe;
 mod operate;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use manifests::instance::limits::Limits;
 
 pub(super) use self::change::{update, waits_for_start};
+pub(super) use self::extras::extras;
 pub(super) use self::observe::{overlay, power};
 use self::operate::addresses;
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
