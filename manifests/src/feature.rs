@@ -16,6 +16,8 @@ pub const TAPS: &str = "devices of type nic in a virtual-machine";
 pub const FOLDERS: &str = "devices of type disk with a path in a virtual-machine";
 /// TPMs of machines.
 pub const TPM: &str = "devices of type tpm in a virtual-machine";
+/// Those of them that are on the wire of a link of the host.
+pub const MACVTAPS: &str = "devices of nicType macvlan in a virtual-machine";
 /// Firmware for `boot.mode: uefi`.
 pub const UEFI: &str = "boot.mode: uefi";
 /// Firmware for `boot.mode: uefi-secureboot`.
@@ -61,6 +63,20 @@ pub struct MachineFacts {
     /// left out.
     #[serde(default)]
     pub images: BTreeMap<String, MachineImageFacts>,
+    /// Links of the host that interfaces of machines can be over, by name; empty: nobody looked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, LinkFacts>,
+}
+
+/// What a link of the host is for those that are to be over it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkFacts {
+    /// Bytes of its largest packet.
+    pub mtu: u32,
+    /// Why nothing can be over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<String>,
 }
 
 /// What an image of the store has for machines.

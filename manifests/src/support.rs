@@ -5,6 +5,7 @@
 mod devices;
 mod host;
 mod machines;
+mod macvtaps;
 
 pub use self::host::beyond;
 pub use self::machines::MOST_PROCESSORS;
@@ -129,6 +130,7 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     );
                 }
                 one_instance(instance, &mut say);
+                macvtaps::of(resource, instance, &mut say);
             }
             Spec::Network(network) => {
                 if network.r#type != NetworkType::Bridge {

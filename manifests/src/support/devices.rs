@@ -14,7 +14,7 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
             Device::Disk(disk) if instance.is_container() => one_disk(disk, &at, say),
             Device::Disk(disk) => one_disk_of_a_machine(disk, &at, say),
             Device::Nic(nic) => {
-                one_nic(nic, &at, say);
+                one_nic(nic, instance.is_container(), &at, say);
                 if !instance.is_container() {
                     one_nic_of_a_machine(nic, &at, say);
                 }
@@ -38,15 +38,19 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
     }
 }
 
-fn one_nic(nic: &Nic, at: &str, say: &mut dyn FnMut(&str, String)) {
+fn one_nic(nic: &Nic, of_container: bool, at: &str, say: &mut dyn FnMut(&str, String)) {
     let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
     let alone = nic.nic_type == Some(NicType::P2p);
-    if !matches!(nic.nic_type, None | Some(NicType::Bridged | NicType::P2p)) {
+    let macvtap = nic.nic_type == Some(NicType::Macvlan) && !of_container;
+    if !macvtap && !matches!(nic.nic_type, None | Some(NicType::Bridged | NicType::P2p)) {
         one(
             "nicType",
-            "this engine makes bridged and p2p interfaces only",
+            match of_container {
+                true => "this engine makes bridged and p2p interfaces only",
+                false => "this engine makes bridged, p2p and macvlan interfaces of machines only",
+            },
         );
-    } else if nic.network.is_none() && !alone {
+    } else if nic.network.is_none() && !alone && !macvtap {
         say(at, "an interface of this engine joins a network".to_owned());
         return;
     }

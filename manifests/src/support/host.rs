@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{HOST, machines};
+use super::{HOST, machines, macvtaps};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::feature::{BTRFS, Capabilities};
@@ -41,7 +41,10 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
         };
         match instance.is_container() {
             true => ceilings(resource, instance, host, &mut found),
-            false => machines::beyond(resource, instance, desired, host, &mut found),
+            false => {
+                machines::beyond(resource, instance, desired, host, &mut found);
+                macvtaps::beyond(resource, instance, desired, host, &mut found);
+            }
         }
     }
     found

@@ -265,7 +265,7 @@ fn image(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
@@ -273,7 +273,7 @@ mod tests {
     use crate::read::Texts;
     use crate::resolve::resolve;
 
-    fn host() -> Capabilities {
+    pub(in super::super) fn host() -> Capabilities {
         Capabilities {
             engine: "native".to_owned(),
             host: String::new(),
@@ -293,6 +293,7 @@ mod tests {
                         kernel: false,
                     },
                 )]),
+                ..MachineFacts::default()
             }),
         }
     }
@@ -324,7 +325,7 @@ spec:
 ";
 
     /// What is beyond a host, as places and messages.
-    fn found(spec: &str, host: &Capabilities) -> Vec<String> {
+    pub(in super::super) fn found(spec: &str, host: &Capabilities) -> Vec<String> {
         let texts = Texts {
             root: "/".into(),
             files: vec![("a.yaml".to_owned(), format!("{WORLD}{spec}"))],

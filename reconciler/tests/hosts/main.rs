@@ -33,6 +33,7 @@ mod machine_state;
 mod machine_trouble;
 mod machine_usb;
 mod machines;
+mod macvtaps;
 mod neighbours;
 mod ownership;
 mod pipelines;

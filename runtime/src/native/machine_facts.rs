@@ -23,6 +23,7 @@ pub(super) fn add(host: &Host, desired: Option<&DesiredSet>, to: &mut Capabiliti
         images: desired
             .map(|desired| images(host, desired))
             .unwrap_or_default(),
+        links: probe::link_facts(),
     });
 }
 

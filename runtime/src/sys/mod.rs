@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod kvm;
 pub mod locked_mount;
 pub mod loop_device;
+pub mod macvtap;
 pub mod mount;
 pub mod mount_table;
 pub mod netlink;

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use manifests::devices::nic::NicType;
 use manifests::devices::{Device, Nic};
 use manifests::kinds::instance::Instance;
 use manifests::scalar::address::{NicAddress4, NicAddress6};
@@ -45,6 +46,10 @@ pub(super) fn port(
         ipv4: picked.ipv4,
         ipv6: nic.ipv6.address.address(),
         without_ipv6: nic.ipv6.address == NicAddress6::None,
+        parent: nic
+            .parent
+            .clone()
+            .filter(|_| nic.nic_type == Some(NicType::Macvlan)),
         guest_interface: nic.interface(device).to_owned(),
         mtu: nic.mtu,
         isolated: nic.isolated,
@@ -114,6 +119,9 @@ pub(super) fn overlay(
     if seen.owner != LinkOwner::Ours || (nic.connected && !seen.in_bridge && nic.network.is_some())
     {
         return None;
+    }
+    if nic.nic_type == Some(NicType::Macvlan) {
+        overlay_macvtap(nic, picked, seen)?;
     }
     let guest = match &seen.guest {
         None if in_sight && seen.guest_unknown.is_none() => return None,
@@ -193,6 +201,23 @@ pub(super) fn overlay(
         if missing(false) {
             nic.ipv6.0.gateway = Some(NicAddress6::None);
         }
+    }
+    Some(())
+}
+
+/// What the host's side of a macvtap is, put over what was meant. None: it leads nowhere.
+fn overlay_macvtap(nic: &mut Nic, picked: &NicPicks, seen: &PortSeen) -> Option<()> {
+    let over = seen.over.as_ref()?;
+    let parent = over.parent.as_ref()?;
+    if nic.parent.as_ref() != Some(parent) {
+        nic.parent = Some(parent.clone());
+    }
+    // Nothing reaches the guest under another address than that of the link.
+    if over.hwaddr != picked.hardware_address() {
+        nic.hwaddr = over.hwaddr.map(|mac| Mac(mac.0));
+    }
+    if nic.mtu.is_some_and(|mtu| mtu != seen.mtu) {
+        nic.mtu = Some(seen.mtu);
     }
     Some(())
 }

@@ -159,6 +159,7 @@ pub(super) fn port(name: &str, address: [u8; 4]) -> PortPlan {
         ipv4: Some(address.into()),
         ipv6: None,
         without_ipv6: false,
+        parent: None,
         guest_interface: "eth0".to_owned(),
         mtu: None,
         isolated: false,

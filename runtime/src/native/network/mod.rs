@@ -10,6 +10,7 @@ pub mod addresses;
 mod bridge;
 pub mod dnsmasq;
 pub mod forwarding;
+mod macvtap;
 pub mod nft;
 mod plan;
 pub mod port;
@@ -23,6 +24,8 @@ mod element_tests;
 mod flood_tests;
 #[cfg(test)]
 mod host_tests;
+#[cfg(test)]
+mod macvtap_tests;
 #[cfg(test)]
 mod spoof_tests;
 
@@ -38,7 +41,7 @@ pub use self::plan::{
     Dhcp4Plan, Dhcp6Plan, DnsMode, DnsPlan, Filtering, GuestPlan, Ipv4Plan, Ipv6Plan, NetworkHost,
     NetworkPlan, PortPlan, RateLimits, Reservation,
 };
-pub use self::seen::{BridgeSeen, GuestSeen, LinkOwner, NetworkSeen, PortSeen};
+pub use self::seen::{BridgeSeen, GuestSeen, LinkOwner, NetworkSeen, OverSeen, PortSeen};
 
 /// The namespaces of running guests by the name of the link on the host's side.
 pub type Guests = BTreeMap<String, Namespace>;
@@ -75,7 +78,7 @@ pub enum NetworkError {
     /// The kernel refused something about links.
     #[error("set up interfaces")]
     Netlink(#[from] NetlinkError),
-    /// A tap could not be made.
+    /// A tap or macvtap could not be made or opened.
     #[error("make the tap {interface}")]
     Tap {
         /// Its name.

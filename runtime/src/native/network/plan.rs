@@ -187,6 +187,8 @@ pub struct PortPlan {
     pub ipv6: Option<Ipv6Addr>,
     /// Whether it has no IPv6 address of the network, reserved or made by itself.
     pub without_ipv6: bool,
+    /// The link of the host that it is over, beside others of it; absent: it is a link of its own, in a bridge or alone.
+    pub parent: Option<String>,
     /// Name of the guest's end, e.g. `eth0`.
     pub guest_interface: String,
     /// Largest packet in bytes; absent: that of the network.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::NetworkError;
 use super::addresses::{own_hwaddr, shaper_interface};
+use super::macvtap;
 use super::plan::{GuestPlan, PortPlan, RateLimits};
 use super::seen::{GuestSeen, LinkOwner, PortSeen};
 use crate::sys::netlink::{
@@ -42,7 +43,7 @@ pub(super) fn owner(link: Option<&Link>, mark: &str) -> LinkOwner {
     }
 }
 
-fn foreign(link: &Link) -> NetworkError {
+pub(super) fn foreign(link: &Link) -> NetworkError {
     NetworkError::Foreign {
         interface: link.name.clone(),
         alias: link.alias.clone(),
@@ -125,6 +126,9 @@ pub fn attach_tap(
     bridge: Option<u32>,
     mtu: Option<u32>,
 ) -> Result<OwnedFd, NetworkError> {
+    if let Some(parent) = &port.parent {
+        return macvtap::attach(connection, port, parent);
+    }
     let name = port.host_interface.as_str();
     let mtu = port.mtu.or(mtu);
     let existing = connection.link(name)?;
@@ -164,6 +168,9 @@ pub fn repair_tap(
     bridge: Option<u32>,
     mtu: Option<u32>,
 ) -> Result<bool, NetworkError> {
+    if let Some(parent) = &port.parent {
+        return macvtap::repair(connection, port, parent);
+    }
     let existing = connection.link(&port.host_interface)?;
     match (owner(existing.as_ref(), &port.mark), existing) {
         (LinkOwner::Ours, Some(link)) => {
@@ -177,7 +184,7 @@ pub fn repair_tap(
 }
 
 /// Brings the host's end of a port to where it shall be.
-fn settle(
+pub(super) fn settle(
     connection: &mut Connection,
     port: &PortPlan,
     link: &Link,
@@ -322,6 +329,11 @@ pub fn detach(
     if owner(Some(&link), mark) != LinkOwner::Ours {
         return Ok(None);
     }
+    if macvtap::is_one(&link) {
+        // It goes with nobody.
+        delete(connection, link.index)?;
+        return Ok(None);
+    }
     // The mark stays readable even if we die here; one that had none yet gets it.
     let off = LinkChange {
         alias: Some(mark),
@@ -384,7 +396,7 @@ pub fn unplug_others(
     Ok(())
 }
 
-fn delete(connection: &mut Connection, link: u32) -> Result<(), NetworkError> {
+pub(super) fn delete(connection: &mut Connection, link: u32) -> Result<(), NetworkError> {
     match connection.delete_link(link) {
         // It went with its guest meanwhile.
         Err(error) if error.is_missing() => Ok(()),
@@ -432,7 +444,7 @@ pub struct Marked {
     pub interface: String,
     /// Its mark.
     pub mark: String,
-    /// `bridge`, `veth`, `ifb`.
+    /// `bridge`, `veth`, `ifb`, `macvtap`.
     pub kind: String,
 }
 
@@ -617,6 +629,7 @@ pub fn seen(
             up: false,
             carrier: false,
             mtu: 0,
+            over: None,
             isolated: false,
             limits: RateLimits::default(),
             routes: Vec::new(),
@@ -641,16 +654,22 @@ pub fn seen(
         Err(error) => (None, Some(crate::native::chain(&error))),
         Ok(inside) => (inside, None),
     };
+    let over = macvtap::over(link, links);
+    let limits = RateLimits {
+        ingress: rate(link.index),
+        egress,
+    };
     Ok(PortSeen {
         in_bridge: bridge.is_some() && link.master == bridge,
         up: link.up,
         carrier: link.carrier,
         mtu: link.mtu,
-        isolated: link.isolated == Some(true),
-        limits: RateLimits {
-            ingress: rate(link.index),
-            egress,
+        limits: match &over {
+            Some(_) => macvtap::turned(limits),
+            None => limits,
         },
+        over,
+        isolated: link.isolated == Some(true),
         routes: Vec::new(),
         guest: inside,
         guest_unknown,

@@ -558,6 +558,7 @@ mod tests {
                 ipv4: Some([10, 20, 0, 10].into()),
                 ipv6: None,
                 without_ipv6: false,
+                parent: None,
                 guest_interface: "eth0".to_owned(),
                 mtu: None,
                 isolated: false,

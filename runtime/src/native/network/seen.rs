@@ -90,6 +90,8 @@ pub struct PortSeen {
     pub carrier: bool,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// What it is over, where it is a macvtap.
+    pub over: Option<OverSeen>,
     /// Whether it reaches no other isolated port.
     pub isolated: bool,
     /// How fast it may be.
@@ -100,6 +102,15 @@ pub struct PortSeen {
     pub guest: Option<GuestSeen>,
     /// Why the guest's end could not be looked at; the guest itself can bring that about.
     pub guest_unknown: Option<String>,
+}
+
+/// A macvtap as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverSeen {
+    /// Name of the link that it is over; absent: that is out of sight.
+    pub parent: Option<String>,
+    /// The hardware address to which packets reach it.
+    pub hwaddr: Option<HardwareAddress>,
 }
 
 /// The guest's end of a port as it is.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use manifests::feature::{
-    ACCELERATOR, FOLDERS, MACHINES, Missing, TAPS, TPM, UEFI, UEFI_SECUREBOOT,
+    ACCELERATOR, FOLDERS, MACHINES, MACVTAPS, Missing, TAPS, TPM, UEFI, UEFI_SECUREBOOT,
 };
 use manifests::path_io;
 
-use super::{Check, Verdict, check};
+use super::{Check, Verdict, check, links};
 use crate::native::chain;
 use crate::native::machine::{self, Abilities, Choice, ServedBy, Unserved, firmware};
 
@@ -20,6 +20,8 @@ const QEMU_PACKAGE: &str = "apt-get install qemu-system-x86";
 const FIRMWARE_PACKAGE: &str = "apt-get install ovmf";
 const KVM_MEND: &str = "switch virtualization on in the host's firmware and modprobe kvm_intel or kvm_amd; a host that is a guest itself needs it nested";
 const TUN_MEND: &str = "modprobe tun; in a container or a jail, pass /dev/net/tun in";
+
+const MACVTAP_MEND: &str = "modprobe macvtap; a kernel without CONFIG_MACVTAP, or a container in which keel runs, has none";
 
 /// What was read of machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct MachineHost {
     pub folders: Result<String, Unserved>,
     /// What serves TPMs, or why nothing does.
     pub tpm: Result<String, Unserved>,
+    /// Whether macvtaps can be made, else the kernel's answer.
+    pub macvtaps: Result<(), String>,
 }
 
 impl MachineHost {
@@ -54,6 +58,7 @@ impl MachineHost {
             taps: taps(),
             folders: found(machine::virtiofsd()),
             tpm: found(machine::swtpm()),
+            macvtaps: links::macvtaps(),
         }
     }
 }
@@ -81,6 +86,7 @@ pub(super) fn checks(host: &MachineHost) -> Vec<Check> {
         tun(host),
         served("virtiofsd", &host.folders, folders),
         served("swtpm", &host.tpm, tpm),
+        macvtap(host),
     ]
 }
 
@@ -176,6 +182,19 @@ fn served(name: &'static str, found: &Result<String, Unserved>, why: &'static st
     check(name, found, why).unless(mend.is_empty(), Verdict::Warning, mend)
 }
 
+fn macvtap(host: &MachineHost) -> Check {
+    let found = match &host.macvtaps {
+        Ok(()) => "yes".to_owned(),
+        Err(why) => format!("no: {why}"),
+    };
+    check(
+        "macvtaps",
+        found,
+        "an interface of a machine with nicType macvlan is one, on the wire of a link of the host",
+    )
+    .unless(host.macvtaps.is_ok(), Verdict::Warning, MACVTAP_MEND)
+}
+
 /// What machines cannot have here. KVM is tried only where it is demanded: a trial can take a second and more.
 /// `shared` is on a tmpfs: what QEMU answered is kept there.
 pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
@@ -243,6 +262,10 @@ pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
     }
     if let Err(why) = taps() {
         lack(TAPS, format!("this host makes no taps ({why}): {TUN_MEND}"));
+    }
+    if let Err(why) = links::macvtaps() {
+        let why = format!("this host makes no macvtaps ({why}): {MACVTAP_MEND}");
+        lack(MACVTAPS, why);
     }
     missing
 }

@@ -5,6 +5,7 @@
 mod checks;
 mod facts;
 mod granted;
+mod links;
 mod machines;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use serde::Serialize;
 pub use checks::checks;
 pub use facts::Facts;
 pub use granted::{ceilings, missing};
+pub use links::link_facts;
 pub use machines::{MachineHost, huge_pages, missing_for_machines};
 
 /// How bad it is.

@@ -66,6 +66,7 @@ fn good() -> Facts {
             taps: Ok(()),
             folders: Ok("/usr/lib/qemu/virtiofsd".to_owned()),
             tpm: Ok("/usr/bin/swtpm".to_owned()),
+            macvtaps: Ok(()),
         },
     }
 }
@@ -297,6 +298,12 @@ fn each_fault_is_told_by_its_own_check_with_its_remedy() {
             Verdict::Warning,
             "modprobe tun",
         ),
+        (
+            |f| f.machines.macvtaps = Err("Operation not supported".into()),
+            "macvtaps",
+            Verdict::Warning,
+            "modprobe macvtap",
+        ),
     ];
     for (fault, name, verdict, mend) in cases {
         let mut facts = good();
@@ -353,6 +360,7 @@ crate::host_test! {
         let emulator = facts.machines.emulator.as_ref().map(|(_, answered)| answered.as_ref());
         assert!(matches!(emulator, Some(Ok(abilities)) if abilities.lacking.is_empty()), "{emulator:?}");
         assert!(facts.machines.uefi && facts.machines.secure_boot && facts.machines.taps.is_ok());
+        assert_eq!(facts.machines.macvtaps, Ok(()));
         assert!(facts.cgroup2 && facts.capabilities != 0 && facts.open_files != Some(0));
         assert_eq!(manifests::path_io::list(folder.path()).unwrap(), Vec::<std::path::PathBuf>::new());
         assert!(checks(&facts).iter().all(|check| check.verdict == Verdict::Ok || check.mend.is_some()));

@@ -1,4 +1,4 @@
-//! Links: bridges, veth pairs, ifb; their settings and their place in a bridge.
+//! Links: bridges, veth pairs, ifb, macvtaps; their settings and their place in a bridge.
 
 use std::fmt;
 use std::os::fd::AsRawFd as _;
@@ -33,6 +33,8 @@ const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_EUI64: u8 = 0;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_MACVLAN_MODE: u16 = 1;
+const MACVLAN_MODE_BRIDGE: u32 = 4;
 const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 const IFF_UP: u32 = 1;
 /// Length of `struct ifinfomsg`.
@@ -97,7 +99,7 @@ pub struct Link {
     pub carrier: bool,
     /// Number of the bridge in which it is.
     pub master: Option<u32>,
-    /// Of a veth: number of the other end in *its* namespace.
+    /// Of a veth: number of the other end in *its* namespace. Of a macvtap or a VLAN: of the link that it is over.
     pub peer: Option<u32>,
     /// Of a port of a bridge: whether it reaches no other isolated port.
     pub isolated: Option<bool>,
@@ -132,6 +134,19 @@ pub struct NewVeth<'a> {
     /// Where the guest's end is born; it never exists in ours.
     pub guest: &'a Namespace,
     /// Largest packet in bytes, of both ends.
+    pub mtu: Option<u32>,
+}
+
+/// A macvtap that shall come to be, switched off: beside others of its parent, which it reaches.
+#[derive(Debug, Clone)]
+pub struct NewMacvtap<'a> {
+    /// At most 15 bytes.
+    pub name: &'a str,
+    /// Number of the link that it is over.
+    pub parent: u32,
+    /// Hardware address from the first moment on.
+    pub hwaddr: HardwareAddress,
+    /// Largest packet in bytes; absent: that of the parent.
     pub mtu: Option<u32>,
 }
 
@@ -261,6 +276,29 @@ impl Connection {
             request.put_u32(IFLA_MTU, mtu);
         }
         request.nest(IFLA_LINKINFO, |m| m.put_text(IFLA_INFO_KIND, link.kind));
+        self.perform(&mut [request])
+    }
+
+    /// Makes a macvtap.
+    ///
+    /// # Errors
+    /// The name is taken; the parent is gone, is no Ethernet, is in a bridge, or takes no packets of this size; the
+    /// kernel does not know the kind.
+    pub fn create_macvtap(&mut self, link: &NewMacvtap<'_>) -> Result<(), NetlinkError> {
+        let doing = format!("create macvtap {}", link.name);
+        let mut request = Message::new(RTM_NEWLINK, CREATE_EXCLUSIVE, &header(0, 0, 0), doing);
+        request.put_text(IFLA_IFNAME, link.name);
+        request.put(IFLA_ADDRESS, &link.hwaddr.0);
+        request.put_u32(IFLA_LINK, link.parent);
+        if let Some(mtu) = link.mtu {
+            request.put_u32(IFLA_MTU, mtu);
+        }
+        request.nest(IFLA_LINKINFO, |m| {
+            m.put_text(IFLA_INFO_KIND, "macvtap");
+            m.nest(IFLA_INFO_DATA, |m| {
+                m.put_u32(IFLA_MACVLAN_MODE, MACVLAN_MODE_BRIDGE);
+            });
+        });
         self.perform(&mut [request])
     }
 

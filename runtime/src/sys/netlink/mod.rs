@@ -21,7 +21,9 @@ use rustix::net::sockopt;
 use self::codec::{Message, attributes, messages, text, u32_at};
 
 pub use self::address::Address;
-pub use self::link::{HardwareAddress, InvalidHardwareAddress, Link, LinkChange, NewLink, NewVeth};
+pub use self::link::{
+    HardwareAddress, InvalidHardwareAddress, Link, LinkChange, NewLink, NewMacvtap, NewVeth,
+};
 pub use self::namespace::{Namespace, NamespaceError};
 pub use self::route::{Route, RouteTarget};
 pub use self::tables::{ElementChange, Table, Tables};
