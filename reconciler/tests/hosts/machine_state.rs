@@ -204,6 +204,68 @@ runtime::own_processes_test! {
     }
 }
 
+runtime::own_processes_test! {
+    fn a_restore_that_is_killed_is_before_or_after_with_all_that_the_snapshot_keeps() {
+        let (world, mut guest) = counting();
+        let variables = folder(&world).join("variables.fd");
+        put(&mut guest, 1, "first");
+        manifests::path_io::write(&variables, "first").expect("variables");
+        world.keel(&["snapshot", "create", "vm", "a", "--stateful"]).with(0);
+        manifests::path_io::write(&variables, "then").expect("variables");
+        world.keel(&["snapshot", "create", "vm", "b"]).with(0);
+        // Killed after it was stopped for its state, and before QEMU was told to write that: what QEMU tells is of the snapshot.
+        let saved = folder(&world).join("saved.new");
+        let run: PathBuf = world.get("instance/vm")["status"]["runFolder"].as_str().expect("it runs").into();
+        let mut qmp = runtime::native::machine::qmp::Qmp::connect(&run.join("qmp"), PATIENCE).expect("a monitor");
+        qmp.stop().expect("it is stopped");
+        drop(qmp);
+        shell(&format!("mkdir {0}; cp {1}/snapshot-0/machine.json {0}/; touch {0}/memory", saved.display(), folder(&world).display()));
+        let pid = world.init("vm");
+        world.keel(&["apply", "--yes"]).with(0);
+        assert_eq!(world.init("vm"), pid, "it was not ended");
+        world.converge();
+        let before = count(&mut guest);
+        guest.wait_for(&format!("test $(cat /tmp/count) -gt {before} && echo on"), "on");
+        for milliseconds in [40, 90, 160, 300] {
+            put(&mut guest, 1, "later");
+            manifests::path_io::write(&variables, "later").expect("variables");
+            drop(guest);
+            killed_after(&world, &["snapshot", "restore", "vm", "a", "--yes"], milliseconds);
+            let began = Instant::now();
+            while world.keel(&["apply", "--yes"]).code != Some(0) {
+                assert!(began.elapsed() < PATIENCE, "it starts");
+            }
+            world.converge();
+            guest = Guest::of(&world, "vm");
+            let disk = has(&mut guest, 1);
+            let kept = manifests::path_io::read_to_string(&variables).expect("variables");
+            println!("killed after {milliseconds} ms: {disk}");
+            assert_eq!(disk, kept, "its disk and its variables are of one moment");
+            match disk.as_str() {
+                "later" => {}
+                _ => drop(count(&mut guest)),
+            }
+        }
+        check(&world);
+        // A snapshot of one that is stopped has them too.
+        drop(guest);
+        world.keel(&["stop", "vm", "--force", "--hold", "1h", "--reason", "test"]).with(0);
+        manifests::path_io::write(&variables, "stopped").expect("variables");
+        world.keel(&["snapshot", "create", "vm", "s"]).with(0);
+        manifests::path_io::write(&variables, "later").expect("variables");
+        world.keel(&["snapshot", "restore", "vm", "s", "--yes"]).with(0);
+        assert_eq!(manifests::path_io::read_to_string(&variables).expect("variables"), "stopped");
+        // What of a restore was left to be done is done by the next start, unless the state is given up.
+        shell(&format!("cd {}; sed -i '1s/{{/{{\"returning\":{{\"layer\":0,\"memory\":true}},/' layers.json", folder(&world).display()));
+        world.keel(&["start", "vm", "--discard-state"]).with(0);
+        let mut guest = Guest::of(&world, "vm");
+        assert_ne!(guest.try_run("cat /tmp/count").1, "0", "it booted");
+        assert_eq!(manifests::path_io::read_to_string(&variables).expect("variables"), "first");
+        drop(guest);
+        world.destroy();
+    }
+}
+
 /// Whether the layers of a machine's disk are whole.
 fn check(world: &TestWorld) {
     let folder = folder(world);

@@ -138,9 +138,9 @@ crate::host_test! {
             driver.untrash(&entry.uid).unwrap();
             driver.end_untrash(&entry.uid).unwrap();
             let layered = driver.layered(&plan.id).unwrap();
-            layered.revert("one").unwrap();
+            layered.revert("one", false).unwrap();
             assert_eq!(byte(MIB), 1);
-            assert!(matches!(layered.revert("two"), Err(StorageError::NoSnapshot(_))));
+            assert!(matches!(layered.revert("two", false), Err(StorageError::NoSnapshot(_))));
             driver.remove_volume(&plan.id).unwrap();
             assert!(matches!(driver.layered(&plan.id), Err(StorageError::NoVolume(_))));
         });

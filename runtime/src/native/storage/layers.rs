@@ -63,6 +63,16 @@ pub struct Pending {
     pub ran: bool,
 }
 
+/// A snapshot that the disk has gone back to, and what it keeps beside the disk not yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Returning {
+    /// The layer that it keeps.
+    pub layer: u32,
+    /// Whether its machine goes on with the memory that it keeps.
+    pub memory: bool,
+}
+
 /// The layers of a disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,6 +88,9 @@ pub struct Layers {
     /// One that was not made to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending: Option<Pending>,
+    /// One that was not gone back to wholly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returning: Option<Returning>,
 }
 
 impl Default for Layers {
@@ -89,6 +102,7 @@ impl Default for Layers {
             below: [(0, None)].into(),
             snapshots: BTreeMap::new(),
             pending: None,
+            returning: None,
         }
     }
 }
@@ -275,10 +289,11 @@ impl LayeredDisk {
     }
 
     /// Goes back to a snapshot: what was written since is lost, but for what other snapshots keep. Nobody may be using it.
+    /// `memory`: what it keeps of that is put back too. [`Self::returned`] follows, also after a crash.
     ///
     /// # Errors
     /// There is no such snapshot, or the new layer cannot be made.
-    pub fn revert(&self, name: &str) -> Result<(), StorageError> {
+    pub fn revert(&self, name: &str, memory: bool) -> Result<(), StorageError> {
         let mut layers = self.layers()?;
         let on = layers.snapshots.get(name).map(|kept| kept.layer);
         let on = on.ok_or_else(|| StorageError::NoSnapshot(name.to_owned()))?;
@@ -287,9 +302,20 @@ impl LayeredDisk {
         layers.next += 1;
         layers.below.insert(new, Some(on));
         layers.active = new;
+        layers.returning = Some(Returning { layer: on, memory });
         layers.prune();
         self.write(&layers)?;
         self.sweep(&layers)
+    }
+
+    /// What the snapshot keeps beside the disk is put back as well.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn returned(&self) -> Result<(), StorageError> {
+        let mut layers = self.layers()?;
+        layers.returning = None;
+        self.write(&layers)
     }
 
     /// Gives a snapshot another name.
@@ -393,8 +419,15 @@ mod tests {
         disk.merged(1).unwrap();
         assert_eq!(disk.layers().unwrap().chain(), [2, 0]);
         // Back to the first: what was written since is gone, what "c" keeps is not.
-        disk.revert("a").unwrap();
+        disk.revert("a", true).unwrap();
         let layers = disk.layers().unwrap();
+        let returning = Returning {
+            layer: 0,
+            memory: true,
+        };
+        assert_eq!(layers.returning, Some(returning));
+        disk.returned().unwrap();
+        assert_eq!(disk.layers().unwrap().returning, None);
         assert_eq!((layers.active, layers.chain()), (4, vec![0]));
         assert_eq!(
             files(folder.path()),

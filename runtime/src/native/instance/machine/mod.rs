@@ -120,5 +120,7 @@ pub(super) fn discard_state(
     host: &Host,
     definition: &Definition<InstancePicks>,
 ) -> Result<(), RuntimeError> {
+    // Also what is still to be put back of a snapshot.
+    snapshots::settle(host, definition, None)?;
     saved::forget(host, definition)
 }

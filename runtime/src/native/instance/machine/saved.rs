@@ -29,6 +29,7 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::machine::devices::SEED;
 use crate::native::machine::qmp::{Qmp, RunState};
+use crate::native::machine::seen::{Power, power};
 use crate::native::machine::state::{self, Progress, StateError};
 use crate::native::pools::root_volume;
 use crate::native::shim::Running;
@@ -271,6 +272,12 @@ fn end(
     after_stop(host, definition)
 }
 
+/// Whether QEMU was told to write the state in a folder: until then what it tells is of one that it wrote before.
+fn is_begun(folder: &Path) -> bool {
+    let memory = folder.join(MEMORY).metadata();
+    memory.is_ok_and(|memory| memory.len() > 0)
+}
+
 /// Goes on with what a keel that was killed began: a machine whose state it saved is ended when QEMU says that the state
 /// is whole, and goes on where it is not. Answers whether it was ended.
 pub(super) fn settle(
@@ -287,8 +294,8 @@ pub(super) fn settle(
         return Ok(false);
     }
     let status = qmp.status().map_err(monitor_failed("look at"))?;
-    if status.running {
-        // What lies there is of before.
+    if status.running || power(status.state) == Power::Off {
+        // It has run since: what lies there is of before.
         return forget(host, definition).map(|()| false);
     }
     let record: Option<Record> = match saved.exists() {
@@ -310,7 +317,7 @@ pub(super) fn settle(
     let progress = state::progress(qmp).map_err(monitor_failed("look at"))?;
     let done = match (progress, record) {
         (Progress::Completed, None) => saved.exists(),
-        (Progress::Completed, Some(record)) => whole(&volume, record).is_ok(),
+        (Progress::Completed, Some(record)) => is_begun(&new) && whole(&volume, record).is_ok(),
         (Progress::Active(_), Some(record)) => {
             state::finished(qmp).is_ok() && whole(&volume, record).is_ok()
         }

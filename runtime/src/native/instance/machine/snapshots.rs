@@ -32,6 +32,8 @@ use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 /// How long a guest may take to freeze its file systems.
 const FREEZE: Duration = Duration::from_secs(10);
+/// How long it may take to let them be written again: one that was slow to freeze them is not quicker now.
+const THAW: Duration = Duration::from_secs(20);
 /// How long an agent may take to say how they are.
 const GLANCE: Duration = Duration::from_secs(2);
 /// The files of firmware's variables, beside the disk.
@@ -113,19 +115,18 @@ pub(super) fn settle(
     let failed = disk_failed("read the snapshots of");
     let layers = disk.layers().map_err(&failed)?;
     let Some((running, qmp)) = now else {
-        let Some(pending) = &layers.pending else {
-            return Ok(());
-        };
-        // Nothing was written to the new layer, or all that was: either way the one below is whole. Memory may be not.
-        let keep = !pending.kept.memory || disk.beside(pending.kept.layer).exists();
-        return disk.end(keep).map_err(failed);
+        if let Some(pending) = &layers.pending {
+            // Nothing was written to the new layer, or all that was: either way the one below is whole. Memory may be not.
+            end(&disk, pending)?;
+        }
+        return put_back(&disk, definition);
     };
     if layers.pending.is_none() && layers.mergeable().is_empty() {
         return Ok(());
     }
     let (root, top) = root(host, definition)?;
     if let Some(pending) = &layers.pending {
-        thaw(running);
+        thaw(running, GLANCE);
         unfinished(&disk, &top, pending, qmp)?;
     }
     for merge in merges(&disk, &layers, &root) {
@@ -154,13 +155,22 @@ fn unfinished(
         }
         qmp.resume().map_err(monitor_failed("wake"))?;
     }
-    let failed = disk_failed("record the snapshot of");
     if used {
-        let keep = !pending.kept.memory || disk.beside(pending.kept.layer).exists();
-        return disk.end(keep).map_err(failed);
+        return end(disk, pending);
     }
     layer::remove(qmp, top, pending.layer).map_err(&ask)?;
-    disk.drop().map_err(failed)
+    disk.drop().map_err(disk_failed("record the snapshot of"))
+}
+
+/// The new layer of a snapshot is the one that is written to; it is kept where all of it is there.
+fn end(disk: &LayeredDisk, pending: &Pending) -> Result<(), RuntimeError> {
+    let beside = disk.beside(pending.kept.layer);
+    let keep = !pending.kept.memory || beside.exists();
+    if keep {
+        keep_variables(disk, &beside).map_err(io_failed("record the snapshot of"))?;
+    }
+    disk.end(keep)
+        .map_err(disk_failed("record the snapshot of"))
 }
 
 /// A machine that runs, with its monitor.
@@ -185,13 +195,12 @@ fn agent(running: &Running, patience: Duration) -> Option<Agent> {
     Agent::connect(&running.run_dir().join(sockets::AGENT), patience).ok()
 }
 
-/// Lets a guest write again that was frozen for a snapshot.
-fn thaw(running: &Running) {
-    if let Some(mut agent) = agent(running, GLANCE)
-        && !matches!(agent.freeze_status(), Ok(FreezeStatus::Thawed))
-    {
-        let _ = agent.thaw();
-    }
+/// Lets a guest write again that was frozen for a snapshot; whether it does.
+fn thaw(running: &Running, patience: Duration) -> bool {
+    let Some(mut agent) = agent(running, patience) else {
+        return false;
+    };
+    matches!(agent.freeze_status(), Ok(FreezeStatus::Thawed)) || agent.thaw().is_ok()
 }
 
 /// Makes a snapshot; its name.
@@ -244,7 +253,8 @@ pub(in crate::native) fn create(
         }
         _ => {
             disk.begin(&name, kept, false).map_err(&failed)?;
-            keep_variables(&disk, layers.active).map_err(io_failed("make a snapshot of"))?;
+            keep_variables(&disk, &disk.beside(layers.active))
+                .map_err(io_failed("make a snapshot of"))?;
             disk.end(true).map_err(&failed)?;
         }
     }
@@ -284,10 +294,14 @@ fn live(
             layer::switch(qmp, &top, active, over)
         }
         None => {
+            // Before the switch, which makes the snapshot.
+            keep_variables(disk, &disk.beside(active)).map_err(io_failed(DOING))?;
             let frozen = freeze(now, qmp);
             let switched = layer::switch(qmp, &top, active, over);
-            if frozen {
-                thaw(now);
+            if frozen && !thaw(now, THAW) {
+                (context.progress)(
+                    "its agent was asked to freeze its file systems, and does not say that they can be written again",
+                );
             }
             switched
         }
@@ -298,14 +312,14 @@ fn live(
         let folder = disk.beside(active);
         let new = folder.with_extension("new");
         saved::write(&new, &record, qmp)?;
+        // All that it keeps gets its name at once.
+        keep_variables(disk, &new).map_err(io_failed(DOING))?;
         path_io::rename(&new, &folder).map_err(io_failed(DOING))?;
-        keep_variables(disk, active).map_err(io_failed(DOING))?;
         if pending.ran {
             qmp.resume().map_err(monitor_failed("wake"))?;
         }
-        return Ok(());
     }
-    keep_variables(disk, active).map_err(io_failed(DOING))
+    Ok(())
 }
 
 /// Freezes the file systems of a guest whose agent is there; whether they have to be thawed.
@@ -323,17 +337,35 @@ fn freeze(now: &Running, qmp: &mut Qmp) -> bool {
     })
 }
 
-/// Keeps the variables of firmware with a snapshot.
-fn keep_variables(disk: &LayeredDisk, layer: u32) -> Result<(), PathError> {
-    let to = disk.beside(layer);
+/// Keeps the variables of firmware with a snapshot. Those that it has are of its moment.
+fn keep_variables(disk: &LayeredDisk, to: &Path) -> Result<(), PathError> {
     for name in VARIABLES {
         let from = disk.folder().join(name);
-        if from.exists() {
-            path_io::create_dir_all(&to)?;
+        if from.exists() && !to.join(name).exists() {
+            path_io::create_dir_all(to)?;
             path_io::write_durably(to.join(name), path_io::read(&from)?)?;
         }
     }
     Ok(())
+}
+
+/// Puts back what a snapshot keeps beside the disk, which has gone back to it.
+fn put_back(
+    disk: &LayeredDisk,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    let failed = disk_failed("restore");
+    let layers = disk.layers().map_err(&failed)?;
+    let Some(returning) = layers.returning else {
+        return Ok(());
+    };
+    let beside = disk.beside(returning.layer);
+    put_variables(disk, &beside).map_err(io_failed("restore"))?;
+    if returning.memory {
+        let file = disk.file(layers.active);
+        saved::of_snapshot(disk.folder(), &beside, &file, spec(definition)?)?;
+    }
+    disk.returned().map_err(failed)
 }
 
 fn put_variables(disk: &LayeredDisk, from: &Path) -> Result<(), PathError> {
@@ -373,19 +405,10 @@ pub(in crate::native) fn restore(
     settle(host, definition, None)?;
     let kept = known(&disk, name)?;
     saved::forget(host, definition)?;
-    disk.revert(name).map_err(&failed)?;
-    let beside = disk.beside(kept.layer);
-    put_variables(&disk, &beside).map_err(io_failed("restore"))?;
     let goes_on = kept.memory && !disk_only;
-    if goes_on {
-        let active = disk.layers().map_err(&failed)?.active;
-        saved::of_snapshot(
-            disk.folder(),
-            &beside,
-            &disk.file(active),
-            spec(definition)?,
-        )?;
-    }
+    // From here on it is gone back to: whoever comes next puts back the rest.
+    disk.revert(name, goes_on).map_err(&failed)?;
+    put_back(&disk, definition)?;
     if ran || goes_on {
         let mut definition = definition.clone();
         start::start(host, &mut definition, context)?;
