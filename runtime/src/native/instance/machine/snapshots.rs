@@ -437,9 +437,13 @@ pub(in crate::native) fn rename(
         .map_err(disk_failed("rename the snapshot of"))
 }
 
+/// The merges that a running machine can do: of layers that it runs on. Those that only other snapshots lie on, as after
+/// a restore, it has not opened: they wait until it runs on them.
 fn merges(disk: &LayeredDisk, layers: &Layers, root: &DiskPlan) -> Vec<Merge> {
     let image = root.backing.as_ref().map(|image| &image.path);
+    let open = [vec![layers.active], layers.chain()].concat();
     let all = layers.mergeable().into_iter();
+    let all = all.filter(|(from, into)| open.contains(from) && open.contains(into));
     all.map(|(from, into)| Merge {
         from,
         into,
