@@ -136,13 +136,14 @@ runtime::own_processes_test! {
         assert_eq!(names(&world, "one"), [""; 0]);
         assert_eq!(world.get("instance/one")["status"]["state"], "Running");
         world.nothing_to_do();
-        inside(&world, "one", "rm /big && echo fits >/small").with(0);
+        inside(&world, "one", "rm /big && dd if=/dev/urandom of=/kept bs=1M count=8 2>/dev/null").with(0);
         world.keel(&["snapshot", "create", "one", "full"]).with(0);
         // No room to go back: it is as it was.
-        inside(&world, "one", "dd if=/dev/urandom of=/big bs=1M count=22 2>/dev/null; sync");
-        world.keel(&["snapshot", "restore", "one", "full", "--yes"]);
+        inside(&world, "one", "dd if=/dev/urandom of=/more bs=1M count=6 2>/dev/null").with(0);
+        world.keel(&["snapshot", "restore", "one", "full", "--yes"]).with(1).saying("No space left on device");
         world.wait_for_state("one", "Running");
-        inside(&world, "one", "grep fits /small").with(0);
+        inside(&world, "one", "test $(stat -c %s /more) = 6291456 && test $(stat -c %s /kept) = 8388608").with(0);
+        world.nothing_to_do();
         world.keel(&["destroy", "--no-trash", "--yes"]).with(0);
         shell(&format!("umount {0} && rmdir {0}", small.display()));
         world.nothing_left();

@@ -156,7 +156,11 @@ impl KeptTrees {
             let next = next_to(&self.tree);
             let done = copy_tree(&from, &next, go_on)
                 .map_err(StorageError::from)
-                .and_then(|_| Ok(exchange(&next, &self.tree)?));
+                .and_then(|_| {
+                    exchange(&next, &self.tree)?;
+                    // Before what was there is removed: a power cut must not bring half of it back.
+                    sync_folder(self.tree.parent().unwrap_or(&self.volume))
+                });
             remove_tree(&next)?;
             return done;
         };
@@ -196,10 +200,11 @@ impl KeptTrees {
         }
         match path_io::rename(before, after) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(StorageError::NoSnapshot(from.to_owned()))
+                return Err(StorageError::NoSnapshot(from.to_owned()));
             }
-            other => Ok(other?),
+            other => other?,
         }
+        sync_folder(&self.folder())
     }
 
     /// Removes one.
