@@ -6,7 +6,7 @@ use manifests::kind::Spec;
 use super::NativeRuntime;
 use super::definition::Definition;
 use super::instance::machine::snapshots;
-use super::instance::{InstancePicks, kept};
+use super::instance::{InstancePicks, container_snapshots};
 use crate::error::RuntimeError;
 use crate::runtime::{Context, NewSnapshot, Snapshot, Snapshots};
 
@@ -18,7 +18,7 @@ impl Snapshots for NativeRuntime {
     fn snapshots(&self, instance: &Address) -> Result<Vec<Snapshot>, RuntimeError> {
         let definition = self.definition(instance)?;
         match is_container(&definition) {
-            true => kept::told(&self.host, &definition),
+            true => container_snapshots::told(&self.host, &definition),
             false => snapshots::told(&self.host, &definition),
         }
         .map_err(|error| error.of(instance))
@@ -32,7 +32,7 @@ impl Snapshots for NativeRuntime {
     ) -> Result<String, RuntimeError> {
         let definition = self.definition(instance)?;
         match is_container(&definition) {
-            true => kept::create(&self.host, &definition, new, context),
+            true => container_snapshots::create(&self.host, &definition, new, context),
             false => snapshots::create(&self.host, &definition, new, context),
         }
         .map_err(|error| error.of(instance))
@@ -47,7 +47,7 @@ impl Snapshots for NativeRuntime {
     ) -> Result<(), RuntimeError> {
         let definition = self.definition(instance)?;
         match is_container(&definition) {
-            true => kept::restore(&self.host, &definition, name, context),
+            true => container_snapshots::restore(&self.host, &definition, name, context),
             false => snapshots::restore(&self.host, &definition, name, disk_only, context),
         }
         .map_err(|error| error.of(instance))
@@ -61,7 +61,7 @@ impl Snapshots for NativeRuntime {
     ) -> Result<(), RuntimeError> {
         let definition = self.definition(instance)?;
         match is_container(&definition) {
-            true => kept::rename(&self.host, &definition, from, to),
+            true => container_snapshots::rename(&self.host, &definition, from, to),
             false => snapshots::rename(&self.host, &definition, from, to),
         }
         .map_err(|error| error.of(instance))
@@ -75,7 +75,7 @@ impl Snapshots for NativeRuntime {
     ) -> Result<(), RuntimeError> {
         let definition = self.definition(instance)?;
         match is_container(&definition) {
-            true => kept::delete(&self.host, &definition, name),
+            true => container_snapshots::delete(&self.host, &definition, name),
             false => snapshots::delete(&self.host, &definition, name, context),
         }
         .map_err(|error| error.of(instance))

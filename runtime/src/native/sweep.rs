@@ -7,7 +7,7 @@ use manifests::path_io;
 
 use super::host::Host;
 use super::image_documents::sweep_content;
-use super::instance::{InstancePicks, kept};
+use super::instance::{InstancePicks, container_snapshots};
 use super::pools::{self, PoolPicks};
 use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
@@ -40,7 +40,8 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
         .all::<InstancePicks>(Kind::Instance)
         .map_err(failed)?;
     for one in instances {
-        result = result.and(kept::settle(host, &one).map_err(|error| error.of(&one.address)));
+        result = result
+            .and(container_snapshots::settle(host, &one).map_err(|error| error.of(&one.address)));
     }
     let (all, _) = host
         .definitions

@@ -4,10 +4,10 @@
 
 mod change;
 mod container;
+pub(super) mod container_snapshots;
 mod disks;
 pub(super) mod files;
 mod ids;
-pub(super) mod kept;
 mod limits;
 mod live_mount;
 pub(super) mod machine;
@@ -18,6 +18,7 @@ mod picks;
 mod plugs;
 mod remove;
 mod root;
+mod snapshots;
 mod start;
 mod status;
 

@@ -240,7 +240,7 @@ pub(in crate::native) fn observe(
         }
     }
     let snapshots = match meant.is_container() {
-        true => super::kept::told(host, definition),
+        true => super::container_snapshots::told(host, definition),
         false => machine::snapshots::told(host, definition),
     }
     .unwrap_or_default();

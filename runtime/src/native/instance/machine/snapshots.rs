@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use manifests::path_io::{self, PathError};
 
-use super::super::kept::{checked, disk_failed, name_for};
 use super::super::picks::InstancePicks;
+use super::super::snapshots::{checked, disk_failed, name_for, oldest_first};
 use super::super::start::{self, after_stop};
 use super::super::{io_failed, pool_of, running, shim_failed, spec, stored};
 use super::around::{around, planned};
@@ -65,20 +65,15 @@ pub(in crate::native) fn told(
     let layers = disk(host, definition)?
         .layers()
         .map_err(disk_failed("read the snapshots of"))?;
-    let mut all: Vec<Snapshot> = layers
-        .snapshots
-        .into_iter()
-        .map(|(name, kept)| Snapshot {
-            name,
-            created_at: kept.created_at,
-            description: kept.description,
-            memory: kept.memory,
-            made_by: kept.made_by,
-            expires_at: kept.expires_at,
-        })
-        .collect();
-    all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
-    Ok(all)
+    let all = layers.snapshots.into_iter().map(|(name, kept)| Snapshot {
+        name,
+        created_at: kept.created_at,
+        description: kept.description,
+        memory: kept.memory,
+        made_by: kept.made_by,
+        expires_at: kept.expires_at,
+    });
+    Ok(oldest_first(all))
 }
 
 /// The root disk of a machine as it would be started, and the name of its topmost node.

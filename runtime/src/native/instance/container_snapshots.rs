@@ -4,58 +4,16 @@
 use std::sync::atomic::Ordering;
 
 use super::picks::InstancePicks;
+use super::snapshots::{checked, disk_failed, name_for, oldest_first};
 use super::start::{self, after_stop};
 use super::{pool_of, running, shim_failed, spec, stored};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
-use crate::native::pools::{self, root_volume};
+use crate::native::pools::root_volume;
 use crate::native::shim::Running;
 use crate::native::storage::{KeptTree, KeptTrees, StorageError};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
-
-/// The class of a failure with a snapshot.
-pub(super) fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
-    move |error| {
-        let class = match &error {
-            StorageError::NoSnapshot(_) | StorageError::SnapshotExists(_) => Class::NeedsOperator,
-            other => pools::class(other),
-        };
-        RuntimeError::new(doing, class, error)
-    }
-}
-
-/// Refuses names that are no file names.
-pub(super) fn checked(name: &str) -> Result<(), RuntimeError> {
-    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if name.is_empty()
-        || name.len() > 63
-        || name.starts_with(['.', '-'])
-        || !name.bytes().all(lawful)
-    {
-        let why = format!(
-            "{name:?} is no name for a snapshot: up to 63 letters, digits and any of `._-`, and the first is a letter or digit"
-        );
-        return Err(RuntimeError::new(
-            "name the snapshot of",
-            Class::Refused,
-            why,
-        ));
-    }
-    Ok(())
-}
-
-/// The name of a new snapshot: the one asked for, or the first `snap` with a number that is free.
-pub(super) fn name_for(
-    new: &NewSnapshot,
-    taken: impl Fn(&str) -> bool,
-) -> Result<String, RuntimeError> {
-    let mut free = (0_u32..).map(|number| format!("snap{number}"));
-    let name = new.name.clone().or_else(|| free.find(|name| !taken(name)));
-    let name = name.unwrap_or_default();
-    checked(&name)?;
-    Ok(name)
-}
 
 fn trees(host: &Host, definition: &Definition<InstancePicks>) -> Result<KeptTrees, RuntimeError> {
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
@@ -79,9 +37,7 @@ pub(in crate::native) fn told(
         made_by: kept.made_by,
         expires_at: kept.expires_at,
     });
-    let mut told: Vec<Snapshot> = told.collect();
-    told.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
-    Ok(told)
+    Ok(oldest_first(told))
 }
 
 /// Makes a snapshot; its name.

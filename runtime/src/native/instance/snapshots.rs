@@ -1,0 +1,56 @@
+//! What snapshots of containers and of machines have in common: their names, their order, how they fail.
+
+use crate::error::{Class, RuntimeError};
+use crate::native::pools;
+use crate::native::storage::StorageError;
+use crate::runtime::{NewSnapshot, Snapshot};
+
+/// The class of a failure with a snapshot.
+pub(super) fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
+    move |error| {
+        let class = match &error {
+            StorageError::NoSnapshot(_) | StorageError::SnapshotExists(_) => Class::NeedsOperator,
+            other => pools::class(other),
+        };
+        RuntimeError::new(doing, class, error)
+    }
+}
+
+/// Refuses names that are no file names.
+pub(super) fn checked(name: &str) -> Result<(), RuntimeError> {
+    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name.is_empty()
+        || name.len() > 63
+        || name.starts_with(['.', '-'])
+        || !name.bytes().all(lawful)
+    {
+        let why = format!(
+            "{name:?} is no name for a snapshot: up to 63 letters, digits and any of `._-`, and the first is a letter or digit"
+        );
+        return Err(RuntimeError::new(
+            "name the snapshot of",
+            Class::Refused,
+            why,
+        ));
+    }
+    Ok(())
+}
+
+/// The name of a new snapshot: the one asked for, or the first `snap` with a number that is free.
+pub(super) fn name_for(
+    new: &NewSnapshot,
+    taken: impl Fn(&str) -> bool,
+) -> Result<String, RuntimeError> {
+    let mut free = (0_u32..).map(|number| format!("snap{number}"));
+    let name = new.name.clone().or_else(|| free.find(|name| !taken(name)));
+    let name = name.unwrap_or_default();
+    checked(&name)?;
+    Ok(name)
+}
+
+/// In the order in which they were made.
+pub(super) fn oldest_first(all: impl Iterator<Item = Snapshot>) -> Vec<Snapshot> {
+    let mut all: Vec<Snapshot> = all.collect();
+    all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    all
+}
