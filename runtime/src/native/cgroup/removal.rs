@@ -60,8 +60,12 @@ impl InstanceCgroups {
         let Some(_nobody) = nobody_joins() else {
             return;
         };
-        if !self.processes().is_ok_and(|pids| pids.is_empty()) {
-            return;
+        loop {
+            match self.processes() {
+                Ok(pids) if pids.is_empty() => break,
+                Ok(pids) if pids.iter().all(|&pid| is_dying(pid)) && patience.wait() => {}
+                _ => return,
+            }
         }
         for folder in self.v1.iter().chain(&self.v2) {
             let _ = remove_tree(folder, &mut patience);
@@ -81,6 +85,12 @@ impl InstanceCgroups {
             }
         }
     }
+}
+
+/// Whether a process is on its way out, or gone: it has lost its memory, and with it its arguments. On a busy host one
+/// that has ended is listed by its cgroups for a while.
+fn is_dying(process: u32) -> bool {
+    path_io::read(format!("/proc/{process}/cmdline")).map_or(true, |arguments| arguments.is_empty())
 }
 
 /// Removes a cgroup and all below it, deepest first.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -547,7 +546,7 @@ impl NetworkDriver for Bridge {
         dnsmasq::remove(&folders)?;
         if let Some(cgroups) = &self.host.cgroups {
             // One that has ended is not quite gone.
-            cgroups.remove_unused(Patience::new(Duration::from_secs(2)));
+            cgroups.remove_unused(Patience::default());
         }
         let table = ruleset::table_name(&self.host.state_id, interface);
         self.firewall
