@@ -36,12 +36,11 @@ use super::sized::Users;
 use crate::sys::mount_table;
 use crate::sys::remove_tree::RemoveTreeError;
 
-const INSTANCES: &str = "instances";
-const VOLUMES: &str = "volumes";
-const TRASH: &str = "trash";
+pub(super) const INSTANCES: &str = "instances";
+pub(super) const VOLUMES: &str = "volumes";
+pub(super) const TRASH: &str = "trash";
 const POOL_MARKER: &str = "pool.json";
 const VOLUME_MARKER: &str = "volume.json";
-const TRASH_MARKER: &str = "trash.json";
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 
@@ -57,7 +56,7 @@ impl<F: Files> FolderPool<F> {
         Self { plan, files }
     }
 
-    fn pool(&self) -> &Path {
+    pub(super) fn pool(&self) -> &Path {
         &self.plan.folder
     }
 
@@ -74,7 +73,7 @@ impl<F: Files> FolderPool<F> {
     }
 
     /// Fails unless the pool is there and ours: nothing is ever written below a mount point whose file system is away.
-    fn check(&self) -> Result<(), StorageError> {
+    pub(super) fn check(&self) -> Result<(), StorageError> {
         match self.state()? {
             State::Ours => Ok(()),
             State::Missing | State::Empty => Err(self.missing()),
@@ -130,16 +129,12 @@ impl<F: Files> FolderPool<F> {
         }
     }
 
-    fn folder_of(&self, id: &VolumeId) -> Result<PathBuf, StorageError> {
+    pub(super) fn folder_of(&self, id: &VolumeId) -> Result<PathBuf, StorageError> {
         let (kind, name) = match id {
             VolumeId::Root(uid) => (INSTANCES, uid),
             VolumeId::Custom(name) => (VOLUMES, name),
         };
         Ok(self.pool().join(kind).join(checked_name(name)?))
-    }
-
-    fn trash_of(&self, uid: &str) -> Result<PathBuf, StorageError> {
-        Ok(self.pool().join(TRASH).join(checked_name(uid)?))
     }
 
     fn marker_of(&self, id: &VolumeId) -> Result<VolumeMarker, StorageError> {
@@ -149,7 +144,7 @@ impl<F: Files> FolderPool<F> {
     }
 
     /// Unmounts what is ours in a volume's folder, and fails if anything else is mounted there.
-    fn clear_mounts(
+    pub(super) fn clear_mounts(
         &self,
         folder: &Path,
         users: Users,
@@ -177,7 +172,7 @@ impl<F: Files> FolderPool<F> {
     }
 
     /// Takes a folder its name and removes it. What a crash leaves of it is swept.
-    fn remove_folder(&self, folder: &Path) -> Result<Ensured, StorageError> {
+    pub(super) fn remove_folder(&self, folder: &Path) -> Result<Ensured, StorageError> {
         let above = folder.parent().unwrap_or(self.pool());
         let mut name = std::ffi::OsString::from(GONE);
         name.push(folder.file_name().unwrap_or_default());
@@ -232,20 +227,6 @@ impl<F: Files> FolderPool<F> {
             }
             other => Ok(other?),
         }
-    }
-
-    /// What was taken out of the trash and is not settled. What was told about it stays beside the volume, so that a caller
-    /// who was killed before keeping it can ask again.
-    fn untrashed(&self) -> Result<Vec<(PathBuf, TrashEntry)>, StorageError> {
-        let mut found = Vec::new();
-        for kind in [INSTANCES, VOLUMES] {
-            for path in list_or_nothing(&self.pool().join(kind))? {
-                if let Some(entry) = marker::read::<TrashEntry>(&path.join(TRASH_MARKER))? {
-                    found.push((path, entry));
-                }
-            }
-        }
-        Ok(found)
     }
 
     fn seen_volume(&self, path: &Path, id: VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
@@ -581,71 +562,23 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     }
 
     fn trash(&self, entry: &TrashEntry) -> Result<Ensured, StorageError> {
-        self.check()?;
-        let folder = self.folder_of(&entry.volume)?;
-        let place = self.trash_of(&entry.uid)?;
-        if place.join(TRASH_MARKER).exists() {
-            return Ok(Ensured::Already);
-        }
-        self.clear_mounts(&folder, Users::CutOff, &entry.volume)?;
-        if !folder.exists() {
-            make_private(&folder)?;
-        }
-        let path = folder.join(TRASH_MARKER);
-        path_io::write_durably(&path, marker::text(&path, entry)?)?;
-        path_io::rename(&folder, &place)?;
-        sync_folder(&self.pool().join(TRASH))?;
-        Ok(Ensured::Done)
+        self.put_into_trash(entry)
     }
 
     fn trashed(&self) -> Result<Vec<TrashEntry>, StorageError> {
-        self.check()?;
-        let mut found = Vec::new();
-        for path in list_or_nothing(&self.pool().join(TRASH))? {
-            if !name_of(&path).starts_with('.')
-                && let Some(entry) = marker::read(&path.join(TRASH_MARKER))?
-            {
-                found.push(entry);
-            }
-        }
-        found.extend(self.untrashed()?.into_iter().map(|(_, entry)| entry));
-        Ok(found)
+        self.in_trash()
     }
 
     fn untrash(&self, uid: &str) -> Result<TrashEntry, StorageError> {
-        self.check()?;
-        let place = self.trash_of(uid)?;
-        let Some(entry) = marker::read::<TrashEntry>(&place.join(TRASH_MARKER))? else {
-            return self
-                .untrashed()?
-                .into_iter()
-                .find_map(|(_, entry)| (entry.uid == uid).then_some(entry))
-                .ok_or_else(|| StorageError::NotInTrash(uid.to_owned()));
-        };
-        let folder = self.folder_of(&entry.volume)?;
-        if folder.exists() {
-            return Err(StorageError::VolumeExists(entry.volume));
-        }
-        path_io::rename(&place, &folder)?;
-        sync_folder(folder.parent().unwrap_or(self.pool()))?;
-        Ok(entry)
+        self.take_out_of_trash(uid)
     }
 
     fn end_untrash(&self, uid: &str) -> Result<(), StorageError> {
-        for (folder, entry) in self.untrashed()? {
-            if entry.uid == uid {
-                path_io::remove_file(folder.join(TRASH_MARKER))?;
-            }
-        }
-        Ok(())
+        self.settle_untrashed(uid)
     }
 
     fn purge(&self, uid: &str) -> Result<Ensured, StorageError> {
-        self.check()?;
-        let place = self.trash_of(uid)?;
-        let id = VolumeId::Root(uid.to_owned());
-        self.clear_mounts(&place, Users::CutOff, &id)?;
-        self.remove_folder(&place)
+        self.purge_trash(uid)
     }
 }
 
@@ -661,7 +594,7 @@ fn means_nothing(path: &Path) -> bool {
 }
 
 /// Names of volumes: letters, digits, `.`, `_`, `-`, not starting with a dot, 1 to 128 long.
-fn checked_name(name: &str) -> Result<&str, StorageError> {
+pub(super) fn checked_name(name: &str) -> Result<&str, StorageError> {
     let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 128 || name.starts_with('.') || !name.bytes().all(lawful) {
         return Err(StorageError::BadName(name.to_owned()));

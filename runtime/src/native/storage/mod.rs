@@ -16,6 +16,7 @@ mod driver;
 mod error;
 mod files;
 mod folder_pool;
+mod folder_trash;
 mod folders;
 mod kept_trees;
 mod layers;
