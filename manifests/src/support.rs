@@ -37,7 +37,6 @@ pub const LEAST_BTRFS: u64 = 109 << 20;
 const INSTANCE: &[&str] = &[
     "credentials",
     "kernelModules",
-    "health",
     "placement",
     "config",
     "security/intercept",
@@ -52,7 +51,12 @@ const CONTAINER: &[&str] = &["cloudInit", "snapshots/stateful"];
 /// The same of machines.
 const MACHINE: &[&str] = &["files"];
 /// Fields that count for machines only, unless they are as by default.
-const OF_MACHINES: &[&str] = &["boot/mode", "limits/memoryHotplug"];
+const OF_MACHINES: &[&str] = &[
+    "boot/mode",
+    "limits/memoryHotplug",
+    "health/agent",
+    "health/cloudInit",
+];
 /// Fields that count for containers only: a machine has a kernel of its own, and its process is keel's business.
 const OF_CONTAINERS: &[&str] = &[
     "command",

@@ -6,11 +6,10 @@ use manifests::desired::{DesiredSet, Readiness};
 use manifests::id::Address;
 use manifests::observed::Item;
 use runtime::runtime::Effected;
-use serde_json::Value;
 
 use crate::diff::known::Known;
 use crate::diff::{Kept, fingerprint, fingerprint_of_orphan, judge};
-use crate::plan::{Expectation, Plan, Step, state_of};
+use crate::plan::{Expectation, Plan, Step, health_of, state_of};
 
 /// The name under which the object lives before the step.
 pub(crate) const fn address_before(step: &Step) -> &Address {
@@ -169,20 +168,18 @@ pub(crate) fn not_ready(live: Option<&Item>, readiness: Readiness) -> Option<Str
     }
     match health_of(item) {
         Some(health) if readiness == Readiness::Healthy && health != "healthy" => {
-            Some(format!("it is {health}"))
+            Some(match failing(item) {
+                Some(why) => format!("it is {health}: {why}"),
+                None => format!("it is {health}"),
+            })
         }
         _ => None,
     }
 }
 
-/// What its health checks say, in small letters; none where it has none.
-fn health_of(item: &Item) -> Option<String> {
-    let word = match item.status.get("health")? {
-        Value::Bool(true) => "healthy",
-        Value::Bool(false) => "unhealthy",
-        Value::String(word) => word,
-        Value::Object(fields) => fields.get("status").and_then(Value::as_str)?,
-        _ => return None,
-    };
-    Some(word.to_ascii_lowercase())
+/// The first of its health checks that fails, and why.
+fn failing(item: &Item) -> Option<String> {
+    let first = item.status.pointer("/health/failing/0")?;
+    let word = |key: &str| first.get(key)?.as_str();
+    Some(format!("{}: {}", word("check")?, word("why")?))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use manifests::desired::DesiredSet;
 use manifests::id::{Address, Uid};
-use manifests::kind::Kind;
+use manifests::kind::{Kind, Spec};
 use manifests::observed::Item;
 use runtime::error::{Class, RuntimeError};
 use runtime::runtime::{Context, Effected};
@@ -230,8 +230,8 @@ impl<'a> Workers<'a> {
             let mut shared = self.shared();
             let now = self.tools.clock.instant();
             let (since, pause) = *shared.looking.entry(index).or_insert((now, SOON));
-            if now >= deadline(since, self.options.readiness_timeout) {
-                let patience = self.options.readiness_timeout;
+            let patience = self.patience_with(waits_for);
+            if now >= deadline(since, patience) {
                 let message = format!("{waits_for} is not ready after {patience:?}: {how}");
                 let outcome = skipped(Some("G109"), &message);
                 self.end_step(&mut shared, recorder, index, outcome, None);
@@ -272,6 +272,17 @@ impl<'a> Workers<'a> {
                 }
             }
         }
+    }
+
+    /// How long is waited for an object: as its manifest says of its health, else as the caller says.
+    fn patience_with(&self, address: &Address) -> Duration {
+        let written = match self.desired.resources.get(address).map(|one| &one.spec) {
+            Some(Spec::Instance(instance)) => instance.health.as_ref(),
+            _ => None,
+        };
+        written.map_or(self.options.readiness_timeout, |health| {
+            health.timeout.as_std()
+        })
     }
 
     /// The first object that is not as far as the step needs it, and how it is.

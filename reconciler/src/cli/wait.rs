@@ -5,13 +5,14 @@ use std::time::Duration;
 use manifests::id::Address;
 use manifests::kind::{Kind, Spec};
 use manifests::observed::Item;
+use runtime::native::cloud_init::result;
 use runtime::runtime::{Operate as _, Runtime as _};
-use serde_json::Value;
 
 use super::engine;
 use super::global::address;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
+use crate::plan::health_of;
 use crate::view::text::visible;
 
 /// How often is looked.
@@ -64,8 +65,8 @@ impl Condition {
             Self::Stopped => status("state") == "Stopped",
             Self::Frozen => status("state") == "Frozen",
             Self::Healthy => {
-                status("state") == "Running"
-                    && matches!(status("health").to_lowercase().as_str(), "" | "healthy")
+                let health = item.and_then(health_of);
+                status("state") == "Running" && health.is_none_or(|health| health == "healthy")
             }
             // Whether cloud-init is through stands inside: that is asked for once somebody can be asked.
             Self::Agent | Self::CloudInit => {
@@ -90,21 +91,6 @@ impl Condition {
         );
         (self == Self::Agent && container).then_some("is a container: it needs no agent")
     }
-}
-
-/// Where cloud-init says how its work went (cloud-init documentation, "status.json and result.json").
-const RESULT: &str = "/run/cloud-init/result.json";
-
-/// What cloud-init said: through, or failed with these words. None: it is not through yet.
-fn cloud_init(text: &[u8]) -> Option<Result<(), String>> {
-    let result: Value = serde_json::from_slice(text).ok()?;
-    let errors = result["v1"]["errors"].as_array()?;
-    Some(match errors.first() {
-        None => Ok(()),
-        Some(first) => Err(first
-            .as_str()
-            .map_or_else(|| first.to_string(), str::to_owned)),
-    })
 }
 
 impl Wait {
@@ -141,8 +127,10 @@ impl Wait {
 /// Whether cloud-init in an instance is through.
 fn through(invocation: &Invocation, object: &Address) -> Result<bool, CliError> {
     // It is not there before the end; and whoever boots may not answer at once.
-    let file = engine::open(invocation)?.runtime.read_file(object, RESULT);
-    match file.ok().and_then(|file| cloud_init(&file.content)) {
+    let file = engine::open(invocation)?
+        .runtime
+        .read_file(object, result::FILE);
+    match file.ok().and_then(|file| result::of(&file.content)) {
         None => Ok(false),
         Some(Ok(())) => Ok(true),
         Some(Err(error)) => {
@@ -176,7 +164,8 @@ mod tests {
             status,
         };
         let running = item(json!({"state": "Running"}));
-        let sick = item(json!({"state": "Running", "health": "unhealthy"}));
+        let sick = item(json!({"state": "Running", "health": {"status": "unhealthy"}}));
+        let well = item(json!({"state": "Running", "health": {"status": "healthy"}}));
         let stopped = item(json!({"state": "Stopped"}));
         for (condition, seen, holds) in [
             (Condition::Running, Some(&running), true),
@@ -185,6 +174,7 @@ mod tests {
             (Condition::Stopped, Some(&stopped), true),
             (Condition::Healthy, Some(&running), true),
             (Condition::Healthy, Some(&sick), false),
+            (Condition::Healthy, Some(&well), true),
             (Condition::Absent, None, true),
             (Condition::Present, Some(&sick), true),
             (Condition::Frozen, Some(&running), false),
@@ -220,18 +210,5 @@ mod tests {
         assert!(Condition::Present.impossible(&pool, None).is_none());
         let one = Address::new(Kind::Instance, "one");
         assert!(Condition::Agent.impossible(&one, None).is_none());
-    }
-
-    #[test]
-    fn cloud_init_tells_how_it_went() {
-        assert_eq!(cloud_init(b""), None);
-        assert_eq!(
-            cloud_init(br#"{"v1": {"datasource": "x", "errors": []}}"#),
-            Some(Ok(()))
-        );
-        assert_eq!(
-            cloud_init(br#"{"v1": {"errors": ["('scripts-user', RuntimeError())"]}}"#),
-            Some(Err("('scripts-user', RuntimeError())".to_owned()))
-        );
     }
 }

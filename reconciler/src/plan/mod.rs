@@ -14,7 +14,7 @@ mod steps;
 mod trash;
 mod world;
 
-pub(crate) use self::steps::state_of;
+pub(crate) use self::steps::{health_of, state_of};
 pub use self::world::{PlanOptions, World};
 
 use std::collections::BTreeSet;

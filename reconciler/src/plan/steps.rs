@@ -314,6 +314,18 @@ fn wanted(
     }
 }
 
+/// What its health checks say, in small letters; none where it has none.
+pub(crate) fn health_of(item: &Item) -> Option<String> {
+    let word = match item.status.get("health")? {
+        Value::Bool(true) => "healthy",
+        Value::Bool(false) => "unhealthy",
+        Value::String(word) => word,
+        Value::Object(fields) => fields.get("status").and_then(Value::as_str)?,
+        _ => return None,
+    };
+    Some(word.to_ascii_lowercase())
+}
+
 /// The state of a live instance; none for what cannot run.
 pub(crate) fn state_of(item: &Item) -> Option<String> {
     if item.address.kind != Kind::Instance {

@@ -8,6 +8,7 @@ use manifests::secret::as_written;
 use serde_json::{Map, Value, json};
 
 use super::text;
+use crate::plan::health_of;
 
 /// The envelope of a live object: `spec` is the live value, `status` is read from the world. Texts from secrets say where
 /// they come from, as in a manifest.
@@ -78,7 +79,7 @@ fn columns(kind: Kind) -> &'static [Column] {
     const INSTANCE: &[Column] = &[
         column("STATE", |item, _| word(item, "state")),
         column("ADDRESSES", |item, _| words(item, "addresses")),
-        column("HEALTH", |item, _| word(item, "health")),
+        column("HEALTH", |item, _| health_of(item).unwrap_or_default()),
         column("RESTARTS", |item, _| word(item, "restarts")),
         column("AGE", |item, now| age(item, "startedAt", now)),
         wide("PID", |item, _| word(item, "pid")),

@@ -20,6 +20,7 @@ mod footprint;
 #[path = "../../../tests/tests/support/forge.rs"]
 mod forge;
 mod guest;
+mod healths;
 mod hostile;
 mod images;
 mod import;

@@ -8,6 +8,7 @@ mod at_once;
 pub mod cgroup;
 pub mod cloud_init;
 pub mod container;
+mod deadline;
 pub mod definition;
 pub mod disk_image;
 mod host;
@@ -277,7 +278,8 @@ impl Runtime for NativeRuntime {
         networks::observe_unattached(host, &instances, &guests, &mut ports);
         networks::observe_foreign(&networks, &mut out);
         let machines = machines(&sightings);
-        let surroundings = instance::Surroundings::new(&ports, &machines);
+        let healths = instance::healths(host, &sightings, &ports, &machines);
+        let surroundings = instance::Surroundings::new(&ports, &machines, &healths);
         let each = at_once::each(&sightings, |(one, found)| {
             let mut seen = ObservedSet::default();
             instance::observe(host, one, found, &surroundings, &mut seen);
@@ -309,7 +311,8 @@ impl Runtime for NativeRuntime {
                     let mut ports = BTreeMap::new();
                     networks::observe_unattached(host, alone, &guests, &mut ports);
                     let machines = machines(&sightings);
-                    let surroundings = instance::Surroundings::new(&ports, &machines);
+                    let healths = instance::healths(host, &sightings, &ports, &machines);
+                    let surroundings = instance::Surroundings::new(&ports, &machines, &healths);
                     for (one, found) in &sightings {
                         instance::observe(host, one, found, &surroundings, &mut seen);
                     }

@@ -58,7 +58,10 @@ fn is_machine(definition: &Definition<InstancePicks>) -> bool {
 }
 
 /// The environment of a program that a person runs: the manifest's over ours, what they ask for over both.
-fn environment(written: Vec<(String, String)>, request: &ExecRequest) -> Vec<(String, String)> {
+pub(super) fn environment(
+    written: Vec<(String, String)>,
+    request: &ExecRequest,
+) -> Vec<(String, String)> {
     let mut all = vec![
         (
             "PATH".to_owned(),
@@ -99,8 +102,7 @@ impl Operate for NativeRuntime {
         };
         let written = written.map_err(|error| error.of(instance))?;
         if is_machine(&definition) {
-            let mut environment = environment(written, request);
-            environment.retain(|(name, _)| name != "container");
+            let environment = environment(written, request);
             return machine::exec(&now, request, environment, streams)
                 .map_err(|error| error.of(instance));
         }

@@ -7,6 +7,7 @@ mod container;
 pub(super) mod container_snapshots;
 mod disks;
 pub(super) mod files;
+mod health;
 mod ids;
 mod limits;
 mod live_mount;
@@ -44,7 +45,8 @@ use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
 pub(super) use self::change::plug_again;
-pub(super) use self::observe::{Machines, Surroundings, observe, root_bytes, running};
+pub(super) use self::health::healths;
+pub(super) use self::observe::{Machines, Ports, Surroundings, observe, root_bytes, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::plugs::network_plan;
 pub(super) use self::remove::{is_on_its_way, trashed};

@@ -18,6 +18,7 @@ use manifests::scalar::file_mode::FileMode;
 use manifests::scalar::text::Text;
 use serde_json::{Map, Value, json};
 
+use super::health::Healths;
 use super::mounts::{self, Mount, mount_points};
 use super::picks::InstancePicks;
 use super::{
@@ -66,6 +67,7 @@ type Mounted = Result<BTreeMap<String, Mount>, RuntimeError>;
 pub(in crate::native) struct Surroundings<'a> {
     ports: &'a Ports,
     machines: &'a Machines,
+    healths: &'a Healths,
     /// The host's mounts; without them nothing can be told of where those of instances come from.
     mounts: OnceLock<Vec<MountEntry>>,
     /// The priority that keel itself has, and gives to what it starts.
@@ -73,10 +75,15 @@ pub(in crate::native) struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
-    pub(in crate::native) fn new(ports: &'a Ports, machines: &'a Machines) -> Self {
+    pub(in crate::native) fn new(
+        ports: &'a Ports,
+        machines: &'a Machines,
+        healths: &'a Healths,
+    ) -> Self {
         Self {
             ports,
             machines,
+            healths,
             mounts: OnceLock::new(),
             own_oom_priority: OnceLock::new(),
         }
@@ -252,6 +259,10 @@ pub(in crate::native) fn observe(
         && let Some((at, bytes)) = machine::saved_state(host, definition)
     {
         status["savedState"] = json!({ "at": at, "bytes": bytes });
+    }
+    if let (PowerState::Running, Some(health)) = (state, surroundings.healths.get(&definition.uid))
+    {
+        status["health"] = health.clone();
     }
     instance.state.0 = Some(state);
     status["state"] = json!(state);

@@ -14,7 +14,7 @@ use rustix::net::{
     SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::deadline::Deadline;
+use crate::native::deadline::Deadline;
 
 /// How much is read at once.
 const PIECE: usize = 64 << 10;

@@ -7,7 +7,6 @@
 mod abilities;
 pub mod agent;
 pub mod command_line;
-mod deadline;
 pub mod devices;
 mod emulator;
 pub mod firmware;
@@ -15,7 +14,7 @@ pub mod helpers;
 pub mod layer;
 mod line_socket;
 mod ordered_helper;
-mod plain;
+pub(in crate::native) mod plain;
 pub mod plan;
 pub mod plug;
 pub mod qmp;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 const LONGEST: usize = 500;
 
 /// Without what would steer a terminal or turn the direction of writing, and not too long.
-pub(super) fn plain(text: &str) -> String {
+pub(in crate::native) fn plain(text: &str) -> String {
     let steers = |c: &char| {
         c.is_control()
             || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')

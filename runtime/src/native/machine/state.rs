@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::deadline::Deadline;
 use super::plain::plain;
 use super::plan::{Incoming, Piece};
 use super::qmp::{Qmp, QmpError};
+use crate::native::deadline::Deadline;
 
 /// Why a state was not saved or not taken over.
 #[derive(Debug, thiserror::Error)]

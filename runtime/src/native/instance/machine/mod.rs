@@ -26,6 +26,7 @@ pub(super) use self::change::{update, waits_for_start};
 pub(super) use self::extras::extras;
 pub(super) use self::observe::{overlay, power};
 use self::operate::addresses;
+pub(super) use self::operate::{agent_answers, cloud_init_is_done, run_quietly};
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
 pub(super) use self::saved::{save, told as saved_state};
 pub(in crate::native) use self::seed::Given;

@@ -6,8 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::{Class, RuntimeError};
+use crate::native::chain;
+use crate::native::cloud_init::result;
 use crate::native::machine::agent::{Agent, AgentError, GuestCommand, GuestEnd};
 use crate::native::machine::command_line::sockets;
+use crate::native::machine::plain::plain;
 use crate::native::shim::Running;
 use crate::runtime::{ExecRequest, ExitStatus, FileInside};
 
@@ -75,10 +78,7 @@ pub(in crate::native) fn exec(
     let mut command = GuestCommand {
         program: words.next().unwrap_or_default(),
         arguments: words.collect(),
-        environment: environment
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect(),
+        environment: variables(environment),
         input,
         capture: true,
     };
@@ -128,6 +128,64 @@ fn input(stream: BorrowedFd<'_>) -> std::io::Result<Option<Vec<u8>>> {
         return Err(std::io::Error::other(why));
     }
     Ok((!bytes.is_empty()).then_some(bytes))
+}
+
+/// Whether somebody answers in the guest; else why not.
+pub(in crate::native::instance) fn agent_answers(
+    running: &Running,
+    patience: Duration,
+) -> Result<(), String> {
+    let asked = agent(running, patience).and_then(|mut agent| agent.ping());
+    asked.map_err(|error| chain(&error))
+}
+
+/// Whether cloud-init in the guest has done its work, without errors; else why not.
+pub(in crate::native::instance) fn cloud_init_is_done(
+    running: &Running,
+    patience: Duration,
+) -> Result<(), String> {
+    let read = agent(running, patience)
+        .and_then(|mut agent| agent.read_file(result::FILE, 64 << 10, patience));
+    let text = match read {
+        // It is written at the end.
+        Err(AgentError::Refused { .. }) => return Err("it is not through yet".to_owned()),
+        other => other.map_err(|error| chain(&error))?,
+    };
+    match result::of(&text) {
+        Some(result) => result.map_err(|error| plain(&error)),
+        None => Err("it is not through yet".to_owned()),
+    }
+}
+
+/// Runs a command in the guest of which only the exit code is asked for; else why it did not end.
+pub(in crate::native::instance) fn run_quietly(
+    running: &Running,
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    patience: Duration,
+) -> Result<i32, String> {
+    let mut words = command.into_iter();
+    let command = GuestCommand {
+        program: words.next().unwrap_or_default(),
+        arguments: words.collect(),
+        environment: variables(environment),
+        input: None,
+        capture: false,
+    };
+    let run = agent(running, patience).and_then(|mut agent| agent.run(&command, 0, patience));
+    let end = run.map_err(|error| chain(&error))?;
+    Ok(match status(&end) {
+        ExitStatus::Code(code) => i32::from(code),
+        ExitStatus::Signal(signal) => 128 + i32::from(signal),
+    })
+}
+
+fn variables(environment: Vec<(String, String)>) -> Vec<String> {
+    environment
+        .into_iter()
+        .filter(|(name, _)| name != "container")
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
 }
 
 /// Runs one of our own small commands, which must succeed.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Agent, AgentError, LONGEST};
-use crate::native::machine::deadline::Deadline;
+use crate::native::deadline::Deadline;
 
 /// The pauses between questions whether it is done: short at first, for most programs are.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Agent, AgentError, Done};
-use crate::native::machine::deadline::Deadline;
+use crate::native::deadline::Deadline;
 
 /// How much is read or written at once.
 const PIECE: usize = 256 << 10;

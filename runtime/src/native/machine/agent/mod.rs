@@ -19,9 +19,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::deadline::Deadline;
 use super::line_socket::{FLOOD, Failure, LineSocket};
 use super::plain;
+use crate::native::deadline::Deadline;
 
 pub use self::error::AgentError;
 pub use self::exec::{GuestCommand, GuestEnd};

@@ -17,8 +17,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::wire::{LONGEST, Message};
-use super::deadline::Deadline;
 use super::line_socket::{FLOOD, LineSocket};
+use crate::native::deadline::Deadline;
 
 pub use self::commands::{Job, JobStatus, RunState, Status};
 pub use self::error::QmpError;

@@ -6,10 +6,10 @@ use rustix::event::{PollFd, Timespec};
 
 /// A moment after which nobody waits.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Deadline {
+pub(in crate::native) struct Deadline {
     end: Option<Instant>,
     /// How long that was when it began, for messages.
-    pub(super) after: Duration,
+    pub(in crate::native) after: Duration,
 }
 
 #[expect(
@@ -22,7 +22,7 @@ fn now() -> Instant {
 
 impl Deadline {
     /// From now on.
-    pub(super) fn after(after: Duration) -> Self {
+    pub(in crate::native) fn after(after: Duration) -> Self {
         Self {
             end: now().checked_add(after),
             after,
@@ -30,13 +30,13 @@ impl Deadline {
     }
 
     /// What is left of it; a time that no clock can show is never over.
-    pub(super) fn left(&self) -> Duration {
+    pub(in crate::native) fn left(&self) -> Duration {
         let left = |end: Instant| end.saturating_duration_since(now());
         self.end.map_or(Duration::MAX, left)
     }
 
     /// Waits for one of the events; `false`: it is over.
-    pub(super) fn wait_on(&self, events: &mut [PollFd<'_>]) -> rustix::io::Result<bool> {
+    pub(in crate::native) fn wait_on(&self, events: &mut [PollFd<'_>]) -> rustix::io::Result<bool> {
         loop {
             let left = self.left();
             if left.is_zero() {
@@ -51,7 +51,7 @@ impl Deadline {
     }
 
     /// Lets some time pass; `false`: it is over.
-    pub(super) fn pause(&self, pause: Duration) -> bool {
+    pub(in crate::native) fn pause(&self, pause: Duration) -> bool {
         let pause = Self::after(pause.min(self.left()));
         let _ = pause.wait_on(&mut []);
         !self.left().is_zero()
