@@ -48,8 +48,6 @@ const INSTANCE: &[&str] = &[
 ];
 /// The same of containers.
 const CONTAINER: &[&str] = &["cloudInit", "snapshots/stateful"];
-/// The same of machines.
-const MACHINE: &[&str] = &["files"];
 /// Fields that count for machines only, unless they are as by default.
 const OF_MACHINES: &[&str] = &[
     "boot/mode",
@@ -113,15 +111,16 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     );
                 }
                 not_yet(resource, INSTANCE, &mut say);
-                let (own, others, why) = match instance.is_container() {
-                    true => (CONTAINER, OF_MACHINES, "counts for machines"),
+                let (others, why) = match instance.is_container() {
+                    true => (OF_MACHINES, "counts for machines"),
                     false => (
-                        MACHINE,
                         OF_CONTAINERS,
                         "counts for containers; a machine has a kernel of its own",
                     ),
                 };
-                not_yet(resource, own, &mut say);
+                if instance.is_container() {
+                    not_yet(resource, CONTAINER, &mut say);
+                }
                 written(resource, others, &mut |field| {
                     let words = field.replace('/', ".");
                     say(&format!("/spec/{field}"), format!("{words} {why}"));

@@ -190,7 +190,8 @@ runtime::own_processes_test! {
         );
         let with = |memory: &str| {
             let text = machine("debian", memory, &user_data).replace("boot: {", "boot: { mode: bios,");
-            text.replace("    eth0:", &folder)
+            let files = "  files: { /srv/keel/put: { content: \"by keel\\n\", uid: 12, gid: 34, mode: \"0640\" } }\n";
+            text.replace("    eth0:", &folder) + files
         };
         world.write("vm.yaml", &with("512MiB"));
         world.converge();
@@ -207,6 +208,8 @@ runtime::own_processes_test! {
         };
         done();
         assert_eq!(inside("cat /etc/marked /root/runs; hostname").with(0).stdout, "by cloud-init\nran\nvm\n");
+        // Beside those of its own.
+        assert_eq!(inside("cat /srv/keel/put; stat -c '%a %u %g' /srv/keel/put").with(0).stdout, "by keel\n640 12 34\n");
         let mounted = "cat /srv/shared/file; findmnt -n -o FSTYPE,SOURCE /srv/shared; echo back >/srv/shared/back";
         assert_eq!(inside(mounted).with(0).stdout, "from the host\nvirtiofs shared\n");
         assert_eq!(path_io::read_to_string(world.path().join("shared/back")).expect("a file"), "back\n");

@@ -28,6 +28,7 @@ mod init;
 mod kills;
 mod layers;
 mod life;
+mod machine_files;
 mod machine_folders;
 mod machine_kills;
 mod machine_state;

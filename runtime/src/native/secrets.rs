@@ -150,6 +150,19 @@ impl SecretStore {
         })
     }
 
+    /// As [`SecretStore::revealed_file`], of several by their paths.
+    ///
+    /// # Errors
+    /// A value is not known here.
+    pub(super) fn revealed_files(
+        &self,
+        files: &BTreeMap<String, File>,
+    ) -> Result<BTreeMap<String, File>, RuntimeError> {
+        let all = files.iter();
+        all.map(|(path, file)| Ok((path.clone(), self.revealed_file(file)?)))
+            .collect()
+    }
+
     /// The environment of a program that is executed inside.
     ///
     /// # Errors

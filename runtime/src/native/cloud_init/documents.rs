@@ -1,5 +1,7 @@
 //! The documents of NoCloud, as they are on the disk.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use manifests::instance::cloud_init::CloudInit;
 use manifests::scalar::text::Document;
 use serde_json::{Value, json};
@@ -24,6 +26,19 @@ pub struct SharedFolder<'a> {
     pub read_only: bool,
 }
 
+/// A file that cloud-init puts into its guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestFile<'a> {
+    /// Where.
+    pub path: &'a str,
+    /// What is in it.
+    pub content: &'a [u8],
+    /// Permission bits.
+    pub mode: u32,
+    /// Its user and group.
+    pub owner: (u32, u32),
+}
+
 /// What cloud-init is told. The texts have their secrets in place.
 ///
 /// `meta-data` and `user-data` are always there: without them the disk is none of NoCloud.
@@ -32,10 +47,11 @@ pub fn documents(
     instance_id: Uuid,
     name: &str,
     folders: &[SharedFolder<'_>],
+    files: &[GuestFile<'_>],
 ) -> Documents {
     let mut all = vec![
         ("meta-data", meta_data(instance_id, name)),
-        ("user-data", user_data(data)),
+        ("user-data", user_data(data, files)),
     ];
     if let Some(vendor) = vendor_data(data, folders) {
         all.push(("vendor-data", vendor));
@@ -88,8 +104,42 @@ fn vendor_data(data: &CloudInit, folders: &[SharedFolder<'_>]) -> Option<String>
     ]))
 }
 
+/// Files, beside those that people wrote of their own: lists of both are one list (cloud-init documentation, "Merging
+/// user data sections").
+fn write_files(files: &[GuestFile<'_>]) -> String {
+    let one = |file: &GuestFile<'_>| {
+        json!({
+            "path": file.path,
+            "content": STANDARD.encode(file.content),
+            "encoding": "b64",
+            "permissions": format!("{:04o}", file.mode),
+        })
+    };
+    let document = json!({
+        "merge_how": [
+            { "name": "list", "settings": ["append"] },
+            { "name": "dict", "settings": ["no_replace", "recurse_list"] },
+        ],
+        "write_files": files.iter().map(one).collect::<Vec<_>>(),
+    });
+    format!("{CLOUD_CONFIG}{}", yaml(&document))
+}
+
+/// Gives files away: cloud-init knows owners by their names alone, which a guest may not have for its numbers.
+fn owners(files: &[GuestFile<'_>]) -> Option<String> {
+    let given: String = files
+        .iter()
+        .filter(|file| file.owner != (0, 0))
+        .map(|file| {
+            let (uid, gid) = file.owner;
+            format!("chown {uid}:{gid} '{}'\n", file.path.replace('\'', "'\\''"))
+        })
+        .collect();
+    (!given.is_empty()).then(|| format!("#!/bin/sh\n{given}"))
+}
+
 /// The user's part: what is all of it stays as it is; several are put together, `userData` first.
-fn user_data(data: &CloudInit) -> String {
+fn user_data(data: &CloudInit, files: &[GuestFile<'_>]) -> String {
     let own = data.user_data.iter().map(|own| ("user-data", own));
     let more = data.parts.iter().map(|(name, part)| (name.as_str(), part));
     let mut parts: Vec<Part<'_>> = own
@@ -99,6 +149,16 @@ fn user_data(data: &CloudInit) -> String {
             text: of_people(document),
         })
         .collect();
+    if !files.is_empty() {
+        parts.push(Part {
+            name: "files",
+            text: write_files(files),
+        });
+        parts.extend(owners(files).map(|text| Part {
+            name: "owners",
+            text,
+        }));
+    }
     match parts.len() {
         0 => String::new(),
         1 => parts.remove(0).text,
@@ -146,7 +206,7 @@ mod tests {
 
     fn written(data: &str) -> Documents {
         let data: CloudInit = serde_json::from_str(data).expect(data);
-        documents(&data, Uuid::from_u128(7), "web-1", &[])
+        documents(&data, Uuid::from_u128(7), "web-1", &[], &[])
     }
 
     #[test]
@@ -203,7 +263,7 @@ mod tests {
         ];
         let vendor = |data: &str| {
             let data: CloudInit = serde_json::from_str(data).expect(data);
-            let all = documents(&data, Uuid::from_u128(7), "web-1", &folders);
+            let all = documents(&data, Uuid::from_u128(7), "web-1", &folders, &[]);
             let found = all.into_iter().find(|(name, _)| *name == "vendor-data");
             found.expect("vendor-data").1
         };
@@ -211,6 +271,39 @@ mod tests {
         let both = vendor(r##"{"vendorData": "#!/bin/true"}"##);
         assert!(
             both.contains("filename=\"folders\"") && both.contains("filename=\"vendor-data\""),
+            "{both}"
+        );
+    }
+
+    #[test]
+    fn files_are_put_beside_those_that_people_wrote() {
+        let files = [
+            GuestFile {
+                path: "/etc/motd",
+                content: b"hello\n",
+                mode: 0o644,
+                owner: (0, 0),
+            },
+            GuestFile {
+                path: "/srv/it's",
+                content: b"\0",
+                mode: 0o600,
+                owner: (1000, 100),
+            },
+        ];
+        let user = |data: &str, files: &[GuestFile<'_>]| {
+            let data: CloudInit = serde_json::from_str(data).expect(data);
+            let mut all = documents(&data, Uuid::from_u128(7), "web-1", &[], files);
+            all.remove(1).1
+        };
+        insta::assert_snapshot!(user("{}", &files[..1]).replace(['\n', ' '], ""), @r##"#cloud-config{"merge_how":[{"name":"list","settings":["append"]},{"name":"dict","settings":["no_replace","recurse_list"]}],"write_files":[{"path":"/etc/motd","content":"aGVsbG8K","encoding":"b64","permissions":"0644"}]}"##);
+        let given = owners(&files).expect("one is given away");
+        assert_eq!(given, "#!/bin/sh\nchown 1000:100 '/srv/it'\\''s'\n");
+        let both = user(r#"{"userData": {"write_files": []}}"#, &files);
+        let names =
+            ["user-data", "files", "owners"].map(|name| both.find(&format!("filename=\"{name}\"")));
+        assert!(
+            names.iter().all(Option::is_some) && names.is_sorted(),
             "{both}"
         );
     }

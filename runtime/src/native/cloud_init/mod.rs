@@ -6,5 +6,5 @@ mod image;
 mod parts;
 pub mod result;
 
-pub use self::documents::{Documents, SharedFolder, documents};
+pub use self::documents::{Documents, GuestFile, SharedFolder, documents};
 pub use self::image::{ImageError, LABEL, image};

@@ -535,6 +535,16 @@ fn live_machine(
             if let Some(addresses) = &look.addresses {
                 told["addresses"] = json!(addresses);
             }
+            let agent = seen.agent && machine::power(seen) == PowerState::Running;
+            let secrets = &host.secrets;
+            if let Err(error) =
+                machine::overlay_files(secrets, definition, instance, running, agent)
+            {
+                unseen.push(Unseen {
+                    path: Pointer::new("/spec/files"),
+                    why: crate::native::chain(&error),
+                });
+            }
             machine::power(seen)
         }
         // It has ended since.

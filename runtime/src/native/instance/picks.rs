@@ -12,7 +12,7 @@ use manifests::scalar::address::NicAddress4;
 use manifests::scalar::mac::Mac;
 use serde::{Deserialize, Serialize};
 
-use super::machine::Given;
+use super::machine::{Given, PutFiles};
 use crate::native::network::addresses;
 use crate::sys::netlink::HardwareAddress;
 
@@ -35,6 +35,9 @@ pub(in crate::native) struct InstancePicks {
     /// What cloud-init in a machine was given; none before its first start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cloud_init: Option<Given>,
+    /// What was put into a machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<PutFiles>,
     /// Whether it is meant to run: what `autostart: lastState` goes by.
     pub running: bool,
 }

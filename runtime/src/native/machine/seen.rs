@@ -136,9 +136,22 @@ pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
             .collect(),
         empty: list(&blocks).filter_map(empty_drive).collect(),
         limits,
-        agent: list(&chardevs)
-            .any(|one| one["label"] == "agent" && one["frontend-open"].as_bool().unwrap_or(false)),
+        agent: serves_agent(&chardevs),
     })
+}
+
+fn serves_agent(chardevs: &Value) -> bool {
+    list(chardevs)
+        .any(|one| one["label"] == "agent" && one["frontend-open"].as_bool().unwrap_or(false))
+}
+
+/// Whether somebody in the guest serves the agent's port.
+///
+/// # Errors
+/// QEMU does not answer.
+pub fn has_agent(qmp: &mut Qmp) -> Result<bool, QmpError> {
+    let chardevs = qmp.execute("query-chardev", Value::Null)?;
+    Ok(serves_agent(&chardevs))
 }
 
 /// The children of an object, with their types: `child<scsi-hd>` is one, `string` is none.

@@ -23,7 +23,7 @@ use super::super::{pick, root, running, spec, stored};
 use super::around::{around, planned};
 use super::extras::{Extra, extras};
 use super::start::tap;
-use super::{connect_failed, hardware, let_go, monitor_failed, saved_state, seed};
+use super::{connect_failed, files, hardware, let_go, monitor_failed, saved_state, seed};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -64,7 +64,7 @@ pub(in crate::native::instance) fn waits_for_start(path: &Pointer) -> bool {
         [
             "spec",
             "state" | "description" | "ephemeral" | "user" | "health" | "profiles" | "snapshots"
-            | "placement" | "environment",
+            | "placement" | "environment" | "files",
             ..,
         ] => false,
         _ => true,
@@ -84,6 +84,7 @@ struct Touched {
     replugged: BTreeSet<String>,
     /// What cloud-init is given.
     cloud_init: bool,
+    files: bool,
     /// Something that waits for the next start.
     later: bool,
 }
@@ -103,6 +104,7 @@ fn touched(changes: &[FieldChange]) -> Touched {
             // A set of processors says both how many and which.
             ["spec", "limits", "cpu", ..] => (touched.processors, touched.limits) = (true, true),
             ["spec", "limits", "memory", ..] => touched.memory = true,
+            ["spec", "files", ..] => touched.files = true,
             ["spec", "limits", ..] => touched.limits = true,
             ["spec", "devices", name, rest @ ..] => {
                 touched.devices.insert((*name).to_owned());
@@ -194,7 +196,16 @@ pub(in crate::native::instance) fn update(
         refusal: None,
     };
     work.all(before, after);
-    let Work { later, refusal, .. } = work;
+    let puts = work.touched.files;
+    let Work {
+        later, mut refusal, ..
+    } = work;
+    if puts && let Err(error) = files::put_changed(host, &mut definition, &now, &mut qmp) {
+        if let Spec::Instance(meant) = &mut definition.spec {
+            meant.files.clone_from(&spec(before)?.files);
+        }
+        refusal.get_or_insert(error);
+    }
     if refusal.is_some() {
         // The disk may be as big as it was.
         let size = look(&mut qmp).ok().and_then(|seen| root_size(after, &seen));
@@ -506,6 +517,7 @@ mod tests {
             ("/spec/description", false),
             ("/spec/cloudInit/userData", true),
             ("/spec/cloudInit/onChange", false),
+            ("/spec/files/~1etc~1motd", false),
             ("/spec/security/idmap/base", true),
         ];
         for (path, waits) in cases {

@@ -3,6 +3,7 @@
 mod around;
 mod change;
 mod extras;
+mod files;
 mod hardware;
 mod observe;
 mod operate;
@@ -24,6 +25,8 @@ use manifests::instance::limits::Limits;
 
 pub(super) use self::change::{update, waits_for_start};
 pub(super) use self::extras::extras;
+pub(in crate::native) use self::files::PutFiles;
+pub(super) use self::files::overlay_files;
 pub(super) use self::observe::{overlay, power};
 use self::operate::addresses;
 pub(super) use self::operate::{agent_answers, cloud_init_is_done, run_quietly};

@@ -209,20 +209,11 @@ fn small(agent: &mut Agent, words: &[&str]) -> Result<String, RuntimeError> {
     Ok(String::from_utf8_lossy(&end.output).trim().to_owned())
 }
 
-/// Reads a file of the guest.
-pub(in crate::native) fn read_file(
-    running: &Running,
-    path: &str,
-    most: u64,
-) -> Result<FileInside, RuntimeError> {
-    let doing = || format!("read {path} in");
-    let mut agent = agent(running, ANSWER).map_err(failed(doing()))?;
-    let about = small(&mut agent, &["stat", "-L", "-c", "%a %u %g", path])?;
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    let content = agent
-        .read_file(path, most, COMMAND)
-        .map_err(failed(doing()))?;
-    let mut numbers = about.split(' ');
+/// What `stat` is asked for, and how its answer is read: mode, user, group.
+const ABOUT: [&str; 4] = ["stat", "-L", "-c", "%a %u %g"];
+
+fn about(text: &str) -> (u32, u32, u32) {
+    let mut numbers = text.trim().split(' ');
     let mode = numbers
         .next()
         .and_then(|word| u32::from_str_radix(word, 8).ok());
@@ -232,12 +223,82 @@ pub(in crate::native) fn read_file(
             .and_then(|word| word.parse().ok())
             .unwrap_or(0)
     };
+    (mode.unwrap_or(0o644), id(), id())
+}
+
+/// Reads a file of the guest.
+pub(in crate::native) fn read_file(
+    running: &Running,
+    path: &str,
+    most: u64,
+) -> Result<FileInside, RuntimeError> {
+    let doing = || format!("read {path} in");
+    let mut agent = agent(running, ANSWER).map_err(failed(doing()))?;
+    let (mode, uid, gid) = about(&small(&mut agent, &[&ABOUT[..], &[path]].concat())?);
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let content = agent
+        .read_file(path, most, COMMAND)
+        .map_err(failed(doing()))?;
     Ok(FileInside {
         content,
-        mode: mode.unwrap_or(0o644),
-        uid: id(),
-        gid: id(),
+        mode,
+        uid,
+        gid,
     })
+}
+
+/// Looks at a file of the guest; none: there is none, or it has more than `most` bytes.
+pub(super) fn look_at_file(
+    running: &Running,
+    path: &str,
+    most: usize,
+    patience: Duration,
+) -> Result<Option<FileInside>, AgentError> {
+    let mut agent = agent(running, patience)?;
+    let Some((mode, uid, gid)) = look(&mut agent, path, patience)? else {
+        return Ok(None);
+    };
+    match agent.read_file(path, most, patience) {
+        Ok(content) => Ok(Some(FileInside {
+            content,
+            mode,
+            uid,
+            gid,
+        })),
+        Err(AgentError::Refused { .. } | AgentError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether there is such a file in the guest.
+pub(super) fn is_there(
+    running: &Running,
+    path: &str,
+    patience: Duration,
+) -> Result<bool, AgentError> {
+    let mut agent = agent(running, patience)?;
+    Ok(look(&mut agent, path, patience)?.is_some())
+}
+
+fn look(
+    agent: &mut Agent,
+    path: &str,
+    patience: Duration,
+) -> Result<Option<(u32, u32, u32)>, AgentError> {
+    let [program, arguments @ ..] = ABOUT;
+    let command = GuestCommand {
+        program: program.to_owned(),
+        arguments: arguments
+            .into_iter()
+            .chain([path])
+            .map(str::to_owned)
+            .collect(),
+        environment: Vec::new(),
+        input: None,
+        capture: true,
+    };
+    let end = agent.run(&command, 4 << 10, patience)?;
+    Ok((end.code == Some(0)).then(|| about(&String::from_utf8_lossy(&end.output))))
 }
 
 /// Writes a file of the guest.
@@ -252,6 +313,9 @@ pub(in crate::native) fn write_file(
     if let (true, Some(folder)) = (create_folders, Path::new(path).parent()) {
         small(&mut agent, &["mkdir", "-p", &folder.display().to_string()])?;
     }
+    // The agent makes files that all can read.
+    let script = "umask 077; test -e \"$0\" || : >\"$0\"";
+    small(&mut agent, &["/bin/sh", "-c", script, path])?;
     agent
         .write_file(path, &file.content, COMMAND)
         .map_err(failed(doing))?;

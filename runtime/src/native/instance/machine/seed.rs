@@ -1,6 +1,7 @@
 //! What cloud-init in a machine is given: picked at the first start and kept, whatever the manifest says later, until
 //! `onChange: rerun` lets it follow. The disk with it is made at each start, in the run folder: it may hold secrets.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use manifests::devices::Device;
@@ -15,8 +16,9 @@ use uuid::Uuid;
 use super::super::container::is_present;
 use super::super::picks::InstancePicks;
 use super::super::{io_failed, spec};
+use super::files;
 use crate::error::{Class, RuntimeError};
-use crate::native::cloud_init::{self, SharedFolder};
+use crate::native::cloud_init::{self, GuestFile, SharedFolder};
 use crate::native::definition::Definition;
 use crate::native::disk_image::Format;
 use crate::native::host::Host;
@@ -80,6 +82,11 @@ pub(super) fn prepare(
     context: &Context<'_>,
 ) -> Result<Option<DiskPlan>, RuntimeError> {
     let wanted = spec(definition)?.cloud_init.data();
+    // In a new root nothing was put yet; and cloud-init puts files once.
+    let files = match definition.picks.cloud_init {
+        None => files::first(definition)?,
+        Some(_) => BTreeMap::new(),
+    };
     let mut given = next(definition.picks.cloud_init.take(), &wanted);
     let data = match host.secrets.revealed_cloud_init(&given.data) {
         // Nobody can give that value again: the secret has another by now.
@@ -96,13 +103,23 @@ pub(super) fn prepare(
     let instance_id = given.instance_id;
     definition.picks.cloud_init = Some(given);
     let path = run_dir.join(FILE);
-    if data == CloudInit::default() {
+    if data == CloudInit::default() && files.is_empty() {
         manifests::path_io::remove_file(&path)
             .map_err(io_failed("remove the cloud-init disk of"))?;
         return Ok(None);
     }
     let (name, folders) = (&definition.address.name, shared(spec(definition)?));
-    let documents = cloud_init::documents(&data, instance_id, name, &folders);
+    let files = host.secrets.revealed_files(&files)?;
+    let files: Vec<GuestFile<'_>> = files
+        .iter()
+        .map(|(path, file)| GuestFile {
+            path,
+            content: file.content.as_plain().unwrap_or_default().as_bytes(),
+            mode: file.mode.0,
+            owner: (file.uid, file.gid),
+        })
+        .collect();
+    let documents = cloud_init::documents(&data, instance_id, name, &folders, &files);
     let image = cloud_init::image(&documents)
         .map_err(|error| RuntimeError::new("make the cloud-init disk of", Class::Refused, error))?;
     write(&path, &image).map_err(io_failed("write the cloud-init disk of"))?;

@@ -24,6 +24,7 @@ use crate::native::machine::devices::nodes;
 use crate::native::machine::layer::{self, LayerError, Merge};
 use crate::native::machine::plan::DiskPlan;
 use crate::native::machine::qmp::Qmp;
+use crate::native::machine::seen::has_agent;
 use crate::native::machine::state;
 use crate::native::pools::root_volume;
 use crate::native::shim::Running;
@@ -319,11 +320,7 @@ fn live(
 
 /// Freezes the file systems of a guest whose agent is there; whether they have to be thawed.
 fn freeze(now: &Running, qmp: &mut Qmp) -> bool {
-    let there = qmp.execute("query-chardev", serde_json::Value::Null);
-    let there = there.is_ok_and(|all| {
-        let mut all = all.as_array().into_iter().flatten();
-        all.any(|one| one["label"] == "agent" && one["frontend-open"] == true)
-    });
+    let there = has_agent(qmp).unwrap_or(false);
     let agent = there.then(|| agent(now, FREEZE)).flatten();
     // Also one that does not answer in time may have frozen them.
     agent.is_some_and(|mut agent| {
