@@ -25,6 +25,8 @@ pub enum Power {
     Freeze,
     /// Let them go on.
     Unfreeze,
+    /// Stop it before the host goes down, as its `boot.hostShutdownAction` says. It is still meant to run.
+    HostDown,
 }
 
 impl Power {
@@ -40,6 +42,7 @@ impl Power {
             Self::Reset => "restart by force",
             Self::Freeze => "freeze",
             Self::Unfreeze => "unfreeze",
+            Self::HostDown => "stop with the host",
         }
     }
 }

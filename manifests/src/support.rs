@@ -13,6 +13,7 @@ pub use self::machines::MOST_PROCESSORS;
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::id::Address;
+use crate::instance::boot::ShutdownAction;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::{Instance, PowerState};
 use crate::kinds::network::NetworkType;
@@ -43,8 +44,6 @@ const INSTANCE: &[&str] = &[
     "security/apparmor",
     "security/selinux",
     "security/iommu",
-    "boot/hostShutdownAction",
-    "boot/stopPriority",
 ];
 /// The same of containers.
 const CONTAINER: &[&str] = &["cloudInit", "snapshots/stateful"];
@@ -370,6 +369,13 @@ fn one_instance(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
         say(
             "/spec/limits/cpu",
             "sockets, cores and threads count for machines; a container has a number or a set of processors".to_owned(),
+        );
+    }
+    if instance.is_container() && instance.boot.host_shutdown_action == ShutdownAction::StatefulStop
+    {
+        say(
+            "/spec/boot/hostShutdownAction",
+            "this engine saves the state of machines only".to_owned(),
         );
     }
     words(instance, say);

@@ -18,7 +18,7 @@ use runtime::error::RuntimeError;
 use runtime::runtime::Runtime;
 
 pub use self::asked::{Asked, AskedPlan};
-pub use self::boot::Booting;
+pub use self::boot::{Booting, Ending};
 pub use self::drift::{Drift, DriftedField};
 pub use self::snapshots::{DueReport, Scheduled};
 use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, apply, recover};

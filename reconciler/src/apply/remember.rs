@@ -171,6 +171,7 @@ fn starts(step: &Step) -> bool {
                 | Power::Stop
                 | Power::Kill
                 | Power::Save
+                | Power::HostDown
                 | Power::Restart
                 | Power::Reset
         ),

@@ -100,7 +100,7 @@ pub(crate) fn missing(
         // An ephemeral instance is gone when it is stopped.
         (
             Verb::Power {
-                power: Power::Stop | Power::Kill | Power::Save,
+                power: Power::Stop | Power::Kill | Power::Save | Power::HostDown,
             },
             None,
         ) => return None,
@@ -114,7 +114,7 @@ pub(crate) fn missing(
             Power::Start | Power::StartAnew | Power::Restart | Power::Reset | Power::Unfreeze => {
                 &["Running", "Frozen"]
             }
-            Power::Stop | Power::Kill | Power::Save => &["Stopped"],
+            Power::Stop | Power::Kill | Power::Save | Power::HostDown => &["Stopped"],
             Power::Freeze => &["Frozen"],
         };
         return (!wanted.contains(&state.as_str()))

@@ -13,7 +13,7 @@ use super::engine::{self, Opened};
 use super::invocation::{Invocation, say};
 use super::progress::Progress;
 use super::read::Source;
-use crate::apply::ApplyReport;
+use crate::apply::{ApplyOptions, ApplyReport};
 use crate::clock::deadline;
 use crate::error::{CliError, Exit};
 use crate::plan::boot::Batch;
@@ -43,12 +43,15 @@ impl Boot {
         let session = session(invocation, &opened);
         catch_signals(invocation)?;
         let booting = session.booting()?;
+        let how = how(invocation);
         let mut reports = Vec::new();
         let mut batches = booting.boot.batches.into_iter().peekable();
         while let Some(batch) = batches.next() {
             let pause = batch.pause;
             let progress = Progress::new(invocation);
-            reports.push(progress.around(|| carry_out(invocation, &session, &batch, &progress))?);
+            reports.push(
+                progress.around(|| carry_out(invocation, &session, &batch, &how, &progress))?,
+            );
             if invocation.cancelled() {
                 break;
             }
@@ -110,18 +113,19 @@ fn give_secrets(opened: &Opened) -> Result<(), CliError> {
     Ok(())
 }
 
-/// One batch. While the host starts others may be at work: their lock is waited for.
-fn carry_out(
+/// One batch. While the host starts or ends others may be at work: their lock is waited for.
+pub(super) fn carry_out(
     invocation: &Invocation,
     session: &Session<'_>,
     batch: &Batch,
+    how: &ApplyOptions,
     progress: &Progress<'_>,
 ) -> Result<ApplyReport, CliError> {
     let clock = invocation.clock();
     let until = deadline(clock.instant(), invocation.global.timeout);
     loop {
         let asked = session.boot_batch(batch.clone())?;
-        match session.carry_out_asked(&asked, &how(invocation), progress) {
+        match session.carry_out_asked(&asked, how, progress) {
             Err(SessionError::Folder(StateFolderError::Busy { .. }) | SessionError::Stale(_))
                 if clock.instant() < until && !invocation.cancelled() =>
             {

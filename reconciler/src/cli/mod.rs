@@ -38,6 +38,7 @@ mod read;
 mod render;
 mod saved;
 mod schema;
+mod shutdown;
 mod snapshot;
 mod status;
 mod top;
@@ -100,6 +101,7 @@ enum Command {
     Freeze(power::Freeze),
     Unfreeze(power::Unfreeze),
     Boot(boot::Boot),
+    Shutdown(shutdown::Shutdown),
     Exec(exec::Exec),
     Console(console::Console),
     Logs(logs::Logs),
@@ -150,6 +152,7 @@ impl Command {
             Self::Freeze(command) => command.run(invocation),
             Self::Unfreeze(command) => command.run(invocation),
             Self::Boot(command) => command.run(invocation),
+            Self::Shutdown(command) => command.run(invocation),
             Self::Exec(command) => command.run(invocation),
             Self::Console(command) => command.run(invocation),
             Self::Logs(command) => command.run(invocation),

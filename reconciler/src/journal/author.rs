@@ -27,6 +27,7 @@ fn brings(word: &str) -> Option<&'static str> {
         (Power::Stop, "Stopped"),
         (Power::Kill, "Stopped"),
         (Power::Save, "Stopped"),
+        (Power::HostDown, "Stopped"),
         (Power::Restart, "Running"),
         (Power::Freeze, "Frozen"),
         (Power::Unfreeze, "Running"),

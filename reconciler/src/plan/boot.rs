@@ -123,7 +123,7 @@ fn starts<'a>(
 }
 
 /// The instances that one was last applied with as what it needs.
-fn needs(observed: &ObservedSet, known: &Known, uid: &Uid) -> BTreeSet<Uid> {
+pub(super) fn needs(observed: &ObservedSet, known: &Known, uid: &Uid) -> BTreeSet<Uid> {
     let Some(owned) = known.owned.get(uid) else {
         return BTreeSet::new();
     };
@@ -270,12 +270,12 @@ fn add(batch: &mut Batch, start: &Start<'_>) {
     }
 }
 
-fn number(step: &mut Step, before: usize) {
+pub(super) fn number(step: &mut Step, before: usize) {
     step.id = StepId(u32::try_from(before + 1).unwrap_or(u32::MAX));
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use manifests::observed::Holds;
     use serde_json::{Value, json};
 
@@ -301,9 +301,25 @@ mod tests {
         }
     }
 
-    fn instance(name: &str, spec: Value, last: &str, now: &str) -> Item {
+    pub(in crate::plan) fn instance(name: &str, spec: Value, last: &str, now: &str) -> Item {
         let status = json!({"lastState": last, "state": now});
         item(Kind::Instance, name, spec.clone(), spec, status)
+    }
+
+    /// An object that was applied with the need of an instance.
+    pub(in crate::plan) fn owned(uid: Uid, address: &Address, need: &str) -> Owned {
+        Owned {
+            uid,
+            source: SourceName::new("edge"),
+            address: address.clone(),
+            spec: None,
+            origin: None,
+            labels: None,
+            needs: vec![Address::new(Kind::Instance, need)],
+            remembered: None,
+            restart_pending: Vec::new(),
+            drift: Vec::new(),
+        }
     }
 
     fn decided(items: Vec<Item>, known: &Known) -> Boot {
@@ -414,21 +430,7 @@ mod tests {
         let web = instance("a-web", plain(5), "Running", "Stopped");
         let uid = web.uid().expect("marked");
         let mut known = Known::default();
-        known.owned.insert(
-            uid,
-            Owned {
-                uid,
-                source: SourceName::new("edge"),
-                address: web.address.clone(),
-                spec: None,
-                origin: None,
-                labels: None,
-                needs: vec![Address::new(Kind::Instance, "db")],
-                remembered: None,
-                restart_pending: Vec::new(),
-                drift: Vec::new(),
-            },
-        );
+        known.owned.insert(uid, owned(uid, &web.address, "db"));
         let items = vec![web, instance("db", plain(0), "Running", "Stopped")];
         assert_eq!(
             told(&decided(items, &known)),

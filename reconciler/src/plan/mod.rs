@@ -2,7 +2,7 @@
 //!
 //! It is total: it never fails, never waits, knows no clock (`now` is given) and gives the same answer to the same
 //! question. `steps` makes candidates, `gates` hold some of them, `order` sorts the rest, `explain` words the reasons,
-//! `boot` says what is started after a start of the host.
+//! `boot` says what is started after a start of the host, `shutdown` what is stopped before its end.
 
 pub mod boot;
 pub mod effects;
@@ -10,6 +10,7 @@ mod explain;
 pub mod gates;
 mod order;
 pub mod rules;
+pub mod shutdown;
 mod steps;
 mod trash;
 mod world;

@@ -1,9 +1,11 @@
-//! After a start of the host: what should run is started, batch by batch, each in the journal.
+//! After a start of the host what should run is started, and before its end what runs is stopped: batch by batch, each in
+//! the journal.
 
 use super::asked::AskedPlan;
 use super::{Session, SessionError};
 use crate::plan::PlanId;
 use crate::plan::boot::{Batch, Boot, boot};
+use crate::plan::shutdown::{Shutdown, shutdown};
 
 /// What a start of the host asks for, and what could not be looked at.
 #[derive(Debug, Clone)]
@@ -14,7 +16,28 @@ pub struct Booting {
     pub unclear: Vec<manifests::observed::Unclear>,
 }
 
+/// What the end of the host asks for, and what could not be looked at.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// What is done.
+    pub shutdown: Shutdown,
+    /// Objects of which it cannot be told whether they are there.
+    pub unclear: Vec<manifests::observed::Unclear>,
+}
+
 impl Session<'_> {
+    /// Looks at the host and decides what is stopped before its end.
+    ///
+    /// # Errors
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn ending(&self) -> Result<Ending, SessionError> {
+        let (known, observed) = self.look()?;
+        Ok(Ending {
+            shutdown: shutdown(&observed, &known),
+            unclear: observed.unclear,
+        })
+    }
+
     /// Looks at the host and decides what is started.
     ///
     /// # Errors

@@ -48,6 +48,7 @@ mod saved_plans;
 mod schedules;
 mod screens;
 mod secrets;
+mod shutdown;
 mod side_by_side;
 mod sizes;
 mod snapshots;

@@ -101,7 +101,7 @@ impl World {
                     | Power::Restart
                     | Power::Reset
                     | Power::Unfreeze => "Running",
-                    Power::Stop | Power::Kill | Power::Save => "Stopped",
+                    Power::Stop | Power::Kill | Power::Save | Power::HostDown => "Stopped",
                     Power::Freeze => "Frozen",
                 };
                 set_state(item, state, action)?;

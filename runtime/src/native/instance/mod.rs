@@ -29,6 +29,7 @@ use std::sync::Arc;
 use manifests::action::{Action, Power, Verb};
 use manifests::desired::{DesiredSet, Resource};
 use manifests::id::Uid;
+use manifests::instance::boot::ShutdownAction;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::{Instance, PowerState};
 use manifests::scalar::address::NicAddress4;
@@ -525,6 +526,27 @@ fn freeze(instance: &Instance, running: &Running, frozen: bool) -> Result<(), Ru
     }
 }
 
+/// Stops an instance before the host goes down, as its manifest says.
+fn host_down(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    now: &Running,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    match spec(definition)?.boot.host_shutdown_action {
+        ShutdownAction::Stop => start::stop(host, definition, now, false, context),
+        ShutdownAction::ForceStop => start::stop(host, definition, now, true, context),
+        ShutdownAction::StatefulStop => {
+            machine::save(host, definition, now, context).or_else(|error| {
+                // The host does not wait until somebody has mended that.
+                let why = super::chain(&error);
+                (context.progress)(&format!("it is stopped without its state: {why}"));
+                start::stop(host, definition, now, false, context)
+            })
+        }
+    }
+}
+
 /// Switches an instance.
 fn power_to(
     host: &Host,
@@ -561,12 +583,16 @@ fn power_to(
             let why = "it does not run: there is no state to save";
             return Err(RuntimeError::new("save the state of", Class::Conflict, why));
         }
-        (Power::Stop | Power::Kill | Power::Save, None) => {
+        (Power::Stop | Power::Kill | Power::Save | Power::HostDown, None) => {
             start::after_stop(host, &definition)?;
             Effected::NotNeeded
         }
         (Power::Stop | Power::Kill, Some(now)) => {
             start::stop(host, &definition, &now, power == Power::Kill, context)?;
+            Effected::Done
+        }
+        (Power::HostDown, Some(now)) => {
+            host_down(host, &definition, &now, context)?;
             Effected::Done
         }
         (Power::Restart | Power::Reset, now) => {
@@ -592,10 +618,18 @@ fn power_to(
             ));
         }
     };
-    let runs = !matches!(power, Power::Stop | Power::Kill | Power::Save);
-    if !runs && spec(&definition)?.ephemeral {
+    let stops = matches!(
+        power,
+        Power::Stop | Power::Kill | Power::Save | Power::HostDown
+    );
+    if stops && spec(&definition)?.ephemeral {
         return remove::delete(host, &definition, context);
     }
+    let runs = match power {
+        // The next start of the host starts it.
+        Power::HostDown => definition.picks.running,
+        _ => !stops,
+    };
     if definition.picks.running != runs || done == Effected::Done {
         definition.picks.running = runs;
         host.write_instance(&definition).map_err(stored)?;
