@@ -208,4 +208,7 @@ pub struct Trashed {
     pub expires_at: jiff::Timestamp,
     /// What it holds.
     pub holds: Holds,
+    /// How it would be seen if it were back and stopped; none where that cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub was: Option<Box<Item>>,
 }

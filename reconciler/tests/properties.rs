@@ -198,6 +198,7 @@ fn planned(runtime: &FakeRuntime, store: &MemoryStore, desired: &DesiredSet) -> 
         approve: &BTreeSet::new(),
         allow: &Allow::ALL.into_iter().collect(),
         no_trash: false,
+        no_restore: false,
         now: now(),
     })
 }

@@ -7,10 +7,11 @@
 //! - `desired.yaml`: manifests; `keel.yaml` beside it is the source's.
 //! - `observed.yaml`: live objects as manifests. `spec` lies over what is wanted of the object (`null` takes away), so only
 //!   what differs is written. Beside it: `source` (whose it is; absent: `edge`; `null`: nobody's), `complete`, `holds`,
-//!   `remembered`, `trash` (it lies there), `unseen` (why, by path), `unclear` (why).
+//!   `remembered`, `trash` (it lies there; a number: for so many hours; beside it `number`, where several
+//!   have its name, and `known: false`, where nobody can tell what it was), `unseen` (why, by path), `unclear` (why).
 //! - `history.yaml`: `now`, `sources`, `applied` by object (what was applied last lies over what is wanted; also of what
 //!   lives no more), `drift`, `pending` (for a restart) and `stopped` (by hand) by object, and what the person says:
-//!   `approve`, `allow`, `noTrash`, `purpose`, `partial`.
+//!   `approve`, `allow`, `noTrash`, `noRestore`, `purpose`, `partial`.
 
 #[path = "support/strict.rs"]
 mod strict;
@@ -153,16 +154,6 @@ fn observed(folder: &Path, desired: &DesiredSet, now: Timestamp) -> ObservedSet 
             Some(source) => source.as_str(),
         };
         let holds = parsed(&document["holds"]).unwrap_or_default();
-        if document["trash"] == json!(true) {
-            observed.trash.push(Trashed {
-                mark: mark(owner.unwrap_or(SOURCE), &address),
-                deleted_at: now,
-                expires_at: now,
-                holds,
-                address,
-            });
-            continue;
-        }
         let wanted = desired
             .resources
             .values()
@@ -172,7 +163,7 @@ fn observed(folder: &Path, desired: &DesiredSet, now: Timestamp) -> ObservedSet 
             path: Pointer::new(path.as_str()),
             why: why.as_str().expect("why").to_owned(),
         });
-        observed.items.push(Item {
+        let item = Item {
             mark: owner.map(|owner| mark(owner, &address)),
             complete: document["complete"] != json!(false),
             spec: spec_of(address.kind, wanted, &document["spec"]),
@@ -182,6 +173,27 @@ fn observed(folder: &Path, desired: &DesiredSet, now: Timestamp) -> ObservedSet 
             holds,
             status: json!({}),
             address,
+        };
+        let hours = match &document["trash"] {
+            Value::Null => {
+                observed.items.push(item);
+                continue;
+            }
+            hours => hours.as_i64().unwrap_or(0),
+        };
+        // One of several of its name.
+        let uid = match document["number"].as_u64() {
+            Some(number) => Uid::derive(&Uuid::from_u128(number.into()), &item.address),
+            None => mark(SOURCE, &item.address).uid,
+        };
+        let source = SourceName::new(owner.unwrap_or(SOURCE));
+        observed.trash.push(Trashed {
+            mark: Mark { source, uid },
+            deleted_at: now - jiff::SignedDuration::from_hours(hours),
+            expires_at: now,
+            holds,
+            address: item.address.clone(),
+            was: (document["known"] != json!(false)).then(|| Box::new(item)),
         });
     }
     observed
@@ -330,6 +342,7 @@ fn played(folder: &Path) -> Played {
         approve: &words("approve").into_iter().collect(),
         allow: &allow,
         no_trash: history["noTrash"] == json!(true),
+        no_restore: history["noRestore"] == json!(true),
         now,
     });
     Played {

@@ -4,7 +4,6 @@ use manifests::action::{Action, Power, Verb};
 use manifests::change::{Cause, FieldChange};
 use manifests::desired::DesiredSet;
 use manifests::effect::Effect;
-use manifests::effect_table;
 use manifests::secret;
 use runtime::error::{Class, RuntimeError};
 use runtime::runtime::{Context, Effected};
@@ -96,11 +95,10 @@ impl Workers<'_> {
             .changes
             .into_iter()
             .partition(|change| change.path.as_str() == "/spec/state");
-        // Nobody was shown, and no guard was asked about, what wipes what has just been saved: the next plan tells it.
-        let (later, now): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| {
-            let effect = effect_table::effect(address.kind, &change.path);
-            effect.destroys() || effect == Effect::Forbidden
-        });
+        // Of what is otherwise than it lay in the trash nobody was told: the next plan tells it.
+        let now: Vec<FieldChange> = step.changes.iter().map(|p| p.change.clone()).collect();
+        let is_planned = |change: &FieldChange| now.iter().any(|one| one.path == change.path);
+        let later: Vec<_> = changes.into_iter().filter(|one| !is_planned(one)).collect();
         if !now.is_empty() {
             let own;
             let desired = if later.is_empty() {

@@ -64,7 +64,13 @@ impl Apply {
 
     /// Applies a saved plan: makes it again from what it carries, and refuses where that is not the same plan.
     fn saved(&self, invocation: &Invocation, file: &Path) -> Result<Exit, CliError> {
-        if !self.decisions.allow.is_empty() || self.decisions.no_trash {
+        let Decisions {
+            approve: _,
+            allow,
+            no_trash,
+            no_restore,
+        } = &self.decisions;
+        if !allow.is_empty() || *no_trash || *no_restore {
             return Err(CliError::usage(
                 "a saved plan is applied as it is: no other choices than --approve can be made",
             ));

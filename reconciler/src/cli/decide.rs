@@ -1,4 +1,4 @@
-//! What a person may say about a plan: `--approve`, `--allow`, `--no-trash`; and the session that makes it.
+//! What a person may say about a plan: `--approve`, `--allow`, `--no-trash`, `--no-restore`; and the session that makes it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,6 +36,9 @@ pub(super) struct Decisions {
     /// What is deleted is gone at once.
     #[arg(long)]
     pub(super) no_trash: bool,
+    /// What is declared and lies in the trash stays there: a new one is made.
+    #[arg(long)]
+    pub(super) no_restore: bool,
 }
 
 /// Reads the code of a guard.
@@ -59,6 +62,7 @@ impl Decisions {
                 self.allow.iter().copied().collect::<BTreeSet<_>>()
             },
             no_trash: self.no_trash,
+            no_restore: self.no_restore,
             purpose,
             repeats: None,
         }
@@ -76,6 +80,9 @@ impl Decisions {
         }
         if self.no_trash {
             words.push_str(" --no-trash");
+        }
+        if self.no_restore {
+            words.push_str(" --no-restore");
         }
         words
     }

@@ -250,5 +250,6 @@ pub(super) fn made_from(
             .map(|class| class.word().to_owned())
             .collect(),
         no_trash: decisions.no_trash,
+        no_restore: decisions.no_restore,
     }
 }

@@ -80,6 +80,7 @@ impl Saved {
             approve: from.approve.iter().chain(&approved).cloned().collect(),
             allow,
             no_trash: from.no_trash,
+            no_restore: from.no_restore,
         };
         let source = Source::of(from.texts(), from.revision.clone(), from.repository.clone());
         let Wanted {

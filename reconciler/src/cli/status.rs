@@ -20,6 +20,7 @@ use crate::store::Store as _;
 use crate::view::history::{self, when};
 use crate::view::style::{CAREFUL, STRONG, paint};
 use crate::view::text;
+use crate::view::trash;
 
 /// Tell what is known: sources, objects, what waits, what was done last, who is at work.
 #[derive(Debug, clap::Args)]
@@ -110,7 +111,7 @@ impl Facts {
             "restartPending": waiting,
             "stoppedByHand": held,
             "unclear": self.observed.unclear,
-            "trash": self.observed.trash,
+            "trash": trash::document(&self.observed.trash),
             "lastApply": self.last.first(),
             "unfinishedApplies": self.unfinished,
             "lock": self.lock,

@@ -2,7 +2,6 @@
 
 use manifests::id::Address;
 use runtime::runtime::Runtime as _;
-use serde_json::json;
 
 use super::HumanOrJson;
 use super::asked::carry_out;
@@ -35,6 +34,9 @@ enum Deed {
         /// The objects.
         #[arg(required = true, value_name = "KIND/NAME", value_parser = address)]
         objects: Vec<Address>,
+        /// Not the newest, but the one whose identity begins so.
+        #[arg(long, value_name = "UID")]
+        uid: Option<String>,
         /// How it is written.
         #[arg(short, long, value_name = "FORMAT", default_value = "human")]
         output: HumanOrJson,
@@ -44,6 +46,9 @@ enum Deed {
         /// Only these objects.
         #[arg(value_name = "KIND/NAME", value_parser = address, conflicts_with = "expired")]
         objects: Vec<Address>,
+        /// Of these only the one whose identity begins so.
+        #[arg(long, value_name = "UID", requires = "objects")]
+        uid: Option<String>,
         /// Only what was kept as long as it should be.
         #[arg(long)]
         expired: bool,
@@ -64,7 +69,7 @@ impl Trash {
             Deed::List { output } => {
                 let mut all = opened.runtime.observe()?.trash;
                 all.sort_by(|a, b| (&a.address, a.deleted_at).cmp(&(&b.address, b.deleted_at)));
-                let json = || format!("{:#}\n", json!(all));
+                let json = || format!("{:#}\n", trash::document(&all));
                 invocation.json_into(json)?;
                 match output {
                     HumanOrJson::Json => invocation.print_plain(&json())?,
@@ -75,8 +80,12 @@ impl Trash {
                 }
                 Ok(Exit::Done)
             }
-            Deed::Restore { objects, output } => {
-                let plan = session.asked(objects, &Asked::Restore)?;
+            Deed::Restore {
+                objects,
+                uid,
+                output,
+            } => {
+                let plan = session.asked(objects, &Asked::Restore { uid: uid.clone() })?;
                 let restored = !plan.plan.steps.is_empty();
                 let exit = carry_out(invocation, &opened, plan, *output)?;
                 if restored && exit == Exit::Done {
@@ -89,6 +98,7 @@ impl Trash {
             }
             Deed::Empty {
                 objects,
+                uid,
                 expired,
                 yes,
                 output,
@@ -96,7 +106,7 @@ impl Trash {
                 let plan = if objects.is_empty() {
                     session.empty_trash(!expired)?
                 } else {
-                    session.asked(objects, &Asked::Purge)?
+                    session.asked(objects, &Asked::Purge { uid: uid.clone() })?
                 };
                 let count = plan.plan.steps.len();
                 if count == 0 && plan.refused.is_empty() {

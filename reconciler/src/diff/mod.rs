@@ -4,6 +4,7 @@
 //! from drift, `known` is what is remembered, `stale_rules` finds the ignore rules that leave nothing alone.
 
 mod cause;
+mod in_trash;
 mod judge;
 pub mod known;
 mod pair_up;
@@ -12,10 +13,11 @@ mod stale_rules;
 use manifests::change::FieldChange;
 use manifests::desired::DesiredSet;
 use manifests::id::{Address, Mark, SourceName};
-use manifests::observed::{Item, ObservedSet, Trashed, Unseen};
+use manifests::observed::{Item, ObservedSet, Unseen};
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
+pub use self::in_trash::InTrash;
 pub use self::judge::{
     Judged, fingerprint, fingerprint_of_orphan, is_entry, judge, overlay, today, whole,
 };
@@ -28,8 +30,8 @@ pub use self::stale_rules::{StaleRule, WhyStale, stale_rules};
 pub enum Verdict {
     /// It is wanted and not there.
     Missing {
-        /// It lies in our trash and can be taken out of it.
-        trashed: Option<Trashed>,
+        /// What lies under its name in our trash, the newest first.
+        trashed: Vec<InTrash>,
     },
     /// Its making was cut short.
     Incomplete,
@@ -122,13 +124,15 @@ pub fn diff<'a>(
         .values()
         .map(|resource| {
             let (verdict, live) = match pairing.of(&resource.address) {
-                Pair::Nothing => (Verdict::Missing { trashed: None }, None),
-                Pair::Trashed(trashed) => (
-                    Verdict::Missing {
-                        trashed: Some(trashed.clone()),
-                    },
-                    None,
-                ),
+                Pair::Nothing => {
+                    let trashed = Vec::new();
+                    (Verdict::Missing { trashed }, None)
+                }
+                Pair::Trashed(all) => {
+                    let compared = |one| InTrash::compare(resource, one, now);
+                    let trashed = all.into_iter().map(compared).collect();
+                    (Verdict::Missing { trashed }, None)
+                }
                 Pair::Unclear(why) => (Verdict::Unclear(why), None),
                 Pair::Foreign(item) => (Verdict::Foreign, Some(item)),
                 Pair::OtherSource(item, owner) => (Verdict::OtherSource(owner), Some(item)),

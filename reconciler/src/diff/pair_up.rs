@@ -13,7 +13,8 @@ use super::known::Known;
 #[derive(Debug, Clone)]
 pub(super) enum Pair<'a> {
     Nothing,
-    Trashed(&'a Trashed),
+    /// All of this name in our trash, the newest first.
+    Trashed(Vec<&'a Trashed>),
     Unclear(String),
     Foreign(&'a Item),
     OtherSource(&'a Item, SourceName),
@@ -91,7 +92,8 @@ struct Seen<'a> {
     unclear: HashMap<Address, String>,
     /// Objects of which nothing but the kind is known, not even to us.
     nameless: Vec<(Kind, String)>,
-    trash: HashMap<&'a Address, &'a Trashed>,
+    /// By name, the newest first.
+    trash: HashMap<&'a Address, Vec<&'a Trashed>>,
     /// Where each of our objects was last applied.
     known: HashMap<Address, Uid>,
     /// Which manifests had a name before.
@@ -121,21 +123,16 @@ impl<'a> Seen<'a> {
                 Some(_) => doubles.push(item),
             }
         }
-        // The newest of several deletions of one name.
-        let mut trash: HashMap<&'a Address, &'a Trashed> = HashMap::new();
+        let mut trash: HashMap<&'a Address, Vec<&'a Trashed>> = HashMap::new();
         for trashed in observed
             .trash
             .iter()
             .filter(|trashed| trashed.mark.source == source)
         {
-            trash
-                .entry(&trashed.address)
-                .and_modify(|other| {
-                    if (other.deleted_at, other.mark.uid) < (trashed.deleted_at, trashed.mark.uid) {
-                        *other = trashed;
-                    }
-                })
-                .or_insert(trashed);
+            trash.entry(&trashed.address).or_default().push(trashed);
+        }
+        for same in trash.values_mut() {
+            same.sort_by_key(|one| std::cmp::Reverse((one.deleted_at, one.mark.uid)));
         }
         let mut claimants: HashMap<Address, Vec<Address>> = HashMap::new();
         for resource in desired.declared() {
@@ -296,10 +293,14 @@ impl<'a> Seen<'a> {
             let word = kind.word();
             return Pair::Unclear(format!("it may be the {word} that cannot be read: {why}"));
         }
-        match self.trash.get(address) {
-            // An identity that lives is not taken out of the trash a second time.
-            Some(trashed) if !self.ours.contains_key(&trashed.mark.uid) => Pair::Trashed(trashed),
-            _ => Pair::Nothing,
+        let trashed = self.trash.get(address).into_iter().flatten().copied();
+        // An identity that lives is not taken out of the trash a second time.
+        let free: Vec<_> = trashed
+            .filter(|trashed| !self.ours.contains_key(&trashed.mark.uid))
+            .collect();
+        match free.is_empty() {
+            true => Pair::Nothing,
+            false => Pair::Trashed(free),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use manifests::change::{Cause, FieldChange};
 use manifests::diagnostic::Origin;
+use manifests::observed::Trashed;
 
 /// Why an object is made.
 pub(super) fn missing(was_there: bool) -> String {
@@ -9,6 +10,28 @@ pub(super) fn missing(was_there: bool) -> String {
         "declared; it was there and is gone".to_owned()
     } else {
         "declared and not there".to_owned()
+    }
+}
+
+/// Why something is taken out of the trash, and what comes with it.
+pub(super) fn restored(trashed: &Trashed, now: jiff::Timestamp) -> String {
+    let with = match trashed.holds.snapshots {
+        0 => String::new(),
+        1 => ", with 1 snapshot".to_owned(),
+        count => format!(", with {count} snapshots"),
+    };
+    let when = ago(trashed.deleted_at, now);
+    format!("restore from trash, deleted {when}{with}")
+}
+
+/// How long ago something was, in its largest unit: `2 h ago`.
+pub(super) fn ago(then: jiff::Timestamp, now: jiff::Timestamp) -> String {
+    let seconds = (now.as_second() - then.as_second()).max(0);
+    match seconds {
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} d ago", seconds / 86_400),
     }
 }
 

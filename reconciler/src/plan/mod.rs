@@ -444,6 +444,8 @@ pub struct PlanInput<'a> {
     pub allow: &'a BTreeSet<Allow>,
     /// What is deleted is not kept in the trash.
     pub no_trash: bool,
+    /// What lies in the trash stays there, also where it is declared again.
+    pub no_restore: bool,
     /// The time.
     pub now: jiff::Timestamp,
 }

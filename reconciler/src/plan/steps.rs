@@ -230,7 +230,26 @@ fn wanted(
         |item: &Item| Expectation::Managed(fingerprint(input.id.0, item, &difference.changes));
     match &difference.verdict {
         Verdict::Same | Verdict::Orphaned => Vec::new(),
-        Verdict::Missing { trashed: None } => {
+        Verdict::Missing { trashed } => {
+            if let super::trash::Found::One(one, changes) =
+                super::trash::look_for(input, resource, trashed)
+            {
+                let mut step = declared(bare(
+                    Verb::Restore,
+                    address,
+                    ours(one.trashed.mark.uid),
+                    explain::restored(&one.trashed, input.now),
+                    Cause::Edited,
+                ));
+                step.expects = Expectation::Absent;
+                step.changes = changes;
+                step.kept = one
+                    .judged
+                    .as_ref()
+                    .map(|judged| judged.kept.clone())
+                    .unwrap_or_default();
+                return vec![step];
+            }
             let was_there = found.known.contains(address);
             let cause = if was_there {
                 Cause::Drifted
@@ -243,22 +262,6 @@ fn wanted(
                 new(),
                 explain::missing(was_there),
                 cause,
-            ));
-            step.expects = Expectation::Absent;
-            vec![step]
-        }
-        Verdict::Missing {
-            trashed: Some(trashed),
-        } => {
-            let mut step = declared(bare(
-                Verb::Restore,
-                address,
-                ours(trashed.mark.uid),
-                format!(
-                    "declared and in the trash since {}",
-                    trashed.deleted_at.strftime("%Y-%m-%d %H:%M UTC")
-                ),
-                Cause::Edited,
             ));
             step.expects = Expectation::Absent;
             vec![step]

@@ -25,6 +25,8 @@ pub struct PlanOptions {
     pub allow: BTreeSet<Allow>,
     /// What is deleted is not kept.
     pub no_trash: bool,
+    /// What lies in the trash stays there.
+    pub no_restore: bool,
     /// What it is for.
     pub purpose: Purpose,
     /// The saved plan that is made again: identities and digests come out as they are there.
@@ -37,6 +39,7 @@ impl Default for PlanOptions {
             approve: BTreeSet::new(),
             allow: Allow::ALL.into_iter().collect(),
             no_trash: false,
+            no_restore: false,
             purpose: Purpose::Apply,
             repeats: None,
         }
@@ -138,6 +141,7 @@ impl World {
             approve: &options.approve,
             allow: &options.allow,
             no_trash: options.no_trash,
+            no_restore: options.no_restore,
             now,
         });
         Plan { id, ..plan }

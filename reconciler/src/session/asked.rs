@@ -38,10 +38,16 @@ pub enum Asked {
         /// For how long, and why.
         hold: Hold,
     },
-    /// Take the newest of this name out of the trash.
-    Restore,
-    /// Delete all of this name from the trash for good.
-    Purge,
+    /// Take the newest of this name out of the trash, or the one whose identity begins so.
+    Restore {
+        /// The first letters of its identity.
+        uid: Option<String>,
+    },
+    /// Delete all of this name from the trash for good, or the one whose identity begins so.
+    Purge {
+        /// The first letters of its identity.
+        uid: Option<String>,
+    },
 }
 
 /// What a person asked for, ready to be carried out.
@@ -285,12 +291,12 @@ impl Looked<'_> {
                 .ok_or_else(|| SessionError::NotThere(address.clone()))
         };
         match asked {
-            Asked::Restore => {
+            Asked::Restore { uid } => {
                 if there().is_ok() {
                     let why = "is there already: the one in the trash cannot take its name";
                     return Err(not_possible(why, None));
                 }
-                let trashed = self.trashed(address);
+                let trashed = self.trashed(address, uid.as_deref())?;
                 let newest = trashed.iter().max_by_key(|one| one.deleted_at);
                 let newest = newest.ok_or_else(|| not_possible("is not in the trash", None))?;
                 let mark = &newest.mark;
@@ -301,8 +307,8 @@ impl Looked<'_> {
                     Expectation::Absent,
                 )])
             }
-            Asked::Purge => {
-                let trashed = self.trashed(address);
+            Asked::Purge { uid } => {
+                let trashed = self.trashed(address, uid.as_deref())?;
                 if trashed.is_empty() {
                     return Err(not_possible("is not in the trash", None));
                 }
@@ -401,14 +407,26 @@ impl Looked<'_> {
             .map_or_else(String::new, |origin| format!(" in {origin}"))
     }
 
-    /// All of a name in the trash whose identity does not live.
-    fn trashed(&self, address: &Address) -> Vec<&Trashed> {
+    /// All of a name in the trash whose identity does not live; where the beginning of one is given, that one.
+    fn trashed(&self, address: &Address, uid: Option<&str>) -> Result<Vec<&Trashed>, SessionError> {
         let lives = |uid| self.observed.items.iter().any(|one| one.uid() == Some(uid));
-        self.observed
+        let found: Vec<&Trashed> = self
+            .observed
             .trash
             .iter()
             .filter(|trashed| trashed.address == *address && !lives(trashed.mark.uid))
-            .collect()
+            .filter(|trashed| uid.is_none_or(|uid| trashed.mark.uid.to_string().starts_with(uid)))
+            .collect();
+        match uid {
+            Some(uid) if found.len() > 1 => Err(SessionError::NotPossible {
+                object: address.clone(),
+                why: format!(
+                    "lies in the trash more than once with an identity that begins with {uid}"
+                ),
+                hint: Some("say more of it: keel trash list -o json".to_owned()),
+            }),
+            _ => Ok(found),
+        }
     }
 }
 

@@ -60,8 +60,9 @@ impl LiveDocument {
             observed,
             host,
         } = world;
-        let mut items = observed.items;
-        for item in &mut items {
+        let (mut items, mut trash) = (observed.items, observed.trash);
+        let trashed = trash.iter_mut().filter_map(|one| one.was.as_deref_mut());
+        for item in items.iter_mut().chain(trashed) {
             // The store has it, for those who have one.
             item.last_told = None;
             let facts: Map<String, Value> = STATUS
@@ -88,7 +89,7 @@ impl LiveDocument {
                 .collect(),
             items,
             unclear: observed.unclear,
-            trash: observed.trash,
+            trash,
         }
     }
 

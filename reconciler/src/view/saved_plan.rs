@@ -45,6 +45,9 @@ pub struct MadeFrom {
     pub allow: Vec<String>,
     /// `--no-trash`.
     pub no_trash: bool,
+    /// `--no-restore`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_restore: bool,
 }
 
 impl MadeFrom {

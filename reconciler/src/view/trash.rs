@@ -2,9 +2,31 @@
 
 use jiff::Timestamp;
 use manifests::observed::Trashed;
+use serde_json::{Value, json};
 
 use super::history::when;
 use super::text;
+
+/// How much of an identity people read.
+const SHORT: usize = 8;
+
+/// As JSON: what and when. What each of them was like is not in it.
+pub fn document(all: &[Trashed]) -> Value {
+    let all = all.iter().map(|one| {
+        let Trashed {
+            address,
+            mark,
+            deleted_at,
+            expires_at,
+            holds,
+            was: _,
+        } = one;
+        json!({
+            "address": address, "mark": mark, "deletedAt": deleted_at, "expiresAt": expires_at, "holds": holds,
+        })
+    });
+    Value::Array(all.collect())
+}
 
 /// One line an object.
 pub fn table(all: &[Trashed], now: Timestamp) -> String {
@@ -21,10 +43,11 @@ pub fn table(all: &[Trashed], now: Timestamp) -> String {
                 text::visible(one.mark.source.as_str()),
                 when(one.deleted_at),
                 left,
+                one.mark.uid.to_string().chars().take(SHORT).collect(),
             ]
         })
         .collect();
-    text::table(&["OBJECT", "SOURCE", "DELETED", "GOES"], &rows)
+    text::table(&["OBJECT", "SOURCE", "DELETED", "GOES", "UID"], &rows)
 }
 
 #[cfg(test)]
@@ -49,6 +72,7 @@ mod tests {
                 deleted_at: at("2026-11-20T08:00:00Z"),
                 expires_at: at(expires),
                 holds: Holds::default(),
+                was: None,
             }
         };
         let all = [
@@ -56,9 +80,9 @@ mod tests {
             one("old-one", "2026-11-22T08:00:00Z"),
         ];
         insta::assert_snapshot!(table(&all, at("2026-11-25T08:00:00Z")), @r"
-        OBJECT             SOURCE   DELETED                GOES
-        instance/web       edge     2026-11-20 08:00:00Z   in 2 d
-        instance/old-one   edge     2026-11-20 08:00:00Z   expired
+        OBJECT             SOURCE   DELETED                GOES      UID
+        instance/web       edge     2026-11-20 08:00:00Z   in 2 d    01040b47
+        instance/old-one   edge     2026-11-20 08:00:00Z   expired   9f8220fe
         ");
     }
 }

@@ -116,6 +116,7 @@ fn a_saved_plan_carries_the_layers() {
         approve: Vec::new(),
         allow: Vec::new(),
         no_trash: false,
+        no_restore: false,
     };
     let saved = serde_json::to_string(&from).expect("JSON");
     let from: MadeFrom = serde_json::from_str(&saved).expect("read back");

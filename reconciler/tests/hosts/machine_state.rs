@@ -281,13 +281,13 @@ fn check(world: &TestWorld) {
     }
 }
 
-fn put(guest: &mut Guest, block: u32, text: &str) {
+pub(crate) fn put(guest: &mut Guest, block: u32, text: &str) {
     guest.run(&format!(
         "echo {text} | dd of=/dev/sda bs=4096 seek={block} conv=sync,fsync 2>/dev/null"
     ));
 }
 
-fn has(guest: &mut Guest, block: u32) -> String {
+pub(crate) fn has(guest: &mut Guest, block: u32) -> String {
     guest.run("echo 3 >/proc/sys/vm/drop_caches");
     let text = guest.run(&format!(
         "dd if=/dev/sda bs=4096 skip={block} count=1 2>/dev/null | tr -d '\\000' | head -c 20"

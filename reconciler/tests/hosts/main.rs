@@ -43,6 +43,7 @@ mod policies;
 mod power;
 mod pull_request;
 mod quickstart;
+mod reverts;
 mod runner;
 mod saved_plans;
 mod schedules;

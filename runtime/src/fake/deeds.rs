@@ -124,15 +124,17 @@ impl World {
                 }
             }
             Verb::Trash { at, expires_at } => {
-                let Some(item) = self.gone(action)? else {
+                let Some(mut item) = self.gone(action)? else {
                     return Ok(Effected::NotNeeded);
                 };
+                set_state(&mut item, "Stopped", action)?;
                 let trashed = Trashed {
                     address: address.clone(),
                     mark: action.mark.clone(),
                     deleted_at: *at,
                     expires_at: *expires_at,
                     holds: item.holds,
+                    was: Some(Box::new(item.clone())),
                 };
                 self.trash.push((trashed, item));
             }

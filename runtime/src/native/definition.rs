@@ -116,6 +116,12 @@ impl<P: DeserializeOwned> Definition<P> {
         Self::from_value(kind, value, Path::new("the trash"))
     }
 
+    /// The name in what [`Definition::to_json`] wrote, also where nothing else of it can be understood.
+    pub fn address_in(kind: Kind, value: &serde_json::Value) -> Option<Address> {
+        let address = Address::deserialize(&value["address"]).ok()?;
+        (address.kind == kind).then_some(address)
+    }
+
     fn from_value(
         kind: Kind,
         value: &serde_json::Value,
@@ -265,8 +271,7 @@ impl Definitions {
     pub fn address(&self, kind: Kind, uid: &Uid) -> Option<Address> {
         let text = path_io::read_if_exists(self.file(kind, uid)).ok()??;
         let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let address = Address::deserialize(&value["address"]).ok()?;
-        (address.kind == kind).then_some(address)
+        Definition::<()>::address_in(kind, &value)
     }
 
     /// One definition; none where there is no file.

@@ -10,6 +10,7 @@ mod dependency;
 mod empty_source;
 mod forbidden;
 mod foreign;
+mod in_trash;
 mod in_use;
 mod moved_source;
 mod policy;
@@ -111,6 +112,7 @@ pub const GATES: &[Gate] = &[
     forbidden::GATE,
     in_use::GATE,
     stopped_by_hand::GATE,
+    in_trash::GATE,
 ];
 
 /// Held candidates by index.

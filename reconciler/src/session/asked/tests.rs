@@ -288,9 +288,9 @@ fn what_is_let_go_of_is_taken_over_and_what_is_deleted_comes_back() {
             )
             .expect("destroyed");
         assert!(host.runtime.world().items.is_empty());
-        assert_eq!(ask(session, &["web"], &Asked::Restore), []);
+        assert_eq!(ask(session, &["web"], &Asked::Restore { uid: None }), []);
         assert!(
-            ask(session, &["web"], &Asked::Restore)[0]
+            ask(session, &["web"], &Asked::Restore { uid: None })[0]
                 .1
                 .contains("is there already")
         );
@@ -313,7 +313,7 @@ fn what_is_let_go_of_is_taken_over_and_what_is_deleted_comes_back() {
         assert_eq!(destroy(true), 1);
         assert_eq!(host.runtime.world().trash.len(), 0);
         assert!(
-            ask(session, &["web"], &Asked::Purge)[0]
+            ask(session, &["web"], &Asked::Purge { uid: None })[0]
                 .1
                 .contains("not in the trash")
         );

@@ -165,6 +165,7 @@ pub(in crate::view) fn held_words(holds: Holds) -> String {
 pub(in crate::view) fn tells_reason(step: &Step) -> bool {
     match &step.action.verb {
         Verb::Create => step.cause == Cause::Drifted,
+        Verb::Restore => true,
         _ => step.changes.is_empty() && !step.reason.is_empty(),
     }
 }

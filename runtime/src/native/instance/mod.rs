@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use manifests::action::{Action, Power, Verb};
 use manifests::desired::{DesiredSet, Resource};
+use manifests::devices::Nic;
 use manifests::id::Uid;
 use manifests::instance::boot::ShutdownAction;
 use manifests::kind::{Kind, Spec};
@@ -43,7 +44,7 @@ use super::pools::{self, PoolPicks};
 use super::shim::{self, Running};
 use super::storage::{Initial, StorageDriver, VolumePlan};
 use crate::error::{Class, RuntimeError};
-use crate::runtime::{Context, Effected};
+use crate::runtime::{Context, Effected, Snapshot};
 
 pub(super) use self::change::plug_again;
 pub(super) use self::health::healths;
@@ -96,6 +97,15 @@ fn has_root(host: &Host, definition: &Definition<InstancePicks>) -> bool {
     pool_of(host, &definition.picks.pool).map_or(true, |(_, driver)| {
         !matches!(driver.volume(&root), Ok(None))
     })
+}
+
+/// The snapshots of an instance; none where they cannot be told.
+fn snapshots_of(host: &Host, definition: &Definition<InstancePicks>) -> Vec<Snapshot> {
+    match spec(definition).is_ok_and(Instance::is_container) {
+        true => container_snapshots::told(host, definition),
+        false => machine::snapshots::told(host, definition),
+    }
+    .unwrap_or_default()
 }
 
 /// The networks of an instance's NICs by name.
@@ -227,6 +237,14 @@ fn pick_in(
         .into_iter()
         .filter(|other| other.uid != definition.uid)
         .collect();
+    let asks = |(device, nic): (&str, &Nic)| {
+        let before = definition.picks.nics.get(device);
+        nic.ipv4.address == NicAddress4::Dynamic && before.is_none_or(|one| one.ipv4.is_none())
+    };
+    let promised = match nics::nics(&instance).any(asks) {
+        true => remove::addresses_in_trash(host, &definition.uid),
+        false => BTreeSet::new(),
+    };
     let macs: BTreeSet<_> = others
         .iter()
         .flat_map(|other| other.picks.nics.values())
@@ -257,6 +275,7 @@ fn pick_in(
                     .map(|r| (r.first, r.last))
                     .collect();
                 Some(picks::Around {
+                    promised: promised.clone(),
                     subnet,
                     ranges: dhcp.map_or_else(Vec::new, |subnet| {
                         super::network::addresses::ranges4(subnet, &ranges)

@@ -246,11 +246,7 @@ pub(in crate::native) fn observe(
             }
         }
     }
-    let snapshots = match meant.is_container() {
-        true => super::container_snapshots::told(host, definition),
-        false => machine::snapshots::told(host, definition),
-    }
-    .unwrap_or_default();
+    let snapshots = super::snapshots_of(host, definition);
     if !snapshots.is_empty() {
         status["snapshots"] = json!(snapshots);
     }

@@ -83,6 +83,8 @@ pub(super) struct Around {
     pub ranges: Vec<(Ipv4Addr, Ipv4Addr)>,
     /// Addresses that others have.
     pub taken: BTreeSet<Ipv4Addr>,
+    /// Addresses that others had and get back when they come out of the trash: given away only where no other is left.
+    pub promised: BTreeSet<Ipv4Addr>,
 }
 
 /// Picks what a NIC needs; what was picked before is kept where the manifest does not say otherwise.
@@ -114,7 +116,8 @@ pub(super) fn nic(
                 .filter(usable)
                 .or_else(|| {
                     let seed = format!("{uid}/{device}");
-                    addresses::pick_reservation(&seed, &around.ranges, &around.taken)
+                    let pick = |not: &_| addresses::pick_reservation(&seed, &around.ranges, not);
+                    pick(&(&around.taken | &around.promised)).or_else(|| pick(&around.taken))
                 })
         }
     };

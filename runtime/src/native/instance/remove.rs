@@ -1,10 +1,14 @@
 //! Removing an instance: to the trash, from the trash, for good.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use manifests::id::{Address, Mark, Uid};
-use manifests::kind::Kind;
-use manifests::observed::{Holds, Trashed};
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::instance::PowerState;
+use manifests::observed::{Holds, Item, Trashed};
+use serde_json::json;
 
 use super::picks::InstancePicks;
 use super::{io_failed, networks_of, owner_of_ids, pool_of, running, spec, start, stored};
@@ -128,6 +132,10 @@ pub(super) fn trash(
             volume: root_volume(&definition.uid),
             mark,
             deleted_at: at.to_string(),
+            snapshots: super::snapshots_of(host, definition)
+                .len()
+                .try_into()
+                .unwrap_or(u32::MAX),
             definition: definition
                 .to_json()
                 .map_err(|error| RuntimeError::new("record", Class::Bug, error))?,
@@ -217,7 +225,7 @@ pub(super) fn untrash(
 
 /// Removes an instance from the trash for good; what is not there is fine.
 pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
-    let mut images = std::collections::BTreeSet::new();
+    let mut images = BTreeSet::new();
     for driver in all_pools(host)? {
         // Of a pool that cannot be read nothing is known to be needed less than before.
         for entry in driver.trashed().unwrap_or_default() {
@@ -262,10 +270,8 @@ pub(in crate::native) fn trashed(
     for pool in &pools {
         let driver = pools::driver(host, pool);
         for entry in driver.trashed().unwrap_or_default() {
-            let definition =
-                Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition);
-            let (Ok(definition), Ok(mark), Ok(deleted_at)) = (
-                definition,
+            let (Some(address), Ok(mark), Ok(deleted_at)) = (
+                Definition::<InstancePicks>::address_in(Kind::Instance, &entry.definition),
                 entry.mark.parse::<Mark>(),
                 entry.deleted_at.parse::<jiff::Timestamp>(),
             ) else {
@@ -274,16 +280,59 @@ pub(in crate::native) fn trashed(
             if back(&entry.uid) {
                 continue;
             }
+            let was = Definition::from_json(Kind::Instance, &entry.definition)
+                .ok()
+                .and_then(|definition| was(&definition, &mark));
             all.push(Trashed {
-                address: definition.address,
+                address,
                 mark,
                 deleted_at,
                 expires_at: deleted_at + KEPT,
-                holds: Holds::default(),
+                holds: Holds {
+                    bytes: 0,
+                    snapshots: entry.snapshots,
+                },
+                was: was.map(Box::new),
             });
         }
     }
     Ok(all)
+}
+
+/// The addresses that instances in the trash, but for this one, had and may come back to. What cannot be read promises
+/// nothing.
+pub(super) fn addresses_in_trash(host: &Host, but: &Uid) -> BTreeSet<Ipv4Addr> {
+    let drivers = all_pools(host).unwrap_or_default();
+    let entries = drivers
+        .iter()
+        .flat_map(|driver| driver.trashed().unwrap_or_default())
+        .filter(|entry| entry.uid != but.to_string());
+    let definitions = entries.filter_map(|entry| {
+        Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition).ok()
+    });
+    definitions
+        .flat_map(|definition| definition.picks.nics.into_values())
+        .filter_map(|nic| nic.ipv4)
+        .collect()
+}
+
+/// How an instance would be seen if it were back and stopped.
+fn was(definition: &Definition<InstancePicks>, mark: &Mark) -> Option<Item> {
+    let Spec::Instance(mut instance) = definition.spec.clone() else {
+        return None;
+    };
+    instance.state.0 = Some(PowerState::Stopped);
+    Some(Item {
+        address: definition.address.clone(),
+        mark: Some(mark.clone()),
+        complete: true,
+        spec: Spec::Instance(instance),
+        last_told: None,
+        unseen: Vec::new(),
+        remembered: Some(definition.remembered),
+        holds: Holds::default(),
+        status: json!({ "uid": definition.uid, "image": definition.picks.image, "state": "Stopped" }),
+    })
 }
 
 /// Whether an instance is on its way out of the trash: it is listed there and not here.

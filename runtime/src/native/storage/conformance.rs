@@ -163,6 +163,7 @@ fn upper_of(placed: &Placed) -> &Path {
 
 pub(super) fn entry(plan: &VolumePlan, uid: &str) -> TrashEntry {
     TrashEntry {
+        snapshots: 0,
         format_version: 1,
         uid: uid.to_owned(),
         volume: plan.id.clone(),

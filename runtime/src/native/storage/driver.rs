@@ -255,6 +255,9 @@ pub struct TrashEntry {
     pub mark: String,
     /// As the caller gave it (RFC 3339).
     pub deleted_at: String,
+    /// How many snapshots it has.
+    #[serde(default)]
+    pub snapshots: u32,
     /// Whatever the caller needs to make it again.
     pub definition: serde_json::Value,
 }
