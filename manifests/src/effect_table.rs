@@ -11,6 +11,7 @@ use crate::instance::cloud_init::OnChange;
 use crate::instance::served::is_of_served;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
+use crate::kinds::volume::{ContentType, Volume};
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::memory::{MemoryLimit, Swap};
@@ -59,6 +60,8 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::StoragePool, "/spec/driver", Effect::Replace),
     (Kind::StoragePool, "/spec/source", Effect::Replace),
     (Kind::Volume, "/spec/contentType", Effect::Replace),
+    // Its instances have it mapped as they were started. What it is a copy of, and its `initial`, count when it is made.
+    (Kind::Volume, "/spec/unmapped", Effect::StopNeeded),
 ];
 
 /// What a change costs on this host: as [`effect`], and for what depends on the value or the host, what is true there.
@@ -76,6 +79,11 @@ pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effe
     match spec {
         // The size of memory that is mounted is set when it is mounted.
         Spec::Instance(_) if Pointer::new("/spec/devices/*/size").matches(path) => Effect::Replug,
+        // Another volume is there then, and both keep what they hold.
+        Spec::Instance(instance) if is_pool_of_volume(instance, path) => Effect::Replug,
+        Spec::Volume(volume) if *path == Pointer::new("/spec/size") => {
+            volume_size(volume, &change.before, &change.after, host)
+        }
         _ => effect(spec.kind(), path),
     }
 }
@@ -171,6 +179,30 @@ fn disk_size(before: &Value, after: &Value) -> Effect {
     match (bytes(before), bytes(after)) {
         (Some(before), Some(after)) if after < before => Effect::Forbidden,
         _ => Effect::Live,
+    }
+}
+
+fn is_pool_of_volume(instance: &Instance, path: &Pointer) -> bool {
+    instance.devices.iter().any(|(name, device)| {
+        device.as_disk().is_some_and(|disk| !disk.is_root())
+            && *path == Pointer::new("/spec/devices").field(name).field("pool")
+    })
+}
+
+/// A volume grows where it is used as a root does, and gets smaller while nobody uses it, as far as what it holds still
+/// fits. One of blocks never does: nobody can know what is where in it. With and without a size it is another file
+/// system, which is for people to copy.
+fn volume_size(volume: &Volume, before: &Value, after: &Value, host: &Capabilities) -> Effect {
+    if volume.content_type != ContentType::Filesystem {
+        return match after.is_null() {
+            true => Effect::Live,
+            false => disk_size(before, after),
+        };
+    }
+    match root_size(before, after, host) {
+        Effect::Rebuild => Effect::Forbidden,
+        Effect::NextStart => Effect::StopNeeded,
+        other => other,
     }
 }
 

@@ -6,6 +6,7 @@ mod devices;
 mod host;
 mod machines;
 mod macvtaps;
+mod volumes;
 
 pub use self::host::beyond;
 pub use self::machines::MOST_PROCESSORS;
@@ -165,19 +166,8 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 }
                 not_yet(resource, IMAGE, &mut say);
             }
-            Spec::SnapshotSchedule(schedule) => {
-                if schedule
-                    .selector
-                    .kinds
-                    .iter()
-                    .any(|kind| *kind != Kind::Instance)
-                {
-                    say(
-                        "/spec/selector/kinds",
-                        "this engine makes snapshots of instances only".to_owned(),
-                    );
-                }
-            }
+            Spec::Volume(volume) => volumes::of(resource, volume, &mut say),
+            Spec::SnapshotSchedule(_) => {}
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Project(_) | Spec::Policy(_) | Spec::Secret(_) => {}
             _ => {

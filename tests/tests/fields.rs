@@ -96,11 +96,12 @@ fn leaves(node: &Value, root: &Value, at: &str, out: &mut BTreeSet<String>) {
     }
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind::Instance,
     Kind::Network,
     Kind::StoragePool,
     Kind::Image,
+    Kind::Volume,
     Kind::SnapshotSchedule,
 ];
 
@@ -228,6 +229,7 @@ fn base(kind: Kind, pattern: &str) -> (Value, String) {
             json!({"image": "busybox", "devices": {"root": {"type": "disk", "path": "/", "pool": "fast"}}})
         }
         Kind::Image => json!({"source": {"builtin": "busybox"}}),
+        Kind::Volume => json!({"pool": "fast"}),
         Kind::SnapshotSchedule => json!({"schedule": "@daily"}),
         _ => json!({}),
     };

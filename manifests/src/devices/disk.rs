@@ -71,7 +71,7 @@ crate::fields! {
         pool: Option<String> = None,
         /// A volume of `pool`, an absolute path of the host, or `tmpfs:`; the root has none.
         source: Option<String> = None,
-        /// Where it is in the instance. A folder of the host with a path is shared with a machine by virtiofs under the name
+        /// Where it is in the instance. A folder of the host or a volume of files is shared with a machine by virtiofs under the name
         /// of the device, from its next start: cloud-init mounts it where the machine has
         /// `cloudInit` when it runs first, others do so by `mount -t virtiofs NAME PATH`. What has none is a disk of the machine.
         path: Option<AbsolutePath> = None,
@@ -130,9 +130,22 @@ impl Disk {
         }
     }
 
-    /// Whether it is a folder of the host, where it is a machine's: what is no folder is a disk there, without a path.
+    /// Whether it is a folder of the host or of a volume, where it is a machine's: what is no folder is a disk there,
+    /// without a path.
     pub fn is_shared_folder(&self) -> bool {
-        self.path.is_some() && matches!(self.made_of(), DiskSource::Host(_))
+        self.path.is_some()
+            && matches!(
+                self.made_of(),
+                DiskSource::Host(_) | DiskSource::Volume { .. }
+            )
+    }
+
+    /// The pool and the name of the volume that it is.
+    pub fn volume(&self) -> Option<(&str, &str)> {
+        match self.made_of() {
+            DiskSource::Volume { pool, volume } => Some((pool, volume)),
+            _ => None,
+        }
     }
 
     /// Whether it is the root file system.

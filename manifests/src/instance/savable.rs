@@ -1,7 +1,7 @@
 //! What keeps the state of a machine from being saved: with memory in a snapshot, or over a stop.
 
 use crate::devices::Device;
-use crate::devices::disk::{DiskSource, IoBus};
+use crate::devices::disk::IoBus;
 use crate::kinds::instance::Instance;
 
 /// A device whose state cannot be saved.
@@ -27,9 +27,7 @@ pub fn unsavable(instance: &Instance) -> impl Iterator<Item = Unsavable> {
                 "virtio-scsi and virtio-blk can",
             ),
             // A folder of the host is seen through a process of its own, which keeps what the guest has open.
-            Device::Disk(disk)
-                if disk.path.is_some() && matches!(disk.made_of(), DiskSource::Host(_)) =>
-            {
+            Device::Disk(disk) if disk.is_shared_folder() => {
                 (Some("path"), "a folder of the host", "a disk can")
             }
             Device::Usb(_) => (None, "a USB device of the host", "take it out first"),

@@ -37,7 +37,9 @@ fn was_served(device: &Value) -> bool {
     match word("type") {
         Some("tpm") => true,
         Some("disk") => {
-            word("path").is_some() && word("source").is_some_and(|source| source.starts_with('/'))
+            word("path").is_some()
+                && word("source")
+                    .is_some_and(|source| source.starts_with('/') || word("pool").is_some())
         }
         _ => false,
     }

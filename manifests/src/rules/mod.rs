@@ -13,6 +13,7 @@ pub(crate) mod requirements;
 pub(crate) mod restrictions;
 mod root_disk;
 pub(crate) mod unique_addresses;
+pub(crate) mod volumes_fit;
 mod well_named;
 
 use crate::desired::{DesiredSet, Resource};
@@ -43,6 +44,7 @@ pub const RULES: &[&dyn Rule] = &[
     &restrictions::Restrictions,
     &requirements::Requirements,
     &boots::Boots,
+    &volumes_fit::VolumesFit,
 ];
 
 /// A finding about one field of an object.

@@ -148,13 +148,34 @@ fn one_nic_of_a_machine(nic: &Nic, at: &str, say: &mut dyn FnMut(&str, String)) 
     }
 }
 
+const OTHER: &str =
+    "this engine has no such disk: name a path of the host, `tmpfs:`, or a volume with its `pool`";
+
+/// A volume of a pool.
+fn of_volume(disk: &Disk, volume: &str, one: &mut dyn FnMut(&str, &str)) {
+    if volume.contains('/') {
+        one(
+            "source",
+            "folders in volumes are not attached by this engine yet; the whole volume is",
+        );
+    }
+    if disk.size.is_some() {
+        one("size", "a volume is as big as the Volume says");
+    }
+    if disk.shift {
+        one(
+            "shift",
+            "the ids of volumes are shifted by themselves; `unmapped` of the Volume says not to",
+        );
+    }
+}
+
 /// A disk of a machine.
 fn one_disk_of_a_machine(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {
     let mut one = |field: &str, what: &str| say(&format!("{at}/{field}"), what.to_owned());
     match disk.made_of() {
-        DiskSource::Volume { .. } | DiskSource::Other(_) => {
-            one("source", "volumes are not attached by this engine yet");
-        }
+        DiskSource::Other(_) => one("source", OTHER),
+        DiskSource::Volume { volume, .. } => of_volume(disk, volume, &mut one),
         DiskSource::Tmpfs => one("source", "a machine has memory of its own"),
         DiskSource::Root => {}
         DiskSource::Host(_) => {
@@ -214,8 +235,17 @@ fn one_disk(disk: &Disk, at: &str, say: &mut dyn FnMut(&str, String)) {
         one("pool", "what is on the host or in memory is in no pool");
     }
     match disk.made_of() {
-        DiskSource::Volume { .. } | DiskSource::Other(_) => {
-            one("source", "volumes are not attached by this engine yet");
+        DiskSource::Other(_) => one("source", OTHER),
+        DiskSource::Volume { volume, .. } => {
+            of_volume(disk, volume, &mut one);
+            for (field, written) in [
+                ("recursive", disk.recursive),
+                ("propagation", disk.propagation != Propagation::Private),
+            ] {
+                if written {
+                    one(field, "nothing is mounted in a volume");
+                }
+            }
         }
         DiskSource::Root => {
             for (field, written) in [

@@ -171,6 +171,20 @@ impl Invocation {
         }
     }
 
+    /// The instance that a person names, or the volume: `volume/POOL/NAME`.
+    ///
+    /// # Errors
+    /// It names an object of another kind.
+    pub(super) fn has_snapshots(&self, text: &str) -> Result<Address, CliError> {
+        let address = self.object(Kind::Instance, text)?;
+        if matches!(address.kind, Kind::Instance | Kind::Volume) {
+            Ok(address)
+        } else {
+            let why = format!("{address} is no instance and no volume");
+            Err(CliError::usage(why))
+        }
+    }
+
     /// The object of a kind that a person names, with or without the kind.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use crate::error::{CliError, Exit};
 use crate::view::history::when;
 use crate::view::text::{counted, table, visible};
 
-/// Keep what an instance holds, go back to it, or delete it.
+/// Keep what an instance or a volume holds, go back to it, or delete it.
 #[derive(Debug, clap::Args)]
 pub(super) struct Snapshot {
     #[command(subcommand)]
@@ -25,10 +25,10 @@ pub(super) struct Snapshot {
 
 #[derive(Debug, clap::Subcommand)]
 enum Deed {
-    /// Keep what the disk of an instance holds now, while it runs or not.
+    /// Keep what the disk of an instance, or a volume, holds now, while it runs or not.
     Create {
-        /// The instance.
-        instance: String,
+        /// The instance, or `volume/POOL/NAME`.
+        object: String,
         /// The name of the snapshot; without one it is `snap0`, `snap1` and so on.
         name: Option<String>,
         /// With its memory: after a restore it goes on where it was.
@@ -38,12 +38,12 @@ enum Deed {
         #[arg(long, value_name = "TEXT", default_value = "")]
         description: String,
     },
-    /// List snapshots: of one instance, or of all.
+    /// List snapshots: of one instance or volume, or of all.
     List {
-        /// The instance.
-        instance: Option<String>,
+        /// The instance, or `volume/POOL/NAME`.
+        object: Option<String>,
         /// Instead of snapshots, schedules and what they look after: when each was due last, and is next.
-        #[arg(long, conflicts_with = "instance")]
+        #[arg(long, conflicts_with = "object")]
         due: bool,
         /// How it is written.
         #[arg(short, long, value_name = "FORMAT", default_value = "human")]
@@ -57,10 +57,10 @@ enum Deed {
     RunDue,
     /// Go back to a snapshot: what was written since is lost, but for what later snapshots keep.
     ///
-    /// What ran runs again; one with memory goes on where it was. The manifest stays what git says.
+    /// An instance that ran runs again; a volume is restored while nobody that runs has it. One with memory goes on where it was. The manifest stays what git says.
     Restore {
-        /// The instance.
-        instance: String,
+        /// The instance, or `volume/POOL/NAME`.
+        object: String,
         /// The snapshot.
         name: String,
         /// Without the memory that was kept: it boots.
@@ -72,8 +72,8 @@ enum Deed {
     },
     /// Give a snapshot another name.
     Rename {
-        /// The instance.
-        instance: String,
+        /// The instance, or `volume/POOL/NAME`.
+        object: String,
         /// The snapshot.
         name: String,
         /// Its new name.
@@ -81,8 +81,8 @@ enum Deed {
     },
     /// Delete snapshots; what others need of them stays.
     Delete {
-        /// The instance.
-        instance: String,
+        /// The instance, or `volume/POOL/NAME`.
+        object: String,
         /// The snapshots.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
@@ -97,12 +97,12 @@ impl Snapshot {
         let opened = engine::open(invocation)?;
         match &self.deed {
             Deed::Create {
-                instance,
+                object,
                 name,
                 stateful,
                 description,
             } => {
-                let address = invocation.instance(instance)?;
+                let address = invocation.has_snapshots(object)?;
                 let new = NewSnapshot {
                     name: name.clone(),
                     description: description.clone(),
@@ -118,18 +118,16 @@ impl Snapshot {
                 due: true, output, ..
             } => return due::list(invocation, &opened, *output),
             Deed::RunDue => return due::run(invocation, &opened),
-            Deed::List {
-                instance, output, ..
-            } => {
-                return list(invocation, &opened, instance.as_deref(), *output);
+            Deed::List { object, output, .. } => {
+                return list(invocation, &opened, object.as_deref(), *output);
             }
             Deed::Restore {
-                instance,
+                object,
                 name,
                 disk_only,
                 yes,
             } => {
-                let address = invocation.instance(instance)?;
+                let address = invocation.has_snapshots(object)?;
                 let seen = known(&opened, &address, name)?;
                 let lost = match seen.memory && !disk_only {
                     true => "its disk and its memory become",
@@ -153,23 +151,15 @@ impl Snapshot {
                 )?;
                 invocation.note(&format!("{address} is as in the snapshot {name}\n"));
             }
-            Deed::Rename {
-                instance,
-                name,
-                new,
-            } => {
-                let address = invocation.instance(instance)?;
+            Deed::Rename { object, name, new } => {
+                let address = invocation.has_snapshots(object)?;
                 work(invocation, &opened, &address, "rename snapshot", |_| {
                     opened.runtime.rename_snapshot(&address, name, new)
                 })?;
                 invocation.note(&format!("{address}: the snapshot {name} is {new} now\n"));
             }
-            Deed::Delete {
-                instance,
-                names,
-                yes,
-            } => {
-                let address = invocation.instance(instance)?;
+            Deed::Delete { object, names, yes } => {
+                let address = invocation.has_snapshots(object)?;
                 for name in names {
                     known(&opened, &address, name)?;
                 }
@@ -191,7 +181,7 @@ impl Snapshot {
     }
 }
 
-/// Does one thing to an instance, under the lock and in the journal.
+/// Does one thing to an instance or volume, under the lock and in the journal.
 fn work<T>(
     invocation: &Invocation,
     opened: &Opened,
@@ -230,12 +220,12 @@ fn known(opened: &Opened, address: &Address, name: &str) -> Result<Seen, CliErro
 fn list(
     invocation: &Invocation,
     opened: &Opened,
-    instance: Option<&str>,
+    object: Option<&str>,
     output: HumanOrJson,
 ) -> Result<Exit, CliError> {
     let mut all = Vec::new();
-    if let Some(instance) = instance {
-        let address = invocation.instance(instance)?;
+    if let Some(object) = object {
+        let address = invocation.has_snapshots(object)?;
         let seen = opened.runtime.snapshots(&address)?;
         all.extend(seen.into_iter().map(|one| (address.clone(), one)));
     } else {
@@ -252,7 +242,8 @@ fn list(
     let json = || {
         let all = all.iter().map(|(address, one)| {
             let mut value = json!(one);
-            value["instance"] = json!(address);
+            let kind = address.kind.word();
+            value[kind] = json!(address);
             value
         });
         format!("{:#}\n", json!(all.collect::<Vec<_>>()))
@@ -272,7 +263,7 @@ fn list(
                 ]
             });
             let rows: Vec<Vec<String>> = rows.collect();
-            let heads = ["INSTANCE", "NAME", "MADE", "MEMORY", "DESCRIPTION"];
+            let heads = ["OBJECT", "NAME", "MADE", "MEMORY", "DESCRIPTION"];
             invocation.print(&table(&heads, &rows))?;
         }
     }

@@ -365,8 +365,9 @@ fn changes(
     let wanted_state = power.and_then(|change| change.after.as_str());
     let state = state_of(item);
     // What interrupts a running instance is live on one that is stopped, or is stopped first.
-    let at_rest =
-        state.as_deref().is_some_and(|state| state == "Stopped") || wanted_state == Some("Stopped");
+    let at_rest = state.as_deref().is_some_and(|state| state == "Stopped")
+        || wanted_state == Some("Stopped")
+        || item.status.get("inUse") == Some(&Value::Bool(false));
     let priced = |change: &FieldChange| {
         let effect = if change.path.as_str().starts_with("/lifecycle") {
             Effect::Live
@@ -479,7 +480,8 @@ fn changes(
                 }
             }
             Effect::StopNeeded => {
-                if restart == OnRestartNeeded::Wait {
+                // Nobody stops those who use a volume for the sake of the volume.
+                if restart == OnRestartNeeded::Wait || address.kind != Kind::Instance {
                     wait(found, address, None, &planned);
                 } else {
                     steps.push(update(planned));

@@ -101,7 +101,7 @@ pub fn watches<'a>(
             continue;
         };
         match &item.spec {
-            Spec::Instance(_) => found.extend(own(item, uid)),
+            Spec::Instance(_) | Spec::Volume(_) => found.extend(own(item, uid)),
             Spec::SnapshotSchedule(schedule) => {
                 let rule = match rule_of(schedule) {
                     Ok(Some(rule)) => rule,
@@ -198,10 +198,11 @@ fn rule_of(schedule: &SnapshotSchedule) -> Result<Option<Rule>, TimeZoneName> {
 }
 
 fn own(item: &Item, uid: Uid) -> Option<Watch> {
-    let Spec::Instance(instance) = &item.spec else {
-        return None;
+    let snapshots = match &item.spec {
+        Spec::Instance(instance) => &instance.snapshots,
+        Spec::Volume(volume) => &volume.snapshots,
+        _ => return None,
     };
-    let snapshots = &instance.snapshots;
     let who = (item.address.clone(), uid);
     Some(Watch {
         by: who.clone(),

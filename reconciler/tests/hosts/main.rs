@@ -54,6 +54,7 @@ mod side_by_side;
 mod sizes;
 mod snapshots;
 mod systemd;
+mod volumes;
 #[path = "../../../tests/tests/support/workflow.rs"]
 mod workflow;
 mod world;

@@ -109,7 +109,7 @@ runtime::own_processes_test! {
 }
 
 /// Whether the kernel lets this root grow what is mounted.
-fn rich() -> bool {
+pub(crate) fn rich() -> bool {
     let sets = rustix::thread::capabilities(None).expect("capabilities");
     let wanted = rustix::thread::CapabilitySet::SYS_RESOURCE;
     sets.effective.contains(wanted)

@@ -30,6 +30,7 @@ mod snapshots;
 pub mod storage;
 mod stored_images;
 mod sweep;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -55,6 +56,7 @@ use self::pools::PoolPicks;
 use self::schedules::SchedulePicks;
 pub use self::secrets::{KeyError, SecretStore};
 pub use self::stored_images::{ImageImport, StoredImage, StoredImages};
+use self::volumes::VolumePicks;
 
 /// This host as an engine.
 pub struct NativeRuntime {
@@ -262,9 +264,21 @@ impl Runtime for NativeRuntime {
             .all::<InstancePicks>(Kind::Instance)
             .map_err(failed)?;
         out.unclear.extend(unclear(Kind::Instance, bad));
-        out.trash = instance::trashed(host, &instances)?;
+        let (volumes, bad) = host
+            .definitions
+            .all::<VolumePicks>(Kind::Volume)
+            .map_err(failed)?;
+        out.unclear.extend(unclear(Kind::Volume, bad));
+        out.trash = instance::trashed(host, &instances, &volumes)?;
         instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
         let sightings = sightings(host, &instances);
+        let runs = |(one, found): &Sighting| {
+            matches!(found, Ok(shim::Found::Running(_))).then_some(one.uid)
+        };
+        let running = sightings.iter().filter_map(runs).collect();
+        let trash = std::mem::take(&mut out.trash);
+        volumes::observe(host, &volumes, &instances, &running, &trash, &mut out);
+        out.trash = trash;
         let guests = guests(&sightings);
         let (networks, bad) = host
             .definitions
@@ -301,7 +315,7 @@ impl Runtime for NativeRuntime {
                 let found = all.iter().find(|one| one.address == *address);
                 // What is not complete may be on its way out of the trash.
                 let trash = match found {
-                    Some(one) if !one.complete => instance::trashed(host, &all)?,
+                    Some(one) if !one.complete => instance::trashed(host, &all, &[])?,
                     _ => Vec::new(),
                 };
                 if let Some(one) = found.filter(|one| !instance::is_on_its_way(one, &trash)) {
@@ -336,6 +350,9 @@ impl Runtime for NativeRuntime {
     }
 
     fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError> {
+        if kind == Kind::Volume {
+            return volumes::bytes(&self.host, uid);
+        }
         if kind != Kind::Instance {
             return Ok(None);
         }
@@ -359,6 +376,7 @@ impl Runtime for NativeRuntime {
             Kind::Network => networks::perform(host, action, resource),
             Kind::Instance => instance::perform(host, action, resource, desired, context),
             Kind::SnapshotSchedule => schedules::perform(host, action, resource),
+            Kind::Volume => volumes::perform(host, action, resource, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }
     }

@@ -1,6 +1,7 @@
 //! Storage pools in the words of manifests and in those of drivers.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use manifests::action::{Action, Verb};
 use manifests::desired::Resource;
@@ -108,6 +109,24 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
             backing,
         },
     )
+}
+
+type Pool = (Arc<Definition<PoolPicks>>, Box<dyn StorageDriver>);
+
+/// The pool of a name and its driver.
+pub(super) fn pool_of(host: &Host, name: &str) -> Result<Pool, RuntimeError> {
+    let pool = host
+        .pool_named(name)
+        .map_err(|error| RuntimeError::new("find the pool of", Class::NeedsOperator, error))?
+        .ok_or_else(|| {
+            RuntimeError::new(
+                "find the pool of",
+                Class::NeedsOperator,
+                format!("there is no storage pool {name}"),
+            )
+        })?;
+    let driver = driver(host, &pool);
+    Ok((pool, driver))
 }
 
 /// What is picked for a new pool.

@@ -1,21 +1,50 @@
-//! Snapshots of the instances of this host.
+//! Snapshots of the instances and volumes of this host.
+
+use std::sync::Arc;
 
 use manifests::id::Address;
-use manifests::kind::Spec;
+use manifests::kind::{Kind, Spec};
 
 use super::NativeRuntime;
 use super::definition::Definition;
 use super::instance::machine::snapshots;
 use super::instance::{InstancePicks, container_snapshots};
-use crate::error::RuntimeError;
+use super::volumes::{VolumePicks, snapshots as of_volumes};
+use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, NewSnapshot, Snapshot, Snapshots};
 
 fn is_container(definition: &Definition<InstancePicks>) -> bool {
     matches!(&definition.spec, Spec::Instance(instance) if instance.is_container())
 }
 
+impl NativeRuntime {
+    /// The volume of an address; `None`: it is not that of a volume.
+    fn volume(
+        &self,
+        address: &Address,
+    ) -> Result<Option<Arc<Definition<VolumePicks>>>, RuntimeError> {
+        if address.kind != Kind::Volume {
+            return Ok(None);
+        }
+        let all = self.host.definitions.every::<VolumePicks>(Kind::Volume);
+        let all = all
+            .map_err(|error| RuntimeError::new("find", Class::NeedsOperator, error).of(address))?;
+        match all.into_iter().find(|one| one.address == *address) {
+            Some(found) => Ok(Some(found)),
+            None => Err(
+                RuntimeError::new("find", Class::NeedsOperator, "there is no such volume")
+                    .of(address),
+            ),
+        }
+    }
+}
+
 impl Snapshots for NativeRuntime {
     fn snapshots(&self, instance: &Address) -> Result<Vec<Snapshot>, RuntimeError> {
+        if let Some(volume) = self.volume(instance)? {
+            let told = of_volumes::told(&self.host, &volume);
+            return told.map_err(|error| error.of(instance));
+        }
         let definition = self.definition(instance)?;
         match is_container(&definition) {
             true => container_snapshots::told(&self.host, &definition),
@@ -30,6 +59,10 @@ impl Snapshots for NativeRuntime {
         new: &NewSnapshot,
         context: &Context<'_>,
     ) -> Result<String, RuntimeError> {
+        if let Some(volume) = self.volume(instance)? {
+            let made = of_volumes::create(&self.host, &volume, new, context);
+            return made.map_err(|error| error.of(instance));
+        }
         let definition = self.definition(instance)?;
         match is_container(&definition) {
             true => container_snapshots::create(&self.host, &definition, new, context),
@@ -45,6 +78,10 @@ impl Snapshots for NativeRuntime {
         disk_only: bool,
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
+        if let Some(volume) = self.volume(instance)? {
+            let restored = of_volumes::restore(&self.host, &volume, name, context);
+            return restored.map_err(|error| error.of(instance));
+        }
         let definition = self.definition(instance)?;
         match is_container(&definition) {
             true => container_snapshots::restore(&self.host, &definition, name, context),
@@ -59,6 +96,10 @@ impl Snapshots for NativeRuntime {
         from: &str,
         to: &str,
     ) -> Result<(), RuntimeError> {
+        if let Some(volume) = self.volume(instance)? {
+            let renamed = of_volumes::rename(&self.host, &volume, from, to);
+            return renamed.map_err(|error| error.of(instance));
+        }
         let definition = self.definition(instance)?;
         match is_container(&definition) {
             true => container_snapshots::rename(&self.host, &definition, from, to),
@@ -73,6 +114,10 @@ impl Snapshots for NativeRuntime {
         name: &str,
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
+        if let Some(volume) = self.volume(instance)? {
+            let deleted = of_volumes::delete(&self.host, &volume, name);
+            return deleted.map_err(|error| error.of(instance));
+        }
         let definition = self.definition(instance)?;
         match is_container(&definition) {
             true => container_snapshots::delete(&self.host, &definition, name),

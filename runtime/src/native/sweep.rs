@@ -11,6 +11,7 @@ use super::instance::{InstancePicks, container_snapshots};
 use super::pools::{self, PoolPicks};
 use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
+use super::volumes::{self, VolumePicks};
 use crate::error::{Class, RuntimeError};
 
 /// Removes temporary files, folders of objects that got no definition, unpacked images and volumes without a name. What was frozen for a
@@ -42,6 +43,13 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
     for one in instances {
         result = result
             .and(container_snapshots::settle(host, &one).map_err(|error| error.of(&one.address)));
+    }
+    let (volumes, _) = host
+        .definitions
+        .all::<VolumePicks>(Kind::Volume)
+        .map_err(failed)?;
+    for one in volumes {
+        result = result.and(volumes::settle(host, &one).map_err(|error| error.of(&one.address)));
     }
     let (all, _) = host
         .definitions

@@ -96,6 +96,32 @@ pub fn copy_tree(
     Ok(copying.bytes)
 }
 
+/// Copies one file into the new file `to`, which only its owner can read; as [`copy_tree`] follows no link. Waits until it is
+/// on disk.
+///
+/// # Errors
+/// [`CopyTreeError`]; what was copied until then stays.
+pub fn copy_file(
+    from: &Path,
+    to: &Path,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<u64, CopyTreeError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = File::from(rustix::fs::open(from, flags, Mode::empty()).at("open", from)?);
+    let length = source.metadata().at("look at", from)?.len();
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let target = rustix::fs::open(to, flags, Mode::RUSR | Mode::WUSR);
+    let target = File::from(target.at("create", to)?);
+    copy_bytes(&source, &target, length, &mut |_| go_on()).map_err(|source| {
+        CopyTreeError::Copy {
+            path: from.to_path_buf(),
+            source,
+        }
+    })?;
+    target.sync_all().at("sync", to)?;
+    Ok(length)
+}
+
 /// Puts the folder `new` at the place of `old` and the other way round, at once.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use super::mounts::mount_points;
 use super::picks::InstancePicks;
 use super::{
     files, live_mount, machine, networks_of, own_mark, pick, plugs, root, running, spec, start,
-    stored,
+    stored, volumes,
 };
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup;
@@ -126,7 +126,7 @@ pub(super) fn update(
     }
     if let Some(now) = &now {
         if !touched.disks.is_empty() {
-            keep(disks(before, &definition, &touched.disks, now));
+            keep(disks(host, before, &definition, &touched.disks, now));
         }
         if touched.limits {
             keep(start::set_limits(host, &definition, after));
@@ -178,6 +178,9 @@ pub(super) fn update(
         keep(leave(host, before, &definition));
     }
     host.write_instance(&definition).map_err(stored)?;
+    if !touched.disks.is_empty() {
+        keep(volumes::let_rest(host, before));
+    }
     match refusal {
         Some(error) => Err(error),
         None if later && now.is_some() => Ok(Effected::NextStart),
@@ -366,6 +369,7 @@ fn nodes(
 
 /// Mounts and unmounts disks of a running container: those that changed, in the manifest or by hand.
 fn disks(
+    host: &Host,
     before: &Definition<InstancePicks>,
     after: &Definition<InstancePicks>,
     changed: &BTreeSet<String>,
@@ -379,6 +383,7 @@ fn disks(
             live_mount::unmount(now, path)?;
         }
     }
+    let new = &volumes::in_place(host, after, new)?;
     for (name, path) in start::mount_devices(new) {
         let disk = new.devices.get(name).and_then(Device::as_disk);
         let Some(mount) = disk

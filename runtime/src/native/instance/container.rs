@@ -231,7 +231,8 @@ pub(super) fn mount_of(disk: &Disk) -> Option<MountPlan> {
         target,
         what,
         read_only: disk.readonly,
-        nosuid_nodev: true,
+        // What is in a volume only instances have put there, and nobody else on the host reaches it.
+        nosuid_nodev: disk.pool.is_none(),
     })
 }
 

@@ -84,7 +84,7 @@ pub(in crate::native) fn create(
         trees.create(&name, &kept, &mut go_on).map_err(&failed)?;
         return Ok(name);
     }
-    trees.hold().map_err(&failed)?;
+    trees.hold("").map_err(&failed)?;
     let made = match now.freeze() {
         Ok(()) => trees.create(&name, &kept, &mut go_on).map_err(&failed),
         Err(error) => Err(shim_failed("freeze", error)),
@@ -103,7 +103,7 @@ fn thaw_after_crash(
     definition: &Definition<InstancePicks>,
     trees: &KeptTrees,
 ) -> Result<(), RuntimeError> {
-    if !trees.is_held() {
+    if trees.held().map_err(disk_failed("unfreeze"))?.is_none() {
         return Ok(());
     }
     match running(host, &definition.uid)? {

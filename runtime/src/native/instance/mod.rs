@@ -19,9 +19,10 @@ mod picks;
 mod plugs;
 mod remove;
 mod root;
-mod snapshots;
+pub(super) mod snapshots;
 mod start;
 mod status;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,18 +41,19 @@ use super::host::Host;
 use super::id_ranges::IdRangeError;
 use super::network::PortPlan;
 use super::networks::{self, NetworkPicks};
-use super::pools::{self, PoolPicks};
+use super::pools::{self, pool_of};
 use super::shim::{self, Running};
-use super::storage::{Initial, StorageDriver, VolumePlan};
+use super::storage::{Initial, VolumePlan};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Snapshot};
 
 pub(super) use self::change::plug_again;
 pub(super) use self::health::healths;
+pub(super) use self::machine::grow_volume;
 pub(super) use self::observe::{Machines, Ports, Surroundings, observe, root_bytes, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::plugs::network_plan;
-pub(super) use self::remove::{is_on_its_way, trashed};
+pub(super) use self::remove::{all_pools, is_on_its_way, trashed};
 
 /// The class of a failure of the shim's client.
 fn shim_failed(doing: &str, error: shim::ShimError) -> RuntimeError {
@@ -70,24 +72,6 @@ fn spec(definition: &Definition<InstancePicks>) -> Result<&Instance, RuntimeErro
         Spec::Instance(instance) => Ok(instance),
         _ => Err(super::wrong_kind(&definition.address)),
     }
-}
-
-type Pool = (Arc<Definition<PoolPicks>>, Box<dyn StorageDriver>);
-
-/// The pool of an instance's root and its driver.
-fn pool_of(host: &Host, name: &str) -> Result<Pool, RuntimeError> {
-    let pool = host
-        .pool_named(name)
-        .map_err(io_failed("find the pool of"))?
-        .ok_or_else(|| {
-            RuntimeError::new(
-                "find the pool of",
-                Class::NeedsOperator,
-                format!("there is no storage pool {name}"),
-            )
-        })?;
-    let driver = pools::driver(host, &pool);
-    Ok((pool, driver))
 }
 
 /// Whether the root of an instance is there: the removal of an instance may have been cut short behind it. Where its
@@ -564,6 +548,29 @@ fn host_down(
             })
         }
     }
+}
+
+/// Whether an instance that runs stands still, by whomever.
+pub(super) fn is_frozen(
+    definition: &Definition<InstancePicks>,
+    running: &Running,
+) -> Result<bool, RuntimeError> {
+    let frozen = running
+        .frozen()
+        .map_err(|error| shim_failed("look at", error))?;
+    match spec(definition)?.is_container() {
+        true => Ok(frozen),
+        false => Ok(frozen || machine::is_paused(running)?),
+    }
+}
+
+/// Stops an instance that runs where it is, or lets it go on.
+pub(super) fn set_frozen(
+    definition: &Definition<InstancePicks>,
+    running: &Running,
+    frozen: bool,
+) -> Result<(), RuntimeError> {
+    freeze(spec(definition)?, running, frozen).map_err(|error| error.of(&definition.address))
 }
 
 /// Switches an instance.

@@ -22,7 +22,8 @@ use super::health::Healths;
 use super::mounts::{self, Mount, mount_points};
 use super::picks::InstancePicks;
 use super::{
-    change, container, disks, files, limits, machine, nics, plugs, shim_failed, spec, start, status,
+    change, container, disks, files, limits, machine, nics, plugs, shim_failed, spec, start,
+    status, volumes,
 };
 use crate::error::RuntimeError;
 use crate::native::cgroup;
@@ -372,9 +373,10 @@ fn live(
         .collect();
     match mounted {
         Ok(mounted) => {
+            let in_place = volumes::seen_in_place(host, definition, instance);
             let mut gone: Vec<String> = start::mount_devices(instance)
                 .filter(|(name, path)| {
-                    let disk = instance.devices.get(*name).and_then(Device::as_disk);
+                    let disk = in_place.devices.get(*name).and_then(Device::as_disk);
                     disk.is_none_or(|disk| match mounted.contains_key(*path) {
                         false => disk.required,
                         true => mounts::is_another(disk, &mounted, surroundings.mounts()),

@@ -18,7 +18,8 @@ use crate::native::host::Host;
 use crate::native::image_documents;
 use crate::native::pools::{self, PoolPicks, root_volume};
 use crate::native::shim;
-use crate::native::storage::{StorageDriver, StorageError, TrashEntry};
+use crate::native::storage::{StorageDriver, StorageError, TrashEntry, VolumeId};
+use crate::native::volumes::{self, VolumePicks};
 use crate::runtime::{Context, Effected};
 
 fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
@@ -146,7 +147,9 @@ pub(super) fn trash(
 }
 
 /// The drivers of all pools.
-fn all_pools(host: &Host) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
+pub(in crate::native) fn all_pools(
+    host: &Host,
+) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
     let pools = host
         .definitions
         .every::<PoolPicks>(Kind::StoragePool)
@@ -255,6 +258,7 @@ const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 pub(in crate::native) fn trashed(
     host: &Host,
     instances: &[Arc<Definition<InstancePicks>>],
+    volumes: &[Arc<Definition<VolumePicks>>],
 ) -> Result<Vec<Trashed>, RuntimeError> {
     let back = |uid: &str| {
         instances
@@ -270,6 +274,10 @@ pub(in crate::native) fn trashed(
     for pool in &pools {
         let driver = pools::driver(host, pool);
         for entry in driver.trashed().unwrap_or_default() {
+            if matches!(entry.volume, VolumeId::Custom(_)) {
+                all.extend(volumes::trashed(&entry, volumes, KEPT));
+                continue;
+            }
             let (Some(address), Ok(mark), Ok(deleted_at)) = (
                 Definition::<InstancePicks>::address_in(Kind::Instance, &entry.definition),
                 entry.mark.parse::<Mark>(),

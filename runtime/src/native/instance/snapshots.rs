@@ -17,7 +17,7 @@ pub(super) fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> Runti
 }
 
 /// Refuses names that are no file names.
-pub(super) fn checked(name: &str) -> Result<(), RuntimeError> {
+pub(in crate::native) fn checked(name: &str) -> Result<(), RuntimeError> {
     let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty()
         || name.len() > 63
@@ -37,7 +37,7 @@ pub(super) fn checked(name: &str) -> Result<(), RuntimeError> {
 }
 
 /// The name of a new snapshot: the one asked for, or the first `snap` with a number that is free.
-pub(super) fn name_for(
+pub(in crate::native) fn name_for(
     new: &NewSnapshot,
     taken: impl Fn(&str) -> bool,
 ) -> Result<String, RuntimeError> {
@@ -49,7 +49,7 @@ pub(super) fn name_for(
 }
 
 /// In the order in which they were made.
-pub(super) fn oldest_first(all: impl Iterator<Item = Snapshot>) -> Vec<Snapshot> {
+pub(in crate::native) fn oldest_first(all: impl Iterator<Item = Snapshot>) -> Vec<Snapshot> {
     let mut all: Vec<Snapshot> = all.collect();
     all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
     all

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use manifests::devices::Device;
+use manifests::devices::disk::DiskSource;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::kinds::network::Network;
@@ -17,6 +18,7 @@ use super::picks::InstancePicks;
 use super::plugs::{plug, plugs};
 use super::{
     disks, io_failed, limits, machine, networks_of, nics, own_mark, pool_of, shim_failed, spec,
+    volumes,
 };
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup::{
@@ -131,7 +133,8 @@ pub(super) fn disk_places(
     let root = pool_of(host, &definition.picks.pool)
         .ok()
         .and_then(|(_, driver)| driver.placed(&root_volume(&definition.uid)));
-    disks::places(instance, root.as_deref())
+    let instance = volumes::seen_in_place(host, definition, instance);
+    disks::places(&instance, root.as_deref())
 }
 
 /// Brings the limits of a running or starting instance to its spec. All that can be set is; the first refusal is told.
@@ -300,6 +303,7 @@ pub(super) fn start(
             "the volume is no root",
         ));
     };
+    let instance = volumes::in_place(host, definition, &instance)?;
     let cgroups = host.cgroups(&definition.uid);
     let joining = cgroups.ensure().map_err(cgroup_failed)?;
     set_limits(host, definition, &instance)?;
@@ -521,7 +525,7 @@ pub(super) fn after_stop(
             }
         }
     }
-    Ok(())
+    volumes::let_rest(host, definition)
 }
 
 /// The devices of an instance that are mounts, by the path at which they are.
@@ -530,8 +534,9 @@ pub(super) fn mount_devices(instance: &Instance) -> impl Iterator<Item = (&str, 
         .devices
         .iter()
         .filter_map(|(name, device)| match device {
-            Device::Disk(disk) if !disk.is_root() => {
-                super::container::mount_of(disk)?;
+            Device::Disk(disk)
+                if !disk.is_root() && !matches!(disk.made_of(), DiskSource::Other(_)) =>
+            {
                 Some((name.as_str(), disk.path.as_ref()?.as_str()))
             }
             _ => None,

@@ -73,7 +73,7 @@ pub enum Sized {
 pub enum VolumeId {
     /// The writable layer of an instance's root, named by the instance's uid.
     Root(String),
-    /// A volume of its own, named by people.
+    /// A volume of its own, named by its uid: so it keeps its place when people call it something else.
     Custom(String),
 }
 
@@ -319,10 +319,10 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::NoVolume`], or it is no disk.
     fn layered(&self, id: &VolumeId) -> Result<LayeredDisk, StorageError>;
-    /// The snapshots of a volume of files.
+    /// The snapshots of a volume that are copies of it.
     ///
     /// # Errors
-    /// [`StorageError::NoVolume`], or it is a disk.
+    /// [`StorageError::NoVolume`], or it is the root disk of a machine, which has layers.
     fn kept_trees(&self, id: &VolumeId) -> Result<KeptTrees, StorageError>;
     /// One volume as it is; `None`: there is none.
     ///

@@ -6,7 +6,7 @@
 //!                   /disk/             its files (upper/, work/): a folder, a mount point or a subvolume
 //!                   /disk.ext4         its file system, if it has its own
 //!                   /disk.qcow2        or, of a machine, its disk
-//! POOL/volumes/NAME/…                  the same, with disk/data/
+//! POOL/volumes/UID/…                   the same, with disk/data/
 //! POOL/trash/UID/trash.json            an instance's or volume's folder as it was, and what it was
 //! ```
 //! A folder gets its name when it is complete, and loses it before anything in it is removed; names that start with
@@ -189,6 +189,15 @@ impl<F: Files> FolderPool<F> {
 
     /// The snapshots of a volume.
     fn trees(&self, folder: PathBuf, id: VolumeId, asked: Option<u64>) -> KeptTrees {
+        let disk = folder.join(block::FILE);
+        if matches!(id, VolumeId::Custom(_)) && disk.exists() {
+            return KeptTrees {
+                tree: disk,
+                own: None,
+                volume: folder,
+                id,
+            };
+        }
         KeptTrees {
             tree: folder.join(TREE).join(files_of(&id)),
             own: self.files.own_file_system(&folder, asked),
@@ -202,12 +211,15 @@ impl<F: Files> FolderPool<F> {
         for kind in [INSTANCES, VOLUMES, TRASH] {
             for path in list_or_nothing(&self.pool().join(kind))? {
                 let name = name_of(&path);
+                let id = match kind {
+                    VOLUMES => VolumeId::Custom(name.clone()),
+                    _ => VolumeId::Root(name.clone()),
+                };
                 if name.starts_with(NEW) || name.starts_with(GONE) {
-                    let id = VolumeId::Root(name);
                     self.clear_mounts(&path, Users::CutOff, &id)?;
                     self.files.remove(&path)?;
-                } else if path.join(TREE).exists() {
-                    self.trees(path, VolumeId::Root(name), Some(0)).sweep()?;
+                } else if kind == VOLUMES || path.join(TREE).exists() {
+                    self.trees(path, id, Some(0)).sweep()?;
                 }
             }
         }
@@ -499,9 +511,9 @@ impl<F: Files> StorageDriver for FolderPool<F> {
 
     fn kept_trees(&self, id: &VolumeId) -> Result<KeptTrees, StorageError> {
         let marker = self.marker_of(id)?;
-        match marker.content {
-            ContentType::Block => Err(StorageError::NoVolume(id.clone())),
-            ContentType::Filesystem => Ok(self.trees(self.folder_of(id)?, id.clone(), marker.size)),
+        match (marker.content, id) {
+            (ContentType::Block, VolumeId::Root(_)) => Err(StorageError::NoVolume(id.clone())),
+            _ => Ok(self.trees(self.folder_of(id)?, id.clone(), marker.size)),
         }
     }
 
@@ -517,7 +529,11 @@ impl<F: Files> StorageDriver for FolderPool<F> {
             return Some(folder);
         }
         let at_hand = self.files.at_hand(&folder, marker.size).ok()?;
-        at_hand.then(|| folder.join(TREE))
+        let tree = folder.join(TREE);
+        at_hand.then(|| match id {
+            VolumeId::Root(_) => tree,
+            VolumeId::Custom(_) => tree.join(files_of(id)),
+        })
     }
 
     fn place(&self, id: &VolumeId) -> Result<Placed, StorageError> {

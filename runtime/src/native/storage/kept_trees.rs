@@ -1,9 +1,9 @@
-//! [`KeptTrees`]: the snapshots of a volume whose files the host sees, each a copy of its tree.
+//! [`KeptTrees`]: the snapshots of a volume, each a copy of its tree, or of the one file that is a disk.
 //!
 //! ```text
 //! VOLUME/snapshots/NAME/snapshot.json   when, by whom, what for
-//!                      /tree/           the files as they were
-//! VOLUME/snapshots/.held                an instance is frozen until a copy of its files is made
+//!                      /tree            the files as they were, or the disk
+//! VOLUME/snapshots/.held                those who use it are frozen until a copy of its files is made
 //! ```
 //! A snapshot gets its name when it is complete, and loses it before anything in it is removed. Blocks are shared with
 //! the original where the file system can; elsewhere a snapshot costs as much as it holds.
@@ -21,7 +21,7 @@ use super::error::StorageError;
 use super::folders::{make_private, sync_folder};
 use super::marker;
 use super::sized::{self, Users};
-use crate::sys::copy_tree::{copy_tree, exchange};
+use crate::sys::copy_tree::{CopyTreeError, copy_file, copy_tree, exchange};
 use crate::sys::remove_tree::remove_tree;
 
 const SNAPSHOTS: &str = "snapshots";
@@ -59,7 +59,7 @@ pub struct KeptTrees {
     pub(super) volume: PathBuf,
     /// Which volume it is.
     pub(super) id: VolumeId,
-    /// The folder with its files, in `place`.
+    /// The folder with its files, in `place`; or the file that is its disk.
     pub(super) tree: PathBuf,
     /// Its own file system where it has a size, and where that is mounted.
     pub(super) own: Option<OwnFileSystem>,
@@ -108,6 +108,17 @@ impl KeptTrees {
         Ok(named.collect())
     }
 
+    /// Where one is: the copy of the tree, or of the disk.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn kept(&self, name: &str) -> Result<PathBuf, StorageError> {
+        match self.all()?.contains_key(name) {
+            true => Ok(self.folder().join(name).join(TREE)),
+            false => Err(StorageError::NoSnapshot(name.to_owned())),
+        }
+    }
+
     /// Copies the files as they are now; they must be in place, and nobody may write to them.
     ///
     /// # Errors
@@ -127,7 +138,7 @@ impl KeptTrees {
         make_private(&self.folder())?;
         make_private(&new)?;
         let made = (|| {
-            copy_tree(&self.tree, &new.join(TREE), go_on)?;
+            copy(&self.tree, &new.join(TREE), go_on)?;
             let path = new.join(RECORD);
             path_io::write_durably(&path, marker::text(&path, kept)?)?;
             path_io::rename(&new, &folder)?;
@@ -147,14 +158,11 @@ impl KeptTrees {
     /// # Errors
     /// There is no such snapshot, it does not fit any more, or the volume is in use.
     pub fn revert(&self, name: &str, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
-        let from = self.folder().join(name).join(TREE);
-        if !self.all()?.contains_key(name) {
-            return Err(StorageError::NoSnapshot(name.to_owned()));
-        }
+        let from = self.kept(name)?;
         self.clear_next()?;
         let Some(own) = &self.own else {
             let next = next_to(&self.tree);
-            let done = copy_tree(&from, &next, go_on)
+            let done = copy(&from, &next, go_on)
                 .map_err(StorageError::from)
                 .and_then(|_| {
                     exchange(&next, &self.tree)?;
@@ -223,18 +231,21 @@ impl KeptTrees {
         Ok(remove_tree(&gone)?)
     }
 
-    /// Says that an instance is about to be frozen for a snapshot, for those who come after a crash.
+    /// Says that instances are about to be frozen for a copy, for those who come after a crash.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn hold(&self) -> Result<(), StorageError> {
+    pub fn hold(&self, whom: &str) -> Result<(), StorageError> {
         make_private(&self.folder())?;
-        Ok(path_io::write_durably(self.folder().join(HELD), "")?)
+        Ok(path_io::write_durably(self.folder().join(HELD), whom)?)
     }
 
-    /// Whether an instance was frozen for a snapshot and not yet thawed.
-    pub fn is_held(&self) -> bool {
-        self.folder().join(HELD).exists()
+    /// Who was frozen for a copy and was not let go yet, as [`Self::hold`] was told.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn held(&self) -> Result<Option<String>, StorageError> {
+        Ok(path_io::read_if_exists(self.folder().join(HELD))?)
     }
 
     /// Says that it goes on.
@@ -266,6 +277,32 @@ impl KeptTrees {
         }
         Ok(remove_tree(&next_to(&self.tree))?)
     }
+}
+
+/// Copies a tree or a file.
+fn copy(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<u64, CopyTreeError> {
+    match from.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        true => copy_file(from, to, go_on),
+        false => copy_tree(from, to, go_on),
+    }
+}
+
+/// Puts a copy of another tree or disk in the place of what an empty volume holds. `to` is what it is placed as. Nothing of
+/// it is seen before all of it is copied.
+///
+/// # Errors
+/// It cannot be copied, or does not fit: the volume is as empty as before.
+pub fn fill(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
+    let next = next_to(to);
+    remove_tree(&next)?;
+    let done = copy(from, &next, go_on)
+        .map_err(StorageError::from)
+        .and_then(|_| {
+            exchange(&next, to)?;
+            sync_folder(to.parent().unwrap_or(to))
+        });
+    remove_tree(&next)?;
+    done
 }
 
 fn next_to(path: &Path) -> PathBuf {

@@ -30,7 +30,7 @@ pub use driver::{
     StorageDriver, StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;
-pub use kept_trees::{KeptTree, KeptTrees};
+pub use kept_trees::{KeptTree, KeptTrees, fill};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
 pub use root_view::open_stopped_root;
 

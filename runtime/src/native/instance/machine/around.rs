@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use manifests::instance::boot::BootMode;
 use manifests::kinds::instance::Instance;
+use manifests::kinds::volume::ContentType;
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{Mode, OFlags};
 
 use super::super::picks::InstancePicks;
-use super::super::{io_failed, pool_of};
+use super::super::{io_failed, pool_of, volumes};
 use super::hardware::{self, Around, DirectBoot, Found};
 use super::served;
 use crate::error::{Class, RuntimeError};
@@ -78,6 +79,10 @@ pub(super) fn around<'a>(
         let disk = device.as_disk()?;
         hardware::is_block(disk).then_some((name.as_str(), disk))
     }) {
+        if disk.volume().is_some() {
+            disks.extend(volume_disk(host, definition, device, disk)?);
+            continue;
+        }
         disks.push(if disk.is_root() {
             Found {
                 device,
@@ -110,9 +115,52 @@ pub(super) fn around<'a>(
         firmware,
         kernel,
         disks,
-        folders: served::folders(instance),
+        folders: served::folders(&volumes::in_place(host, definition, instance)?),
         tpm: served::tpm(instance, &file),
     })
+}
+
+/// A disk that is a volume of a pool; `None`: it is not there and need not be.
+fn volume_disk<'a>(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    device: &'a str,
+    disk: &'a manifests::devices::Disk,
+) -> Result<Option<Found<'a>>, RuntimeError> {
+    let Some((placed, content)) = volumes::disk(host, definition, device, disk)? else {
+        return Ok(None);
+    };
+    let Placed::Disk {
+        file,
+        layer,
+        below,
+        format,
+        ..
+    } = placed
+    else {
+        let why = format!("devices.{device}: a volume of files has a `path` in the guest");
+        return Err(RuntimeError::new(
+            "find a disk of",
+            Class::NeedsOperator,
+            why,
+        ));
+    };
+    Ok(Some(Found {
+        device,
+        disk,
+        can_be_direct: can_be_direct(&file),
+        file: DiskFile {
+            path: file,
+            format,
+            device: false,
+        },
+        layers: DiskLayers {
+            active: layer,
+            below,
+        },
+        backing: None,
+        cdrom: content == ContentType::Iso,
+    }))
 }
 
 /// A disk that is a file or block device of the host.

@@ -253,6 +253,26 @@ pub(super) fn mend(
     work.refusal.map_or(Ok(()), Err)
 }
 
+/// Gives a disk of a machine that runs more bytes; the volume that it is has to know it then.
+pub(in crate::native) fn grow_volume(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    device: &str,
+    wanted: u64,
+) -> Result<(), RuntimeError> {
+    const DOING: &str = "resize a disk of";
+    let Some(now) = running(host, &definition.uid)? else {
+        return Ok(());
+    };
+    let mut qmp = super::control(&now).map_err(connect_failed)?;
+    let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
+    let there = seen.nodes.get(&nodes(device).top).map(|node| node.size);
+    if there.is_some_and(|there| there < wanted) {
+        plug::grow_disk(&mut qmp, device, wanted).map_err(plug_failed(DOING))?;
+    }
+    Ok(())
+}
+
 fn wanted_size(instance: &Instance) -> Option<u64> {
     let (_, root) = instance.root()?;
     root.size.as_ref().map(|size| size.bytes())

@@ -313,7 +313,7 @@ pub(super) fn disk_limits(disk: &Disk) -> DiskLimits {
 pub(super) fn is_block(disk: &Disk) -> bool {
     match disk.made_of() {
         DiskSource::Root => true,
-        DiskSource::Host(_) => !disk.is_shared_folder(),
-        DiskSource::Volume { .. } | DiskSource::Tmpfs | DiskSource::Other(_) => false,
+        DiskSource::Host(_) | DiskSource::Volume { .. } => !disk.is_shared_folder(),
+        DiskSource::Tmpfs | DiskSource::Other(_) => false,
     }
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use manifests::instance::limits::Limits;
 
+pub(in crate::native) use self::change::grow_volume;
 pub(super) use self::change::{update, waits_for_start};
 pub(super) use self::extras::extras;
 pub(in crate::native) use self::files::PutFiles;
@@ -86,6 +87,14 @@ pub(in crate::native) fn look_at(running: &Running) -> Look {
 /// Somebody may hold one of the two monitors.
 fn connect(run_dir: &Path, [first, second]: [&str; 2]) -> Result<Qmp, QmpError> {
     Qmp::connect_any(&[&run_dir.join(first), &run_dir.join(second)], ANSWER)
+}
+
+/// Whether the guest of a machine stands still.
+pub(super) fn is_paused(running: &Running) -> Result<bool, RuntimeError> {
+    use manifests::kinds::instance::PowerState;
+    let mut qmp = control(running).map_err(connect_failed)?;
+    let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
+    Ok(power(&seen) == PowerState::Frozen)
 }
 
 /// The limits of a machine's process: its memory and its processors are hardware.

@@ -1,0 +1,129 @@
+//! Snapshots of volumes: copies that are made while those who use them stand still.
+
+use std::sync::atomic::Ordering;
+
+use super::{VolumePicks, failed, id, pool, users};
+use crate::error::{Class, RuntimeError};
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::instance::snapshots::{checked, name_for, oldest_first};
+use crate::native::pools::pool_of;
+use crate::native::storage::{KeptTree, KeptTrees, StorageDriver, StorageError, VolumeId};
+use crate::runtime::{Context, NewSnapshot, Snapshot};
+
+fn of(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+) -> Result<(Box<dyn StorageDriver>, KeptTrees), RuntimeError> {
+    let (_, driver) = pool_of(host, pool(&definition.address))?;
+    let trees = driver
+        .kept_trees(&id(&definition.uid))
+        .map_err(failed("find"))?;
+    Ok((driver, trees))
+}
+
+/// Those of a volume of a pool, oldest first.
+pub(super) fn all(
+    driver: &dyn StorageDriver,
+    id: &VolumeId,
+) -> Result<Vec<Snapshot>, StorageError> {
+    let all = driver.kept_trees(id)?.all()?;
+    let told = all.into_iter().map(|(name, kept)| Snapshot {
+        name,
+        created_at: kept.created_at,
+        description: kept.description,
+        memory: false,
+        made_by: kept.made_by,
+        expires_at: kept.expires_at,
+    });
+    Ok(oldest_first(told))
+}
+
+/// The snapshots of a volume, oldest first.
+pub(in crate::native) fn told(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+) -> Result<Vec<Snapshot>, RuntimeError> {
+    let (driver, _) = of(host, definition)?;
+    all(driver.as_ref(), &id(&definition.uid)).map_err(failed("read the snapshots of"))
+}
+
+/// Makes a snapshot; its name.
+pub(in crate::native) fn create(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+    new: &NewSnapshot,
+    context: &Context<'_>,
+) -> Result<String, RuntimeError> {
+    const DOING: &str = "make a snapshot of";
+    if new.memory {
+        let why = "a volume has no memory";
+        return Err(RuntimeError::new(DOING, Class::Unsupported, why));
+    }
+    users::settle(host, definition)?;
+    let (driver, trees) = of(host, definition)?;
+    let all = trees.all().map_err(failed(DOING))?;
+    let name = name_for(new, |name| all.contains_key(name))?;
+    let kept = KeptTree {
+        created_at: context.now,
+        description: new.description.clone(),
+        made_by: new.made_by,
+        expires_at: new.expires_at,
+        about: definition
+            .to_json()
+            .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
+    };
+    driver.place(&id(&definition.uid)).map_err(failed(DOING))?;
+    let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+    let made = users::still(host, definition, || {
+        trees
+            .create(&name, &kept, &mut go_on)
+            .map_err(failed(DOING))
+    });
+    let rests = users::let_rest(host, definition);
+    made.and(rests).map(|()| name)
+}
+
+/// Goes back to a snapshot. Nobody may be using the volume.
+pub(in crate::native) fn restore(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+    name: &str,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let (driver, trees) = of(host, definition)?;
+    let is_there = trees.all().map_err(failed("restore"))?.contains_key(name);
+    if !is_there {
+        return Err(failed("restore")(StorageError::NoSnapshot(name.to_owned())));
+    }
+    users::idle(host, definition, "restore")?;
+    driver
+        .release(&id(&definition.uid))
+        .map_err(failed("restore"))?;
+    let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+    trees.revert(name, &mut go_on).map_err(failed("restore"))
+}
+
+/// Gives a snapshot another name.
+pub(in crate::native) fn rename(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+    from: &str,
+    to: &str,
+) -> Result<(), RuntimeError> {
+    checked(to)?;
+    let (_, trees) = of(host, definition)?;
+    trees
+        .rename(from, to)
+        .map_err(failed("rename the snapshot of"))
+}
+
+/// Deletes a snapshot.
+pub(in crate::native) fn delete(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+    name: &str,
+) -> Result<(), RuntimeError> {
+    let (_, trees) = of(host, definition)?;
+    trees.delete(name).map_err(failed("delete the snapshot of"))
+}
