@@ -1,6 +1,7 @@
 //! What a change of a field costs on the native engine, as data: kind, pattern of the pointer, effect. The first line
 //! that matches counts.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::change::FieldChange;
@@ -14,6 +15,7 @@ use crate::kinds::instance::Instance;
 use crate::kinds::volume::{ContentType, Volume};
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
+use crate::scalar::cpu::CpuLimit;
 use crate::scalar::memory::{MemoryLimit, Swap};
 
 /// The lines of the native engine.
@@ -161,11 +163,12 @@ fn of_machine(instance: &Instance, change: &FieldChange, host: &Capabilities) ->
 
 /// A machine takes more processors while it runs; a guest does not reliably give one back.
 fn processors(before: &Value, after: &Value) -> Effect {
-    let count = |value: &Value| match value {
-        Value::Null => Some(1),
-        Value::Number(number) => number.as_u64(),
-        Value::String(text) => text.parse().ok(),
-        _ => None,
+    // Sockets, cores and threads are as they are.
+    let count = |value: &Value| match CpuLimit::deserialize(value) {
+        Ok(CpuLimit::Count(count)) => Some(count),
+        Ok(CpuLimit::Set(set)) => u32::try_from(set.numbers().count()).ok(),
+        Ok(CpuLimit::Topology { .. }) => None,
+        Err(_) => value.is_null().then_some(1),
     };
     match (count(before), count(after)) {
         (Some(before), Some(after)) if after >= before => Effect::Live,
@@ -312,6 +315,36 @@ mod tests {
         ];
         for (kind, path, expected) in cases {
             assert_eq!(effect(kind, &Pointer::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_machine_takes_more_processors_and_others_of_the_host_while_it_runs() {
+        let spec = serde_json::json!({"type": "virtual-machine"});
+        let spec = Spec::deserialize(Kind::Instance, &spec).expect("a spec");
+        for (before, after, expected) in [
+            (Value::Null, 2.into(), Effect::Live),
+            (2.into(), 1.into(), Effect::NextStart),
+            ("0-1".into(), "2-3".into(), Effect::Live),
+            (2.into(), "0-1".into(), Effect::Live),
+            ("0-2".into(), 2.into(), Effect::NextStart),
+            (
+                2.into(),
+                serde_json::json!({"sockets": 1, "cores": 2}),
+                Effect::NextStart,
+            ),
+        ] {
+            let change = FieldChange {
+                path: Pointer::new("/spec/limits/cpu"),
+                before,
+                after,
+                cause: crate::change::Cause::Edited,
+            };
+            assert_eq!(
+                effect_of(&spec, &change, &host(&[])),
+                expected,
+                "{change:?}"
+            );
         }
     }
 

@@ -31,6 +31,7 @@ mod life;
 mod machine_files;
 mod machine_folders;
 mod machine_kills;
+mod machine_processors;
 mod machine_state;
 mod machine_trouble;
 mod machine_usb;

@@ -523,6 +523,7 @@ fn live_machine(
     let state = match &look.seen {
         Ok(seen) => {
             extras = machine::extras(instance, seen, running);
+            machine::overlay_pins(&mut instance.limits, running, seen.processors);
             for (name, device) in machine::overlay(instance, host.memory, seen) {
                 devices.insert(name, status::device(&device, false));
             }

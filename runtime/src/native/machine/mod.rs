@@ -14,6 +14,7 @@ pub mod helpers;
 pub mod layer;
 mod line_socket;
 mod ordered_helper;
+pub mod pinning;
 pub(in crate::native) mod plain;
 pub mod plan;
 pub mod plug;

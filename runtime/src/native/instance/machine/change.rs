@@ -23,7 +23,7 @@ use super::super::{pick, root, running, spec, stored};
 use super::around::{around, planned};
 use super::extras::{Extra, extras};
 use super::start::tap;
-use super::{connect_failed, files, hardware, let_go, monitor_failed, saved_state, seed};
+use super::{connect_failed, files, hardware, let_go, monitor_failed, pin, saved_state, seed};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -33,6 +33,7 @@ use crate::native::machine::plug::{self, PlugError};
 use crate::native::machine::qmp::Qmp;
 use crate::native::machine::seen::{MachineSeen, look};
 use crate::native::network::port;
+use crate::native::shim::Running;
 use crate::runtime::{Context, Effected};
 use crate::sys::netlink::Connection;
 
@@ -187,6 +188,7 @@ pub(in crate::native::instance) fn update(
     let mut work = Work {
         host,
         context,
+        running: &now,
         qmp: &mut qmp,
         seen: &seen,
         extras: extras(after, &seen, &now),
@@ -227,7 +229,7 @@ pub(super) fn mend(
     host: &Host,
     definition: &Definition<InstancePicks>,
     had: impl Iterator<Item = String>,
-    qmp: &mut Qmp,
+    (running, qmp): (&Running, &mut Qmp),
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?;
@@ -241,6 +243,7 @@ pub(super) fn mend(
     let mut work = Work {
         host,
         context,
+        running,
         qmp,
         seen: &seen,
         extras: BTreeMap::new(),
@@ -287,6 +290,7 @@ fn root_size(instance: &Instance, seen: &MachineSeen) -> Option<u64> {
 struct Work<'w> {
     host: &'w Host,
     context: &'w Context<'w>,
+    running: &'w Running,
     qmp: &'w mut Qmp,
     seen: &'w MachineSeen,
     /// What no manifest names.
@@ -318,6 +322,8 @@ impl Work<'_> {
         }
         if self.touched.processors {
             self.processors(after);
+            // Those that were plugged in by now, too; and a new set for the process takes each of its threads along.
+            self.keep(pin(self.running, &after.limits));
         }
         if self.touched.memory {
             self.memory(after, &hardware);

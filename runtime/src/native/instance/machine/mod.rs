@@ -22,6 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use manifests::instance::limits::Limits;
+use manifests::scalar::cpu::{CpuLimit, CpuSet};
 
 pub(in crate::native) use self::change::grow_volume;
 pub(super) use self::change::{update, waits_for_start};
@@ -42,6 +43,7 @@ use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::machine::command_line::sockets;
+use crate::native::machine::pinning;
 use crate::native::machine::qmp::{Qmp, QmpError};
 use crate::native::machine::seen::{MachineSeen, look};
 use crate::native::shim::Running;
@@ -99,7 +101,6 @@ pub(super) fn is_paused(running: &Running) -> Result<bool, RuntimeError> {
 
 /// The limits of a machine's process: its memory and its processors are hardware.
 pub(super) fn process_limits(limits: &Limits) -> Limits {
-    use manifests::scalar::cpu::CpuLimit;
     Limits {
         memory: None,
         processes: None,
@@ -109,6 +110,31 @@ pub(super) fn process_limits(limits: &Limits) -> Limits {
             .clone()
             .filter(|cpu| matches!(cpu, CpuLimit::Set(_))),
         ..limits.clone()
+    }
+}
+
+/// The processors of the host that those of a machine have one by one.
+const fn own_processors(limits: &Limits) -> Option<&CpuSet> {
+    match &limits.cpu {
+        Some(CpuLimit::Set(set)) => Some(set),
+        _ => None,
+    }
+}
+
+/// Brings each processor of a machine to where its manifest says.
+fn pin(running: &Running, limits: &Limits) -> Result<(), RuntimeError> {
+    pinning::pin(running, own_processors(limits))
+        .map_err(|error| RuntimeError::new("pin the processors of", Class::NeedsOperator, error))
+}
+
+/// Puts where the processors of a machine run over what was meant: those that are not one by one where they should be are
+/// so many as there are, wherever they are.
+pub(super) fn overlay_pins(limits: &mut Limits, running: &Running, processors: u32) {
+    if let Some(set) = own_processors(limits)
+        // One that has ended since has no processors.
+        && pinning::is_pinned(running, set).is_ok_and(|pinned| !pinned)
+    {
+        limits.cpu = Some(CpuLimit::Count(processors));
     }
 }
 

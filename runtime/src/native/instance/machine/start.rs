@@ -14,7 +14,7 @@ use super::super::start::{after_stop, cgroup_failed, set_limits};
 use super::super::{io_failed, networks_of, nics, pick, pool_of, root, running, spec, stored};
 use super::around::{around, planned};
 use super::waiting::{cannot_go_on, goes_on, waiting};
-use super::{LEAVING, files, record, seed, served, snapshots};
+use super::{LEAVING, files, pin, record, seed, served, snapshots};
 use crate::error::{Class, RuntimeError};
 use crate::native::container::plan::{CgroupPlan, LimitPlan};
 use crate::native::container::{Coming, Restart};
@@ -135,12 +135,16 @@ pub(in crate::native::instance) fn start(
             (context.progress)(&warning);
         }
         comes_up(&run_dir)?;
+        let process = running(host, &definition.uid)?;
+        if let Some(process) = &process {
+            pin(process, &instance.limits)?;
+        }
         if let Some(waiting) = waiting {
             (context.progress)("taking over its saved state");
             return goes_on(host, definition, &waiting, &run_dir, context);
         }
-        match running(host, &definition.uid)? {
-            Some(running) => files::after_start(host, definition, &running, context),
+        match process {
+            Some(process) => files::after_start(host, definition, &process, context),
             None => Ok(()),
         }
     });

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, AtPath as _};
 
-use super::super::io_failed;
 use super::super::picks::InstancePicks;
+use super::super::{io_failed, running};
 use super::record::{RECORD, Record, left_one, read_json};
 use super::saved::{self, MEMORY, NEW, SAVED, SEED_FILE, remove, state_failed, volume};
 use super::start::COMING_UP;
@@ -139,7 +139,11 @@ pub(super) fn goes_on(
     saved::forget(host, definition)?;
     // What its manifest says by now. It runs: what cannot be mended is drift, which the next plan tells.
     let had = waiting.devices();
-    if let Err(error) = change::mend(host, definition, had, &mut qmp, context) {
+    let mended = match running(host, &definition.uid)? {
+        Some(running) => change::mend(host, definition, had, (&running, &mut qmp), context),
+        None => Ok(()),
+    };
+    if let Err(error) = mended {
         (context.progress)(&crate::native::chain(&error));
     }
     Ok(())
