@@ -151,12 +151,11 @@ fn of_machine(instance: &Instance, change: &FieldChange, host: &Capabilities) ->
             }
         }
         // It is in use as long as the machine runs.
-        [
-            "spec",
-            "devices",
-            name,
-            "ioBus" | "ioCache" | "readonly" | "bootPriority",
-        ] if Some(*name) == root => Effect::NextStart,
+        ["spec", "devices", name, "ioBus" | "ioCache" | "readonly"] if Some(*name) == root => {
+            Effect::NextStart
+        }
+        // Firmware asks for it when the guest boots.
+        ["spec", "devices", _, "bootPriority"] => Effect::Live,
         _ => return None,
     })
 }

@@ -165,6 +165,50 @@ runtime::own_processes_test! {
         }
         world.converge();
         assert!(guest.run("cat /proc/partitions").contains("32768"));
+        // How fast a disk may be: changed live, and drift where somebody else changes it.
+        let with = |fields: &str| {
+            let more = format!("    more: {{ type: disk, source: {}, {fields} }}\n", world.path().join("more.img").display());
+            machine("vm", "256MiB", &more)
+        };
+        let limits = || {
+            let mut qmp = runtime::native::machine::qmp::Qmp::connect(&run.join("qmp"), PATIENCE).expect("a monitor");
+            let limits = qmp.execute("qom-get", serde_json::json!({"path": "/objects/disk-more.l", "property": "limits"})).expect("limits");
+            ["iops-total", "bps-read", "iops-write"].map(|key| limits[key].as_u64().expect("a number"))
+        };
+        for (fields, wanted) in [
+            ("limits: { max: 500iops }", [500, 0, 0]),
+            ("limits: { read: 10MiB, write: 200iops }", [0, 10 << 20, 200]),
+        ] {
+            world.write("vm.yaml", &with(fields));
+            let plan = world.keel(&["plan"]).with(0).stdout;
+            assert!(plan.contains("LIVE"), "{plan}");
+            world.converge();
+            assert_eq!(limits(), wanted, "{fields}");
+        }
+        let other = serde_json::json!({"path": "/objects/disk-more.l", "property": "limits", "value": {"iops-write": 7}});
+        tell("qom-set", other);
+        let drift = world.keel(&["drift", "--detailed-exitcode"]).with(2).stdout;
+        assert!(drift.contains("devices.more.limits"), "{drift}");
+        world.converge();
+        assert_eq!(limits(), [0, 10 << 20, 200]);
+        // What is fixed when it is plugged in: it is taken out and plugged in again.
+        world.write("vm.yaml", &with("ioBus: virtio-blk, ioCache: unsafe, bootPriority: 3"));
+        let plan = world.keel(&["plan"]).with(0).stdout;
+        assert!(plan.contains("REPLUG"), "{plan}");
+        world.converge();
+        assert!(guest.wait_for("cat /proc/partitions", "vda").contains("32768"));
+        let asked = serde_json::json!({"path": "/machine/peripheral/disk-more", "property": "bootindex"});
+        let mut qmp = runtime::native::machine::qmp::Qmp::connect(&run.join("qmp"), PATIENCE).expect("a monitor");
+        assert_eq!(qmp.execute("qom-get", asked.clone()).expect("its place"), 1);
+        drop(qmp);
+        // The order of the others changes with it, and is live.
+        world.write("vm.yaml", &with("ioBus: virtio-blk, ioCache: unsafe, bootPriority: -3"));
+        let plan = world.keel(&["plan"]).with(0).stdout;
+        assert!(plan.contains("LIVE") && !plan.contains("REPLUG"), "{plan}");
+        world.converge();
+        let mut qmp = runtime::native::machine::qmp::Qmp::connect(&run.join("qmp"), PATIENCE).expect("a monitor");
+        assert_eq!(qmp.execute("qom-get", asked).expect("its place"), 2);
+        drop(qmp);
         drop(guest);
         world.destroy();
     }

@@ -164,7 +164,12 @@ pub fn plug_disk(qmp: &mut Qmp, disk: &DiskPlan) -> Result<(), PlugError> {
         for node in disk_nodes(disk, &sets) {
             qmp.execute("blockdev-add", node)?;
         }
-        qmp.execute("device_add", disk_device(disk, at.as_deref()))
+        let mut device = disk_device(disk, at.as_deref());
+        if let Some(fields) = device.as_object_mut() {
+            // Another may have its place still: [`order_boot`] gives it.
+            fields.remove("bootindex");
+        }
+        qmp.execute("device_add", device)
     })();
     // QEMU's own copies stay open as long as a node uses them.
     for set in [Some(set), backing].into_iter().flatten().chain(below) {
@@ -212,6 +217,46 @@ pub fn limit_disk(qmp: &mut Qmp, device: &str, limits: &DiskLimits) -> Result<()
         "value": throttle_limits(limits),
     });
     qmp.execute("qom-set", value)?;
+    Ok(())
+}
+
+/// Brings disks into the order in which they are booted from. Firmware asks for it when the guest starts anew.
+///
+/// # Errors
+/// QEMU refused, for instance since a disk that a guest did not let go of has a place of another.
+pub fn order_boot(qmp: &mut Qmp, disks: &[DiskPlan]) -> Result<(), PlugError> {
+    // None: what has no place.
+    const NOWHERE: i64 = -1;
+    let place = |disk: &DiskPlan, value: Option<i64>| {
+        let mut asked = json!({
+            "path": format!("/machine/peripheral/{}", nodes(&disk.device).top),
+            "property": "bootindex",
+        });
+        if let Some(value) = value {
+            asked["value"] = json!(value);
+        }
+        asked
+    };
+    let mut moved = Vec::new();
+    for disk in disks {
+        let now = match qmp.execute("qom-get", place(disk, None)) {
+            // It is not there.
+            Err(QmpError::Refused { .. }) => continue,
+            other => other?.as_i64().unwrap_or(NOWHERE),
+        };
+        let wanted = disk.boot_index.map_or(NOWHERE, i64::from);
+        if now != wanted {
+            moved.push((disk, wanted));
+        }
+        if now != wanted && now != NOWHERE {
+            qmp.execute("qom-set", place(disk, Some(NOWHERE)))?;
+        }
+    }
+    for (disk, wanted) in moved {
+        if wanted != NOWHERE {
+            qmp.execute("qom-set", place(disk, Some(wanted)))?;
+        }
+    }
     Ok(())
 }
 

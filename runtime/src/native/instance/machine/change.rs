@@ -111,7 +111,7 @@ fn touched(changes: &[FieldChange]) -> Touched {
                 touched.devices.insert((*name).to_owned());
                 match rest {
                     [
-                        "limits" | "size" | "connected" | "isolated" | "filtering",
+                        "limits" | "size" | "connected" | "isolated" | "filtering" | "bootPriority",
                         ..,
                     ]
                     | ["ipv4" | "ipv6" | "routes" | "network" | "vlan" | "acls", ..] => {}
@@ -432,6 +432,8 @@ impl Work<'_> {
                 self.keep(done.map_err(plug_failed(doing)));
             }
         }
+        let done = plug::order_boot(self.qmp, disks);
+        self.keep(done.map_err(plug_failed("set what is booted first by")));
     }
 
     fn size(&mut self, after: &Instance, disk: &DiskPlan) {
