@@ -6,6 +6,7 @@ mod adopt;
 mod apply;
 mod asked;
 mod author;
+mod backup;
 mod boot;
 mod completion;
 mod console;
@@ -111,6 +112,7 @@ enum Command {
     Adopt(adopt::Adopt),
     Forget(adopt::Forget),
     Snapshot(snapshot::Snapshot),
+    Backup(backup::Backup),
     Trash(trash::Trash),
     Image(image::Image),
     Unlock(unlock::Unlock),
@@ -141,6 +143,7 @@ impl Command {
             Self::Adopt(command) => command.run(invocation),
             Self::Forget(command) => command.run(invocation),
             Self::Snapshot(command) => command.run(invocation),
+            Self::Backup(command) => command.run(invocation),
             Self::Trash(command) => command.run(invocation),
             Self::Image(command) => command.run(invocation),
             Self::Explain(command) => command.run(invocation),

@@ -48,8 +48,14 @@ impl Guest {
     /// Waits until the guest answers.
     #[track_caller]
     pub(crate) fn of(world: &TestWorld, name: &str) -> Self {
+        Self::on(world, "state", name)
+    }
+
+    /// As [`Guest::of`], of a machine in another state folder.
+    #[track_caller]
+    pub(crate) fn on(world: &TestWorld, state: &str, name: &str) -> Self {
         let mut keel = world
-            .command(&["console", name])
+            .command_on(state, &["console", name])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

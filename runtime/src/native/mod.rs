@@ -5,6 +5,8 @@
 //! between them and the words of manifests; `definition` keeps what this engine was last told.
 
 mod at_once;
+pub mod backup;
+mod backups;
 pub mod cgroup;
 pub mod cloud_init;
 pub mod container;
@@ -46,6 +48,7 @@ use manifests::observed::{Item, ObservedSet, Remembered, Unclear};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Runtime};
 
+pub use self::backups::{BackupExport, BackupImport, Exported, Seal, check_backup};
 use self::host::Host;
 pub use self::host::NativeConfig;
 use self::image_documents::ImagePicks;

@@ -7,7 +7,7 @@ use manifests::path_io;
 
 use super::host::Host;
 use super::image_documents::sweep_content;
-use super::instance::{InstancePicks, container_snapshots};
+use super::instance::{InstancePicks, container_snapshots, import};
 use super::pools::{self, PoolPicks};
 use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
@@ -34,6 +34,8 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
     ] {
         result = result.and(path_io::sweep_unfinished(folder).map_err(failed));
     }
+    // Before what they brought for nobody.
+    result = result.and(import::sweep(host));
     result = result.and(sweep_content(host));
     result = result.and(secrets(host).map_err(failed));
     let (instances, _) = host

@@ -4,19 +4,19 @@ use super::error::Refusal;
 
 /// Owner, mode, time and extended attributes of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Attributes {
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub(in crate::native) struct Attributes {
+    pub(in crate::native) mode: u32,
+    pub(in crate::native) uid: u32,
+    pub(in crate::native) gid: u32,
     /// Seconds and nanoseconds since 1970.
-    pub(super) modified: (i64, u32),
+    pub(in crate::native) modified: (i64, u32),
     /// Already filtered by [`kept_xattr`].
-    pub(super) xattrs: Vec<(String, Vec<u8>)>,
+    pub(in crate::native) xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl Attributes {
     /// What a folder gets that the archive does not mention.
-    pub(super) fn of_implied_folder() -> Self {
+    pub(in crate::native) fn of_implied_folder() -> Self {
         Self {
             mode: 0o755,
             ..Self::default()
@@ -25,7 +25,7 @@ impl Attributes {
 }
 
 /// An id as it may be on disk: containers map 65 536 of them.
-pub(super) fn owner(id: u64) -> Result<u32, Refusal> {
+pub(in crate::native) fn owner(id: u64) -> Result<u32, Refusal> {
     u16::try_from(id)
         .map(u32::from)
         .map_err(|_| Refusal::Owner(id))
@@ -36,7 +36,7 @@ pub(super) fn owner(id: u64) -> Result<u32, Refusal> {
 /// `user.overlay.*` would be obeyed by the overlay that is mounted with `userxattr` (kernel
 /// Documentation/filesystems/overlayfs.rst); `trusted.*` and `security.*` belong to the host. File capabilities are
 /// kept without the root id of version 3: inside the container they mean the container's root (`capabilities(7)`).
-pub(super) fn kept_xattr(name: &str, value: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::native) fn kept_xattr(name: &str, value: &[u8]) -> Option<Vec<u8>> {
     if name.len() > 255 || value.len() > 64 * 1024 || name.contains('\0') {
         return None;
     }

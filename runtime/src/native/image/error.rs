@@ -187,6 +187,9 @@ pub enum Refusal {
     /// A sparse map that does not fit the file.
     #[error("has a sparse map that does not fit")]
     BadSparse,
+    /// The name was there already.
+    #[error("is there twice")]
+    Twice,
     /// A negative or overflowing size.
     #[error("has an impossible size")]
     BadSize,

@@ -320,7 +320,7 @@ impl ImageStore {
         clippy::needless_pass_by_value,
         reason = "what was unpacked is finished once"
     )]
-    fn finish(
+    pub(super) fn finish(
         &self,
         staging: Staging,
         about: About,
@@ -413,25 +413,25 @@ struct FromFiles<'a> {
 }
 
 /// What is known about an import when its tree is written.
-struct About {
+pub(super) struct About {
     /// `None`: the digest of the tree.
-    fingerprint: Option<String>,
-    source: String,
-    form: Form,
-    packed_bytes: u64,
-    properties: ImageProperties,
-    machine: Option<MachineRecord>,
+    pub(super) fingerprint: Option<String>,
+    pub(super) source: String,
+    pub(super) form: Form,
+    pub(super) packed_bytes: u64,
+    pub(super) properties: ImageProperties,
+    pub(super) machine: Option<MachineRecord>,
 }
 
 /// A folder in which an image grows; removed when it is dropped before it got its name.
-struct Staging {
-    path: PathBuf,
+pub(super) struct Staging {
+    pub(super) path: PathBuf,
     /// Locked as long as this process lives, so that nobody sweeps it.
     lock: File,
 }
 
 impl Staging {
-    fn new(store: &Path) -> Result<Self, ImageError> {
+    pub(super) fn new(store: &Path) -> Result<Self, ImageError> {
         path_io::create_dir_all(store)?;
         // Set-uid programs of strangers lie in here: nobody but root may reach them.
         std::fs::set_permissions(store, std::fs::Permissions::from_mode(0o700))
@@ -454,7 +454,7 @@ impl Staging {
     }
 
     /// Makes the folder for the tree, mode 0755.
-    fn rootfs(&self) -> Result<PathBuf, ImageError> {
+    pub(super) fn rootfs(&self) -> Result<PathBuf, ImageError> {
         let path = self.path.join(ROOTFS);
         path_io::ensure_dir(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))

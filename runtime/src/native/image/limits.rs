@@ -37,25 +37,33 @@ const RATIO_MATTERS_FROM: u64 = 256 << 20;
 
 /// What has been unpacked so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Counted {
-    pub(super) bytes: u64,
-    pub(super) entries: u64,
+pub(in crate::native) struct Counted {
+    pub(in crate::native) bytes: u64,
+    pub(in crate::native) entries: u64,
 }
 
 impl Counted {
-    pub(super) fn add_entry(&mut self, limits: &Limits) -> Result<(), ImageError> {
+    pub(in crate::native) fn add_entry(&mut self, limits: &Limits) -> Result<(), ImageError> {
         self.entries += 1;
         check(self.entries, limits.entries, "entries in the image")
     }
 
-    pub(super) fn add_bytes(&mut self, bytes: u64, limits: &Limits) -> Result<(), ImageError> {
+    pub(in crate::native) fn add_bytes(
+        &mut self,
+        bytes: u64,
+        limits: &Limits,
+    ) -> Result<(), ImageError> {
         self.bytes = self.bytes.saturating_add(bytes);
         check(self.bytes, limits.unpacked_bytes, "bytes in the image")
     }
 }
 
 /// Checks what came out of a decompressor against what went in.
-pub(super) fn check_ratio(packed: u64, unpacked: u64, limits: &Limits) -> Result<(), ImageError> {
+pub(in crate::native) fn check_ratio(
+    packed: u64,
+    unpacked: u64,
+    limits: &Limits,
+) -> Result<(), ImageError> {
     check(
         unpacked,
         // Everything unpacked passes the decompressor: headers and padding on top of the content.

@@ -12,7 +12,7 @@ use super::limits::{Limits, check_ratio};
 
 /// Shared by the readers on both sides of a decompressor.
 #[derive(Debug)]
-pub(super) struct Meter {
+pub(in crate::native) struct Meter {
     path: PathBuf,
     limits: Limits,
     packed: Cell<u64>,
@@ -21,7 +21,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    pub(super) fn new(path: &Path, limits: Limits) -> Rc<Self> {
+    pub(in crate::native) fn new(path: &Path, limits: Limits) -> Rc<Self> {
         Rc::new(Self {
             path: path.to_path_buf(),
             limits,
@@ -31,12 +31,12 @@ impl Meter {
         })
     }
 
-    pub(super) fn packed(&self) -> u64 {
+    pub(in crate::native) fn packed(&self) -> u64 {
         self.packed.get()
     }
 
     /// An error about the archive as a whole.
-    pub(super) fn broken(&self, problem: impl Into<String>) -> ImageError {
+    pub(in crate::native) fn broken(&self, problem: impl Into<String>) -> ImageError {
         ImageError::Broken {
             path: self.path.clone(),
             problem: problem.into(),
@@ -44,7 +44,7 @@ impl Meter {
     }
 
     /// Stops reading with a reason: what callers see instead of the `io::Error` returned here.
-    pub(super) fn stop(&self, reason: ImageError) -> io::Error {
+    pub(in crate::native) fn stop(&self, reason: ImageError) -> io::Error {
         let mut verdict = self.verdict.borrow_mut();
         // The first reason is the cause of all others.
         if verdict.is_none() {
@@ -54,7 +54,10 @@ impl Meter {
     }
 
     /// The reason why reading stopped, if it was one of the archive, else what the caller ran into.
-    pub(super) fn judge<T>(&self, result: Result<T, ImageError>) -> Result<T, ImageError> {
+    pub(in crate::native) fn judge<T>(
+        &self,
+        result: Result<T, ImageError>,
+    ) -> Result<T, ImageError> {
         match (result, self.verdict.borrow_mut().take()) {
             (Err(_), Some(verdict)) => Err(verdict),
             (other, _) => other,
@@ -63,7 +66,7 @@ impl Meter {
 }
 
 /// The packed side: every byte of the file is hashed and counted.
-pub(super) struct Packed<'a, R> {
+pub(in crate::native) struct Packed<'a, R> {
     inner: R,
     hash: &'a mut Sha256,
     meter: Rc<Meter>,
@@ -71,7 +74,7 @@ pub(super) struct Packed<'a, R> {
 }
 
 impl<'a, R: Read> Packed<'a, R> {
-    pub(super) fn new(
+    pub(in crate::native) fn new(
         inner: R,
         hash: &'a mut Sha256,
         meter: Rc<Meter>,
@@ -86,7 +89,7 @@ impl<'a, R: Read> Packed<'a, R> {
     }
 
     /// Reads what the decompressor did not want, so that the hash is of the whole file.
-    pub(super) fn drain(&mut self) -> io::Result<()> {
+    pub(in crate::native) fn drain(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; 64 * 1024];
         while self.read(&mut buffer)? > 0 {}
         Ok(())
@@ -113,17 +116,17 @@ impl<R: Read> Read for Packed<'_, R> {
 }
 
 /// The unpacked side: counted against the ratio; a broken stream is told as such.
-pub(super) struct Unpacked<R> {
+pub(in crate::native) struct Unpacked<R> {
     inner: R,
     meter: Rc<Meter>,
 }
 
 impl<R: Read> Unpacked<R> {
-    pub(super) fn new(inner: R, meter: Rc<Meter>) -> Self {
+    pub(in crate::native) fn new(inner: R, meter: Rc<Meter>) -> Self {
         Self { inner, meter }
     }
 
-    pub(super) fn meter(&self) -> &Rc<Meter> {
+    pub(in crate::native) fn meter(&self) -> &Rc<Meter> {
         &self.meter
     }
 }

@@ -12,9 +12,10 @@ mod archive;
 mod archive_bench;
 #[cfg(test)]
 mod archive_tests;
-mod attributes;
+pub(in crate::native) mod attributes;
 mod audit;
 mod builtin;
+pub(in crate::native) mod carried;
 mod copy;
 mod copy_file;
 mod download;
@@ -23,25 +24,25 @@ mod error;
 mod hostile_tests;
 mod import;
 mod layout;
-mod limits;
+pub(in crate::native) mod limits;
 mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod metadata;
-mod meter;
+pub(in crate::native) mod meter;
 mod oci;
-mod packing;
+pub(in crate::native) mod packing;
 pub mod record;
 mod squashfs;
 mod store;
 #[cfg(test)]
 mod store_tests;
-mod tar_stream;
+pub(in crate::native) mod tar_stream;
 mod tree_digest;
-mod tree_writer;
+pub(in crate::native) mod tree_writer;
 mod unclaimed;
 mod unpack;
-mod walk;
+pub(in crate::native) mod walk;
 
 pub use aliases::Alias;
 pub use download::AllowedAddresses;

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 /// How an archive is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
+pub(in crate::native) enum Packing {
     None,
     Gzip,
     Xz,
@@ -13,7 +13,7 @@ pub(super) enum Packing {
 
 /// What the first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Detected {
+pub(in crate::native) enum Detected {
     /// A tar archive, or something packed that should be one.
     Tar(Packing),
     Squashfs,
@@ -25,9 +25,9 @@ pub(super) enum Detected {
 }
 
 /// How many bytes [`detect`] wants.
-pub(super) const HEAD: usize = 512;
+pub(in crate::native) const HEAD: usize = 512;
 
-pub(super) fn detect(head: &[u8]) -> Detected {
+pub(in crate::native) fn detect(head: &[u8]) -> Detected {
     const MAGICS: &[(&[u8], Detected)] = &[
         (b"\x1f\x8b", Detected::Tar(Packing::Gzip)),
         (b"\xfd7zXZ\0", Detected::Tar(Packing::Xz)),
@@ -65,7 +65,10 @@ const XZ_MEMORY: u64 = 160 << 20;
 
 impl Packing {
     /// Unpacks a stream; several streams after each other count as one.
-    pub(super) fn reader<'a>(self, packed: impl BufRead + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    pub(in crate::native) fn reader<'a>(
+        self,
+        packed: impl BufRead + 'a,
+    ) -> io::Result<Box<dyn Read + 'a>> {
         Ok(match self {
             Self::None => Box::new(packed),
             Self::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),

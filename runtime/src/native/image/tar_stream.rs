@@ -16,7 +16,7 @@ const BLOCK: usize = 512;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TarKind {
+pub(in crate::native) enum TarKind {
     File,
     HardLink,
     Symlink,
@@ -30,23 +30,30 @@ pub(super) enum TarKind {
 
 /// An entry as the archive has it; nothing of it has been judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct TarEntry {
-    pub(super) name: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) kind: TarKind,
+pub(in crate::native) struct TarEntry {
+    pub(in crate::native) name: Vec<u8>,
+    pub(in crate::native) link: Vec<u8>,
+    pub(in crate::native) kind: TarKind,
     /// Bytes of the file, holes included.
-    pub(super) size: u64,
+    pub(in crate::native) size: u64,
     /// Where the data that follows belongs; `None`: all of it, in order.
-    pub(super) runs: Option<Vec<Run>>,
-    pub(super) mode: u32,
-    pub(super) uid: u64,
-    pub(super) gid: u64,
-    pub(super) modified: (i64, u32),
-    pub(super) xattrs: Vec<(String, Vec<u8>)>,
+    pub(in crate::native) runs: Option<Vec<Run>>,
+    pub(in crate::native) mode: u32,
+    pub(in crate::native) uid: u64,
+    pub(in crate::native) gid: u64,
+    pub(in crate::native) modified: (i64, u32),
+    pub(in crate::native) xattrs: Vec<(String, Vec<u8>)>,
+    /// Major and minor number of a device.
+    pub(in crate::native) device: (u32, u32),
+    /// Whether it stands for a socket, for which tar has no kind: an empty file with the record [`SOCKET`].
+    pub(in crate::native) socket: bool,
 }
 
+/// The record in an extended header that makes a socket of an empty file.
+pub(in crate::native) const SOCKET: &str = "KEEL.socket";
+
 /// The entries of an archive. After [`Self::next`] the data of the entry can be read from the stream itself.
-pub(super) struct TarStream<R> {
+pub(in crate::native) struct TarStream<R> {
     inner: Unpacked<R>,
     limits: Limits,
     /// Data of the current entry that was not read yet.
@@ -66,6 +73,7 @@ struct Extended {
     gid: Option<u64>,
     modified: Option<(i64, u32)>,
     xattrs: Vec<(String, Vec<u8>)>,
+    socket: bool,
     sparse: Sparse,
 }
 
@@ -81,7 +89,7 @@ struct Sparse {
 }
 
 /// Whether 512 bytes are a tar header: the checksum fits.
-pub(super) fn is_header(block: &[u8]) -> bool {
+pub(in crate::native) fn is_header(block: &[u8]) -> bool {
     let sum = |signed: bool| -> i64 {
         block
             .iter()
@@ -155,7 +163,7 @@ fn time(text: &[u8]) -> Option<(i64, u32)> {
 }
 
 impl<R: Read> TarStream<R> {
-    pub(super) fn new(inner: Unpacked<R>, limits: Limits) -> Self {
+    pub(in crate::native) fn new(inner: Unpacked<R>, limits: Limits) -> Self {
         Self {
             inner,
             limits,
@@ -165,12 +173,12 @@ impl<R: Read> TarStream<R> {
         }
     }
 
-    pub(super) fn meter(&self) -> Rc<Meter> {
+    pub(in crate::native) fn meter(&self) -> Rc<Meter> {
         self.inner.meter().clone()
     }
 
     /// The next entry; what was not read of the one before is skipped. `None` at the end mark.
-    pub(super) fn next(&mut self) -> Result<Option<TarEntry>, ImageError> {
+    pub(in crate::native) fn next(&mut self) -> Result<Option<TarEntry>, ImageError> {
         let mut extended = Extended::default();
         loop {
             self.skip_rest()?;
@@ -237,6 +245,18 @@ impl<R: Read> TarStream<R> {
             extended.gid.map_or_else(|| field(number(&old.gid)), Ok)?,
         );
         let mode = u32::try_from(field(number(&old.mode))? & 0o7777).unwrap_or(0);
+        // struct posix_header: devmajor at 329, devminor at 337, in the GNU form as well.
+        let part = |at: usize| {
+            let found = number(block.get(at..at + 8).unwrap_or_default());
+            found
+                .ok()
+                .and_then(|found| u32::try_from(found).ok())
+                .unwrap_or(u32::MAX)
+        };
+        let device = match kind {
+            b'3' | b'4' => (part(329), part(337)),
+            _ => (0, 0),
+        };
         // A time that cannot be read is no reason to refuse.
         let modified = extended.modified.unwrap_or_else(|| {
             let seconds = number(&old.mtime).unwrap_or(0);
@@ -294,6 +314,8 @@ impl<R: Read> TarStream<R> {
             gid,
             modified,
             xattrs: extended.xattrs,
+            device,
+            socket: extended.socket && kind == TarKind::File && size == 0,
         })
     }
 
@@ -428,7 +450,8 @@ impl<R: Read> TarStream<R> {
             .collect())
     }
 
-    fn skip_rest(&mut self) -> Result<(), ImageError> {
+    /// Skips what was not read of the current entry, with the padding behind it.
+    pub(in crate::native) fn skip_rest(&mut self) -> Result<(), ImageError> {
         let mut rest = self.left.saturating_add(self.padding);
         (self.left, self.padding) = (0, 0);
         let mut buffer = vec![0; 64 * 1024];
@@ -455,7 +478,7 @@ impl<R: Read> TarStream<R> {
     }
 
     /// Reads on to the end of the packed stream, so that its checksum is checked.
-    pub(super) fn drain(&mut self) -> Result<(), ImageError> {
+    pub(in crate::native) fn drain(&mut self) -> Result<(), ImageError> {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match self.inner.read(&mut buffer) {
@@ -472,7 +495,7 @@ impl<R: Read> TarStream<R> {
     }
 }
 
-pub(super) fn refused(name: &[u8], refusal: Refusal) -> ImageError {
+pub(in crate::native) fn refused(name: &[u8], refusal: Refusal) -> ImageError {
     let mut entry = String::from_utf8_lossy(name).into_owned();
     if entry.chars().count() > 200 {
         entry = entry.chars().take(200).chain("…".chars()).collect();
@@ -522,6 +545,7 @@ impl Extended {
                     self.sparse.runs.push((*pair.first()?, *pair.get(1)?));
                 }
             }
+            SOCKET => self.socket = true,
             _ => {
                 if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
                     self.xattrs.push((name.to_owned(), value.to_vec()));

@@ -28,19 +28,19 @@ const LONGEST_NAME: usize = 255;
 const LONGEST_PATH: usize = 4095;
 
 /// A run of data in a sparse file: offset in the file, length in bytes. The rest are holes.
-pub(super) type Run = (u64, u64);
+pub(in crate::native) type Run = (u64, u64);
 
 /// What was not taken over.
 #[derive(Debug, Default)]
-pub(super) struct LeftOut {
-    pub(super) lines: Vec<String>,
-    pub(super) count: u64,
+pub(in crate::native) struct LeftOut {
+    pub(in crate::native) lines: Vec<String>,
+    pub(in crate::native) count: u64,
 }
 
 impl LeftOut {
     const LINES: usize = 100;
 
-    pub(super) fn add(&mut self, path: &Path, why: &str) {
+    pub(in crate::native) fn add(&mut self, path: &Path, why: &str) {
         self.count += 1;
         if self.lines.len() < Self::LINES {
             self.lines.push(format!("{}: {why}", path.display()));
@@ -50,12 +50,12 @@ impl LeftOut {
 
 /// What [`TreeWriter::finish`] has to tell.
 #[derive(Debug, Default)]
-pub(super) struct Written {
-    pub(super) counted: Counted,
-    pub(super) left_out: LeftOut,
+pub(in crate::native) struct Written {
+    pub(in crate::native) counted: Counted,
+    pub(in crate::native) left_out: LeftOut,
 }
 
-pub(super) struct TreeWriter {
+pub(in crate::native) struct TreeWriter {
     root: OwnedFd,
     root_path: PathBuf,
     limits: Limits,
@@ -67,11 +67,16 @@ pub(super) struct TreeWriter {
     folder_times: Vec<(PathBuf, (i64, u32))>,
     /// What the current layer made, so that its opaque marker spares it. `None`: not layered, or the first layer.
     in_this_layer: Option<HashSet<PathBuf>>,
+    /// Whether all that is asked for has to be done, and nothing twice.
+    exact: bool,
     buffer: Vec<u8>,
 }
 
 /// Splits an archive's name into a relative path, `None` for the root itself.
-pub(super) fn entry_path(name: &[u8], limits: &Limits) -> Result<Option<PathBuf>, Refusal> {
+pub(in crate::native) fn entry_path(
+    name: &[u8],
+    limits: &Limits,
+) -> Result<Option<PathBuf>, Refusal> {
     if name.is_empty() {
         return Err(Refusal::NoName);
     }
@@ -105,7 +110,7 @@ pub(super) fn entry_path(name: &[u8], limits: &Limits) -> Result<Option<PathBuf>
 
 impl TreeWriter {
     /// Writes below the existing folder `root`.
-    pub(super) fn new(root: &Path, limits: Limits) -> Result<Self, ImageError> {
+    pub(in crate::native) fn new(root: &Path, limits: Limits) -> Result<Self, ImageError> {
         Ok(Self {
             root: beneath::open_root(root)?,
             root_path: root.to_path_buf(),
@@ -115,25 +120,32 @@ impl TreeWriter {
             parent: None,
             folder_times: Vec::new(),
             in_this_layer: None,
+            exact: false,
             buffer: vec![0; 256 * 1024],
         })
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    /// From here on what is named twice is refused, and so is what cannot be made as it is described.
+    pub(in crate::native) fn exactly(mut self) -> Self {
+        self.exact = true;
+        self
+    }
+
+    pub(in crate::native) fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    pub(super) fn leave_out(&mut self, path: &Path, why: &str) {
+    pub(in crate::native) fn leave_out(&mut self, path: &Path, why: &str) {
         self.left_out.add(path, why);
     }
 
     /// The entries that follow lie on top of those before.
-    pub(super) fn begin_layer(&mut self) {
+    pub(in crate::native) fn begin_layer(&mut self) {
         self.in_this_layer = Some(HashSet::new());
     }
 
     /// Makes a folder or gives an existing one these attributes; anything else in its place goes.
-    pub(super) fn folder(
+    pub(in crate::native) fn folder(
         &mut self,
         path: Option<&Path>,
         attributes: &Attributes,
@@ -142,12 +154,17 @@ impl TreeWriter {
         let Some(path) = path else {
             let root = self.open_folder(Path::new(""))?;
             let (root, root_path) = (File::from(root), self.root_path.clone());
+            if self.exact {
+                self.folder_times
+                    .push((PathBuf::new(), attributes.modified));
+            }
             return self.apply(&root, &root_path, Path::new(""), attributes);
         };
         let (parent, name) = self.parent_of(path)?;
         let make = || rustix::fs::mkdirat(&parent, name.as_os_str(), Mode::RWXU);
         match make() {
             Ok(()) => {}
+            Err(Errno::EXIST) if self.exact => return Err(refused(path, Refusal::Twice)),
             Err(Errno::EXIST) => {
                 let kind = self.kind_at(&parent, &name)?;
                 if kind != Some(FileType::Directory) {
@@ -166,7 +183,7 @@ impl TreeWriter {
     }
 
     /// Writes a file of `size` bytes; with `runs` only those come from `data`, in order, and the rest are holes.
-    pub(super) fn file(
+    pub(in crate::native) fn file(
         &mut self,
         path: &Path,
         attributes: &Attributes,
@@ -202,7 +219,7 @@ impl TreeWriter {
         Ok(())
     }
 
-    pub(super) fn symlink(
+    pub(in crate::native) fn symlink(
         &mut self,
         path: &Path,
         target: &[u8],
@@ -227,7 +244,11 @@ impl TreeWriter {
     }
 
     /// Gives an earlier file a second name.
-    pub(super) fn hard_link(&mut self, path: &Path, target: &Path) -> Result<(), ImageError> {
+    pub(in crate::native) fn hard_link(
+        &mut self,
+        path: &Path,
+        target: &Path,
+    ) -> Result<(), ImageError> {
         self.counted.add_entry(&self.limits)?;
         if path == target {
             return Ok(());
@@ -257,7 +278,11 @@ impl TreeWriter {
         })
     }
 
-    pub(super) fn pipe(&mut self, path: &Path, attributes: &Attributes) -> Result<(), ImageError> {
+    pub(in crate::native) fn pipe(
+        &mut self,
+        path: &Path,
+        attributes: &Attributes,
+    ) -> Result<(), ImageError> {
         self.counted.add_entry(&self.limits)?;
         let mode = Mode::from_raw_mode(attributes.mode & 0o777);
         self.make_exclusively(path, |parent, name| {
@@ -271,8 +296,33 @@ impl TreeWriter {
         Ok(())
     }
 
+    /// Makes what has neither content nor a target: a pipe, a socket, a device.
+    pub(in crate::native) fn node(
+        &mut self,
+        path: &Path,
+        kind: FileType,
+        device: u64,
+        attributes: &Attributes,
+    ) -> Result<(), ImageError> {
+        self.counted.add_entry(&self.limits)?;
+        let mode = Mode::from_raw_mode(attributes.mode & 0o7777);
+        self.make_exclusively(path, |parent, name| {
+            rustix::fs::mknodat(parent, name, kind, mode, device)
+        })?;
+        let (parent, name) = self.parent_of(path)?;
+        let shown = self.root_path.join(path);
+        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+        let (name, flags) = (name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW);
+        rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags).at("own", &shown)?;
+        // What has just been made is no link, and nobody else can enter.
+        rustix::fs::chmodat(&parent, name, mode, AtFlags::empty()).at("set the mode of", &shown)?;
+        let times = timestamps(attributes.modified);
+        rustix::fs::utimensat(&parent, name, &times, flags).at("set the time of", &shown)?;
+        Ok(())
+    }
+
     /// Removes what earlier layers put at `path`.
-    pub(super) fn whiteout(&mut self, path: &Path) -> Result<(), ImageError> {
+    pub(in crate::native) fn whiteout(&mut self, path: &Path) -> Result<(), ImageError> {
         if let Some((parent, name)) = self.existing_parent_of(path)? {
             self.clear_the_way(path, &parent, &name)?;
         }
@@ -280,7 +330,7 @@ impl TreeWriter {
     }
 
     /// Removes what earlier layers put into a folder; what this layer put there stays.
-    pub(super) fn opaque(&mut self, folder: Option<&Path>) -> Result<(), ImageError> {
+    pub(in crate::native) fn opaque(&mut self, folder: Option<&Path>) -> Result<(), ImageError> {
         let Some(made) = self.in_this_layer.clone() else {
             return Ok(());
         };
@@ -311,7 +361,7 @@ impl TreeWriter {
     }
 
     /// Sets the times of the folders and tells what was written.
-    pub(super) fn finish(mut self) -> Result<Written, ImageError> {
+    pub(in crate::native) fn finish(mut self) -> Result<Written, ImageError> {
         self.parent = None;
         let times = std::mem::take(&mut self.folder_times);
         for (path, modified) in times {
@@ -360,6 +410,7 @@ impl TreeWriter {
     ) -> Result<(), ImageError> {
         let (parent, name) = self.parent_of(path)?;
         match make(&parent, &name) {
+            Err(Errno::EXIST) if self.exact => return Err(refused(path, Refusal::Twice)),
             Err(Errno::EXIST) => {
                 self.clear_the_way(path, &parent, &name)?;
                 make(&parent, &name)
@@ -465,7 +516,9 @@ impl TreeWriter {
         for (name, value) in &attributes.xattrs {
             match rustix::fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
                 Ok(()) => {}
-                Err(Errno::NOTSUP | Errno::PERM | Errno::INVAL | Errno::NOSPC | Errno::TOOBIG) => {
+                Err(Errno::NOTSUP | Errno::PERM | Errno::INVAL | Errno::NOSPC | Errno::TOOBIG)
+                    if !self.exact =>
+                {
                     self.left_out.add(path, &format!("its attribute {name}"));
                 }
                 Err(error) => return Err(error).at("set an attribute of", shown)?,
@@ -558,6 +611,6 @@ fn set_modified(file: &File, modified: (i64, u32)) -> rustix::io::Result<()> {
 }
 
 /// Removes a path below the store and everything in it; only used for trees that this store made.
-pub(super) fn discard(path: &Path) -> Result<(), ImageError> {
+pub(in crate::native) fn discard(path: &Path) -> Result<(), ImageError> {
     Ok(remove_tree(path)?)
 }

@@ -14,15 +14,15 @@ use super::error::{ImageError, Refusal};
 use super::limits::Limits;
 
 /// One entry of the walk.
-pub(super) struct Entry<'a> {
+pub(in crate::native) struct Entry<'a> {
     /// Relative to the root of the walk; empty for the root itself.
-    pub(super) path: &'a Path,
+    pub(in crate::native) path: &'a Path,
     /// As `lstat` saw it.
-    pub(super) stat: Stat,
-    pub(super) kind: EntryKind,
+    pub(in crate::native) stat: Stat,
+    pub(in crate::native) kind: EntryKind,
 }
 
-pub(super) enum EntryKind {
+pub(in crate::native) enum EntryKind {
     /// A folder, open for reading.
     Folder(OwnedFd),
     /// A regular file, open for reading.
@@ -40,7 +40,7 @@ pub(super) enum EntryKind {
 }
 
 /// Calls `visit` for the root and everything in it: folders before their contents, names in byte order.
-pub(super) fn walk(
+pub(in crate::native) fn walk(
     root: &Path,
     limits: &Limits,
     visit: &mut dyn FnMut(&Entry<'_>) -> Result<(), ImageError>,
@@ -165,7 +165,7 @@ fn open_entry(folder: BorrowedFd<'_>, name: &Path, flags: OFlags) -> rustix::io:
 }
 
 /// The attributes of a walked file or folder that an image takes over. Attributes that are dropped are told to `dropped`.
-pub(super) fn attributes_of(
+pub(in crate::native) fn attributes_of(
     entry: &Entry<'_>,
     dropped: &mut dyn FnMut(&str),
 ) -> Result<Attributes, ImageError> {
@@ -204,7 +204,7 @@ pub(super) fn attributes_of(
 }
 
 /// The names of a file's extended attributes; none where the file system has none.
-pub(super) fn xattr_names(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
+pub(in crate::native) fn xattr_names(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
     let mut list = vec![0; 64 * 1024];
     let length = match rustix::fs::flistxattr(file, &mut list[..]) {
         Err(Errno::NOTSUP) => 0,
@@ -220,6 +220,6 @@ pub(super) fn xattr_names(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<String
 }
 
 /// The path below `root` for messages.
-pub(super) fn shown(root: &Path, path: &Path) -> PathBuf {
+pub(in crate::native) fn shown(root: &Path, path: &Path) -> PathBuf {
     root.join(path)
 }

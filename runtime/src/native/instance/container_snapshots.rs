@@ -15,7 +15,10 @@ use crate::native::shim::Running;
 use crate::native::storage::{KeptTree, KeptTrees, StorageError};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
-fn trees(host: &Host, definition: &Definition<InstancePicks>) -> Result<KeptTrees, RuntimeError> {
+pub(super) fn trees(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<KeptTrees, RuntimeError> {
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .kept_trees(&root_volume(&definition.uid))
@@ -55,7 +58,6 @@ pub(in crate::native) fn create(
     }
     let failed = disk_failed(DOING);
     let trees = trees(host, definition)?;
-    thaw_after_crash(host, definition, &trees)?;
     let all = trees.all().map_err(&failed)?;
     let name = name_for(new, |name| all.contains_key(name))?;
     let kept = KeptTree {
@@ -68,29 +70,44 @@ pub(in crate::native) fn create(
             .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
     };
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
-    let now = running(host, &definition.uid)?;
-    let Some(now) = now else {
+    standing_still(host, definition, &trees, DOING, || {
+        trees.create(&name, &kept, &mut go_on)
+    })?;
+    Ok(name)
+}
+
+/// Does something with the files of a container while nobody writes to them.
+pub(super) fn standing_still<T>(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    trees: &KeptTrees,
+    doing: &'static str,
+    work: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<T, RuntimeError> {
+    let failed = disk_failed(doing);
+    thaw_after_crash(host, definition, trees)?;
+    let Some(now) = running(host, &definition.uid)? else {
         let (_, driver) = pool_of(host, &definition.picks.pool)?;
         let root = root_volume(&definition.uid);
         driver.place(&root).map_err(&failed)?;
-        let made = trees.create(&name, &kept, &mut go_on);
+        let done = work();
         let released = driver.release(&root);
-        made.and(released.map(|_| ())).map_err(&failed)?;
-        return Ok(name);
+        return done
+            .and_then(|done| released.map(|_| done))
+            .map_err(&failed);
     };
     // One that somebody froze stays so.
-    let frozen = now.frozen().map_err(|error| shim_failed(DOING, error))?;
+    let frozen = now.frozen().map_err(|error| shim_failed(doing, error))?;
     if frozen {
-        trees.create(&name, &kept, &mut go_on).map_err(&failed)?;
-        return Ok(name);
+        return work().map_err(&failed);
     }
     trees.hold("").map_err(&failed)?;
-    let made = match now.freeze() {
-        Ok(()) => trees.create(&name, &kept, &mut go_on).map_err(&failed),
+    let done = match now.freeze() {
+        Ok(()) => work().map_err(&failed),
         Err(error) => Err(shim_failed("freeze", error)),
     };
-    thaw(&now, &trees)?;
-    made.map(|()| name)
+    thaw(&now, trees)?;
+    done
 }
 
 fn thaw(now: &Running, trees: &KeptTrees) -> Result<(), RuntimeError> {

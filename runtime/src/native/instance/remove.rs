@@ -50,7 +50,10 @@ fn end(
 }
 
 /// Takes away what others know of an instance: its reservations and rules, its ids.
-fn forget(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
+pub(super) fn forget(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
     let networks = networks_of(host, definition, spec(definition)?);
     let mut owners = vec![owner_of_ids(host, definition, true)];
     let shares = |other: &Definition<InstancePicks>| {

@@ -29,6 +29,8 @@ const RECORD: &str = "snapshot.json";
 const TREE: &str = "tree";
 const HELD: &str = ".held";
 const NEW: &str = ".new-";
+/// A copy that is no snapshot: who makes a backup reads it and removes it.
+const PASSING: &str = ".new-.passing";
 const GONE: &str = ".gone-";
 /// What is to become the file system or the folder of a volume that goes back to a snapshot.
 const NEXT: &str = ".next";
@@ -139,10 +141,7 @@ impl KeptTrees {
         make_private(&new)?;
         let made = (|| {
             copy(&self.tree, &new.join(TREE), go_on)?;
-            let path = new.join(RECORD);
-            path_io::write_durably(&path, marker::text(&path, kept)?)?;
-            path_io::rename(&new, &folder)?;
-            sync_folder(&self.folder())
+            self.complete(name, kept)
         })();
         if made.is_err()
             && let Err(error) = remove_tree(&new)
@@ -150,6 +149,64 @@ impl KeptTrees {
             tracing::warn!(path = %new.display(), %error, "left an unfinished snapshot behind");
         }
         made
+    }
+
+    /// The folder with the files of the volume, where it is in place.
+    pub fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    /// Copies the files as they are now, for somebody who only reads them once; [`Self::passed`] follows. As for a snapshot,
+    /// they must be in place, and nobody may write to them.
+    ///
+    /// # Errors
+    /// The copy cannot be made.
+    pub fn pass(&self, go_on: &mut dyn FnMut() -> bool) -> Result<PathBuf, StorageError> {
+        self.passed()?;
+        make_private(&self.folder())?;
+        let copy = self.folder().join(PASSING);
+        match copy_tree(&self.tree, &copy, go_on) {
+            Ok(_) => Ok(copy),
+            Err(error) => {
+                self.passed()?;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Removes the copy.
+    ///
+    /// # Errors
+    /// Something of it cannot be removed.
+    pub fn passed(&self) -> Result<(), StorageError> {
+        Ok(remove_tree(&self.folder().join(PASSING))?)
+    }
+
+    /// Where the tree of a snapshot goes that comes from elsewhere; [`Self::complete`] follows.
+    ///
+    /// # Errors
+    /// There is one of that name, or the folder cannot be made.
+    pub fn prepare(&self, name: &str) -> Result<PathBuf, StorageError> {
+        if self.folder().join(name).exists() {
+            return Err(StorageError::SnapshotExists(name.to_owned()));
+        }
+        let new = self.folder().join(format!("{NEW}{name}"));
+        remove_tree(&new)?;
+        make_private(&self.folder())?;
+        make_private(&new)?;
+        Ok(new.join(TREE))
+    }
+
+    /// Gives a snapshot its name whose tree was put where [`Self::prepare`] said.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn complete(&self, name: &str, kept: &KeptTree) -> Result<(), StorageError> {
+        let new = self.folder().join(format!("{NEW}{name}"));
+        let path = new.join(RECORD);
+        path_io::write_durably(&path, marker::text(&path, kept)?)?;
+        path_io::rename(&new, self.folder().join(name))?;
+        sync_folder(&self.folder())
     }
 
     /// Puts the files of a snapshot in the place of those that are there; nobody may be using the volume. What was

@@ -318,6 +318,29 @@ impl LayeredDisk {
         self.write(&layers)
     }
 
+    /// Layers that came from elsewhere, whose files are in their places, are the disk from now on.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn take_over(
+        &self,
+        active: u32,
+        below: BTreeMap<u32, Option<u32>>,
+        snapshots: BTreeMap<String, Kept>,
+    ) -> Result<(), StorageError> {
+        let next = below.keys().max().map_or(1, |last| last.saturating_add(1));
+        let mut layers = Layers {
+            active,
+            next,
+            below,
+            snapshots,
+            ..Layers::default()
+        };
+        layers.prune();
+        self.write(&layers)?;
+        self.sweep(&layers)
+    }
+
     /// Gives a snapshot another name.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 mod around;
 mod change;
+pub(super) mod export;
 mod extras;
 mod files;
 mod hardware;
@@ -35,7 +36,7 @@ pub(super) use self::operate::{agent_answers, cloud_init_is_done, run_quietly};
 pub(in crate::native) use self::operate::{exec, read_file, write_file};
 pub(super) use self::saved::{save, told as saved_state};
 pub(in crate::native) use self::seed::Given;
-pub(super) use self::served::unserved;
+pub(super) use self::served::{STATE as TPM, unserved};
 pub(super) use self::start::start;
 pub(super) use self::stop::{freeze, let_go, stop};
 use super::picks::InstancePicks;

@@ -18,7 +18,7 @@ use crate::native::machine::programs_once;
 use crate::native::shim::{HelperSeen, Running};
 
 /// The folder of a TPM's state beside a machine's disk: it goes where the disk goes.
-const STATE: &str = "tpm";
+pub(in crate::native::instance) const STATE: &str = "tpm";
 
 /// The folders of a machine.
 pub(super) fn folders(instance: &Instance) -> Vec<FolderPlan> {

@@ -16,6 +16,7 @@ use super::super::{io_failed, pool_of, running, shim_failed, spec, stored};
 use super::around::{around, planned};
 use super::{LEAVING, connect_failed, control, monitor_failed, record, saved};
 use crate::error::{Class, RuntimeError};
+use crate::native::backup::VARIABLES;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::machine::agent::{Agent, FreezeStatus};
@@ -37,8 +38,6 @@ const FREEZE: Duration = Duration::from_secs(10);
 const THAW: Duration = Duration::from_secs(20);
 /// How long an agent may take to say how they are.
 const GLANCE: Duration = Duration::from_secs(2);
-/// The files of firmware's variables, beside the disk.
-const VARIABLES: [&str; 2] = ["variables.fd", "variables-secure.fd"];
 
 fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
     move |error| {
@@ -170,10 +169,10 @@ fn end(disk: &LayeredDisk, pending: &Pending) -> Result<(), RuntimeError> {
 }
 
 /// A machine that runs, with its monitor.
-type Reached = (Box<Running>, Qmp);
+pub(super) type Reached = (Box<Running>, Qmp);
 
 /// The disk of a machine, on which nothing is half done any more, and the machine where it runs, with its monitor.
-fn settled(
+pub(super) fn settled(
     host: &Host,
     definition: &Definition<InstancePicks>,
 ) -> Result<(LayeredDisk, Option<Reached>), RuntimeError> {

@@ -1,0 +1,226 @@
+//! `keel backup`.
+
+mod import;
+
+use std::path::{Path, PathBuf};
+
+use runtime::native::backup::Checked;
+use runtime::native::{BackupExport, check_backup};
+use runtime::runtime::{Context, Runtime as _};
+use serde_json::json;
+
+use super::HumanOrJson;
+use super::apply::how;
+use super::asked::catch_signals;
+use super::decide::session;
+use super::engine;
+use super::get::yaml;
+use super::invocation::{Invocation, absolute};
+use crate::error::{CliError, Exit};
+use crate::view::history::when;
+use crate::view::manifest;
+use crate::view::text::{bytes, counted, table, visible};
+
+/// Write an instance into one file that restores on any pool, check such a file, bring one in.
+#[derive(Debug, clap::Args)]
+pub(super) struct Backup {
+    #[command(subcommand)]
+    deed: Deed,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Deed {
+    Export(Export),
+    Verify(Verify),
+    Import(import::Import),
+}
+
+/// Which snapshots are in a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// All that the instance has.
+    All,
+    /// None.
+    None,
+}
+
+/// Write a backup of an instance: its configuration, its files or disks, its snapshots and the image below them.
+///
+/// A container that runs stands still while its files are copied beside it, a machine has a snapshot meanwhile. Memory and
+/// what lies on other disks is not in it. The file gets its name when all of it is on disk.
+#[derive(Debug, clap::Args)]
+struct Export {
+    /// The instance.
+    instance: String,
+    /// The file to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Replace the file where it is there already.
+    #[arg(long)]
+    force: bool,
+    /// Which of its snapshots are in it.
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    snapshots: Which,
+    /// Instead of the instance as it is now, one of its snapshots.
+    #[arg(long, value_name = "NAME", conflicts_with = "snapshots")]
+    snapshot: Option<String>,
+    /// Leave the image out: the file is smaller, and only restores where the image is.
+    #[arg(long)]
+    without_image: bool,
+}
+
+/// Read a backup to its end and say what it is and what is wrong with it.
+///
+/// Needs neither root nor a state folder.
+#[derive(Debug, clap::Args)]
+struct Verify {
+    /// The file.
+    file: PathBuf,
+    /// How it is written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+    output: HumanOrJson,
+}
+
+impl Backup {
+    pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        match &self.deed {
+            Deed::Export(export) => export.run(invocation),
+            Deed::Verify(verify) => verify.run(invocation),
+            Deed::Import(import) => import.run(invocation),
+        }
+    }
+}
+
+fn context<'a>(invocation: &'a Invocation, progress: &'a (dyn Fn(&str) + Sync)) -> Context<'a> {
+    Context {
+        cancel: invocation.cancel,
+        timeout: invocation.global.timeout,
+        now: invocation.now(),
+        progress,
+    }
+}
+
+impl Export {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let path = absolute(&self.output)?;
+        let opened = engine::open(invocation)?;
+        let address = invocation.instance(&self.instance)?;
+        let item = opened.runtime.look(&address)?.ok_or_else(|| {
+            let message = format!("there is no {address}");
+            CliError::new(Exit::Unexpected, message).hint("what there is: keel get instance")
+        })?;
+        let export = BackupExport {
+            path,
+            replace: self.force,
+            manifest: yaml(&manifest::document(&item))?,
+            program: format!("keel {}", env!("CARGO_PKG_VERSION")),
+            snapshot: self.snapshot.clone(),
+            snapshots: self.snapshots == Which::All,
+            image: !self.without_image,
+            seal: None,
+        };
+        catch_signals(invocation)?;
+        let progress = |phase: &str| invocation.note(&format!("{address}: {phase}\n"));
+        let context = context(invocation, &progress);
+        let session = session(invocation, &opened);
+        let exported = session
+            .deed(&address, "backup", &how(invocation), || {
+                opened.runtime.export_backup(&address, &export, &context)
+            })
+            .map_err(|error| {
+                let there = export.path.exists() && !self.force;
+                let error = CliError::from(error);
+                if there && error.exit == Exit::Refused {
+                    error.hint("--force replaces it")
+                } else {
+                    error
+                }
+            })?;
+        for line in &exported.left_out {
+            invocation.note(&format!("left out: {}\n", visible(line)));
+        }
+        invocation.note(&format!(
+            "{address} is in {} ({})\n",
+            visible(&self.output.display().to_string()),
+            bytes(exported.bytes)
+        ));
+        invocation.json_into(|| {
+            let value = json!({
+                "instance": address,
+                "file": export.path,
+                "size": exported.bytes,
+                "parts": exported.parts,
+                "leftOut": exported.left_out,
+            });
+            format!("{value:#}\n")
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Verify {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        catch_signals(invocation)?;
+        let context = context(invocation, &|_| {});
+        let checked = check_backup(&absolute(&self.file)?, None, &context)?;
+        let json = || document(&self.file, &checked);
+        invocation.json_into(json)?;
+        match self.output {
+            HumanOrJson::Json => invocation.print_plain(&json())?,
+            HumanOrJson::Human => invocation.print(&page(&checked))?,
+        }
+        if checked.fault_count == 0 {
+            return Ok(Exit::Done);
+        }
+        let checked = checked.whole(&self.file);
+        Err(match checked {
+            Err(error) => CliError::new(Exit::Unexpected, error),
+            Ok(_) => CliError::said(Exit::Unexpected),
+        })
+    }
+}
+
+fn document(file: &Path, checked: &Checked) -> String {
+    let value = json!({
+        "file": file,
+        "size": checked.packed_bytes,
+        "sha256": checked.sha256,
+        "backup": checked.head,
+        "parts": checked.parts,
+        "faults": checked.faults,
+        "faultCount": checked.fault_count,
+    });
+    format!("{value:#}\n")
+}
+
+fn page(checked: &Checked) -> String {
+    let head = &checked.head;
+    let what = match &head.of_snapshot {
+        Some(name) => format!("snapshot {name} of {}", head.instance),
+        None => head.instance.to_string(),
+    };
+    let mut text = format!(
+        "{} ({}), made {} by {}\n",
+        visible(&what),
+        head.r#type,
+        when(head.created_at),
+        visible(&head.program)
+    );
+    let rows = checked.parts.iter().map(|part| {
+        vec![
+            visible(&part.name),
+            part.members.to_string(),
+            bytes(part.bytes),
+        ]
+    });
+    let rows: Vec<Vec<String>> = rows.collect();
+    text.push_str(&table(&["PART", "MEMBERS", "SIZE"], &rows));
+    text.push_str(&match checked.fault_count {
+        0 => "nothing is wrong with it\n".to_owned(),
+        count => {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            format!("{} in it\n", counted(count, "fault"))
+        }
+    });
+    text
+}

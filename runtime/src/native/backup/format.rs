@@ -1,0 +1,218 @@
+//! The documents in a backup: what is in it, said before it comes, and how much it was, said at its end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use manifests::id::Address;
+use manifests::kinds::instance::InstanceType;
+use serde::{Deserialize, Serialize};
+
+use crate::native::image::ImageRecord;
+
+/// What a backup says that it is.
+pub(in crate::native) const MAGIC: &str = "keel-backup";
+/// The version that is written; a reader takes it and those before.
+pub(in crate::native) const FORMAT_VERSION: u32 = 1;
+
+/// The first member.
+pub(super) const HEAD: &str = "backup.json";
+/// The second.
+pub(super) const MANIFEST: &str = "manifest.yaml";
+/// The last.
+pub(super) const INDEX: &str = "index.json";
+/// The folder of sums.
+pub(super) const SUMS: &str = "sums";
+/// After so many members there are sums.
+pub(super) const STRETCH: usize = 1024;
+/// The longest of these documents.
+pub(super) const LONGEST: u64 = 4 << 20;
+
+/// What a backup is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Head {
+    /// `keel-backup`.
+    pub format: String,
+    /// Of which version.
+    pub format_version: u32,
+    /// Which program made it.
+    pub program: String,
+    /// When.
+    pub created_at: jiff::Timestamp,
+    /// Of which instance.
+    pub instance: Address,
+    /// Whether that is a container or a machine.
+    pub r#type: InstanceType,
+    /// The snapshot that it is a backup of; none: of the instance as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of_snapshot: Option<String>,
+    /// The image below its root; none: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageHead>,
+    /// The snapshots in it.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotHead>,
+    /// The layers of a machine's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers: Option<LayersHead>,
+}
+
+/// The image below a root.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImageHead {
+    /// Whether it is in the backup.
+    pub included: bool,
+    /// What the store knew of it.
+    pub record: ImageRecord,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotHead {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created_at: jiff::Timestamp,
+    /// What for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The layer of a machine's disk that it keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<u32>,
+}
+
+/// Which layer of a disk lies on which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LayersHead {
+    /// The one that the machine goes on with.
+    pub active: u32,
+    /// On which each lies; none: on the image, where there is one.
+    pub below: BTreeMap<u32, Option<u32>>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// Members with sums, of all parts.
+    pub members: u64,
+    /// SHA-256 of all sums after each other.
+    pub sums: String,
+    /// The parts in their order.
+    pub parts: Vec<SectionCount>,
+}
+
+/// How much of a part there is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SectionCount {
+    /// Its name: `root`, `snapshots/first`, `disk/0.qcow2`.
+    pub name: String,
+    /// Files, folders, links.
+    pub members: u64,
+    /// Bytes of content, without holes.
+    pub bytes: u64,
+}
+
+impl Head {
+    /// The parts that there have to be.
+    pub(super) fn parts(&self) -> BTreeSet<String> {
+        let mut parts = BTreeSet::new();
+        if let Some(image) = self.image.as_ref().filter(|image| image.included) {
+            let mut add = |name: &str, there: bool| {
+                if there {
+                    parts.insert(name.to_owned());
+                }
+            };
+            match &image.record.machine {
+                None => add("image/rootfs", true),
+                Some(machine) => {
+                    add("image/disk", machine.disk.is_some());
+                    add("image/kernel", machine.kernel.is_some());
+                    add("image/initrd", machine.initrd.is_some());
+                }
+            }
+        }
+        match &self.layers {
+            Some(layers) => {
+                parts.extend(layers.below.keys().map(|one| format!("disk/{one}.qcow2")));
+            }
+            None => {
+                parts.insert("root".to_owned());
+                let names = self.snapshots.iter();
+                parts.extend(names.map(|one| format!("snapshots/{}", one.name)));
+            }
+        }
+        parts
+    }
+
+    /// What contradicts itself in it.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut names = BTreeSet::new();
+        for snapshot in &self.snapshots {
+            if !is_a_name(&snapshot.name) {
+                faults.push(format!("{:?} is no name of a snapshot", snapshot.name));
+            } else if !names.insert(&snapshot.name) {
+                faults.push(format!("it has two snapshots {}", snapshot.name));
+            }
+            let known = |layer| {
+                let layers = self.layers.as_ref();
+                layers.is_some_and(|layers| layers.below.contains_key(&layer))
+            };
+            if snapshot.layer.is_some() != self.layers.is_some()
+                || snapshot.layer.is_some_and(|layer| !known(layer))
+            {
+                faults.push(format!("snapshot {} keeps no layer of it", snapshot.name));
+            }
+        }
+        let is_machine = self.r#type == InstanceType::VirtualMachine;
+        if self.layers.is_some() != is_machine {
+            faults.push("a machine has a disk of layers, and a container has none".to_owned());
+        }
+        if let Some(image) = &self.image
+            && image.record.machine.is_some() != is_machine
+        {
+            faults.push("its image is for the other kind of instances".to_owned());
+        }
+        if self.image.is_none() && !is_machine {
+            faults.push("a container without an image".to_owned());
+        }
+        if let Some(layers) = &self.layers
+            && let Some(fault) = layers.fault()
+        {
+            faults.push(fault);
+        }
+        faults
+    }
+}
+
+impl LayersHead {
+    fn fault(&self) -> Option<String> {
+        if !self.below.contains_key(&self.active) {
+            return Some("it lacks the layer that its machine goes on with".to_owned());
+        }
+        for layer in self.below.keys() {
+            let mut at = *layer;
+            for _ in 0..=self.below.len() {
+                match self.below.get(&at) {
+                    Some(None) => break,
+                    Some(Some(below)) if self.below.contains_key(below) => at = *below,
+                    _ => return Some(format!("layer {at} lies on none")),
+                }
+            }
+            if self.below.get(&at).copied().flatten().is_some() {
+                return Some(format!("layer {layer} lies on itself"));
+            }
+        }
+        None
+    }
+}
+
+/// As snapshots are named everywhere: nothing else ever becomes part of a path.
+fn is_a_name(name: &str) -> bool {
+    let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=63).contains(&name.len()) && !name.starts_with(['.', '-']) && name.bytes().all(lawful)
+}

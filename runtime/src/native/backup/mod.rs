@@ -1,0 +1,44 @@
+//! Backups: one file with all that an instance is, which restores on any pool of any state folder.
+//!
+//! ```text
+//! zstd( tar, POSIX pax:
+//!   backup.json                what it is, of which format, what else is in it
+//!   manifest.yaml              the configuration, as somebody could have written it
+//!   image/rootfs/…             the image below a container's root
+//!   image/disk, kernel, initrd or what a machine starts from
+//!   root/…                     a container's own files, with an overlay's whiteouts
+//!   disk/N.qcow2, disk/N/…     a machine's layers, and what firmware keeps beside them
+//!   tpm/…                      its TPM
+//!   snapshots/NAME/…           a container's snapshots; those of a machine are layers
+//!   sums/N                     the SHA-256 of each member since the sums before, headers included, a line a member
+//!   index.json                 how much of what there is, and the SHA-256 of all sums
+//! )
+//! ```
+//! Members of a tree are in the order of their names, folders before what is in them: so that a reader knows in constant
+//! memory that nothing is there twice and all that is above an entry is a folder. Owners are those that a container sees.
+//! It is written and read as a stream; nothing in it is believed before all of it was checked.
+
+mod error;
+mod format;
+mod judge;
+mod packer;
+mod reader;
+mod tar_writer;
+mod target;
+#[cfg(test)]
+mod tests;
+mod trees;
+mod unpack;
+
+pub use error::BackupError;
+pub(in crate::native) use format::{FORMAT_VERSION, MAGIC};
+pub use format::{Head, ImageHead, Index, LayersHead, SectionCount, SnapshotHead};
+pub(in crate::native) use judge::{Blob, Member, Rules, Tree, VARIABLES};
+pub(in crate::native) use packer::Packer;
+pub use packer::Sink;
+pub use reader::{Checked, Unseal};
+pub(in crate::native) use reader::{Source, Visitor, read};
+pub(in crate::native) use tar_writer::BackupWriter;
+pub(in crate::native) use target::Target;
+pub(in crate::native) use trees::{write_file, write_tree};
+pub(in crate::native) use unpack::{Places, Unpacking};

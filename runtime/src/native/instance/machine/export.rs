@@ -1,0 +1,159 @@
+//! What a backup of a machine is made of: layers of its disk, and what is kept beside them.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::super::export::{DOING, From, Parts};
+use super::super::picks::InstancePicks;
+use super::super::running;
+use super::super::snapshots::disk_failed;
+use super::snapshots;
+use super::{saved, served};
+use crate::error::RuntimeError;
+use crate::native::backup::{Blob, LayersHead, SnapshotHead, Tree, VARIABLES};
+use crate::native::backups::{BackupExport, Exported};
+use crate::native::definition::Definition;
+use crate::native::host::Host;
+use crate::native::image::MachineImage;
+use crate::native::storage::{LayeredDisk, Layers, StorageError};
+use crate::runtime::{Context, NewSnapshot};
+
+/// The snapshot of a machine that runs while a backup of it is made. One that a killed keel left is made anew.
+const PASSING: &str = "backup-in-the-making";
+const PASSING_FOR: &str = "a backup is being made of it";
+
+/// Gathers it, and has it written.
+pub(in crate::native::instance) fn export(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    export: &BackupExport<'_>,
+    context: &Context<'_>,
+    write: impl FnOnce(Parts) -> Result<Exported, RuntimeError>,
+) -> Result<Exported, RuntimeError> {
+    let failed = disk_failed(DOING);
+    let (mut disk, _) = snapshots::settled(host, definition)?;
+    let mut layers = disk.layers().map_err(&failed)?;
+    if let Some(left) = layers.snapshots.get(PASSING)
+        && left.description == PASSING_FOR
+    {
+        snapshots::delete(host, definition, PASSING, context)?;
+        layers = disk.layers().map_err(&failed)?;
+    }
+    if let Some(name) = &export.snapshot {
+        let kept = layers.snapshots.get(name);
+        let kept = kept.ok_or_else(|| failed(StorageError::NoSnapshot(name.clone())))?;
+        let (layer, memory) = (kept.layer, kept.memory);
+        let mut parts = gather(&disk, &layers, layer, &disk.beside(layer), false);
+        if memory {
+            parts.left_out.push("the memory of the snapshot".to_owned());
+        }
+        return write(parts);
+    }
+    if running(host, &definition.uid)?.is_none() {
+        let beside = disk.folder().to_path_buf();
+        let mut parts = gather(&disk, &layers, layers.active, &beside, export.snapshots);
+        if saved::told(host, definition).is_some() {
+            let what = "the state with which it was stopped: what is restored boots";
+            parts.left_out.push(what.to_owned());
+        }
+        return write(parts);
+    }
+    (context.progress)("making a snapshot of its disk");
+    let new = NewSnapshot {
+        name: Some(PASSING.to_owned()),
+        description: PASSING_FOR.to_owned(),
+        ..NewSnapshot::default()
+    };
+    snapshots::create(host, definition, &new, context)?;
+    let written = (|| {
+        disk = snapshots::settled(host, definition)?.0;
+        let mut layers = disk.layers().map_err(&failed)?;
+        let kept = layers.snapshots.remove(PASSING);
+        let kept = kept.ok_or_else(|| failed(StorageError::NoSnapshot(PASSING.to_owned())))?;
+        let beside = disk.beside(kept.layer);
+        let parts = gather(&disk, &layers, kept.layer, &beside, export.snapshots);
+        write(parts)
+    })();
+    let deleted = snapshots::delete(host, definition, PASSING, context);
+    written.and_then(|written| deleted.map(|()| written))
+}
+
+/// All that belongs to a disk of which `active` is on top.
+fn gather(
+    disk: &LayeredDisk,
+    layers: &Layers,
+    active: u32,
+    beside: &Path,
+    with_snapshots: bool,
+) -> Parts {
+    let mut left_out = Vec::new();
+    let mut snapshots = Vec::new();
+    let mut tops = BTreeSet::from([active]);
+    let mut files = Vec::new();
+    if with_snapshots {
+        for (name, kept) in &layers.snapshots {
+            tops.insert(kept.layer);
+            snapshots.push(SnapshotHead {
+                name: name.clone(),
+                created_at: kept.created_at,
+                description: kept.description.clone(),
+                layer: Some(kept.layer),
+            });
+            if kept.memory {
+                left_out.push(format!("the memory of snapshot {name}"));
+            }
+        }
+    }
+    let mut below = std::collections::BTreeMap::new();
+    for top in &tops {
+        let mut at = Some(*top);
+        while let Some(layer) = at.filter(|layer| !below.contains_key(layer)) {
+            at = layers.below(layer);
+            below.insert(layer, at);
+        }
+    }
+    for layer in below.keys() {
+        files.push((Blob::Layer(*layer).part(), From::File(disk.file(*layer))));
+    }
+    let mut variables = |blob: &dyn Fn(&'static str) -> Blob, folder: &Path| {
+        for name in VARIABLES {
+            let file = folder.join(name);
+            if file.exists() {
+                files.push((blob(name).part(), From::File(file)));
+            }
+        }
+    };
+    variables(&Blob::Variables, beside);
+    let mut done = BTreeSet::new();
+    for layer in snapshots.iter().filter_map(|one| one.layer) {
+        if done.insert(layer) {
+            variables(
+                &|name| Blob::LayerVariables(layer, name),
+                &disk.beside(layer),
+            );
+        }
+    }
+    let tpm = disk.folder().join(served::STATE);
+    if tpm.exists() {
+        files.push((Tree::Tpm.part(), From::Tree(tpm)));
+    }
+    Parts {
+        parts: files,
+        snapshots,
+        layers: Some(LayersHead { active, below }),
+        left_out,
+    }
+}
+
+/// The files of a machine's image.
+pub(in crate::native::instance) fn image_parts(image: &MachineImage) -> Vec<(String, From)> {
+    let disk = image.disk.as_ref().map(|disk| &disk.path);
+    [
+        (Blob::ImageDisk, disk),
+        (Blob::ImageKernel, image.kernel.as_ref()),
+        (Blob::ImageInitrd, image.initrd.as_ref()),
+    ]
+    .into_iter()
+    .filter_map(|(blob, path)| Some((blob.part(), From::File(path?.clone()))))
+    .collect()
+}
