@@ -147,3 +147,41 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+runtime::own_processes_test! {
+    fn snapshots_of_subvolumes_are_made_at_once_and_gone_back_to() {
+        let world = TestWorld::furnished();
+        on_btrfs(&world, "1GiB");
+        world.converge();
+        let inside = |name: &str, line: &str| world.keel(&["exec", name, "--", "sh", "-c", line]).with(0).stdout;
+        let groups = || shell(&format!("btrfs filesystem sync {0}; btrfs qgroup show -re --raw {0} | grep -c ^0/", world.state().join("pools/fast").display()));
+        // Without a limit, and with one.
+        for name in ["one", "two"] {
+            inside(name, "echo first >/file; rm /bin/vi; echo x >/bin/vi; rm -r /etc/init.d");
+            world.keel(&["snapshot", "create", name, "first"]).with(0);
+            inside(name, "echo second >/file; echo y >/bin/vi; mkdir -p /etc/init.d /new");
+            world.keel(&["snapshot", "create", name, "second"]).with(0);
+            world.nothing_to_do();
+            let before = world.get(&format!("instance/{name}"))["spec"]["devices"]["root"]["size"].clone();
+            world.keel(&["snapshot", "restore", name, "first", "--yes"]).with(0);
+            world.wait_for_state(name, "Running");
+            assert_eq!(inside(name, "cat /file /bin/vi; ls -d /new /etc/init.d 2>/dev/null || true"), "first\nx\n");
+            assert_eq!(world.get(&format!("instance/{name}"))["spec"]["devices"]["root"]["size"], before);
+            world.nothing_to_do();
+            world.keel(&["snapshot", "restore", name, "second", "--yes"]).with(0);
+            assert_eq!(inside(name, "cat /file; ls -d /new"), "second\n/new\n");
+            world.keel(&["snapshot", "delete", name, "first", "--yes"]).with(0);
+            world.keel(&["snapshot", "create", name, "second"]).with(1).saying("there is a snapshot second already");
+        }
+        assert!(!groups().is_empty());
+        // They go into the trash and come out of it with what they are of.
+        world.unwrite("two.yaml");
+        world.keel(&["apply", "--yes"]).with(0);
+        world.write("two.yaml", crate::world::TWO);
+        world.converge();
+        inside("two", "rm /file");
+        world.keel(&["snapshot", "restore", "two", "second", "--yes"]).with(0);
+        assert_eq!(inside("two", "cat /file"), "second\n");
+        world.destroy();
+    }
+}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::guest::{Guest, tiny};
-use crate::world::{Ended, TestWorld, shell};
+use crate::world::{Ended, HOST, TestWorld, shell};
 
 fn inside(world: &TestWorld, name: &str, line: &str) -> Ended {
     world.keel(&["exec", name, "--", "sh", "-c", line])
@@ -38,7 +38,14 @@ fn status(world: &TestWorld, name: &str) -> Value {
 
 /// A world with a pool and an image, without instances.
 fn world() -> TestWorld {
+    on("dir")
+}
+
+/// The same with a pool of a driver.
+fn on(driver: &str) -> TestWorld {
     let world = TestWorld::furnished();
+    let host = HOST.replacen("driver: dir", &format!("driver: {driver}"), 1);
+    world.write("host.yaml", &host);
     world.unwrite("one.yaml");
     world.unwrite("two.yaml");
     world
@@ -123,60 +130,121 @@ runtime::own_processes_test! {
 
 runtime::own_processes_test! {
     fn volumes_have_snapshots_and_copies() {
-        let world = world();
-        world.write("data.yaml", &volume("data", "size: 64MiB"));
-        world.write("left.yaml", &container("left", DATA));
-        world.converge();
-        inside(&world, "left", "echo first >/data/file; ln /data/file /data/again; mkfifo /data/pipe").with(0);
-        world.keel(&["snapshot", "create", "volume/fast/data", "first"]).with(0);
-        inside(&world, "left", "echo second >/data/file").with(0);
-        world.keel(&["snapshot", "create", "volume/fast/data"]).with(0);
-        assert_eq!(names(&world, "volume/fast/data"), ["first", "snap0"]);
-        assert_eq!(world.get("instance/left")["status"]["state"], "Running");
-        world.nothing_to_do();
-        // Copies: of what it is, of a snapshot, and into a folder without a size.
-        world.write("now.yaml", &volume("now", "source: { volume: data }"));
-        world.write("then.yaml", &volume("then", "size: 96MiB, source: { volume: data, snapshot: first }"));
-        let both = "    now: { type: disk, pool: fast, source: now, path: /now }\n    then: { type: disk, pool: fast, source: then, path: /then, readonly: true }\n";
-        world.write("right.yaml", &container("right", both));
-        world.converge();
-        inside(&world, "right", "grep -q second /now/file && grep -q first /then/file && test -p /now/pipe && test $(stat -c %h /then/again) = 2").with(0);
-        inside(&world, "right", "touch /then/new").with(1);
-        // Back: not under somebody who runs.
-        world.keel(&["snapshot", "restore", "volume/fast/data", "first", "--yes"]).with(4).saying("instance/left runs with it");
-        world.keel(&["stop", "left", "--hold", "1h", "--reason", "test"]).with(0);
-        world.keel(&["snapshot", "restore", "volume/fast/data", "first", "--yes"]).with(0);
-        world.keel(&["start", "left"]).with(0);
-        inside(&world, "left", "grep -q first /data/file").with(0);
-        world.keel(&["snapshot", "rename", "volume/fast/data", "snap0", "second"]).with(0);
-        world.keel(&["snapshot", "delete", "volume/fast/data", "first", "--yes"]).with(0);
-        assert_eq!(names(&world, "volume/fast/data"), ["second"]);
-        // A rename moves nothing.
-        world.write("data.yaml", &volume("data", "size: 64MiB").replace("name: data", "name: pages, previousNames: [data]"));
-        world.write("left.yaml", &container("left", &DATA.replace("source: data", "source: pages")));
-        // What a volume was copied from counts when it is made.
-        world.write("now.yaml", &volume("now", ""));
-        world.write("then.yaml", &volume("then", "size: 96MiB, source: { volume: pages }"));
-        world.converge();
-        inside(&world, "right", "grep -q second /now/file && grep -q first /then/file").with(0);
-        inside(&world, "left", "grep -q first /data/file").with(0);
-        assert_eq!(names(&world, "volume/fast/pages"), ["second"]);
-        // What is a copy of nothing, or of itself, is told with its line.
-        world.write("now.yaml", &volume("now", "source: { volume: now }"));
-        world.keel(&["plan"]).with(3).saying("volume/fast/now waits for itself");
-        world.write("now.yaml", &volume("now", "source: { volume: data, snapshot: never }"));
-        world.keel(&["plan"]).with(3);
-        world.unwrite("now.yaml");
-        world.write("right.yaml", &container("right", ""));
-        world.unwrite("then.yaml");
-        world.write("late.yaml", &volume("late", "source: { volume: pages, snapshot: never }"));
-        world.keel(&["apply", "--yes", "--approve", "G102"]).with(7).saying("there is no snapshot never");
-        // What was never made is in nobody's way.
-        world.unwrite("late.yaml");
-        world.keel(&["apply", "--yes"]).with(0);
-        world.nothing_to_do();
-        world.destroy();
+        snapshots_and_copies(&world());
     }
+}
+
+runtime::own_processes_test! {
+    fn volumes_that_are_subvolumes_have_snapshots_and_copies() {
+        snapshots_and_copies(&on("btrfs\n  size: 512MiB"));
+    }
+}
+
+fn snapshots_and_copies(world: &TestWorld) {
+    world.write("data.yaml", &volume("data", "size: 64MiB"));
+    world.write("left.yaml", &container("left", DATA));
+    world.converge();
+    inside(
+        world,
+        "left",
+        "echo first >/data/file; ln /data/file /data/again; mkfifo /data/pipe",
+    )
+    .with(0);
+    world
+        .keel(&["snapshot", "create", "volume/fast/data", "first"])
+        .with(0);
+    inside(world, "left", "echo second >/data/file").with(0);
+    world
+        .keel(&["snapshot", "create", "volume/fast/data"])
+        .with(0);
+    assert_eq!(names(world, "volume/fast/data"), ["first", "snap0"]);
+    assert_eq!(world.get("instance/left")["status"]["state"], "Running");
+    world.nothing_to_do();
+    // Copies: of what it is, of a snapshot, and into a folder without a size.
+    world.write("now.yaml", &volume("now", "source: { volume: data }"));
+    world.write(
+        "then.yaml",
+        &volume(
+            "then",
+            "size: 96MiB, source: { volume: data, snapshot: first }",
+        ),
+    );
+    let both = "    now: { type: disk, pool: fast, source: now, path: /now }\n    then: { type: disk, pool: fast, source: then, path: /then, readonly: true }\n";
+    world.write("right.yaml", &container("right", both));
+    world.converge();
+    inside(world, "right", "grep -q second /now/file && grep -q first /then/file && test -p /now/pipe && test $(stat -c %h /then/again) = 2").with(0);
+    inside(world, "right", "touch /then/new").with(1);
+    // Back: not under somebody who runs.
+    world
+        .keel(&["snapshot", "restore", "volume/fast/data", "first", "--yes"])
+        .with(4)
+        .saying("instance/left runs with it");
+    world
+        .keel(&["stop", "left", "--hold", "1h", "--reason", "test"])
+        .with(0);
+    world
+        .keel(&["snapshot", "restore", "volume/fast/data", "first", "--yes"])
+        .with(0);
+    world.keel(&["start", "left"]).with(0);
+    inside(world, "left", "grep -q first /data/file").with(0);
+    world
+        .keel(&["snapshot", "rename", "volume/fast/data", "snap0", "second"])
+        .with(0);
+    world
+        .keel(&["snapshot", "delete", "volume/fast/data", "first", "--yes"])
+        .with(0);
+    assert_eq!(names(world, "volume/fast/data"), ["second"]);
+    // A rename moves nothing.
+    world.write(
+        "data.yaml",
+        &volume("data", "size: 64MiB").replace("name: data", "name: pages, previousNames: [data]"),
+    );
+    world.write(
+        "left.yaml",
+        &container("left", &DATA.replace("source: data", "source: pages")),
+    );
+    // What a volume was copied from counts when it is made.
+    world.write("now.yaml", &volume("now", ""));
+    world.write(
+        "then.yaml",
+        &volume("then", "size: 96MiB, source: { volume: pages }"),
+    );
+    world.converge();
+    inside(
+        world,
+        "right",
+        "grep -q second /now/file && grep -q first /then/file",
+    )
+    .with(0);
+    inside(world, "left", "grep -q first /data/file").with(0);
+    assert_eq!(names(world, "volume/fast/pages"), ["second"]);
+    // What is a copy of nothing, or of itself, is told with its line.
+    world.write("now.yaml", &volume("now", "source: { volume: now }"));
+    world
+        .keel(&["plan"])
+        .with(3)
+        .saying("volume/fast/now waits for itself");
+    world.write(
+        "now.yaml",
+        &volume("now", "source: { volume: data, snapshot: never }"),
+    );
+    world.keel(&["plan"]).with(3);
+    world.unwrite("now.yaml");
+    world.write("right.yaml", &container("right", ""));
+    world.unwrite("then.yaml");
+    world.write(
+        "late.yaml",
+        &volume("late", "source: { volume: pages, snapshot: never }"),
+    );
+    world
+        .keel(&["apply", "--yes", "--approve", "G102"])
+        .with(7)
+        .saying("there is no snapshot never");
+    // What was never made is in nobody's way.
+    world.unwrite("late.yaml");
+    world.keel(&["apply", "--yes"]).with(0);
+    world.nothing_to_do();
+    world.destroy();
 }
 
 runtime::own_processes_test! {

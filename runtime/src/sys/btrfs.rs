@@ -21,6 +21,7 @@ const GROUP_INFORMATION: u32 = 242;
 const GROUP_LIMIT: u32 = 244;
 /// The limit that is set is on all that a subvolume refers to.
 const LIMITS_REFERENCED: u64 = 1;
+const READ_ONLY: u64 = 1 << 1;
 const BY_ID: u64 = 1 << 4;
 
 const fn request(read: bool, number: u64, size: usize) -> u64 {
@@ -44,6 +45,16 @@ struct ById {
     unused: [u64; 4],
     id: u64,
     rest: [u8; 4032],
+}
+
+/// `struct btrfs_ioctl_vol_args_v2`, as a snapshot is made by it.
+#[repr(C)]
+struct Source {
+    descriptor: i64,
+    transaction: u64,
+    flags: u64,
+    unused: [u64; 4],
+    name: [u8; 4040],
 }
 
 /// `struct btrfs_ioctl_ino_lookup_args`.
@@ -102,6 +113,7 @@ const CREATE: u64 = request(false, 14, size_of::<Named>());
 const DESTROY: u64 = request(false, 15, size_of::<Named>());
 const SEARCH: u64 = request(true, 17, size_of::<Search>());
 const LOOKUP: u64 = request(true, 18, size_of::<Lookup>());
+const SNAPSHOT: u64 = request(false, 23, size_of::<Source>());
 const SET_FLAGS: u64 = request(false, 26, size_of::<u64>());
 const QUOTA: u64 = request(true, 40, size_of::<Quota>());
 const GROUP: u64 = request(false, 42, size_of::<Group>());
@@ -158,6 +170,30 @@ pub fn is_subvolume(folder: BorrowedFd<'_>) -> rustix::io::Result<bool> {
 /// The kernel's refusal.
 pub fn create(above: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
     call(above.as_fd(), CREATE, &mut named(name)?)
+}
+
+/// Makes a subvolume that is as another one is now, with what its writers have not waited for yet, and waits until it is on
+/// disk. Those in it are empty folders in the copy.
+///
+/// # Errors
+/// The kernel's refusal: `EXDEV` where it is on another file system.
+pub fn snapshot(
+    of: impl AsFd,
+    above: impl AsFd,
+    name: &OsStr,
+    read_only: bool,
+) -> rustix::io::Result<()> {
+    let Named { name: long, .. } = named(name)?;
+    let mut source = Source {
+        descriptor: of.as_fd().as_raw_fd().into(),
+        transaction: 0,
+        flags: if read_only { READ_ONLY } else { 0 },
+        unused: [0; 4],
+        name: [0; 4040],
+    };
+    let bytes = source.name.iter_mut().zip(long);
+    bytes.for_each(|(to, from)| *to = from);
+    call(above.as_fd(), SNAPSHOT, &mut source)
 }
 
 /// Deletes a subvolume with all that is in it at once; the space is given back in the background.

@@ -98,7 +98,7 @@ pub(super) fn standing_still<T>(
     };
     // One that somebody froze stays so.
     let frozen = now.frozen().map_err(|error| shim_failed(doing, error))?;
-    if frozen {
+    if frozen || !trees.needs_stillness() {
         return work().map_err(&failed);
     }
     trees.hold("").map_err(&failed)?;

@@ -23,8 +23,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use super::driver::{Backing, Ensured, PoolPlan, Sized, StorageFeatures, VolumeId};
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
-use super::folders::make_private;
-use super::kept_trees::OwnFileSystem;
+use super::folders::{list_or_nothing, make_private};
+use super::kept_trees::{OwnFileSystem, SNAPSHOTS, Subvolume};
 use super::sized::{self, Users};
 use crate::native::cgroup::Patience;
 use crate::sys::command::{self, CommandError};
@@ -231,11 +231,53 @@ fn delete(above: &Path, name: &OsStr) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Limits the tree of a volume.
+/// Limits a tree in the folder of a volume.
 fn limit(volume: &Path, tree: &OwnedFd, size: Option<u64>) -> Result<(), StorageError> {
     let path = volume.join(TREE);
     let id = btrfs::id(tree).at("look at", &path)?;
     Ok(btrfs::limit(open_folder(volume)?, id, size).at("limit", &path)?)
+}
+
+/// Keeps a subvolume as it is now, as another one in a folder.
+pub(super) fn keep(tree: &Path, above: &Path, name: &str) -> Result<(), StorageError> {
+    let from = open_folder(tree)?;
+    btrfs::snapshot(from, open_folder(above)?, OsStr::new(name), true)
+        .at("make a snapshot of", tree)?;
+    Ok(())
+}
+
+/// A tree to write to that is as a kept one was, beside the tree of a volume, with its limit.
+pub(super) fn unkeep(
+    kept: &Path,
+    volume: &Path,
+    name: &OsStr,
+    size: Option<u64>,
+) -> Result<(), StorageError> {
+    let from = open_folder(kept)?;
+    btrfs::snapshot(from, open_folder(volume)?, name, false).at("make a copy of", kept)?;
+    match size {
+        Some(_) => limit(volume, &open_folder(&volume.join(name))?, size),
+        None => Ok(()),
+    }
+}
+
+/// Removes a tree, which may be a subvolume or have such in its folders one step below.
+pub(super) fn discard(path: &Path) -> Result<(), StorageError> {
+    if is_one(path) {
+        let above = path.parent().unwrap_or(path);
+        return delete(above, path.file_name().unwrap_or_default());
+    }
+    for inner in list_or_nothing(path).unwrap_or_default() {
+        if is_one(&inner) {
+            delete(path, inner.file_name().unwrap_or_default())?;
+        }
+    }
+    Ok(remove_tree(path)?)
+}
+
+/// Whether a folder is the root of a subvolume.
+pub(super) fn is_one(path: &Path) -> bool {
+    open_folder(path).is_ok_and(|folder| btrfs::is_subvolume(folder.as_fd()).unwrap_or(false))
 }
 
 /// The subvolume of a volume; `None`: it was deleted by hand, or is a folder.
@@ -505,9 +547,17 @@ impl Files for Subvolumes {
             }
             .into());
         }
-        if tree_of(folder)?.is_some() {
-            delete(folder, OsStr::new(TREE))?;
+        for kept in list_or_nothing(&folder.join(SNAPSHOTS))? {
+            discard(&kept)?;
         }
-        Ok(remove_tree(folder)?)
+        // Its own, and one that a crash left beside it.
+        discard(folder)
+    }
+
+    fn subvolume(&self, volume: &Path, asked: Option<u64>) -> Option<Subvolume> {
+        Some(Subvolume {
+            path: volume.join(TREE),
+            size: asked,
+        })
     }
 }

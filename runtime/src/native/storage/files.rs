@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::driver::{Ensured, StorageFeatures, VolumeId};
 use super::error::StorageError;
-use super::kept_trees::OwnFileSystem;
+use super::kept_trees::{OwnFileSystem, Subvolume};
 use super::sized::Users;
 
 /// The tree of a volume in its folder.
@@ -77,4 +77,8 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     fn used(&self, volume: &Path, asked: Option<u64>) -> Result<u64, StorageError>;
     /// Removes a folder and the trees in it.
     fn remove(&self, folder: &Path) -> Result<(), StorageError>;
+    /// What a snapshot of a volume is made of at once, whoever writes to it; `None`: it is copied file by file.
+    fn subvolume(&self, _volume: &Path, _asked: Option<u64>) -> Option<Subvolume> {
+        None
+    }
 }

@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 
@@ -194,6 +195,7 @@ impl<F: Files> FolderPool<F> {
             return KeptTrees {
                 tree: disk,
                 own: None,
+                subvolume: None,
                 volume: folder,
                 id,
             };
@@ -201,6 +203,7 @@ impl<F: Files> FolderPool<F> {
         KeptTrees {
             tree: folder.join(TREE).join(files_of(&id)),
             own: self.files.own_file_system(&folder, asked),
+            subvolume: self.files.subvolume(&folder, asked),
             volume: folder,
             id,
         }
@@ -537,6 +540,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     }
 
     fn place(&self, id: &VolumeId) -> Result<Placed, StorageError> {
+        let _alone = alone(id);
         // After a start of the host nobody has mounted it yet.
         if matches!(self.state()?, State::Unmounted) {
             self.files.lay(self.pool(), false)?;
@@ -565,6 +569,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     }
 
     fn release(&self, id: &VolumeId) -> Result<Ensured, StorageError> {
+        let _alone = alone(id);
         let folder = self.folder_of(id)?;
         let was = self.files.unmount(&folder, Users::Respect, id)?;
         Ok(if was { Ensured::Done } else { Ensured::Already })
@@ -596,6 +601,13 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn purge(&self, uid: &str) -> Result<Ensured, StorageError> {
         self.purge_trash(uid)
     }
+}
+
+/// Instances that start together may want the same volume in place. Other processes are kept out by the state folder's lock.
+fn alone(id: &VolumeId) -> Option<MutexGuard<'static, ()>> {
+    static PLACING: Mutex<()> = Mutex::new(());
+    matches!(id, VolumeId::Custom(_))
+        .then(|| PLACING.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn write_marker(folder: &Path, marker: &VolumeMarker) -> Result<(), StorageError> {

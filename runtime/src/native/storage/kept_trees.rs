@@ -6,25 +6,29 @@
 //! VOLUME/snapshots/.held                those who use it are frozen until a copy of its files is made
 //! ```
 //! A snapshot gets its name when it is complete, and loses it before anything in it is removed. Blocks are shared with
-//! the original where the file system can; elsewhere a snapshot costs as much as it holds.
+//! the original where the file system can; elsewhere a snapshot costs as much as it holds. Where trees are subvolumes the
+//! kernel makes it at once, with all that it is needed for beside the files (`/tree/upper`, `/tree/data`); there a snapshot
+//! has its name before, and is none until it has its tree: so that one commit of the file system is enough.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use manifests::id::Uid;
 use manifests::path_io::{self, AtPath as _};
 use serde::{Deserialize, Serialize};
 
+use super::btrfs;
 use super::driver::VolumeId;
 use super::error::StorageError;
-use super::folders::{make_private, sync_folder};
+use super::folders::{files_of, make_private, sync_folder};
 use super::marker;
 use super::sized::{self, Users};
 use crate::sys::copy_tree::{CopyTreeError, copy_file, copy_tree, exchange};
 use crate::sys::remove_tree::remove_tree;
 
-const SNAPSHOTS: &str = "snapshots";
+pub(super) const SNAPSHOTS: &str = "snapshots";
 const RECORD: &str = "snapshot.json";
 const TREE: &str = "tree";
 const HELD: &str = ".held";
@@ -65,6 +69,17 @@ pub struct KeptTrees {
     pub(super) tree: PathBuf,
     /// Its own file system where it has a size, and where that is mounted.
     pub(super) own: Option<OwnFileSystem>,
+    /// Its subvolume, where it is one.
+    pub(super) subvolume: Option<Subvolume>,
+}
+
+/// The subvolume of a volume.
+#[derive(Debug, Clone)]
+pub(super) struct Subvolume {
+    /// Its root folder.
+    pub(super) path: PathBuf,
+    /// The bytes that it may hold.
+    pub(super) size: Option<u64>,
 }
 
 /// The file system of a volume with a size.
@@ -89,6 +104,7 @@ impl KeptTrees {
         let mut all = BTreeMap::new();
         for (name, folder) in self.entries()? {
             if !name.starts_with('.')
+                && (self.subvolume.is_none() || folder.join(TREE).exists())
                 && let Some(kept) = marker::read(&folder.join(RECORD))?
             {
                 all.insert(name, kept);
@@ -115,10 +131,19 @@ impl KeptTrees {
     /// # Errors
     /// There is none.
     pub fn kept(&self, name: &str) -> Result<PathBuf, StorageError> {
-        match self.all()?.contains_key(name) {
-            true => Ok(self.folder().join(name).join(TREE)),
-            false => Err(StorageError::NoSnapshot(name.to_owned())),
+        if !self.all()?.contains_key(name) {
+            return Err(StorageError::NoSnapshot(name.to_owned()));
         }
+        let tree = self.folder().join(name).join(TREE);
+        Ok(match self.subvolume.is_some() && btrfs::is_one(&tree) {
+            true => tree.join(files_of(&self.id)),
+            false => tree,
+        })
+    }
+
+    /// Whether nobody may write to the files while a snapshot is made of them.
+    pub const fn needs_stillness(&self) -> bool {
+        self.subvolume.is_none()
     }
 
     /// Copies the files as they are now; they must be in place, and nobody may write to them.
@@ -132,8 +157,11 @@ impl KeptTrees {
         go_on: &mut dyn FnMut() -> bool,
     ) -> Result<(), StorageError> {
         let folder = self.folder().join(name);
-        if folder.exists() {
+        if self.all()?.contains_key(name) {
             return Err(StorageError::SnapshotExists(name.to_owned()));
+        }
+        if let Some(subvolume) = &self.subvolume {
+            return self.keep(subvolume, &folder, kept);
         }
         let new = self.folder().join(format!("{NEW}{name}"));
         remove_tree(&new)?;
@@ -165,6 +193,10 @@ impl KeptTrees {
         self.passed()?;
         make_private(&self.folder())?;
         let copy = self.folder().join(PASSING);
+        if let Some(subvolume) = &self.subvolume {
+            btrfs::keep(&subvolume.path, &self.folder(), PASSING)?;
+            return Ok(copy.join(files_of(&self.id)));
+        }
         match copy_tree(&self.tree, &copy, go_on) {
             Ok(_) => Ok(copy),
             Err(error) => {
@@ -179,7 +211,7 @@ impl KeptTrees {
     /// # Errors
     /// Something of it cannot be removed.
     pub fn passed(&self) -> Result<(), StorageError> {
-        Ok(remove_tree(&self.folder().join(PASSING))?)
+        self.discard(&self.folder().join(PASSING))
     }
 
     /// Where the tree of a snapshot goes that comes from elsewhere; [`Self::complete`] follows.
@@ -187,11 +219,11 @@ impl KeptTrees {
     /// # Errors
     /// There is one of that name, or the folder cannot be made.
     pub fn prepare(&self, name: &str) -> Result<PathBuf, StorageError> {
-        if self.folder().join(name).exists() {
+        if self.all()?.contains_key(name) {
             return Err(StorageError::SnapshotExists(name.to_owned()));
         }
         let new = self.folder().join(format!("{NEW}{name}"));
-        remove_tree(&new)?;
+        self.discard(&new)?;
         make_private(&self.folder())?;
         make_private(&new)?;
         Ok(new.join(TREE))
@@ -209,6 +241,42 @@ impl KeptTrees {
         sync_folder(&self.folder())
     }
 
+    fn keep(
+        &self,
+        subvolume: &Subvolume,
+        folder: &Path,
+        kept: &KeptTree,
+    ) -> Result<(), StorageError> {
+        make_private(&self.folder())?;
+        // What a crash left there has no tree.
+        btrfs::discard(folder)?;
+        make_private(folder)?;
+        let made = (|| {
+            let path = folder.join(RECORD);
+            let mut file = File::create(&path).at("create", &path)?;
+            file.write_all(marker::text(&path, kept)?.as_bytes())
+                .at("write to", &path)?;
+            file.sync_all().at("sync", &path)?;
+            btrfs::keep(&subvolume.path, folder, TREE)
+        })();
+        if made.is_err()
+            && let Err(error) = remove_tree(folder)
+        {
+            tracing::warn!(path = %folder.display(), %error, "left an unfinished snapshot behind");
+        }
+        made
+    }
+
+    /// As [`Self::revert`], to a kept subvolume: the one that is there becomes it at once.
+    fn unkeep(&self, subvolume: &Subvolume, kept: &Path) -> Result<(), StorageError> {
+        let next = next_to(&subvolume.path);
+        let name = next.file_name().unwrap_or_default();
+        btrfs::unkeep(kept, &self.volume, name, subvolume.size)?;
+        exchange(&next, &subvolume.path)?;
+        sync_folder(&self.volume)?;
+        btrfs::discard(&next)
+    }
+
     /// Puts the files of a snapshot in the place of those that are there; nobody may be using the volume. What was
     /// written since is gone. Nothing is changed before all of it is copied.
     ///
@@ -217,6 +285,11 @@ impl KeptTrees {
     pub fn revert(&self, name: &str, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
         let from = self.kept(name)?;
         self.clear_next()?;
+        if let Some(subvolume) = &self.subvolume
+            && let Some(kept) = from.parent().filter(|kept| btrfs::is_one(kept))
+        {
+            return self.unkeep(subvolume, kept);
+        }
         let Some(own) = &self.own else {
             let next = next_to(&self.tree);
             let done = copy(&from, &next, go_on)
@@ -278,14 +351,22 @@ impl KeptTrees {
     /// There is none, or something of it cannot be removed: then it has no name any more.
     pub fn delete(&self, name: &str) -> Result<(), StorageError> {
         let gone = self.folder().join(format!("{GONE}{name}"));
-        remove_tree(&gone)?;
+        self.discard(&gone)?;
         match path_io::rename(self.folder().join(name), &gone) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StorageError::NoSnapshot(name.to_owned()));
             }
             other => other?,
         }
-        Ok(remove_tree(&gone)?)
+        self.discard(&gone)
+    }
+
+    /// Removes a tree that is a snapshot or what is left of one.
+    fn discard(&self, path: &Path) -> Result<(), StorageError> {
+        match self.subvolume {
+            Some(_) => btrfs::discard(path),
+            None => Ok(remove_tree(path)?),
+        }
     }
 
     /// Says that instances are about to be frozen for a copy, for those who come after a crash.
@@ -316,8 +397,10 @@ impl KeptTrees {
     /// Removes what a crash left half made.
     pub(super) fn sweep(&self) -> Result<(), StorageError> {
         for (name, path) in self.entries()? {
-            if name.starts_with(NEW) || name.starts_with(GONE) {
-                remove_tree(&path)?;
+            let cut_short =
+                self.subvolume.is_some() && !name.starts_with('.') && !path.join(TREE).exists();
+            if name.starts_with(NEW) || name.starts_with(GONE) || cut_short {
+                self.discard(&path)?;
             }
         }
         self.clear_next()
@@ -331,6 +414,9 @@ impl KeptTrees {
                 remove_tree(&at)?;
                 remove_tree(&file)?;
             }
+        }
+        if let Some(subvolume) = &self.subvolume {
+            btrfs::discard(&next_to(&subvolume.path))?;
         }
         Ok(remove_tree(&next_to(&self.tree))?)
     }

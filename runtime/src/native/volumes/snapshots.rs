@@ -75,11 +75,15 @@ pub(in crate::native) fn create(
     };
     driver.place(&id(&definition.uid)).map_err(failed(DOING))?;
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
-    let made = users::still(host, definition, || {
+    let mut create = || {
         trees
             .create(&name, &kept, &mut go_on)
             .map_err(failed(DOING))
-    });
+    };
+    let made = match trees.needs_stillness() {
+        true => users::still(host, definition, create),
+        false => create(),
+    };
     let rests = users::let_rest(host, definition);
     made.and(rests).map(|()| name)
 }
