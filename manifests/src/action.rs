@@ -107,6 +107,18 @@ impl Verb {
     }
 }
 
+/// What an object was before it is made anew is kept in the trash, with its snapshots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keep {
+    /// Its identity there: the object itself keeps its own.
+    pub uid: Uid,
+    /// When it was asked for.
+    pub at: jiff::Timestamp,
+    /// When it goes for good.
+    pub expires_at: jiff::Timestamp,
+}
+
 /// One deed on one object.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Action {
@@ -119,4 +131,7 @@ pub struct Action {
     pub uid: Uid,
     /// Whose it is or becomes.
     pub mark: Mark,
+    /// Of a rebuild or a replace: what becomes of what was there. None: it is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Keep>,
 }

@@ -194,6 +194,30 @@ pub struct ObservedSet {
     pub trash: Vec<Trashed>,
 }
 
+/// How something came into the trash.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrashedBy {
+    /// It was deleted.
+    #[default]
+    Delete,
+    /// It was made anew from its image: this is what it was before.
+    Rebuild,
+    /// It was replaced: this is what it was before.
+    Replace,
+}
+
+impl TrashedBy {
+    /// The word that people see.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Rebuild => "rebuild",
+            Self::Replace => "replace",
+        }
+    }
+}
+
 /// One object in the trash.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -208,6 +232,9 @@ pub struct Trashed {
     pub expires_at: jiff::Timestamp,
     /// What it holds.
     pub holds: Holds,
+    /// How it came there.
+    #[serde(default)]
+    pub by: TrashedBy,
     /// How it would be seen if it were back and stopped; none where that cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<Box<Item>>,

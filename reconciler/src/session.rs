@@ -17,7 +17,7 @@ use manifests::observed::ObservedSet;
 use runtime::error::RuntimeError;
 use runtime::runtime::Runtime;
 
-pub use self::asked::{Asked, AskedPlan};
+pub use self::asked::{Asked, AskedPlan, WhoseName};
 pub use self::boot::{Booting, Ending};
 pub use self::drift::{Drift, DriftedField};
 pub use self::snapshots::{DueReport, Scheduled};

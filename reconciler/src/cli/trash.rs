@@ -10,7 +10,7 @@ use super::engine;
 use super::global::address;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
-use crate::session::Asked;
+use crate::session::{Asked, WhoseName};
 use crate::view::text::counted;
 use crate::view::trash;
 
@@ -37,6 +37,12 @@ enum Deed {
         /// Not the newest, but the one whose identity begins so.
         #[arg(long, value_name = "UID")]
         uid: Option<String>,
+        /// Under another name: what has its own stays.
+        #[arg(long, value_name = "NAME")]
+        r#as: Option<String>,
+        /// In the place of what has its name by now, which goes to the trash.
+        #[arg(long, conflicts_with = "as")]
+        instead: bool,
         /// How it is written.
         #[arg(short, long, value_name = "FORMAT", default_value = "human")]
         output: HumanOrJson,
@@ -83,9 +89,20 @@ impl Trash {
             Deed::Restore {
                 objects,
                 uid,
+                r#as,
+                instead,
                 output,
             } => {
-                let plan = session.asked(objects, &Asked::Restore { uid: uid.clone() })?;
+                let whose_name = match (r#as, instead) {
+                    (Some(_), _) if objects.len() > 1 => {
+                        return Err(CliError::usage("--as gives a name to one object"));
+                    }
+                    (Some(name), _) => WhoseName::Other(name.clone()),
+                    (None, true) => WhoseName::Taken,
+                    (None, false) => WhoseName::Free,
+                };
+                let uid = uid.clone();
+                let plan = session.asked(objects, &Asked::Restore { uid, whose_name })?;
                 let restored = !plan.plan.steps.is_empty();
                 let exit = carry_out(invocation, &opened, plan, *output)?;
                 if restored && exit == Exit::Done {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use manifests::desired::{DesiredSet, Resource};
 use manifests::id::{Address, SourceName, Uid};
 use manifests::kind::Kind;
-use manifests::observed::{Item, ObservedSet, Trashed};
+use manifests::observed::{Item, ObservedSet, Trashed, TrashedBy};
 
 use super::known::Known;
 
@@ -128,6 +128,8 @@ impl<'a> Seen<'a> {
             .trash
             .iter()
             .filter(|trashed| trashed.mark.source == source)
+            // What was made anew by intent is not what a manifest asks for.
+            .filter(|trashed| trashed.by == TrashedBy::Delete)
         {
             trash.entry(&trashed.address).or_default().push(trashed);
         }

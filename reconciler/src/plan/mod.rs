@@ -178,7 +178,7 @@ pub struct Step {
     pub origin: Option<Origin>,
     /// Why, in one word.
     pub cause: Cause,
-    /// What is lost with it for good; for a step into the trash what is kept there.
+    /// What is lost with it for good; for a step that puts what was there into the trash what is kept there.
     pub loss: Option<Holds>,
     /// What the object must look like when it begins.
     pub expects: Expectation,
@@ -450,8 +450,13 @@ pub struct PlanInput<'a> {
     pub now: jiff::Timestamp,
 }
 
-/// How long what is deleted is kept in the trash.
+/// How long what is deleted is kept in the trash where nothing else is said.
 pub const TRASH_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
+/// When what is put into the trash goes for good where nothing else is said.
+pub fn kept_until(now: jiff::Timestamp) -> jiff::Timestamp {
+    now.saturating_add(TRASH_KEPT).unwrap_or(now)
+}
 
 /// Decides what to do. See the module.
 pub fn plan(input: &PlanInput<'_>) -> Plan {

@@ -17,8 +17,8 @@ use manifests::pointer::Pointer;
 use serde_json::Value;
 
 use super::{
-    Expectation, NotSeen, Note, PlanInput, PlannedChange, Purpose, Step, StepId, TRASH_KEPT, Told,
-    Unchanged, Waiting, explain,
+    Expectation, NotSeen, Note, PlanInput, PlannedChange, Purpose, Step, StepId, Told, Unchanged,
+    Waiting, explain, trash,
 };
 use crate::diff::known::Owned;
 use crate::diff::{Difference, Verdict, fingerprint, fingerprint_of_orphan, whole};
@@ -194,6 +194,7 @@ pub(super) fn bare(
             address: address.clone(),
             uid: mark.uid,
             mark,
+            keep: None,
         },
         after: Vec::new(),
         waits: Vec::new(),
@@ -231,9 +232,7 @@ fn wanted(
     match &difference.verdict {
         Verdict::Same | Verdict::Orphaned => Vec::new(),
         Verdict::Missing { trashed } => {
-            if let super::trash::Found::One(one, changes) =
-                super::trash::look_for(input, resource, trashed)
-            {
+            if let trash::Found::One(one, changes) = trash::look_for(input, resource, trashed) {
                 let mut step = declared(bare(
                     Verb::Restore,
                     address,
@@ -487,8 +486,15 @@ fn changes(
                     steps.push(update(planned));
                 }
             }
-            Effect::Rebuild => steps.push(make(Verb::Rebuild, planned)),
-            Effect::Replace => steps.push(make(Verb::Replace, planned)),
+            Effect::Rebuild | Effect::Replace => {
+                let verb = match effect {
+                    Effect::Rebuild => Verb::Rebuild,
+                    _ => Verb::Replace,
+                };
+                let mut step = make(verb, planned);
+                step.action.keep = trash::keep(input, address);
+                steps.push(step);
+            }
         }
     }
     if !restart_for.is_empty() && wanted_state.is_none() {
@@ -598,7 +604,7 @@ fn unwanted(
         }
         Prune::Trash if trashable && !input.no_trash => vec![make(Verb::Trash {
             at: input.now,
-            expires_at: input.now.saturating_add(TRASH_KEPT).unwrap_or(input.now),
+            expires_at: trash::expiry(input),
         })],
         Prune::Trash | Prune::Delete => vec![make(Verb::Delete)],
         // Asked to take down all that it owns, a source lets go of nothing but what its trash still needs.
@@ -608,7 +614,7 @@ fn unwanted(
         }
         _ if destroy && trashable && !input.no_trash => vec![make(Verb::Trash {
             at: input.now,
-            expires_at: input.now.saturating_add(TRASH_KEPT).unwrap_or(input.now),
+            expires_at: trash::expiry(input),
         })],
         _ if destroy => vec![make(Verb::Delete)],
         Prune::Stop => {

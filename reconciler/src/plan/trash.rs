@@ -1,14 +1,31 @@
 //! What of the trash a plan takes: what is declared again comes back, and where a source is taken down for good, what it
 //! has there goes with it.
 
-use manifests::action::Verb;
+use manifests::action::{Keep, Verb};
 use manifests::change::FieldChange;
 use manifests::desired::Resource;
 use manifests::effect::Effect;
+use manifests::id::{Address, Uid};
+use manifests::kind::Kind;
 use manifests::observed::Item;
 
-use super::{Expectation, PlanInput, PlannedChange, Purpose, Step, StepId, explain};
+use super::{Expectation, PlanInput, PlannedChange, Purpose, Step, StepId, explain, kept_until};
 use crate::diff::InTrash;
+
+/// When what is put into the trash now goes for good.
+pub(super) fn expiry(input: &PlanInput<'_>) -> jiff::Timestamp {
+    kept_until(input.now)
+}
+
+/// What becomes of what was there when an object is made anew: it goes to the trash with its snapshots. That takes neither
+/// time nor room, and whatever is in the way of it, is so before anything is removed.
+pub(super) fn keep(input: &PlanInput<'_>, address: &Address) -> Option<Keep> {
+    (address.kind == Kind::Instance && !input.no_trash).then(|| Keep {
+        uid: Uid::derive(&input.id.0, address),
+        at: input.now,
+        expires_at: expiry(input),
+    })
+}
 
 /// What the trash holds of what is declared and not there.
 pub(super) enum Found<'a> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use manifests::action::{Power, Verb};
 use manifests::desired::{DesiredSet, SourceInfo};
+use manifests::envelope::wrong_name;
 use manifests::id::{Address, Mark, SourceName, Uid};
 use manifests::observed::{Item, ObservedSet, Trashed};
 use runtime::error::RuntimeError;
@@ -16,7 +17,7 @@ use crate::clock::micros_since;
 use crate::diff::known::{Hold, Known};
 use crate::error::chain;
 use crate::journal::{Event, Outcome, What};
-use crate::plan::{Expectation, Plan, PlanId, PlanSource, Purpose, Step, StepId};
+use crate::plan::{Expectation, Plan, PlanId, PlanSource, Purpose, Step, StepId, kept_until};
 use crate::store::{Store as _, Write};
 
 /// What a person asks for.
@@ -42,12 +43,26 @@ pub enum Asked {
     Restore {
         /// The first letters of its identity.
         uid: Option<String>,
+        /// What becomes of what lives under its name.
+        whose_name: WhoseName,
     },
     /// Delete all of this name from the trash for good, or the one whose identity begins so.
     Purge {
         /// The first letters of its identity.
         uid: Option<String>,
     },
+}
+
+/// Which of two objects of one name keeps it, where one of them comes out of the trash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum WhoseName {
+    /// There is to be only one.
+    #[default]
+    Free,
+    /// The one that comes out of the trash gets this one.
+    Other(String),
+    /// The one that lives goes to the trash for it.
+    Taken,
 }
 
 /// What a person asked for, ready to be carried out.
@@ -87,7 +102,11 @@ impl Session<'_> {
         let (mut steps, mut before, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for address in objects.iter().collect::<BTreeSet<_>>() {
             match looked.steps(address, asked) {
-                Ok(own) => {
+                Ok(mut own) => {
+                    let before_them = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+                    for first in own.iter_mut().flat_map(|step| &mut step.after) {
+                        first.0 = first.0.saturating_add(before_them);
+                    }
                     for uid in own.iter().map(|step| step.action.uid) {
                         before.extend(looked.remember(uid, asked));
                     }
@@ -291,21 +310,14 @@ impl Looked<'_> {
                 .ok_or_else(|| SessionError::NotThere(address.clone()))
         };
         match asked {
-            Asked::Restore { uid } => {
-                if there().is_ok() {
-                    let why = "is there already: the one in the trash cannot take its name";
-                    return Err(not_possible(why, None));
-                }
+            Asked::Restore { uid, whose_name } => {
                 let trashed = self.trashed(address, uid.as_deref())?;
                 let newest = trashed.iter().max_by_key(|one| one.deleted_at);
-                let newest = newest.ok_or_else(|| not_possible("is not in the trash", None))?;
-                let mark = &newest.mark;
-                Ok(vec![Step::asked(
-                    Verb::Restore,
-                    address,
-                    mark,
-                    Expectation::Absent,
-                )])
+                let newest = newest.ok_or_else(|| match there() {
+                    Ok(_) => not_possible("is there already, and not in the trash", None),
+                    Err(_) => not_possible("is not in the trash", None),
+                })?;
+                self.back(address, newest, whose_name)
             }
             Asked::Purge { uid } => {
                 let trashed = self.trashed(address, uid.as_deref())?;
@@ -372,6 +384,52 @@ impl Looked<'_> {
                 )])
             }
         }
+    }
+
+    /// The steps that take one out of the trash.
+    fn back(
+        &self,
+        address: &Address,
+        trashed: &Trashed,
+        whose_name: &WhoseName,
+    ) -> Result<Vec<Step>, SessionError> {
+        let mut name = address.clone();
+        if let WhoseName::Other(other) = whose_name {
+            if let Some(wrong) = wrong_name(address.kind, other) {
+                return Err(SessionError::NotPossible {
+                    object: address.clone(),
+                    why: format!("cannot be called {other}"),
+                    hint: Some(wrong),
+                });
+            }
+            name.name.clone_from(other);
+        }
+        let (verb, absent) = (Verb::Restore, Expectation::Absent);
+        let mut restore = Step::asked(verb, &name, &trashed.mark, absent);
+        let lives = self.observed.items.iter().find(|one| one.address == name);
+        let Some(lives) = lives else {
+            return Ok(vec![restore]);
+        };
+        let mark = mark_of(lives).filter(|_| *whose_name == WhoseName::Taken);
+        let Some(mark) = mark else {
+            let why = "is there already: the one in the trash cannot take its name";
+            let hint = format!(
+                "keel trash restore {address} --as NAME gives it another one, --instead puts the one that is there \
+                 into the trash"
+            );
+            return Err(SessionError::NotPossible {
+                object: name,
+                why: why.to_owned(),
+                hint: Some(hint),
+            });
+        };
+        let (at, expires_at) = (self.now, kept_until(self.now));
+        let verb = Verb::Trash { at, expires_at };
+        let mut away = Step::asked(verb, &name, &mark, Expectation::Anything);
+        away.loss = Some(lives.holds);
+        restore.after = vec![StepId(1)];
+        restore.expects = Expectation::Anything;
+        Ok(vec![away, restore])
     }
 
     /// What is remembered of an object before a deed on it begins.

@@ -219,6 +219,9 @@ fn object(step: &Step, held: bool, now: Timestamp, around: &Around<'_>) -> Strin
         out.push_str(&detail("data", &words));
     } else if matches!(step.action.verb, Verb::Trash { .. }) {
         out.push_str(&detail("trash", "kept, see keel trash list"));
+    } else if step.action.keep.is_some() {
+        let words = format!("what is there is {}", fate(step, now));
+        out.push_str(&detail("trash", &words));
     }
     match &step.action.verb {
         Verb::Create if around.detail == Detail::Full => {
@@ -241,14 +244,22 @@ fn paths_of(step: &Step) -> String {
     paths.collect::<Vec<_>>().join(", ")
 }
 
+/// Until when the trash keeps what a step takes away; none where it keeps nothing.
+pub(in crate::view) fn kept_until(step: &Step) -> Option<Timestamp> {
+    match &step.action.verb {
+        Verb::Trash { expires_at, .. } => Some(*expires_at),
+        _ => step.action.keep.map(|keep| keep.expires_at),
+    }
+}
+
 /// What becomes of the data of a step.
 pub(in crate::view) fn fate(step: &Step, now: Timestamp) -> String {
-    match &step.action.verb {
-        Verb::Trash { expires_at, .. } => format!(
+    match kept_until(step) {
+        Some(expires_at) => format!(
             "kept in the trash for {}",
-            text::span(milliseconds_between(now, *expires_at))
+            text::span(milliseconds_between(now, expires_at))
         ),
-        _ => "lost for good".to_owned(),
+        None => "lost for good".to_owned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use manifests::diagnostic::{Diagnostics, Origin};
 use serde_json::{Map, Value, json};
 
-use super::plan::summary_counts;
+use super::plan::{kept_until, summary_counts};
 use super::saved_plan::{MadeFrom, digest};
 use crate::plan::{Because, Plan, PlannedChange, Step};
 
@@ -95,6 +95,9 @@ fn change(step: &Step, names: &BTreeMap<crate::plan::StepId, String>) -> Value {
         "loss": step.loss,
         "fields": fields(&step.changes),
     });
+    if let Some(until) = kept_until(step) {
+        change["keptUntil"] = json!(until);
+    }
     if !step.seen.is_null() {
         change["observed"] = json!({"spec": step.seen});
     }

@@ -49,6 +49,7 @@ pub(super) fn step(id: u32, address: &str, verb: Verb, origin: Option<(&str, u32
     Step {
         id: StepId(id),
         action: Action {
+            keep: None,
             verb,
             address,
             uid,

@@ -19,10 +19,11 @@ pub fn document(all: &[Trashed]) -> Value {
             deleted_at,
             expires_at,
             holds,
+            by,
             was: _,
         } = one;
         json!({
-            "address": address, "mark": mark, "deletedAt": deleted_at, "expiresAt": expires_at, "holds": holds,
+            "address": address, "mark": mark, "deletedAt": deleted_at, "expiresAt": expires_at, "holds": holds, "by": by,
         })
     });
     Value::Array(all.collect())
@@ -41,20 +42,21 @@ pub fn table(all: &[Trashed], now: Timestamp) -> String {
             vec![
                 text::visible(&one.address.to_string()),
                 text::visible(one.mark.source.as_str()),
+                one.by.word().to_owned(),
                 when(one.deleted_at),
                 left,
                 one.mark.uid.to_string().chars().take(SHORT).collect(),
             ]
         })
         .collect();
-    text::table(&["OBJECT", "SOURCE", "DELETED", "GOES", "UID"], &rows)
+    text::table(&["OBJECT", "SOURCE", "BY", "SINCE", "GOES", "UID"], &rows)
 }
 
 #[cfg(test)]
 mod tests {
     use manifests::id::{Address, Mark, SourceName, Uid};
     use manifests::kind::Kind;
-    use manifests::observed::Holds;
+    use manifests::observed::{Holds, TrashedBy};
 
     use super::*;
 
@@ -72,6 +74,7 @@ mod tests {
                 deleted_at: at("2026-11-20T08:00:00Z"),
                 expires_at: at(expires),
                 holds: Holds::default(),
+                by: TrashedBy::Delete,
                 was: None,
             }
         };
@@ -80,9 +83,9 @@ mod tests {
             one("old-one", "2026-11-22T08:00:00Z"),
         ];
         insta::assert_snapshot!(table(&all, at("2026-11-25T08:00:00Z")), @r"
-        OBJECT             SOURCE   DELETED                GOES      UID
-        instance/web       edge     2026-11-20 08:00:00Z   in 2 d    01040b47
-        instance/old-one   edge     2026-11-20 08:00:00Z   expired   9f8220fe
+        OBJECT             SOURCE   BY       SINCE                  GOES      UID
+        instance/web       edge     delete   2026-11-20 08:00:00Z   in 2 d    01040b47
+        instance/old-one   edge     delete   2026-11-20 08:00:00Z   expired   9f8220fe
         ");
     }
 }

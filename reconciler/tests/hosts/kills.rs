@@ -22,7 +22,7 @@ pub(crate) fn killed_at(world: &TestWorld, arguments: &[&str], point: u32) -> bo
 }
 
 /// Runs a `keel` and kills it after a while; answers whether it was still running then.
-fn killed_after(command: &mut Command, after: Duration) -> bool {
+pub(crate) fn killed_after(command: &mut Command, after: Duration) -> bool {
     let mut keel = command
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -45,6 +45,7 @@ mod policies;
 mod power;
 mod pull_request;
 mod quickstart;
+mod rebuilds;
 mod reverts;
 mod runner;
 mod saved_plans;

@@ -4,9 +4,9 @@ use manifests::action::{Action, Power, Verb};
 use manifests::change::FieldChange;
 use manifests::desired::{DesiredSet, Resource};
 use manifests::effect::Effect;
-use manifests::id::{Address, Uid};
+use manifests::id::{Address, Mark, Uid};
 use manifests::kind::{Kind, Spec};
-use manifests::observed::{Holds, Item, Remembered, Trashed};
+use manifests::observed::{Holds, Item, Remembered, Trashed, TrashedBy};
 use serde_json::Value;
 
 use super::World;
@@ -88,7 +88,21 @@ impl World {
                 let resource = wanted()?;
                 self.needs(action, resource)?;
                 self.pending.remove(&action.uid);
-                self.items.insert(address.clone(), made(action, resource));
+                let before = self.items.insert(address.clone(), made(action, resource));
+                if let (Some(keep), Some(mut item)) = (&action.keep, before) {
+                    let by = match action.verb {
+                        Verb::Rebuild => TrashedBy::Rebuild,
+                        _ => TrashedBy::Replace,
+                    };
+                    set_state(&mut item, "Stopped", action)?;
+                    let mark = Mark {
+                        source: action.mark.source.clone(),
+                        uid: keep.uid,
+                    };
+                    item.mark = Some(mark.clone());
+                    let (at, expires_at) = (keep.at, keep.expires_at);
+                    self.trash.push(trashed(item, mark, (at, expires_at), by));
+                }
             }
             Verb::Power { power } => {
                 let pending = self.pending.remove(&action.uid).unwrap_or_default();
@@ -128,15 +142,10 @@ impl World {
                     return Ok(Effected::NotNeeded);
                 };
                 set_state(&mut item, "Stopped", action)?;
-                let trashed = Trashed {
-                    address: address.clone(),
-                    mark: action.mark.clone(),
-                    deleted_at: *at,
-                    expires_at: *expires_at,
-                    holds: item.holds,
-                    was: Some(Box::new(item.clone())),
-                };
-                self.trash.push((trashed, item));
+                let times = (*at, *expires_at);
+                let by = TrashedBy::Delete;
+                self.trash
+                    .push(trashed(item, action.mark.clone(), times, by));
             }
             Verb::Restore => {
                 if self.items.contains_key(address) {
@@ -263,6 +272,25 @@ fn made(action: &Action, resource: &Resource) -> Item {
 fn runs(item: &Item) -> bool {
     item.address.kind == Kind::Instance
         && item.spec.to_value().get("state").and_then(Value::as_str) != Some("Stopped")
+}
+
+/// Something on its way into the trash.
+fn trashed(
+    item: Item,
+    mark: Mark,
+    (deleted_at, expires_at): (jiff::Timestamp, jiff::Timestamp),
+    by: TrashedBy,
+) -> (Trashed, Item) {
+    let trashed = Trashed {
+        address: item.address.clone(),
+        mark,
+        deleted_at,
+        expires_at,
+        holds: item.holds,
+        by,
+        was: Some(Box::new(item.clone())),
+    };
+    (trashed, item)
 }
 
 fn set_state(item: &mut Item, state: &str, action: &Action) -> Result<(), RuntimeError> {

@@ -110,6 +110,7 @@ impl World {
             uid,
         };
         let action = Action {
+            keep: None,
             verb,
             address: address.clone(),
             uid,

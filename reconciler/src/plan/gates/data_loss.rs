@@ -12,7 +12,9 @@ pub(super) const GATE: Gate = Gate {
     code: Code("G108"),
     title: "data would be lost",
     explanation: "A change of a field wipes, replaces or shrinks an object that holds data. Its other changes go on; \
-                  `--approve G108` does this one as well. (What happens when a manifest goes away is said by \
+                  `--approve G108` does this one as well. What an instance was before a rebuild or replace is kept in \
+                  the trash with its snapshots, unless `--no-trash` is said: `keel trash restore --instead` takes it \
+                  back. (What happens when a manifest goes away is said by \
                   `lifecycle.prune`, and to instances whose image moved by `lifecycle.onImageChange`.)",
     approvable: true,
     check: Check::Holds(check),
@@ -31,6 +33,12 @@ fn check(subject: &Subject<'_>, _: &PlanInput<'_>) -> Option<Because> {
     (changes && loses && !asked_in_manifest).then(|| Because {
         code: GATE.code,
         message: match effect {
+            Effect::Rebuild if step.action.keep.is_some() => {
+                "its root file system would be made anew, what is there goes to the trash; `--approve G108` does it"
+            }
+            Effect::Replace if step.action.keep.is_some() => {
+                "it would be made anew, what is there goes to the trash; `--approve G108` does it"
+            }
             Effect::Rebuild => "its root file system would be wiped; `--approve G108` does it",
             Effect::Replace => "it would be deleted and made again; `--approve G108` does it",
             _ => "data would be lost; `--approve G108` does it",

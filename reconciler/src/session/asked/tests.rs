@@ -288,9 +288,9 @@ fn what_is_let_go_of_is_taken_over_and_what_is_deleted_comes_back() {
             )
             .expect("destroyed");
         assert!(host.runtime.world().items.is_empty());
-        assert_eq!(ask(session, &["web"], &Asked::Restore { uid: None }), []);
+        assert_eq!(ask(session, &["web"], &back(WhoseName::Free)), []);
         assert!(
-            ask(session, &["web"], &Asked::Restore { uid: None })[0]
+            ask(session, &["web"], &back(WhoseName::Free))[0]
                 .1
                 .contains("is there already")
         );
@@ -317,6 +317,53 @@ fn what_is_let_go_of_is_taken_over_and_what_is_deleted_comes_back() {
                 .1
                 .contains("not in the trash")
         );
+    });
+}
+
+fn back(whose_name: WhoseName) -> Asked {
+    let uid = None;
+    Asked::Restore { uid, whose_name }
+}
+
+#[test]
+fn what_was_made_anew_can_be_had_back_beside_what_is_there_or_in_its_place() {
+    let host = Host::new();
+    host.at("2026-11-27T12:00:00Z", |session| {
+        let of = |image: &str| source(&[("web", json!({"image": image, "state": "Running"}))]);
+        apply(session, &of("old"));
+        let options = PlanOptions {
+            approve: ["G108".to_owned(), "G102".to_owned()].into(),
+            ..PlanOptions::default()
+        };
+        let how = ApplyOptions::default();
+        let (plan, report) = session
+            .apply(&of("new"), &options, &how, &Silent, &mut |_| true)
+            .expect("planned");
+        assert!(report.expect("rebuilt").is_complete());
+        assert!(plan.steps[0].action.keep.is_some(), "{:#?}", plan.steps);
+        let images = || {
+            let world = host.runtime.world();
+            let image = |item: &Item| item.spec.to_value()["image"].clone();
+            let items = world.items.values().map(image).collect::<Vec<_>>();
+            let trash = world.trash.iter().map(|(_, item)| image(item));
+            (items, trash.collect::<Vec<_>>())
+        };
+        assert_eq!(images(), (vec![json!("new")], vec![json!("old")]));
+        let refused = ask(session, &["web"], &back(WhoseName::Free));
+        assert!(refused[0].1.contains("is there already"), "{refused:?}");
+        let refused = ask(session, &["web"], &back(WhoseName::Other("a/b".to_owned())));
+        assert!(refused[0].1.contains("cannot be called a/b"), "{refused:?}");
+        assert_eq!(ask(session, &["web"], &back(WhoseName::Taken)), []);
+        assert_eq!(images(), (vec![json!("old")], vec![json!("new")]));
+        assert_eq!(
+            ask(
+                session,
+                &["web"],
+                &back(WhoseName::Other("a-copy".to_owned()))
+            ),
+            []
+        );
+        assert_eq!(images(), (vec![json!("new"), json!("old")], vec![]));
     });
 }
 

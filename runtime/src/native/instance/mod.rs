@@ -2,6 +2,7 @@
 //!
 //! The parts that decide are pure: `limits`, `nics`, `container`. `start`, `change` and `remove` do; `observe` reads.
 
+mod aside;
 mod change;
 mod container;
 pub(super) mod container_snapshots;
@@ -350,6 +351,7 @@ fn create(
         // A definition of something in the making that a power cut spoiled is made again.
         .ok()
         .flatten();
+    let before = before.map(|before| aside::end(host, before)).transpose()?;
     let before = match before {
         // Nothing of an ephemeral instance outlives its stop, also where it stopped by itself.
         Some(old) if instance.ephemeral && old.complete && running(host, &old.uid)?.is_none() => {
@@ -475,7 +477,11 @@ pub(super) fn perform(
                 if let Some(instance) = spec_of(resource) {
                     root::image(host, instance, desired, context).map_err(named)?;
                 }
-                remove::unmake(host, &definition, context).map_err(named)?;
+                match aside::of(action) {
+                    Some(aside) => aside::set_aside(host, &definition, aside, context),
+                    None => remove::unmake(host, &definition, context),
+                }
+                .map_err(named)?;
             }
             create(host, action, resource, desired, context)
         }
@@ -497,8 +503,8 @@ pub(super) fn perform(
             }
             None => Ok(Effected::NotNeeded),
         },
-        (Verb::Trash { at, .. }, _) => match before().map_err(named)? {
-            Some(definition) => remove::trash(host, &definition, *at, context),
+        (Verb::Trash { at, expires_at }, _) => match before().map_err(named)? {
+            Some(definition) => remove::trash(host, &definition, *at, *expires_at, context),
             None => Ok(Effected::NotNeeded),
         },
         (Verb::Restore, _) => remove::restore(host, &action.uid, &action.address, &action.mark),

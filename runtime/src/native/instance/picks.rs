@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use manifests::devices::Nic;
-use manifests::id::Uid;
+use manifests::id::{Mark, Uid};
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::Instance;
+use manifests::observed::TrashedBy;
 use manifests::scalar::address::NicAddress4;
 use manifests::scalar::mac::Mac;
 use serde::{Deserialize, Serialize};
@@ -38,8 +39,25 @@ pub(in crate::native) struct InstancePicks {
     /// What was put into a machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub files: Option<PutFiles>,
+    /// What it was before it is made anew, on its way into the trash; of one that lies there, how it came there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub aside: Option<Aside>,
     /// Whether it is meant to run: what `autostart: lastState` goes by.
     pub running: bool,
+}
+
+/// What an instance was before it is made anew, with the identity that it gets in the trash.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::native) struct Aside {
+    /// Whose it is, by its identity in the trash.
+    pub mark: Mark,
+    /// When that was asked for.
+    pub at: jiff::Timestamp,
+    /// When it goes for good.
+    pub expires_at: jiff::Timestamp,
+    /// What makes the instance anew.
+    pub by: TrashedBy,
 }
 
 /// What was picked for a network interface.
@@ -97,7 +115,9 @@ pub(super) fn nic(
     macs: &BTreeSet<HardwareAddress>,
 ) -> NicPicks {
     let uid = uid.to_string();
+    // Another one may have it by now: what it was before it was made anew came out of the trash beside it.
     let kept = before.and_then(NicPicks::hardware_address);
+    let kept = kept.filter(|kept| !macs.contains(kept));
     let hwaddr = match (nic.hwaddr, kept) {
         (Some(mac), _) => HardwareAddress(mac.0),
         (None, Some(kept)) => kept,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::PowerState;
-use manifests::observed::{Holds, Item, Trashed};
+use manifests::observed::{Holds, Item, Trashed, TrashedBy};
 use serde_json::json;
 
 use super::picks::InstancePicks;
@@ -22,7 +22,7 @@ use crate::native::storage::{StorageDriver, StorageError, TrashEntry, VolumeId};
 use crate::native::volumes::{self, VolumePicks};
 use crate::runtime::{Context, Effected};
 
-fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
+pub(super) fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
     move |error| {
         let class = pools::class(&error);
         RuntimeError::new(doing, class, error)
@@ -30,7 +30,7 @@ fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
 }
 
 /// Ends whatever runs and takes down what it ran in.
-fn end(
+pub(super) fn end(
     host: &Host,
     definition: &Definition<InstancePicks>,
     orderly: bool,
@@ -79,6 +79,31 @@ pub(super) fn forget(
     Ok(())
 }
 
+/// What the trash keeps of an instance, under the identity that `was` has there.
+pub(super) fn entry(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    was: &Definition<InstancePicks>,
+    at: jiff::Timestamp,
+    expires_at: jiff::Timestamp,
+) -> Result<TrashEntry, RuntimeError> {
+    let snapshots = super::snapshots_of(host, definition).len();
+    let mark = was.mark.as_ref().map(ToString::to_string);
+    Ok(TrashEntry {
+        format_version: 1,
+        uid: was.uid.to_string(),
+        volume: root_volume(&definition.uid),
+        becomes: None,
+        mark: mark.unwrap_or_default(),
+        deleted_at: at.to_string(),
+        expires_at: Some(expires_at.to_string()),
+        snapshots: u32::try_from(snapshots).unwrap_or(u32::MAX),
+        definition: was
+            .to_json()
+            .map_err(|error| RuntimeError::new("record", Class::Bug, error))?,
+    })
+}
+
 /// Stops an instance and removes its root; its definition stays. For making it anew under the same identity.
 pub(super) fn unmake(
     host: &Host,
@@ -120,30 +145,15 @@ pub(super) fn trash(
     host: &Host,
     definition: &Definition<InstancePicks>,
     at: jiff::Timestamp,
+    expires_at: jiff::Timestamp,
     context: &Context<'_>,
 ) -> Result<Effected, RuntimeError> {
     end(host, definition, true, context)?;
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
-    let mark = definition
-        .mark
-        .clone()
-        .map(|mark| mark.to_string())
-        .unwrap_or_default();
+    let mut was = definition.clone();
+    was.picks.aside = None;
     driver
-        .trash(&TrashEntry {
-            format_version: 1,
-            uid: definition.uid.to_string(),
-            volume: root_volume(&definition.uid),
-            mark,
-            deleted_at: at.to_string(),
-            snapshots: super::snapshots_of(host, definition)
-                .len()
-                .try_into()
-                .unwrap_or(u32::MAX),
-            definition: definition
-                .to_json()
-                .map_err(|error| RuntimeError::new("record", Class::Bug, error))?,
-        })
+        .trash(&entry(host, definition, &was, at, expires_at)?)
         .map_err(disk_failed("move to the trash"))?;
     forget(host, definition)?;
     Ok(Effected::Done)
@@ -188,6 +198,7 @@ pub(super) fn restore(
         definition.complete = false;
         definition.picks.running = false;
         definition.picks.started_with = None;
+        definition.picks.aside = None;
         // Ids and addresses first: whatever is not to be had leaves it in the trash.
         // Networks went before or after it: its start needs them, its data do not.
         let networks = super::networks_there(host, &definition, spec(&definition)?)?;
@@ -254,7 +265,7 @@ pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
     Ok(Effected::Done)
 }
 
-/// For how long something stays in the trash.
+/// For how long something stays in the trash of which nothing else is said.
 const KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 /// What lies in the trash of all pools that can be reached, but for what is wholly back.
@@ -291,14 +302,18 @@ pub(in crate::native) fn trashed(
             if back(&entry.uid) {
                 continue;
             }
-            let was = Definition::from_json(Kind::Instance, &entry.definition)
-                .ok()
-                .and_then(|definition| was(&definition, &mark));
+            let definition =
+                Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition).ok();
+            let aside = definition.as_ref().and_then(|one| one.picks.aside.as_ref());
+            let by = aside.map_or(TrashedBy::Delete, |aside| aside.by);
+            let was = definition.and_then(|definition| was(&definition, &mark));
+            let expires_at = entry.expiry();
             all.push(Trashed {
                 address,
                 mark,
                 deleted_at,
-                expires_at: deleted_at + KEPT,
+                expires_at: expires_at.unwrap_or_else(|| deleted_at + KEPT),
+                by,
                 holds: Holds {
                     bytes: 0,
                     snapshots: entry.snapshots,

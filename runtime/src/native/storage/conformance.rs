@@ -163,6 +163,8 @@ fn upper_of(placed: &Placed) -> &Path {
 
 pub(super) fn entry(plan: &VolumePlan, uid: &str) -> TrashEntry {
     TrashEntry {
+        becomes: None,
+        expires_at: None,
         snapshots: 0,
         format_version: 1,
         uid: uid.to_owned(),

@@ -241,6 +241,15 @@ pub enum Ensured {
     Done,
 }
 
+/// A volume under another identity, since another one is made under its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Becomes {
+    /// Which it is then.
+    pub volume: VolumeId,
+    /// Whose it is then; written onto it.
+    pub mark: String,
+}
+
 /// Something that waits in the trash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -251,15 +260,28 @@ pub struct TrashEntry {
     pub uid: String,
     /// Where it was.
     pub volume: VolumeId,
+    /// What it comes back as; `None`: as what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<Becomes>,
     /// Whose it was.
     pub mark: String,
     /// As the caller gave it (RFC 3339).
     pub deleted_at: String,
+    /// When it may go, in the same form; `None`: as long after that as it always was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
     /// How many snapshots it has.
     #[serde(default)]
     pub snapshots: u32,
     /// Whatever the caller needs to make it again.
     pub definition: serde_json::Value,
+}
+
+impl TrashEntry {
+    /// When it may go, where that is said.
+    pub fn expiry(&self) -> Option<jiff::Timestamp> {
+        self.expires_at.as_ref()?.parse().ok()
+    }
 }
 
 /// One pool. Every method may be called again after a crash at any point inside it, and does nothing that is done already.

@@ -41,7 +41,7 @@ pub(super) const INSTANCES: &str = "instances";
 pub(super) const VOLUMES: &str = "volumes";
 pub(super) const TRASH: &str = "trash";
 const POOL_MARKER: &str = "pool.json";
-const VOLUME_MARKER: &str = "volume.json";
+pub(super) const VOLUME_MARKER: &str = "volume.json";
 const NEW: &str = ".new-";
 const GONE: &str = ".gone-";
 

@@ -8,9 +8,9 @@ use manifests::path_io;
 use super::driver::{Ensured, TrashEntry, VolumeId};
 use super::error::StorageError;
 use super::files::Files;
-use super::folder_pool::{FolderPool, INSTANCES, TRASH, VOLUMES, checked_name};
+use super::folder_pool::{FolderPool, INSTANCES, TRASH, VOLUME_MARKER, VOLUMES, checked_name};
 use super::folders::{list_or_nothing, make_private, name_of, sync_folder};
-use super::marker;
+use super::marker::{self, VolumeMarker};
 use super::sized::Users;
 
 const TRASH_MARKER: &str = "trash.json";
@@ -46,6 +46,14 @@ impl<F: Files> FolderPool<F> {
         if !folder.exists() {
             make_private(&folder)?;
         }
+        if let Some(becomes) = &entry.becomes {
+            let path = folder.join(VOLUME_MARKER);
+            if let Some(mut marker) = marker::read::<VolumeMarker>(&path)? {
+                marker.volume = becomes.volume.clone();
+                marker.mark.clone_from(&becomes.mark);
+                path_io::write_durably(&path, marker::text(&path, &marker)?)?;
+            }
+        }
         let path = folder.join(TRASH_MARKER);
         path_io::write_durably(&path, marker::text(&path, entry)?)?;
         path_io::rename(&folder, &place)?;
@@ -79,9 +87,13 @@ impl<F: Files> FolderPool<F> {
                 .find_map(|(_, entry)| (entry.uid == uid).then_some(entry))
                 .ok_or_else(|| StorageError::NotInTrash(uid.to_owned()));
         };
-        let folder = self.folder_of(&entry.volume)?;
+        let back = entry
+            .becomes
+            .as_ref()
+            .map_or(&entry.volume, |becomes| &becomes.volume);
+        let folder = self.folder_of(back)?;
         if folder.exists() {
-            return Err(StorageError::VolumeExists(entry.volume));
+            return Err(StorageError::VolumeExists(back.clone()));
         }
         path_io::rename(&place, &folder)?;
         sync_folder(folder.parent().unwrap_or(self.pool()))?;

@@ -26,7 +26,7 @@ mod sized;
 mod usage;
 
 pub use driver::{
-    Backing, ContentType, DiskBelow, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized,
+    Backing, Becomes, ContentType, DiskBelow, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized,
     StorageDriver, StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;

@@ -148,8 +148,8 @@ pub(super) fn perform(
             }
             None => Ok(Effected::NotNeeded),
         },
-        (Verb::Trash { at, .. }, _) => match before()? {
-            Some(definition) => remove::trash(host, &definition, *at),
+        (Verb::Trash { at, expires_at }, _) => match before()? {
+            Some(definition) => remove::trash(host, &definition, *at, *expires_at),
             None => Ok(Effected::NotNeeded),
         },
         (Verb::Restore, _) => remove::restore(host, &action.uid, &action.address, &action.mark),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::Kind;
-use manifests::observed::{Holds, Item, Trashed};
+use manifests::observed::{Holds, Item, Trashed, TrashedBy};
 use serde_json::json;
 
 use super::{VolumePicks, failed, id, pool, snapshots, stored, users};
@@ -59,6 +59,7 @@ pub(super) fn trash(
     host: &Host,
     definition: &Definition<VolumePicks>,
     at: jiff::Timestamp,
+    expires_at: jiff::Timestamp,
 ) -> Result<Effected, RuntimeError> {
     const DOING: &str = "move to the trash";
     users::idle(host, definition, DOING)?;
@@ -69,8 +70,10 @@ pub(super) fn trash(
             format_version: 1,
             uid: definition.uid.to_string(),
             volume: id(&definition.uid),
+            becomes: None,
             mark: mark.unwrap_or_default(),
             deleted_at: at.to_string(),
+            expires_at: Some(expires_at.to_string()),
             snapshots: snapshots::told(host, definition)
                 .map_or(0, |kept| u32::try_from(kept.len()).unwrap_or(u32::MAX)),
             definition: definition
@@ -170,8 +173,9 @@ pub(in crate::native) fn trashed(
         address: definition.address,
         mark,
         deleted_at,
-        expires_at: deleted_at + kept,
+        expires_at: entry.expiry().unwrap_or_else(|| deleted_at + kept),
         holds,
+        by: TrashedBy::Delete,
         was: Some(Box::new(was)),
     })
 }
