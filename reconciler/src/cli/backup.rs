@@ -2,10 +2,13 @@
 
 mod import;
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use runtime::native::backup::Checked;
-use runtime::native::{BackupExport, check_backup};
+use manifests::path_io;
+use manifests::secret::SecretValue;
+use runtime::native::backup::{Checked, Sink, Unseal};
+use runtime::native::{BackupExport, Seal, check_backup};
 use runtime::runtime::{Context, Runtime as _};
 use serde_json::json;
 
@@ -17,6 +20,8 @@ use super::engine;
 use super::get::yaml;
 use super::invocation::{Invocation, absolute};
 use crate::error::{CliError, Exit};
+use crate::secrets::age::Identity;
+use crate::secrets::age_stream::{Recipient, Sealer, unseal};
 use crate::view::history::when;
 use crate::view::manifest;
 use crate::view::text::{bytes, counted, table, visible};
@@ -67,6 +72,9 @@ struct Export {
     /// Leave the image out: the file is smaller, and only restores where the image is.
     #[arg(long)]
     without_image: bool,
+    /// Encrypt it for the holder of this key of age (age1…); several can read it.
+    #[arg(long, value_name = "AGE1…")]
+    recipient: Vec<Recipient>,
 }
 
 /// Read a backup to its end and say what it is and what is wrong with it.
@@ -76,9 +84,47 @@ struct Export {
 struct Verify {
     /// The file.
     file: PathBuf,
+    #[command(flatten)]
+    keys: Keys,
     /// How it is written.
     #[arg(short, long, value_name = "FORMAT", default_value = "human")]
     output: HumanOrJson,
+}
+
+/// What opens a backup that is encrypted.
+#[derive(Debug, clap::Args)]
+struct Keys {
+    /// A file of age keys, one of which opens it.
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+}
+
+impl Keys {
+    fn read(&self) -> Result<Vec<Identity>, CliError> {
+        let mut all = Vec::new();
+        for path in &self.identity {
+            let text = SecretValue::new(path_io::read_to_string(path)?);
+            let found = Identity::parse_all(text.reveal()).map_err(|error| {
+                CliError::new(Exit::Unexpected, format!("{}: {error}", path.display()))
+            })?;
+            all.extend(found);
+        }
+        Ok(all)
+    }
+}
+
+/// Decrypts by these keys.
+fn opener(
+    identities: &[Identity],
+) -> impl for<'r> Fn(Box<dyn io::Read + 'r>) -> io::Result<Box<dyn io::Read + 'r>> {
+    move |stream| unseal(stream, identities)
+}
+
+/// As [`check_backup`]; without a key it is not encrypted.
+fn check(path: &Path, identities: &[Identity], context: &Context<'_>) -> Result<Checked, CliError> {
+    let opener = opener(identities);
+    let opener = (!identities.is_empty()).then_some(&opener as &Unseal<'_>);
+    Ok(check_backup(path, opener, context)?)
 }
 
 impl Backup {
@@ -109,6 +155,10 @@ impl Export {
             let message = format!("there is no {address}");
             CliError::new(Exit::Unexpected, message).hint("what there is: keel get instance")
         })?;
+        let seal = |file| {
+            let sealer = Sealer::new(file, &self.recipient)?;
+            Ok(Box::new(sealer) as Box<dyn Sink>)
+        };
         let export = BackupExport {
             path,
             replace: self.force,
@@ -117,7 +167,7 @@ impl Export {
             snapshot: self.snapshot.clone(),
             snapshots: self.snapshots == Which::All,
             image: !self.without_image,
-            seal: None,
+            seal: (!self.recipient.is_empty()).then_some(&seal as &Seal<'_>),
         };
         catch_signals(invocation)?;
         let progress = |phase: &str| invocation.note(&format!("{address}: {phase}\n"));
@@ -162,7 +212,7 @@ impl Verify {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         catch_signals(invocation)?;
         let context = context(invocation, &|_| {});
-        let checked = check_backup(&absolute(&self.file)?, None, &context)?;
+        let checked = check(&absolute(&self.file)?, &self.keys.read()?, &context)?;
         let json = || document(&self.file, &checked);
         invocation.json_into(json)?;
         match self.output {

@@ -1,7 +1,7 @@
 //! Decrypting what age encrypted to X25519 recipients. Source: <https://age-encryption.org/v1>.
 //!
-//! Only reading, only this kind of recipient: the library for all of age brings ninety crates along. Primitives are
-//! those of ring and x25519-dalek.
+//! Only this kind of recipient: the library for all of age brings ninety crates along. Primitives are those of ring and
+//! x25519-dalek. What is bigger than memory, and what is written, is in [`age_stream`](super::age_stream).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -9,17 +9,19 @@ use ring::{aead, hkdf, hmac};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-const VERSION: &[u8] = b"age-encryption.org/v1\n";
+pub(super) const VERSION: &[u8] = b"age-encryption.org/v1\n";
 const ARMOR_BEGIN: &str = "-----BEGIN AGE ENCRYPTED FILE-----";
 const ARMOR_END: &str = "-----END AGE ENCRYPTED FILE-----";
 const SECRET_KEY: &str = "age-secret-key-";
-const PUBLIC_KEY: &str = "age";
+pub(super) const PUBLIC_KEY: &str = "age";
 /// Bytes of a chunk without its tag.
-const CHUNK: usize = 64 * 1024;
-const TAG: usize = 16;
-const FILE_KEY: usize = 16;
+pub(super) const CHUNK: usize = 64 * 1024;
+pub(super) const TAG: usize = 16;
+pub(super) const FILE_KEY: usize = 16;
 /// A header has a few hundred bytes for each recipient.
-const LONGEST_HEADER: usize = 1 << 20;
+pub(super) const LONGEST_HEADER: usize = 1 << 20;
+/// What the key is derived for that wraps the one of a file.
+pub(super) const WRAP: &[u8] = b"age-encryption.org/v1/X25519";
 
 /// Why a file is not decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,7 +96,7 @@ impl Identity {
             return None;
         }
         let salt = [share.as_bytes().as_slice(), self.public.as_bytes()].concat();
-        let key = derive(&salt, shared.as_bytes(), b"age-encryption.org/v1/X25519");
+        let key = derive(&salt, shared.as_bytes(), WRAP);
         let mut sealed = body.to_vec();
         let opened = open(&key, [0; 12], &mut sealed)?;
         Some(Zeroizing::new(opened.try_into().ok()?))
@@ -102,7 +104,7 @@ impl Identity {
 }
 
 /// HKDF with SHA-256 to 32 bytes.
-fn derive(salt: &[u8], secret: &[u8], words: &'static [u8]) -> Zeroizing<[u8; 32]> {
+pub(super) fn derive(salt: &[u8], secret: &[u8], words: &'static [u8]) -> Zeroizing<[u8; 32]> {
     let mut key = Zeroizing::new([0; 32]);
     let words = [words];
     let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(secret);
@@ -114,7 +116,11 @@ fn derive(salt: &[u8], secret: &[u8], words: &'static [u8]) -> Zeroizing<[u8; 32
 }
 
 /// ChaCha20-Poly1305 in place.
-fn open<'a>(key: &[u8; 32], nonce: [u8; 12], sealed: &'a mut [u8]) -> Option<&'a mut [u8]> {
+pub(super) fn open<'a>(
+    key: &[u8; 32],
+    nonce: [u8; 12],
+    sealed: &'a mut [u8],
+) -> Option<&'a mut [u8]> {
     let key = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key).ok()?;
     let nonce = aead::Nonce::assume_unique_for_key(nonce);
     aead::LessSafeKey::new(key)
@@ -166,11 +172,20 @@ fn bytes_of(text: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, AgeError> {
 /// It is no such file, was changed, or is for other keys.
 pub fn decrypt(file: &[u8], identities: &[Identity]) -> Result<Zeroizing<Vec<u8>>, AgeError> {
     let file = bytes_of(file)?;
+    let (key, at) = header(&file, identities)?;
+    payload(&key, &file[at..])
+}
+
+/// The key of a file by its header, and where that ends.
+pub(super) fn header(
+    file: &[u8],
+    identities: &[Identity],
+) -> Result<(Zeroizing<[u8; FILE_KEY]>, usize), AgeError> {
     if !file.starts_with(VERSION) {
         return Err(AgeError::Format("it does not begin with its version"));
     }
     let mut lines = Lines {
-        all: &file,
+        all: file,
         at: VERSION.len(),
     };
     let mut key = None;
@@ -209,25 +224,30 @@ pub fn decrypt(file: &[u8], identities: &[Identity]) -> Result<Zeroizing<Vec<u8>
     let mac = STANDARD_NO_PAD.decode(mac).map_err(|_| AgeError::Forged)?;
     let header_key = hmac::Key::new(hmac::HMAC_SHA256, header_key.as_slice());
     hmac::verify(&header_key, header, &mac).map_err(|_| AgeError::Forged)?;
-    payload(&key, &file[lines.at..])
+    Ok((key, lines.at))
+}
+
+/// Of a chunk: eleven bytes of a counter, and whether it is the last: a file that is cut between chunks does not open.
+pub(super) fn nonce(counter: u64, is_last: bool) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[3..11].copy_from_slice(&counter.to_be_bytes());
+    nonce[11] = u8::from(is_last);
+    nonce
 }
 
 /// The chunks after the header.
 fn payload(key: &[u8; FILE_KEY], rest: &[u8]) -> Result<Zeroizing<Vec<u8>>, AgeError> {
     let cut_short = AgeError::Format("its content is cut short");
-    let (nonce, mut rest) = rest.split_at_checked(16).ok_or_else(|| cut_short.clone())?;
-    let key = derive(nonce, key, b"payload");
+    let (salt, mut rest) = rest.split_at_checked(16).ok_or_else(|| cut_short.clone())?;
+    let key = derive(salt, key, b"payload");
     let mut plain = Zeroizing::new(Vec::with_capacity(rest.len()));
     let mut counter: u64 = 0;
     loop {
         let take = rest.len().min(CHUNK + TAG);
         let (chunk, after) = rest.split_at(take);
         let is_last = after.is_empty();
-        // Eleven bytes of a counter, and whether it is the last: a file that is cut between chunks does not open.
-        let mut nonce = [0; 12];
-        nonce[3..11].copy_from_slice(&counter.to_be_bytes());
-        nonce[11] = u8::from(is_last);
         let mut sealed = Zeroizing::new(chunk.to_vec());
+        let nonce = nonce(counter, is_last);
         let opened = open(&key, nonce, &mut sealed).ok_or(AgeError::Forged)?;
         if opened.is_empty() && counter > 0 {
             return Err(AgeError::Forged);

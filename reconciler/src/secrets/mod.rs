@@ -5,6 +5,7 @@
 //! which need no key.
 
 pub mod age;
+pub mod age_stream;
 pub mod places;
 pub mod sops;
 

@@ -340,6 +340,19 @@ runtime::own_processes_test! {
         world.write("rules.yaml", "apiVersion: evenkeel/v1\nkind: Project\nmetadata: { name: shop }\nspec:\n  restrictions: { enabled: true }\n");
         world.keel(&["--project", "shop", "backup", "import", &file, "--name", "new"]).with(3).saying("project shop does not allow");
         world.unwrite("rules.yaml");
+        // Encrypted, only who has the key reads it.
+        let sealed = kept.path().join("sealed").display().to_string();
+        let keys = |name: &str| format!("{}/src/secrets/vectors/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+        let text = path_io::read_to_string(keys("key")).expect("a key");
+        let recipient = text.lines().find_map(|line| line.strip_prefix("# public key: ")).expect("a recipient");
+        world.keel(&["backup", "export", "one", "-o", &sealed, "--recipient", "age1nobody"]).with(64).saying("is no recipient of age");
+        world.keel(&["backup", "export", "one", "-o", &sealed, "--recipient", recipient]).with(0);
+        world.keel(&["backup", "verify", &sealed]).with(1).saying("it is encrypted, and no --identity was given");
+        world.keel(&["backup", "verify", &sealed, "--identity", &keys("other")]).with(1).saying("opens it");
+        world.keel(&["backup", "verify", &sealed, "--identity", &keys("key")]).with(0);
+        world.keel(&["backup", "verify", &file, "--identity", &keys("key")]).with(0);
+        world.keel(&["backup", "import", &sealed, "--identity", &keys("key"), "--name", "new"]).with(0);
+        world.keel(&["apply", "--yes", "--no-trash"]).with(0);
         // A pool without room for it.
         let before = left_in(&world);
         shell(&format!("mkdir -p {0} && mount -t tmpfs -o size=40M none {0}", small.display()));

@@ -12,7 +12,8 @@ use manifests::path_io;
 use manifests::pointer::Pointer;
 use manifests::read::{self, SOURCE_FILE, Texts};
 use manifests::tree::Node;
-use runtime::native::{BackupImport, check_backup};
+use runtime::native::BackupImport;
+use runtime::native::backup::Unseal;
 use runtime::runtime::Runtime as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ use super::super::engine::{self, Opened};
 use super::super::get::yaml;
 use super::super::invocation::{Invocation, absolute};
 use super::super::read::Source;
-use super::context;
+use super::{Keys, check, context, opener};
 use crate::error::{CliError, Exit};
 use crate::plan::{Allow, PlanOptions, Purpose};
 use crate::view::text::visible;
@@ -51,6 +52,8 @@ pub(super) struct Import {
     /// The source that owns it; absent: that of this folder, if it is one.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    #[command(flatten)]
+    keys: Keys,
 }
 
 impl Import {
@@ -62,7 +65,9 @@ impl Import {
         let progress = |phase: &str| invocation.note(&format!("{shown}: {phase}\n"));
         let context = context(invocation, &progress);
         progress("checking");
-        let checked = check_backup(&path, None, &context)?
+        let identities = self.keys.read()?;
+        let opener = opener(&identities);
+        let checked = check(&path, &identities, &context)?
             .whole(&path)
             .map_err(|error| CliError::new(Exit::Unexpected, error))?;
         let (document, secrets) = self.document(invocation, &checked.manifest)?;
@@ -82,7 +87,7 @@ impl Import {
         self.policies(invocation, &opened, &desired, &address)?;
         let import = BackupImport {
             path,
-            unseal: None,
+            unseal: (!identities.is_empty()).then_some(&opener as &Unseal<'_>),
             checked: &checked,
             address: address.clone(),
             spec: resource.spec,
