@@ -35,7 +35,7 @@ crate::fields! {
 }
 
 crate::fields! {
-    /// What a volume is a copy of.
+    /// What a volume is a copy of, when it is made: another one, or a file of the host.
     pub struct VolumeSource {
         /// The pool; absent: the volume's own.
         pool: Option<String> = None,
@@ -43,6 +43,8 @@ crate::fields! {
         volume: String = String::new(),
         /// The snapshot of it; absent: the volume as it is.
         snapshot: Option<String> = None,
+        /// Instead of a volume, a file of the host: the image of a CD, or a qcow2 disk. Absolute.
+        file: Option<String> = None,
     }
 }
 
@@ -88,7 +90,7 @@ impl ResourceKind for Volume {
                 at: Pointer::new("/spec/pool"),
             });
         }
-        if let Some(source) = &self.source {
+        if let Some(source) = self.source.as_ref().filter(|source| source.file.is_none()) {
             out.push(Reference {
                 kind: Kind::Volume,
                 pool: Some(source.pool.clone().unwrap_or_else(|| self.pool.clone())),

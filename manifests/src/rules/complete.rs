@@ -8,6 +8,7 @@ use crate::devices::{Device, Disk, Nic};
 use crate::diagnostic::Diagnostics;
 use crate::kind::Spec;
 use crate::kinds::network::NetworkType;
+use crate::kinds::volume::ContentType;
 use crate::pointer::Pointer;
 
 /// Fields without a default that makes sense are written.
@@ -80,12 +81,19 @@ fn one(tell: &mut Teller<'_>) {
             if volume
                 .source
                 .as_ref()
-                .is_some_and(|source| source.volume.is_empty())
+                .is_some_and(|source| source.volume.is_empty() && source.file.is_none())
             {
                 tell.missing(
                     &spec.field("source"),
                     "volume",
-                    "the volume that it is a copy of",
+                    "the volume that it is a copy of, or `file`",
+                );
+            }
+            if volume.content_type == ContentType::Iso && volume.source.is_none() {
+                tell.missing(
+                    &spec,
+                    "source",
+                    "the image of the CD, such as `source: { file: /srv/debian.iso }`",
                 );
             }
         }

@@ -7,6 +7,7 @@ use crate::diagnostic::{Code, Diagnostics};
 use crate::kind::Spec;
 use crate::kinds::instance::InstanceType;
 use crate::kinds::storage_pool::PoolDriver;
+use crate::kinds::volume::VolumeSource;
 use crate::pointer::Pointer;
 use crate::scalar::image_ref::ImageSource;
 
@@ -130,6 +131,26 @@ impl Rule for OneMeaning {
                     "a volume is `shifted` or `unmapped`, not both".to_owned(),
                     "take one of them away",
                 ),
+                Spec::Volume(volume) => {
+                    let source = volume.source.as_ref();
+                    let of_volume = |source: &&VolumeSource| {
+                        let VolumeSource {
+                            pool,
+                            volume,
+                            snapshot,
+                            file,
+                        } = source;
+                        let named = pool.is_some() || !volume.is_empty() || snapshot.is_some();
+                        file.is_some() && named
+                    };
+                    if source.filter(of_volume).is_some() {
+                        both(
+                            spec.field("source").field("file"),
+                            "a volume is a copy of a file or of a volume, not of both".to_owned(),
+                            "take one of them away",
+                        );
+                    }
+                }
                 _ => {}
             }
         }

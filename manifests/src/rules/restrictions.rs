@@ -1,6 +1,6 @@
-//! What instances of a restricted project may not do.
+//! What instances and volumes of a restricted project may not do.
 
-use super::{Rule, devices, instances, wrong};
+use super::{Rule, devices, wrong};
 use crate::desired::DesiredSet;
 use crate::devices::disk::DiskSource;
 use crate::devices::{Device, Disk, Nic};
@@ -10,6 +10,7 @@ use crate::instance::security::{DeviceAccess, Intercept, Security};
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
 use crate::kinds::project::{Permission, Restrictions as Written};
+use crate::kinds::volume::Volume;
 use crate::pointer::Pointer;
 
 /// Something that the project of an object does not allow.
@@ -20,7 +21,10 @@ pub(super) struct Restrictions;
 
 impl Rule for Restrictions {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
-        for (resource, instance) in instances(desired) {
+        for resource in desired.resources.values() {
+            if !matches!(resource.spec, Spec::Instance(_) | Spec::Volume(_)) {
+                continue;
+            }
             let project = Address::new(Kind::Project, resource.address.project_name());
             let Some(Spec::Project(spec)) =
                 desired.resources.get(&project).map(|found| &found.spec)
@@ -43,7 +47,11 @@ impl Rule for Restrictions {
                         format!("restrictions.{}", by.replace('/', ".")),
                     ));
                 };
-                one(instance, &spec.restrictions, &mut refuse);
+                match &resource.spec {
+                    Spec::Instance(instance) => one(instance, &spec.restrictions, &mut refuse),
+                    Spec::Volume(volume) => one_volume(volume, &spec.restrictions, &mut refuse),
+                    _ => {}
+                }
             }
         }
     }
@@ -138,6 +146,21 @@ fn one_disk(disk: &Disk, at: &Pointer, allowed: &Written, refuse: &mut Refuse<'_
         }
         return;
     };
+    one_path(path, at.field("source"), allowed, refuse);
+}
+
+/// What a volume is a copy of is read as what an instance has mounted is.
+fn one_volume(volume: &Volume, allowed: &Written, refuse: &mut Refuse<'_>) {
+    let file = volume
+        .source
+        .as_ref()
+        .and_then(|source| source.file.as_ref());
+    if let Some(file) = file {
+        one_path(file, Pointer::new("/spec/source/file"), allowed, refuse);
+    }
+}
+
+fn one_path(path: &str, at: Pointer, allowed: &Written, refuse: &mut Refuse<'_>) {
     let listed = allowed.disk_paths.iter().any(|folder| {
         path == folder
             || path
@@ -145,17 +168,9 @@ fn one_disk(disk: &Disk, at: &Pointer, allowed: &Written, refuse: &mut Refuse<'_
                 .is_some_and(|rest| rest.starts_with('/'))
     });
     if allowed.devices.disk != Permission::Allow {
-        refuse(
-            at.field("source"),
-            format!("disks from the host ({path})"),
-            "devices/disk",
-        );
+        refuse(at, format!("disks from the host ({path})"), "devices/disk");
     } else if !allowed.disk_paths.is_empty() && !listed {
-        refuse(
-            at.field("source"),
-            format!("disks from {path}"),
-            "diskPaths",
-        );
+        refuse(at, format!("disks from {path}"), "diskPaths");
     }
 }
 

@@ -65,6 +65,15 @@ impl Rule for WellNamed {
                         one_device(resource, name, device, &at, found);
                     }
                 }
+                Spec::Volume(volume) => {
+                    let file = volume
+                        .source
+                        .as_ref()
+                        .and_then(|source| source.file.as_ref());
+                    if let Some(file) = file {
+                        path_is_good(resource, &spec.field("source").field("file"), file, found);
+                    }
+                }
                 Spec::Network(network) => {
                     if let Some(name) = network
                         .interface

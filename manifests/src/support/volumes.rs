@@ -17,11 +17,22 @@ pub(super) fn of(resource: &Resource, volume: &Volume, say: &mut dyn FnMut(&str,
             "a volume of blocks that is a copy of nothing needs a `size`".to_owned(),
         ),
         ContentType::Block => {}
-        ContentType::Iso => say(
-            "/spec/contentType",
-            "this engine keeps no images of CDs in pools yet; a machine takes one as `source: /path/to.iso`"
-                .to_owned(),
+        ContentType::Iso if volume.size.is_some() => say(
+            "/spec/size",
+            "the image of a CD is as big as it is".to_owned(),
         ),
+        ContentType::Iso => {}
+    }
+    let file = volume
+        .source
+        .as_ref()
+        .and_then(|source| source.file.as_ref());
+    if file.is_some() && volume.content_type == ContentType::Filesystem {
+        say(
+            "/spec/source/file",
+            "a volume of files is no copy of a single file; `keel file push` puts one there"
+                .to_owned(),
+        );
     }
     if volume.content_type != ContentType::Filesystem {
         for (field, written) in [

@@ -1,9 +1,12 @@
 //! Volumes: made, attached, shared, grown, copied, snapshotted, trashed and taken back.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::guest::{Guest, tiny};
-use crate::world::{Ended, HOST, TestWorld, shell};
+use crate::world::{Ended, HOST, PATIENCE, TestWorld, shell};
 
 fn inside(world: &TestWorld, name: &str, line: &str) -> Ended {
     world.keel(&["exec", name, "--", "sh", "-c", line])
@@ -289,7 +292,107 @@ runtime::own_processes_test! {
         world.write("other.yaml", &machine(blocks).replace("name: vm", "name: other"));
         world.keel(&["plan"]).with(3).saying("is a disk of instance/other already");
         world.unwrite("other.yaml");
+        // The image of a CD is kept in the pool, and several may read it.
+        let cd = world.path().join("cd.iso");
+        std::fs::write(&cd, b"disc".repeat(1 << 18)).expect("an image");
+        world.write("cd.yaml", &volume("cd", &format!("contentType: iso, source: {{ file: {} }}", cd.display())));
+        world.write("vm.yaml", &machine(&format!("{blocks}    cd: {{ type: disk, pool: fast, source: cd }}\n")));
+        world.converge();
+        std::fs::remove_file(&cd).expect("removed");
+        world.nothing_to_do();
+        guest.wait_for("ls /dev", "sr0");
+        assert_eq!(guest.run("head -c 8 /dev/sr0"), "discdisc");
+        // A disk of somebody else becomes a volume; what lies on another is refused.
+        let from = world.path().join("from.qcow2");
+        shell(&format!("cp {}/pools/fast/volumes/{}/disk.qcow2 {}", world.state().display(), status(&world, "fast/copy")["uid"].as_str().expect("a uid"), from.display()));
+        world.write("import.yaml", &volume("import", &format!("contentType: block, source: {{ file: {} }}", from.display())));
+        world.converge();
+        assert_eq!(world.get("volume/fast/import")["status"]["attachedTo"], serde_json::json!([]));
+        shell(&format!("printf raw >{0}.raw && truncate -s 1M {0}.raw", from.display()));
+        world.write("import.yaml", &volume("raw", &format!("contentType: block, source: {{ file: {}.raw }}", from.display())));
+        world.keel(&["apply", "--yes"]).with(7).saying("is no qcow2 disk");
+        world.unwrite("import.yaml");
         drop(guest);
+        world.keel(&["apply", "--yes"]);
         world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
+    fn a_keel_that_is_killed_while_it_copies_leaves_nobody_frozen_and_no_half_copy() {
+        let world = world();
+        world.write("data.yaml", &volume("data", ""));
+        world.write("left.yaml", &container("left", DATA));
+        world.converge();
+        inside(&world, "left", "for i in $(seq 400); do dd if=/dev/zero of=/data/$i bs=64k count=8 2>/dev/null; done").with(0);
+        let folder = Path::new(status(&world, "fast/data")["path"].as_str().expect("a path")).to_owned();
+        let copies = folder.join("snapshots/.new-cut/tree");
+        let mut keel = world.begin(&["snapshot", "create", "volume/fast/data", "cut"]);
+        wait_until(|| copies.exists());
+        keel.kill().expect("killed");
+        keel.wait().expect("gone");
+        assert_eq!(world.get("instance/left")["status"]["state"], "Frozen");
+        world.keel(&["snapshot", "run-due"]).with(0);
+        assert_eq!(world.get("instance/left")["status"]["state"], "Running");
+        assert!(names(&world, "volume/fast/data").is_empty() && !copies.exists());
+        world.keel(&["snapshot", "create", "volume/fast/data", "cut"]).with(0);
+
+        // A copy that was cut short is made again, whole.
+        world.write("copy.yaml", &volume("copy", "source: { volume: data }"));
+        world.write("right.yaml", &container("right", "    copy: { type: disk, pool: fast, source: copy, path: /copy }\n"));
+        let volumes = folder.parent().expect("a folder").to_owned();
+        let mut keel = world.begin(&["apply", "--yes"]);
+        wait_until(|| shell(&format!("ls {}/*/disk/data.next 2>/dev/null | head -3", volumes.display())).lines().count() > 2);
+        keel.kill().expect("killed");
+        keel.wait().expect("gone");
+        world.converge();
+        assert_eq!(world.get("instance/left")["status"]["state"], "Running");
+        assert_eq!(inside(&world, "right", "ls /copy | wc -l").with(0).stdout.trim(), "400");
+        assert_eq!(shell(&format!("ls -d {}/*/disk/data.next 2>/dev/null | wc -l", volumes.display())).trim(), "0");
+
+        // So it goes at every point of the journal.
+        let changed = [
+            ("copy.yaml", volume("copy", "").replace("name: copy", "name: other, previousNames: [copy]")),
+            ("right.yaml", container("right", "    copy: { type: disk, pool: fast, source: other, path: /copy }\n")),
+            ("third.yaml", volume("third", "size: 64MiB, source: { volume: data, snapshot: cut }")),
+            ("left.yaml", container("left", "    third: { type: disk, pool: fast, source: third, path: /third }\n")),
+        ];
+        inside(&world, "left", "cd /data && rm -r * && echo mine >file").with(0);
+        world.keel(&["snapshot", "delete", "volume/fast/data", "cut", "--yes"]).with(0);
+        world.keel(&["snapshot", "create", "volume/fast/data", "cut"]).with(0);
+        let before = ["copy.yaml", "right.yaml", "left.yaml"].map(|name| (name, manifests::path_io::read_to_string(world.path().join("manifests").join(name)).expect("a manifest")));
+        let mut point = 1;
+        loop {
+            for (name, text) in &changed {
+                world.write(name, text);
+            }
+            let killed = crate::kills::killed_at(&world, &["apply", "--yes", "--parallelism", "1"], point);
+            world.converge();
+            inside(&world, "left", "grep -q mine /third/file").with(0);
+            inside(&world, "right", "test -e /copy/400").with(0);
+            if !killed {
+                break;
+            }
+            for (name, text) in &before {
+                world.write(name, text.replace("name: copy }", "name: copy, previousNames: [other] }").as_str());
+            }
+            world.unwrite("third.yaml");
+            world.converge();
+            inside(&world, "left", "grep -q mine /data/file").with(0);
+            inside(&world, "right", "test -e /copy/400").with(0);
+            world.keel(&["trash", "empty", "--yes"]).with(0);
+            point += 1;
+        }
+        assert!(point > 8, "only {point} points");
+        world.destroy();
+    }
+}
+
+#[track_caller]
+fn wait_until(done: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "in time");
+        std::thread::sleep(Duration::from_micros(200));
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::Path;
 
+use manifests::path_io::AtPath as _;
+
 use super::driver::{DiskBelow, Ensured, Placed, VolumeId};
 use super::error::StorageError;
 use super::layers::LayeredDisk;
@@ -10,6 +12,22 @@ use crate::native::disk_image::{self, Below, DiskError, Format, Grown, whole_sec
 
 /// Its name in the folder of the volume.
 pub(super) const FILE: &str = "disk.qcow2";
+
+/// The name of the image of a CD in the folder of its volume.
+pub(super) const ISO: &str = "disk.iso";
+
+/// Where the image of a CD is.
+pub(super) fn place_iso(folder: &Path) -> Result<Placed, StorageError> {
+    let file = folder.join(ISO);
+    let virtual_size = file.metadata().at("look at", &file)?.len();
+    Ok(Placed::Disk {
+        file,
+        layer: 0,
+        below: Vec::new(),
+        format: Format::Raw,
+        virtual_size,
+    })
+}
 
 /// Makes the file. Without a size it is as big as what is below it.
 pub(super) fn make(

@@ -113,6 +113,11 @@ pub enum VolumeContent {
         /// What it is a copy of, that writes nothing to it and keeps what differs. None: it is empty.
         below: Option<DiskBelow>,
     },
+    /// The image of a CD.
+    Iso {
+        /// The file that it is a copy of.
+        from: PathBuf,
+    },
 }
 
 /// A disk of which others are copies. It is never written to, and outlives them.
@@ -135,6 +140,8 @@ pub enum ContentType {
     Filesystem,
     /// The disk of a machine.
     Block,
+    /// The image of a CD, for machines.
+    Iso,
 }
 
 /// Owner and mode of a new volume's root folder, as seen in the container.

@@ -5,7 +5,7 @@
 //! POOL/instances/UID/volume.json       what this volume is
 //!                   /disk/             its files (upper/, work/): a folder, a mount point or a subvolume
 //!                   /disk.ext4         its file system, if it has its own
-//!                   /disk.qcow2        or, of a machine, its disk
+//!                   /disk.qcow2        or, of a machine, its disk; a CD is /disk.iso
 //! POOL/volumes/UID/…                   the same, with disk/data/
 //! POOL/trash/UID/trash.json            an instance's or volume's folder as it was, and what it was
 //! ```
@@ -34,6 +34,7 @@ use super::kept_trees::KeptTrees;
 use super::layers::LayeredDisk;
 use super::marker::{self, PoolMarker, VolumeMarker};
 use super::sized::Users;
+use crate::sys::copy_tree::copy_file;
 use crate::sys::mount_table;
 use crate::sys::remove_tree::RemoveTreeError;
 
@@ -190,8 +191,12 @@ impl<F: Files> FolderPool<F> {
 
     /// The snapshots of a volume.
     fn trees(&self, folder: PathBuf, id: VolumeId, asked: Option<u64>) -> KeptTrees {
-        let disk = folder.join(block::FILE);
-        if matches!(id, VolumeId::Custom(_)) && disk.exists() {
+        let mut disks = [block::FILE, block::ISO]
+            .into_iter()
+            .map(|file| folder.join(file));
+        if matches!(id, VolumeId::Custom(_))
+            && let Some(disk) = disks.find(|disk| disk.exists())
+        {
             return KeptTrees {
                 tree: disk,
                 own: None,
@@ -249,7 +254,13 @@ impl<F: Files> FolderPool<F> {
             // Removed since it was listed.
             return Ok(None);
         };
-        let limited = if found.content == ContentType::Block {
+        let limited = if found.content == ContentType::Iso {
+            let file = path.join(block::ISO);
+            Limited {
+                size: Some(file.metadata().at("look at", &file)?.len()),
+                mounted: None,
+            }
+        } else if found.content == ContentType::Block {
             let disk = LayeredDisk::new(path.to_path_buf(), id.clone());
             Limited {
                 size: block::size(&disk.file(disk.layers()?.active), found.size)?,
@@ -452,6 +463,10 @@ impl<F: Files> StorageDriver for FolderPool<F> {
                     self.files.prepare_for_disk(&new)?;
                     block::make(&new.join(block::FILE), plan.size, below.as_ref(), &plan.id)?;
                 }
+                VolumeContent::Iso { from } => {
+                    self.files.prepare_for_disk(&new)?;
+                    copy_file(from, &new.join(block::ISO), &mut || true)?;
+                }
             }
             let path = new.join(VOLUME_MARKER);
             // One fsync: on a journalled file system it carries the folders made before it.
@@ -474,6 +489,9 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn resize(&self, id: &VolumeId, size: Option<u64>) -> Result<Ensured, StorageError> {
         let mut marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
+        if marker.content == ContentType::Iso {
+            return Ok(Ensured::Already);
+        }
         if marker.content == ContentType::Block {
             let Some(wanted) = size else {
                 return Ok(Ensured::Already);
@@ -498,7 +516,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn used(&self, id: &VolumeId) -> Result<u64, StorageError> {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
-        if marker.content == ContentType::Block {
+        if marker.content != ContentType::Filesystem {
             // With all layers, and what else is kept of its machine.
             return Ok(super::usage::bytes_below(&folder)?);
         }
@@ -508,7 +526,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn layered(&self, id: &VolumeId) -> Result<LayeredDisk, StorageError> {
         match self.marker_of(id)?.content {
             ContentType::Block => Ok(LayeredDisk::new(self.folder_of(id)?, id.clone())),
-            ContentType::Filesystem => Err(StorageError::NoVolume(id.clone())),
+            ContentType::Filesystem | ContentType::Iso => Err(StorageError::NoVolume(id.clone())),
         }
     }
 
@@ -528,7 +546,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn placed(&self, id: &VolumeId) -> Option<PathBuf> {
         let marker = self.marker_of(id).ok()?;
         let folder = self.folder_of(id).ok()?;
-        if marker.content == ContentType::Block {
+        if marker.content != ContentType::Filesystem {
             return Some(folder);
         }
         let at_hand = self.files.at_hand(&folder, marker.size).ok()?;
@@ -547,8 +565,10 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         }
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
-        if marker.content == ContentType::Block {
-            return block::place(&LayeredDisk::new(folder, id.clone()));
+        match marker.content {
+            ContentType::Block => return block::place(&LayeredDisk::new(folder, id.clone())),
+            ContentType::Iso => return block::place_iso(&folder),
+            ContentType::Filesystem => {}
         }
         let disk = folder.join(TREE);
         if marker.size.is_some() {

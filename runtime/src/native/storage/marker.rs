@@ -46,6 +46,7 @@ impl VolumeMarker {
             content: match plan.content {
                 VolumeContent::Filesystem => ContentType::Filesystem,
                 VolumeContent::Block { .. } => ContentType::Block,
+                VolumeContent::Iso { .. } => ContentType::Iso,
             },
             size: plan.size,
             uid: plan.initial.uid,

@@ -1,4 +1,4 @@
-//! A new volume as the copy of another one, or of a snapshot of it.
+//! A new volume as the copy of another one, of a snapshot of it, or of a file.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 
 use manifests::id::Address;
 use manifests::kinds::volume::{ContentType, Volume};
+use manifests::path_io::AtPath as _;
 
 use super::{VolumePicks, failed, id, named, pool, spec, users};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
+use crate::native::disk_image::{self, Format};
 use crate::native::host::Host;
 use crate::native::pools::pool_of;
 use crate::native::storage::{self, Placed, StorageDriver, VolumeId};
@@ -18,13 +20,46 @@ use crate::runtime::Context;
 const DOING: &str = "copy";
 
 /// What a volume is to be a copy of.
-pub(super) struct Original {
-    volume: Arc<Definition<VolumePicks>>,
-    driver: Box<dyn StorageDriver>,
-    /// The copy of it that is meant; none: as it is.
-    snapshot: Option<PathBuf>,
-    /// Bytes of its disk; none for one of files.
-    pub(super) disk_size: Option<u64>,
+pub(super) enum Original {
+    /// A file that nobody writes to: a snapshot, or what somebody has put on the host.
+    Kept {
+        /// The file, or the folder of a tree.
+        path: PathBuf,
+        /// Bytes of it as a disk; none for one of files.
+        disk_size: Option<u64>,
+    },
+    /// Another volume as it is.
+    Volume {
+        /// That volume.
+        volume: Arc<Definition<VolumePicks>>,
+        /// Its pool.
+        driver: Box<dyn StorageDriver>,
+        /// Bytes of its disk; none for one of files.
+        disk_size: Option<u64>,
+    },
+}
+
+impl Original {
+    /// Bytes of the disk; none for one of files.
+    pub(super) const fn disk_size(&self) -> Option<u64> {
+        match self {
+            Self::Kept { disk_size, .. } | Self::Volume { disk_size, .. } => *disk_size,
+        }
+    }
+
+    /// Where it lies.
+    pub(super) fn path(&self) -> Result<PathBuf, RuntimeError> {
+        match self {
+            Self::Kept { path, .. } => Ok(path.clone()),
+            Self::Volume { volume, driver, .. } => {
+                path(driver.place(&id(&volume.uid)).map_err(failed(DOING))?)
+            }
+        }
+    }
+}
+
+fn refused<T>(why: String) -> Result<T, RuntimeError> {
+    Err(RuntimeError::new(DOING, Class::NeedsOperator, why))
 }
 
 /// Finds what a volume is to be a copy of; `None`: of nothing. Nothing is made yet.
@@ -36,7 +71,9 @@ pub(super) fn original(
     let Some(source) = &volume.source else {
         return Ok(None);
     };
-    let refused = |why: String| Err(RuntimeError::new(DOING, Class::NeedsOperator, why));
+    if let Some(file) = &source.file {
+        return of_file(file.into(), volume.content_type).map(Some);
+    }
     let of = source.pool.as_deref().unwrap_or_else(|| pool(address));
     let Some(found) = named(host, address.project_name(), of, &source.volume)? else {
         return refused(format!("there is no volume {} in pool {of}", source.volume));
@@ -50,15 +87,6 @@ pub(super) fn original(
     }
     let (_, driver) = pool_of(host, of)?;
     let at = id(&found.uid);
-    let snapshot = match &source.snapshot {
-        None => None,
-        Some(name) => Some(
-            driver
-                .kept_trees(&at)
-                .and_then(|trees| trees.kept(name))
-                .map_err(failed(DOING))?,
-        ),
-    };
     let disk_size = match content {
         ContentType::Filesystem => None,
         ContentType::Block | ContentType::Iso => {
@@ -66,12 +94,53 @@ pub(super) fn original(
             seen.and_then(|seen| seen.size)
         }
     };
-    Ok(Some(Original {
-        volume: found,
-        driver,
-        snapshot,
-        disk_size,
+    Ok(Some(match &source.snapshot {
+        None => Original::Volume {
+            volume: found,
+            driver,
+            disk_size,
+        },
+        Some(name) => Original::Kept {
+            path: driver
+                .kept_trees(&at)
+                .and_then(|trees| trees.kept(name))
+                .map_err(failed(DOING))?,
+            disk_size,
+        },
     }))
+}
+
+/// A file of the host. What its first bytes say decides, and a disk that others lie below is not taken.
+fn of_file(path: PathBuf, content: ContentType) -> Result<Original, RuntimeError> {
+    let shown = path.display();
+    let size = match content {
+        ContentType::Filesystem => {
+            return refused(format!("{shown} is a file, and the volume is one of files"));
+        }
+        ContentType::Iso => {
+            let found = path.metadata().at("look at", &path);
+            let found =
+                found.map_err(|error| RuntimeError::new(DOING, Class::NeedsOperator, error))?;
+            if !found.is_file() {
+                return refused(format!("{shown} is no file"));
+            }
+            found.len()
+        }
+        ContentType::Block => {
+            let image = disk_image::inspect(&path)
+                .map_err(|error| RuntimeError::new(DOING, Class::Refused, error))?;
+            if image.format != Format::Qcow2 {
+                return refused(format!(
+                    "{shown} is no qcow2 disk: `qemu-img convert -O qcow2` makes one of it"
+                ));
+            }
+            image.virtual_size
+        }
+    };
+    Ok(Original::Kept {
+        path,
+        disk_size: Some(size),
+    })
 }
 
 /// Copies it into an empty volume. Who writes to the original stands still meanwhile.
@@ -84,15 +153,15 @@ pub(super) fn fill(
 ) -> Result<(), RuntimeError> {
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
     let to = path(driver.place(to).map_err(failed(DOING))?)?;
-    if let Some(snapshot) = &original.snapshot {
-        return storage::fill(snapshot, &to, &mut go_on).map_err(failed(DOING));
+    let from = original.path()?;
+    let mut work = || storage::fill(&from, &to, &mut go_on).map_err(failed(DOING));
+    match original {
+        Original::Kept { .. } => work(),
+        Original::Volume { volume, .. } => {
+            users::still(host, volume, work)?;
+            users::let_rest(host, volume)
+        }
     }
-    let at = id(&original.volume.uid);
-    let from = path(original.driver.place(&at).map_err(failed(DOING))?)?;
-    users::still(host, &original.volume, || {
-        storage::fill(&from, &to, &mut go_on).map_err(failed(DOING))
-    })?;
-    users::let_rest(host, &original.volume)
 }
 
 /// Where the files or the disk of a volume are.

@@ -230,16 +230,21 @@ fn create(
             driver.remove_volume(&id).map_err(failed(DOING))?;
         }
         let initial = volume.initial.clone().unwrap_or_default();
-        let disk = original.as_ref().and_then(|original| original.disk_size);
+        let disk = original.as_ref().and_then(copies::Original::disk_size);
         driver
             .ensure_volume(&VolumePlan {
                 id: id.clone(),
                 mark: own_mark(host, &action.uid),
                 image: None,
                 size: size(volume).or(disk),
-                content: match volume.content_type {
-                    ContentType::Filesystem => VolumeContent::Filesystem,
-                    ContentType::Block | ContentType::Iso => VolumeContent::Block { below: None },
+                content: match (volume.content_type, &original) {
+                    (ContentType::Filesystem, _) => VolumeContent::Filesystem,
+                    (ContentType::Iso, Some(original)) => VolumeContent::Iso {
+                        from: original.path()?,
+                    },
+                    (ContentType::Block | ContentType::Iso, _) => {
+                        VolumeContent::Block { below: None }
+                    }
                 },
                 initial: Initial {
                     uid: initial.uid,
@@ -248,7 +253,8 @@ fn create(
                 },
             })
             .map_err(failed(DOING))?;
-        if let Some(original) = original {
+        // That of a CD is made whole.
+        if let Some(original) = original.filter(|_| volume.content_type != ContentType::Iso) {
             (context.progress)("copying");
             let copied = copies::fill(host, &original, driver.as_ref(), &id, context);
             if copied.is_err() {
