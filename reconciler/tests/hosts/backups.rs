@@ -107,6 +107,8 @@ runtime::own_processes_test! {
         world.keel(&["backup", "export", "one", "-o", &file("first"), "--snapshot", "first"]).with(0);
         world.keel(&["backup", "export", "one", "-o", &file("none"), "--snapshot", "nope"]).with(1).saying("there is no snapshot nope");
         assert!(!kept.path().join("none").exists());
+        let exported = world.keel(&["backup", "export", "one", "-o", &file("told"), "--snapshots", "none"]).with(0);
+        assert!(exported.stderr.contains("left out: data: "), "a folder of the host: {exported:?}");
         for name in ["live", "one", "two", "bare", "first"] {
             let checked = world.keel(&["backup", "verify", &file(name), "-o", "json"]).with(0).json();
             assert_eq!(checked["faults"], json!([]), "{checked:#}");
@@ -114,6 +116,12 @@ runtime::own_processes_test! {
         }
         let one = world.keel(&["backup", "verify", &file("one")]).with(0).stdout;
         assert!(one.contains("snapshots/first") && one.contains("nothing is wrong with it"), "{one}");
+        // Beside itself, on the same pool, under another name.
+        world.keel(&["backup", "import", &file("one"), "--name", "again"]).with(0);
+        let again = volume(&world, "state", "again");
+        assert_eq!(told(&again.join("disk/upper")), before[0]);
+        world.keel(&["snapshot", "restore", "again", "first", "--yes"]).with(0);
+        assert_eq!(told(&again.join("disk/upper")), firsts[0]);
         let size = |name: &str| kept.path().join(name).metadata().expect(name).len();
         assert!(size("bare") < size("one") && size("one") < 8 << 20, "holes are not in it");
         world.destroy();

@@ -23,6 +23,8 @@ pub(super) const INDEX: &str = "index.json";
 pub(super) const SUMS: &str = "sums";
 /// After so many members there are sums.
 pub(super) const STRETCH: usize = 1024;
+/// Numbers of layers end long before those of the machine do: each new one gets the next.
+const MOST_LAYERS: u32 = 1 << 30;
 /// The longest of these documents.
 pub(super) const LONGEST: u64 = 4 << 20;
 
@@ -193,6 +195,9 @@ impl LayersHead {
     fn fault(&self) -> Option<String> {
         if !self.below.contains_key(&self.active) {
             return Some("it lacks the layer that its machine goes on with".to_owned());
+        }
+        if let Some(layer) = self.below.keys().find(|layer| **layer > MOST_LAYERS) {
+            return Some(format!("no disk has a layer {layer}"));
         }
         for layer in self.below.keys() {
             let mut at = *layer;

@@ -22,8 +22,8 @@ use crate::native::image::tar_stream::{TarEntry, TarKind, TarStream};
 /// What bounds the reading of a backup. How much it holds is compared with what its pool has: zeros that somebody wrote pack
 /// a thousand to one, so no ratio is suspicious.
 pub(in crate::native) const LIMITS: Limits = Limits {
-    unpacked_bytes: u64::MAX / 4,
-    entries: 100_000_000,
+    unpacked_bytes: 64 << 40,
+    entries: 20_000_000,
     ratio: u64::MAX,
     depth: 300,
     archive_bytes: u64::MAX,
@@ -264,6 +264,11 @@ impl Reading<'_> {
             if vouched {
                 let digest = std::mem::take(&mut *self.hash.borrow_mut()).finalize();
                 self.members += 1;
+                if self.members > LIMITS.entries {
+                    let limit = LIMITS.entries;
+                    let of = "members in the backup";
+                    return Err(ImageError::TooBig { limit, of }.into());
+                }
                 self.stretch.push((shown(&entry.name), hex::encode(digest)));
                 if self.stretch.len() > STRETCH {
                     self.faults.add("sums are missing");

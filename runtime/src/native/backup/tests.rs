@@ -107,6 +107,89 @@ fn named(name: &str, kind: u8) -> Header<'_> {
     }
 }
 
+#[test]
+fn what_contradicts_itself_is_no_backup() {
+    use std::collections::BTreeMap;
+
+    let snapshot = |name: &str, layer| SnapshotHead {
+        name: name.to_owned(),
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        description: String::new(),
+        layer,
+    };
+    let machine = |active, below: &[(u32, Option<u32>)]| Head {
+        r#type: manifests::kinds::instance::InstanceType::VirtualMachine,
+        image: None,
+        layers: Some(LayersHead {
+            active,
+            below: below.iter().copied().collect::<BTreeMap<_, _>>(),
+        }),
+        ..head()
+    };
+    let with = |names: &[(&str, Option<u32>)], head: Head| Head {
+        snapshots: names
+            .iter()
+            .map(|(name, layer)| snapshot(name, *layer))
+            .collect(),
+        ..head
+    };
+    let table = [
+        (
+            with(&[("../x", None)], head()),
+            "\"../x\" is no name of a snapshot",
+        ),
+        (
+            with(&[(".new-x", None)], head()),
+            "\".new-x\" is no name of a snapshot",
+        ),
+        (
+            with(&[("a", None), ("a", None)], head()),
+            "it has two snapshots a",
+        ),
+        (
+            with(&[("a", Some(0))], head()),
+            "snapshot a keeps no layer of it",
+        ),
+        (
+            with(&[("a", Some(7))], machine(0, &[(0, None)])),
+            "snapshot a keeps no layer of it",
+        ),
+        (
+            machine(3, &[(0, None)]),
+            "it lacks the layer that its machine goes on with",
+        ),
+        (
+            machine(1, &[(0, Some(1)), (1, Some(0))]),
+            "layer 0 lies on itself",
+        ),
+        (machine(1, &[(1, Some(5))]), "layer 1 lies on none"),
+        (
+            machine(u32::MAX, &[(u32::MAX, None)]),
+            "no disk has a layer 4294967295",
+        ),
+        (
+            Head {
+                image: None,
+                ..head()
+            },
+            "a container without an image",
+        ),
+        (
+            Head {
+                layers: machine(0, &[(0, None)]).layers,
+                ..head()
+            },
+            "a machine has a disk of layers, and a container has none",
+        ),
+    ];
+    for (head, wanted) in table {
+        assert_eq!(
+            told(&written(&head, |_| {})),
+            format!("x is no backup: {wanted}")
+        );
+    }
+}
+
 /// The first lines of what is wrong with an archive.
 fn told(tar: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
+use manifests::devices::disk::DiskSource;
+use manifests::kinds::instance::Instance;
+use manifests::path_io::AtPath as _;
+
 use super::container_snapshots::{standing_still, trees};
 use super::machine::export as machine;
 use super::picks::InstancePicks;
@@ -18,7 +22,6 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::root_volume;
 use crate::runtime::Context;
-use manifests::path_io::AtPath as _;
 
 pub(super) const DOING: &str = "make a backup of";
 
@@ -173,10 +176,22 @@ fn write(
         Ok((target.finish()?, index))
     })();
     let (bytes, index) = written.map_err(|error: BackupError| failed(DOING)(error))?;
+    let mut left_out = parts.left_out;
+    left_out.extend(elsewhere(spec(definition)?));
     Ok(Exported {
         bytes,
         parts: index.parts,
-        left_out: parts.left_out,
+        left_out,
+    })
+}
+
+/// What an instance uses that lies elsewhere.
+fn elsewhere(instance: &Instance) -> impl Iterator<Item = String> {
+    let devices = instance.devices.iter();
+    devices.filter_map(|(name, device)| match device.as_disk()?.made_of() {
+        DiskSource::Volume { pool, volume } => Some(format!("{name}: the volume {pool}/{volume}")),
+        DiskSource::Host(path) => Some(format!("{name}: {path} of the host")),
+        DiskSource::Root | DiskSource::Tmpfs | DiskSource::Other(_) => None,
     })
 }
 

@@ -71,6 +71,11 @@ pub(in crate::native) fn import(
         );
         return Err(refuse(what));
     }
+    if instance.ephemeral {
+        return Err(refuse(
+            "it is ephemeral: what is stopped of it is gone".to_owned(),
+        ));
+    }
     let others = host.instances_beside(address)?;
     if others.iter().any(|other| other.address == *address) {
         return Err(refuse(format!(
