@@ -29,6 +29,7 @@ mod init;
 mod kills;
 mod layers;
 mod life;
+mod machine_crashes;
 mod machine_files;
 mod machine_folders;
 mod machine_kills;

@@ -544,7 +544,12 @@ fn live_machine(
                     why: crate::native::chain(&error),
                 });
             }
-            machine::power(seen)
+            if machine::is_left_frozen(running) {
+                told["machine"]["fileSystems"] = json!("frozen for a snapshot, and not thawed");
+                PowerState::Frozen
+            } else {
+                machine::power(seen)
+            }
         }
         // It has ended since.
         Err(_) if running.ends_within(Duration::from_millis(100)) => PowerState::Stopped,

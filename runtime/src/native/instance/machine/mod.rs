@@ -1,6 +1,7 @@
 //! Instances that are machines: made from a spec, started and stopped. `hardware` and `observe` are pure.
 
 mod around;
+mod beside;
 mod change;
 pub(super) mod export;
 mod extras;
@@ -8,6 +9,7 @@ mod files;
 mod hardware;
 mod observe;
 mod operate;
+mod quiet;
 mod record;
 mod saved;
 pub(in crate::native) mod screen;
@@ -112,6 +114,11 @@ pub(super) fn process_limits(limits: &Limits) -> Limits {
             .filter(|cpu| matches!(cpu, CpuLimit::Set(_))),
         ..limits.clone()
     }
+}
+
+/// Whether the file systems of a guest were frozen for a snapshot, and nobody thaws them.
+pub(super) fn is_left_frozen(running: &Running) -> bool {
+    quiet::is_left(running.run_dir())
 }
 
 /// The processors of the host that those of a machine have one by one.

@@ -20,7 +20,7 @@ use crate::native::machine::command_line::command_line;
 use crate::native::machine::devices::{id, nodes};
 use crate::native::machine::plan::{Bus, DiskPlan, Hardware, Incoming, NicPlan};
 use crate::native::machine::qmp::Qmp;
-use crate::native::machine::seen::{MachineSeen, look};
+use crate::native::machine::seen::{MachineSeen, Power, look};
 use crate::native::machine::state;
 use crate::native::shim::Running;
 use crate::runtime::Context;
@@ -44,6 +44,13 @@ pub(super) struct Record {
     pub started_with: Option<Value>,
     /// How its disks were left.
     pub disks: Vec<Left>,
+    /// Whether its processors ran: else somebody had frozen it.
+    #[serde(default = "yes")]
+    pub ran: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// How a disk was left: whoever writes to it changes this.
@@ -176,6 +183,7 @@ pub(super) fn record(
         hardware,
         started_with: definition.picks.started_with.clone(),
         disks: Vec::new(),
+        ran: seen.power() == Power::Running,
     })
 }
 

@@ -315,6 +315,8 @@ pub(super) fn settle(
         false => read_json(&new.join(RECORD)).ok().flatten(),
     };
     let progress = state::progress(qmp).map_err(monitor_failed("look at"))?;
+    // One that somebody had frozen stays so; where it is not known, a person looks.
+    let ran = record.as_ref().is_some_and(|record| record.ran);
     let done = match (progress, record) {
         (Progress::Completed, None) => saved.exists(),
         (Progress::Completed, Some(record)) => is_begun(&new) && whole(&volume, record).is_ok(),
@@ -326,7 +328,9 @@ pub(super) fn settle(
     if !done {
         forget(host, definition)?;
         let _ = qmp.execute("migrate_cancel", Value::Null);
-        qmp.resume().map_err(monitor_failed("wake"))?;
+        if ran {
+            qmp.resume().map_err(monitor_failed("wake"))?;
+        }
         return Ok(false);
     }
     running

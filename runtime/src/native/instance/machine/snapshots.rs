@@ -4,40 +4,26 @@
 //! What is begun is written down first. A keel that was killed leaves a snapshot that is made or not: the next one asks
 //! QEMU which, or where the machine is gone takes what is whole.
 
-use std::path::Path;
-use std::time::Duration;
-
-use manifests::path_io::{self, PathError};
+use manifests::path_io;
 
 use super::super::picks::InstancePicks;
 use super::super::snapshots::{checked, disk_failed, name_for, oldest_first};
 use super::super::start::{self, after_stop};
 use super::super::{io_failed, pool_of, running, shim_failed, spec, stored};
 use super::around::{around, planned};
-use super::{LEAVING, connect_failed, control, monitor_failed, record, saved};
+use super::{LEAVING, beside, connect_failed, control, monitor_failed, quiet, record, saved};
 use crate::error::{Class, RuntimeError};
-use crate::native::backup::VARIABLES;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
-use crate::native::machine::agent::{Agent, FreezeStatus};
-use crate::native::machine::command_line::sockets;
 use crate::native::machine::devices::nodes;
 use crate::native::machine::layer::{self, LayerError, Merge};
 use crate::native::machine::plan::DiskPlan;
 use crate::native::machine::qmp::Qmp;
-use crate::native::machine::seen::has_agent;
 use crate::native::machine::state;
 use crate::native::pools::root_volume;
 use crate::native::shim::Running;
 use crate::native::storage::{Kept, LayeredDisk, Layers, Pending, StorageError};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
-
-/// How long a guest may take to freeze its file systems.
-const FREEZE: Duration = Duration::from_secs(10);
-/// How long it may take to let them be written again: one that was slow to freeze them is not quicker now.
-const THAW: Duration = Duration::from_secs(20);
-/// How long an agent may take to say how they are.
-const GLANCE: Duration = Duration::from_secs(2);
 
 fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
     move |error| {
@@ -104,12 +90,16 @@ pub(super) fn settle(
     definition: &Definition<InstancePicks>,
     now: Option<(&Running, &mut Qmp)>,
 ) -> Result<(), RuntimeError> {
+    if let Some((running, _)) = &now {
+        // One that cannot be thawed is told as frozen.
+        quiet::settle(running);
+    }
     let Ok(disk) = disk(host, definition) else {
         return Ok(());
     };
     let failed = disk_failed("read the snapshots of");
     let layers = disk.layers().map_err(&failed)?;
-    let Some((running, qmp)) = now else {
+    let Some((_, qmp)) = now else {
         if let Some(pending) = &layers.pending {
             // Nothing was written to the new layer, or all that was: either way the one below is whole. Memory may be not.
             end(&disk, pending)?;
@@ -121,7 +111,6 @@ pub(super) fn settle(
     }
     let (root, top) = root(host, definition)?;
     if let Some(pending) = &layers.pending {
-        thaw(running, GLANCE);
         unfinished(&disk, &top, pending, qmp)?;
     }
     for merge in merges(&disk, &layers, &root) {
@@ -162,7 +151,7 @@ fn end(disk: &LayeredDisk, pending: &Pending) -> Result<(), RuntimeError> {
     let beside = disk.beside(pending.kept.layer);
     let keep = !pending.kept.memory || beside.exists();
     if keep {
-        keep_variables(disk, &beside).map_err(io_failed("record the snapshot of"))?;
+        beside::keep(disk, &beside, "record the snapshot of")?;
     }
     disk.end(keep)
         .map_err(disk_failed("record the snapshot of"))
@@ -184,18 +173,6 @@ pub(super) fn settled(
     let reached = now.as_mut().map(|(running, qmp)| (&**running, qmp));
     settle(host, definition, reached)?;
     Ok((disk(host, definition)?, now))
-}
-
-fn agent(running: &Running, patience: Duration) -> Option<Agent> {
-    Agent::connect(&running.run_dir().join(sockets::AGENT), patience).ok()
-}
-
-/// Lets a guest write again that was frozen for a snapshot; whether it does.
-fn thaw(running: &Running, patience: Duration) -> bool {
-    let Some(mut agent) = agent(running, patience) else {
-        return false;
-    };
-    matches!(agent.freeze_status(), Ok(FreezeStatus::Thawed)) || agent.thaw().is_ok()
 }
 
 /// Makes a snapshot; its name.
@@ -248,8 +225,7 @@ pub(in crate::native) fn create(
         }
         _ => {
             disk.begin(&name, kept, false).map_err(&failed)?;
-            keep_variables(&disk, &disk.beside(layers.active))
-                .map_err(io_failed("make a snapshot of"))?;
+            beside::keep(&disk, &disk.beside(layers.active), "make a snapshot of")?;
             disk.end(true).map_err(&failed)?;
         }
     }
@@ -290,10 +266,10 @@ fn live(
         }
         None => {
             // Before the switch, which makes the snapshot.
-            keep_variables(disk, &disk.beside(active)).map_err(io_failed(DOING))?;
-            let frozen = freeze(now, qmp);
+            beside::keep(disk, &disk.beside(active), DOING)?;
+            let frozen = quiet::freeze(now, qmp);
             let switched = layer::switch(qmp, &top, active, over);
-            if frozen && !thaw(now, THAW) {
+            if frozen && !quiet::thaw(now) {
                 (context.progress)(
                     "its agent was asked to freeze its file systems, and does not say that they can be written again",
                 );
@@ -308,33 +284,10 @@ fn live(
         let new = folder.with_extension("new");
         saved::write(&new, &record, qmp)?;
         // All that it keeps gets its name at once.
-        keep_variables(disk, &new).map_err(io_failed(DOING))?;
+        beside::keep(disk, &new, DOING)?;
         path_io::rename(&new, &folder).map_err(io_failed(DOING))?;
         if pending.ran {
             qmp.resume().map_err(monitor_failed("wake"))?;
-        }
-    }
-    Ok(())
-}
-
-/// Freezes the file systems of a guest whose agent is there; whether they have to be thawed.
-fn freeze(now: &Running, qmp: &mut Qmp) -> bool {
-    let there = has_agent(qmp).unwrap_or(false);
-    let agent = there.then(|| agent(now, FREEZE)).flatten();
-    // Also one that does not answer in time may have frozen them.
-    agent.is_some_and(|mut agent| {
-        let _ = agent.freeze();
-        true
-    })
-}
-
-/// Keeps the variables of firmware with a snapshot. Those that it has are of its moment.
-fn keep_variables(disk: &LayeredDisk, to: &Path) -> Result<(), PathError> {
-    for name in VARIABLES {
-        let from = disk.folder().join(name);
-        if from.exists() && !to.join(name).exists() {
-            path_io::create_dir_all(to)?;
-            path_io::write_durably(to.join(name), path_io::read(&from)?)?;
         }
     }
     Ok(())
@@ -351,24 +304,12 @@ fn put_back(
         return Ok(());
     };
     let beside = disk.beside(returning.layer);
-    put_variables(disk, &beside).map_err(io_failed("restore"))?;
+    beside::put(disk, &beside, "restore")?;
     if returning.memory {
         let file = disk.file(layers.active);
         saved::of_snapshot(disk.folder(), &beside, &file, spec(definition)?)?;
     }
     disk.returned().map_err(failed)
-}
-
-fn put_variables(disk: &LayeredDisk, from: &Path) -> Result<(), PathError> {
-    for name in VARIABLES {
-        let (kept, now) = (from.join(name), disk.folder().join(name));
-        match kept.exists() {
-            true => path_io::write_durably(&now, path_io::read(&kept)?)?,
-            // It is made anew.
-            false => path_io::remove_file(&now)?,
-        }
-    }
-    Ok(())
 }
 
 /// Goes back to a snapshot. What ran runs again; with memory it goes on from there.

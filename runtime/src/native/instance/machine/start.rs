@@ -14,7 +14,7 @@ use super::super::start::{after_stop, cgroup_failed, set_limits};
 use super::super::{io_failed, networks_of, nics, pick, pool_of, root, running, spec, stored};
 use super::around::{around, planned};
 use super::waiting::{cannot_go_on, goes_on, waiting};
-use super::{LEAVING, files, pin, record, seed, served, snapshots};
+use super::{LEAVING, files, pin, quiet, record, seed, served, snapshots};
 use crate::error::{Class, RuntimeError};
 use crate::native::container::plan::{CgroupPlan, LimitPlan};
 use crate::native::container::{Coming, Restart};
@@ -87,6 +87,9 @@ pub(in crate::native::instance) fn start(
         }
     }
     record::keep_hardware(&run_dir, &hardware)?;
+    if waiting.is_none() {
+        quiet::forget(&run_dir);
+    }
     let id = definition.picks.id_base.ok_or_else(|| {
         RuntimeError::new("start", Class::Bug, "no user of the host was picked for it")
     })?;

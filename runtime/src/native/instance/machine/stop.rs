@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::super::picks::InstancePicks;
 use super::super::start::after_stop;
 use super::super::{shim_failed, spec};
-use super::{LEAVING, control, monitor_failed, saved, snapshots};
-use crate::error::RuntimeError;
+use super::{LEAVING, control, monitor_failed, quiet, saved, snapshots};
+use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::machine::seen::{self, Power};
@@ -118,6 +118,13 @@ pub(in crate::native::instance) fn freeze(
     let mut qmp = control(running).map_err(monitor_failed("reach"))?;
     match frozen {
         true => qmp.stop().map_err(monitor_failed("freeze")),
-        false => qmp.resume().map_err(monitor_failed("unfreeze")),
+        false => {
+            qmp.resume().map_err(monitor_failed("unfreeze"))?;
+            if quiet::settle(running) {
+                return Ok(());
+            }
+            let why = "its file systems were frozen for a snapshot, and its agent does not thaw them: `fsfreeze -u` in it does, or a restart";
+            Err(RuntimeError::new("unfreeze", Class::NeedsOperator, why))
+        }
     }
 }
