@@ -66,6 +66,39 @@ pub struct MachineFacts {
     /// Links of the host that interfaces of machines can be over, by name; empty: nobody looked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, LinkFacts>,
+    /// Its USB devices, without hubs; absent: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usb: Option<Vec<UsbFacts>>,
+}
+
+/// A USB device of the host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsbFacts {
+    /// The vendor, four hexadecimal digits.
+    pub vendor: String,
+    /// The product, four hexadecimal digits.
+    pub product: String,
+    /// The serial number, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The number of its bus.
+    pub bus: u32,
+    /// Its number on the bus: another one each time that it is plugged in.
+    pub number: u32,
+}
+
+impl std::fmt::Display for UsbFacts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            vendor,
+            product,
+            bus,
+            number,
+            ..
+        } = self;
+        write!(formatter, "{vendor}:{product} (bus {bus}, device {number})")
+    }
 }
 
 /// What a link of the host is for those that are to be over it.

@@ -2,7 +2,7 @@
 
 use crate::devices::disk::{DiskLimits, DiskSource, Propagation};
 use crate::devices::nic::{Nic, NicType};
-use crate::devices::{Device, Disk, Tpm};
+use crate::devices::{Device, Disk, Tpm, Usb};
 use crate::kinds::instance::Instance;
 use crate::scalar::address::{NicAddress4, NicAddress6};
 
@@ -27,6 +27,7 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
             ),
             Device::None(_) => {}
             Device::Tpm(tpm) if !instance.is_container() => one_tpm_of_a_machine(tpm, &at, say),
+            Device::Usb(usb) if !instance.is_container() => one_usb_of_a_machine(usb, &at, say),
             other => say(
                 &at,
                 format!(
@@ -218,6 +219,30 @@ fn one_tpm_of_a_machine(tpm: &Tpm, at: &str, say: &mut dyn FnMut(&str, String)) 
     for (field, written) in [
         ("path", tpm.path.is_some()),
         ("pathrm", tpm.pathrm.is_some()),
+    ] {
+        if written {
+            say(
+                &format!("{at}/{field}"),
+                "this counts for containers; a machine's guest names its devices itself".to_owned(),
+            );
+        }
+    }
+}
+
+/// A USB device of a machine.
+fn one_usb_of_a_machine(usb: &Usb, at: &str, say: &mut dyn FnMut(&str, String)) {
+    if !usb.names_some() {
+        say(
+            at,
+            "it says nothing of which device of the host it is: name `vendorId` and `productId`, or `serial`"
+                .to_owned(),
+        );
+    }
+    let plain = Usb::default();
+    for (field, written) in [
+        ("uid", usb.uid != plain.uid),
+        ("gid", usb.gid != plain.gid),
+        ("mode", usb.mode != plain.mode),
     ] {
         if written {
             say(

@@ -195,6 +195,22 @@ pub(super) fn beyond(
     let Some(machines) = &host.machines else {
         return;
     };
+    if let Some(usb) = &machines.usb {
+        for (name, device) in &instance.devices {
+            if let Device::Usb(wanted) = device
+                && wanted.required
+                && !usb.iter().any(|one| wanted.matches(one))
+            {
+                let there: Vec<String> = usb.iter().map(ToString::to_string).collect();
+                let there = match there.is_empty() {
+                    true => "it has none".to_owned(),
+                    false => format!("there are {}", there.join(", ")),
+                };
+                let message = format!("no USB device of this host is such a one: {there}");
+                say(spec.field("devices").field(name), message);
+            }
+        }
+    }
     for size in instance.limits.hugepages.keys() {
         let Some(bytes) = size.parse::<ByteSize>().ok().map(|size| size.bytes()) else {
             continue;

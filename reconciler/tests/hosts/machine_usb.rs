@@ -135,3 +135,47 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+/// A USB device of the host, as the kernel tells of it.
+fn on_the_host(name: &str, vendor: &str, number: u32) {
+    shell(&format!(
+        "mkdir -p /sys/bus/usb/devices/{name} /dev/bus/usb/001; cd /sys/bus/usb/devices/{name}
+         echo 00 >bDeviceClass; echo {vendor} >idVendor; echo c077 >idProduct; echo 1 >busnum; echo {number} >devnum
+         : >/dev/bus/usb/001/$(printf %03d {number})"
+    ));
+}
+
+runtime::own_processes_test! {
+    fn usb_devices_of_the_host_are_looked_for_each_time_and_what_is_not_there_is_told() {
+        let world = world("initrd");
+        // A host with USB, of which nothing is real: QEMU is handed the node, and says that it is none.
+        shell("mount -t tmpfs none /sys/bus; mkdir -p /dev/bus; mount -t tmpfs none /dev/bus; mkdir -p /sys/bus/usb/devices/usb1");
+        let with = |more: &str| machine("vm", "256MiB", &format!("    key: {{ type: usb, vendorId: \"1050\"{more} }}\n"));
+        world.write("vm.yaml", &with(", required: true"));
+        world.keel(&["plan"]).with(3).saying("no USB device of this host is such a one: it has none");
+        on_the_host("1-3", "046d", 5);
+        let line = world.line("vm.yaml", "key:");
+        world.keel(&["apply", "--yes"]).with(3).saying("there are 046d:c077 (bus 1, device 5)").saying(&format!("vm.yaml:{line}"));
+        // One that need not be there is not missed.
+        world.write("vm.yaml", &with(""));
+        world.converge();
+        let device = || world.get("instance/vm")["status"]["devices"]["key"].clone();
+        assert_eq!(device()["present"], false);
+        assert_eq!(device()["reason"], "no USB device of this host matches");
+        // It comes: that is drift until it is plugged in.
+        on_the_host("1-4", "1050", 6);
+        let drift = world.keel(&["drift", "--detailed-exitcode"]).with(2).stdout;
+        assert!(drift.contains("devices.key"), "{drift}");
+        world.keel(&["apply", "--yes"]).with(7).saying("failed to open host usb device");
+        assert_eq!(device()["reason"], "what matches on this host is not what is plugged in");
+        // It goes, and nobody misses it.
+        shell("rm -r /sys/bus/usb/devices/1-4");
+        world.nothing_to_do();
+        // As git says it is gone.
+        world.write("vm.yaml", &machine("vm", "256MiB", ""));
+        world.converge();
+        world.keel(&["destroy", "--no-trash", "--yes"]).with(0);
+        shell("umount /dev/bus; umount /sys/bus");
+        world.nothing_left();
+    }
+}

@@ -24,6 +24,7 @@ pub(super) fn add(host: &Host, desired: Option<&DesiredSet>, to: &mut Capabiliti
             .map(|desired| images(host, desired))
             .unwrap_or_default(),
         links: probe::link_facts(),
+        usb: Some(super::machine::host_usb::devices()),
     });
 }
 

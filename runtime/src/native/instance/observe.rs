@@ -511,6 +511,7 @@ fn live_machine(
     told["cgroup"] = json!(status::memory_cgroup(init));
     let mut devices = Map::new();
     let mut extras = BTreeMap::new();
+    let mut nowhere = BTreeMap::new();
     let asked;
     let look = match surroundings.machines.get(&definition.uid) {
         Some(look) => look,
@@ -524,6 +525,15 @@ fn live_machine(
         Ok(seen) => {
             extras = machine::extras(instance, seen, running);
             machine::overlay_pins(&mut instance.limits, running, seen.processors);
+            for (name, lacking) in machine::lacking_usb(instance, seen) {
+                if lacking == machine::Lacking::Nowhere {
+                    nowhere.insert(name, lacking.why());
+                } else if let Some(device) = instance.devices.remove(&name) {
+                    let mut told = status::device(&device, false);
+                    told["reason"] = json!(lacking.why());
+                    devices.insert(name, told);
+                }
+            }
             for (name, device) in machine::overlay(instance, host.memory, seen) {
                 devices.insert(name, status::device(&device, false));
             }
@@ -581,7 +591,10 @@ fn live_machine(
         }),
     }
     for (name, device) in &instance.devices {
-        let mut told = status::device(device, true);
+        let mut told = status::device(device, !nowhere.contains_key(name));
+        if let Some(why) = nowhere.get(name) {
+            told["reason"] = json!(why);
+        }
         if let Some(extra) = extras.get(name) {
             let driver = &extra.driver;
             told["reason"] = json!(format!(

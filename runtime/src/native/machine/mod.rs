@@ -11,6 +11,7 @@ pub mod devices;
 mod emulator;
 pub mod firmware;
 pub mod helpers;
+pub mod host_usb;
 pub mod layer;
 mod line_socket;
 mod ordered_helper;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::command_line::memory_object;
 use super::devices::{
-    DiskSets, PORTS, disk_device, disk_nodes, id, nic_backend, nic_device, nodes, nodes_of, port,
-    takes_port, throttle_group, throttle_limits,
+    DiskSets, PORTS, USB, disk_device, disk_nodes, id, nic_backend, nic_device, nodes, nodes_of,
+    port, takes_port, throttle_group, throttle_limits,
 };
 use super::plan::{DiskLimits, DiskPlan, NicPlan};
 use super::qmp::{Qmp, QmpError};
@@ -30,6 +30,9 @@ pub enum PlugError {
     /// Everything that takes a part while the machine runs is taken.
     #[error("all {PORTS} ports of the machine are taken: it takes more after a restart")]
     NoPort,
+    /// What is asked for is not on the host.
+    #[error("no USB device of this host is what devices.{0} asks for")]
+    NoUsb(String),
     /// The guest does not let go.
     #[error("the guest did not let go of {0} within {1:?}")]
     NotLetGo(String, Duration),
@@ -217,6 +220,25 @@ pub fn limit_disk(qmp: &mut Qmp, device: &str, limits: &DiskLimits) -> Result<()
         "value": throttle_limits(limits),
     });
     qmp.execute("qom-set", value)?;
+    Ok(())
+}
+
+/// Plugs a USB device of the host in, under this name.
+///
+/// # Errors
+/// Its node cannot be opened, or QEMU does not take it.
+pub fn plug_usb(qmp: &mut Qmp, part: &str, node: &Path) -> Result<(), PlugError> {
+    let set = hand_over(qmp, node, true)?;
+    let device = json!({
+        "driver": "usb-host",
+        "id": part,
+        "bus": format!("{USB}.0"),
+        "hostdevice": format!("/dev/fdset/{set}"),
+    });
+    let done = qmp.execute("device_add", device);
+    // QEMU's own copy stays open as long as the device is there.
+    unless_done(qmp.execute("remove-fd", json!({ "fdset-id": set })))?;
+    done?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use super::super::{pick, root, running, spec, stored};
 use super::around::{around, planned};
 use super::extras::{Extra, extras};
 use super::start::tap;
-use super::{connect_failed, files, hardware, let_go, monitor_failed, pin, saved_state, seed};
+use super::{connect_failed, files, hardware, let_go, monitor_failed, pin, saved_state, seed, usb};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -44,9 +44,10 @@ fn plug_failed(doing: impl Into<String>) -> impl FnOnce(PlugError) -> RuntimeErr
     let doing = doing.into();
     move |error| {
         let class = match &error {
-            PlugError::NoPort | PlugError::NotLetGo(..) | PlugError::NotGivenBack { .. } => {
-                Class::NeedsOperator
-            }
+            PlugError::NoPort
+            | PlugError::NoUsb(_)
+            | PlugError::NotLetGo(..)
+            | PlugError::NotGivenBack { .. } => Class::NeedsOperator,
             PlugError::Monitor(_) | PlugError::Path(_) => Class::Retry,
         };
         RuntimeError::new(doing, class, error)
@@ -333,6 +334,9 @@ impl Work<'_> {
             self.disks(after, &hardware.disks);
             let done = self.nics(before, definition, &hardware);
             self.keep(done);
+            let patience = self.patience();
+            let done = usb::follow(after, &self.touched.devices, self.seen, self.qmp, patience);
+            self.keep(done.map_err(plug_failed("plug the USB devices of")));
         }
     }
 

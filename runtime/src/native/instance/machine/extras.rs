@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use manifests::devices::Device;
 use manifests::kinds::instance::Instance;
 
+use super::usb;
 use crate::native::machine::devices::{SEED, id};
 use crate::native::machine::helpers::{FOLDER, TPM};
 use crate::native::machine::seen::MachineSeen;
@@ -75,8 +76,12 @@ fn among(
         // It may have been started with what was taken out of git since.
         match PLUGGED.into_iter().any(is_of) {
             true => !named.contains(*part),
-            // What is served goes with the next start.
-            false => !began_with.contains(*part) && ![FOLDER, TPM].into_iter().any(is_of),
+            // What is served goes with the next start; of USB devices of the host more is told elsewhere.
+            false => {
+                !began_with.contains(*part)
+                    && ![FOLDER, TPM].into_iter().any(is_of)
+                    && !usb::is_named(instance, part)
+            }
         }
     };
     let mut extras: BTreeMap<String, Extra> = BTreeMap::new();

@@ -18,6 +18,7 @@ mod served;
 pub(in crate::native) mod snapshots;
 mod start;
 mod stop;
+mod usb;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -41,6 +42,7 @@ pub(in crate::native) use self::seed::Given;
 pub(super) use self::served::{STATE as TPM, unserved};
 pub(super) use self::start::start;
 pub(super) use self::stop::{freeze, let_go, stop};
+pub(super) use self::usb::{Lacking, lacking_usb};
 use super::picks::InstancePicks;
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;

@@ -14,7 +14,7 @@ use super::super::start::{after_stop, cgroup_failed, set_limits};
 use super::super::{io_failed, networks_of, nics, pick, pool_of, root, running, spec, stored};
 use super::around::{around, planned};
 use super::waiting::{cannot_go_on, goes_on, waiting};
-use super::{LEAVING, files, pin, quiet, record, seed, served, snapshots};
+use super::{LEAVING, files, pin, quiet, record, seed, served, snapshots, usb};
 use crate::error::{Class, RuntimeError};
 use crate::native::container::plan::{CgroupPlan, LimitPlan};
 use crate::native::container::{Coming, Restart};
@@ -141,6 +141,7 @@ pub(in crate::native::instance) fn start(
         let process = running(host, &definition.uid)?;
         if let Some(process) = &process {
             pin(process, &instance.limits)?;
+            usb::with_start(&instance, process, context)?;
         }
         if let Some(waiting) = waiting {
             (context.progress)("taking over its saved state");
