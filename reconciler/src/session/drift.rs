@@ -209,6 +209,14 @@ fn drifted(difference: &Difference<'_>, known: &Known) -> Vec<FieldChange> {
             }
         }
         Verdict::Same | Verdict::Different => {
+            let owned = uid_of(difference, known).and_then(|uid| known.owned.get(&uid));
+            // The engine has accepted it for the next start: nobody has changed anything.
+            let waits = |change: &FieldChange| {
+                owned.is_some_and(|owned| {
+                    let mut pending = owned.restart_pending.iter();
+                    pending.any(|one| one.path == change.path && one.wanted == change.after)
+                })
+            };
             if let Some(live) = difference.renamed_from().filter(|live| {
                 difference
                     .mark()
@@ -227,7 +235,7 @@ fn drifted(difference: &Difference<'_>, known: &Known) -> Vec<FieldChange> {
                     .changes
                     .iter()
                     .chain(&difference.told)
-                    .filter(|change| change.cause == Cause::Drifted)
+                    .filter(|change| change.cause == Cause::Drifted && !waits(change))
                     .cloned(),
             );
         }

@@ -127,3 +127,35 @@ runtime::own_processes_test! {
         world.destroy();
     }
 }
+
+runtime::own_processes_test! {
+    fn volumes_have_schedules_of_their_own_and_of_others() {
+        let world = TestWorld::furnished();
+        for name in ["one.yaml", "two.yaml"] {
+            world.unwrite(name);
+        }
+        let volume = |name: &str, more: &str| {
+            format!("apiVersion: evenkeel/v1\nkind: Volume\nmetadata: {{ name: {name}, labels: {{ tier: data }} }}\nspec: {{ pool: fast{more} }}\n---\n")
+        };
+        let own = ", size: 32MiB, snapshots: { schedule: \"0 3 * * *\", expiry: 1d, pattern: own%d }";
+        world.write("volumes.yaml", &(volume("a", own) + &volume("b", "")));
+        world.write("nightly.yaml", &NIGHTLY.replace("selector: { ", "selector: { kinds: [Volume], "));
+        world.converge();
+        let names = |volume: &str| {
+            let seen = world.keel(&["snapshot", "list", volume, "-o", "json"]).with(0).json();
+            let all = seen.as_array().expect("a list").iter().map(|one| one["name"].as_str().expect("a name").to_owned());
+            all.collect::<Vec<_>>()
+        };
+        assert_eq!(run_due(&world, "2026-05-01T12:00:00Z"), "");
+        run_due(&world, "2026-05-02T12:00:00Z");
+        assert_eq!(names("volume/fast/a").len(), 2, "by its own schedule, and by the other");
+        assert_eq!(names("volume/fast/b"), ["nightly-0"]);
+        // Its own expire; the newest stays.
+        run_due(&world, "2026-05-04T12:00:00Z");
+        run_due(&world, "2026-05-04T12:01:00Z");
+        let left = names("volume/fast/a");
+        assert!(left.contains(&"own1".to_owned()) && !left.contains(&"own0".to_owned()), "{left:?}");
+        world.nothing_to_do();
+        world.destroy();
+    }
+}

@@ -66,6 +66,7 @@ runtime::own_processes_test! {
         assert_eq!(seen["status"]["restartPending"], json!(["devices.root.size"]), "{seen:#}");
         let page = poor(&world, &["plan", "--detailed-exitcode"]).with(0).stdout;
         assert!(page.contains("In force after a restart"), "{page}");
+        poor(&world, &["drift", "--detailed-exitcode"]).with(0);
         poor(&world, &["restart", "two"]).with(0);
         assert!(root_of_two(&world) > 48 * MIB);
         let page = poor(&world, &["plan", "--detailed-exitcode"]).with(0).stdout;
