@@ -335,6 +335,23 @@ impl Runtime for NativeRuntime {
                     }
                 }
             }
+            Kind::Volume => {
+                let failed = |error| RuntimeError::new("find", Class::NeedsOperator, error);
+                let (all, bad) = host
+                    .definitions
+                    .all::<VolumePicks>(Kind::Volume)
+                    .map_err(failed)?;
+                let found = all.iter().find(|one| one.address == *address);
+                match found {
+                    // What is not complete may be on its way out of the trash, and what cannot be read may be it.
+                    Some(one) if one.complete && bad.is_empty() => {
+                        let instances = host.instances_beside(address)?;
+                        volumes::look(host, one, &instances, &mut seen)?;
+                    }
+                    None if bad.is_empty() => {}
+                    _ => seen = self.observe()?,
+                }
+            }
             _ => seen = self.observe()?,
         }
         if let Some(unclear) = seen

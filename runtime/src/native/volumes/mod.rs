@@ -27,7 +27,7 @@ use super::storage::{Initial, StorageError, VolumeContent, VolumeId, VolumePlan}
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
-pub(super) use self::observe::observe;
+pub(super) use self::observe::{look, observe};
 pub(super) use self::remove::trashed;
 pub(super) use self::users::{User, let_rest, settle, users, uses};
 

@@ -11,6 +11,7 @@ use manifests::scalar::byte_size::ByteSize;
 use serde_json::json;
 
 use super::{VolumePicks, id, pool, snapshots, uses};
+use crate::error::RuntimeError;
 use crate::native::chain;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -37,13 +38,51 @@ pub(in crate::native) fn observe(
         let of = pool(&volume.address);
         let asked = pools.entry(of).or_insert_with(|| ask(host, of));
         match asked {
-            Ok(asked) => out.items.extend(item(asked, volume, &attached, running)),
-            Err(why) => out.unclear.push(Unclear {
-                address: volume.address.clone(),
-                nameless: None,
-                why: why.clone(),
-            }),
+            Ok(asked) => {
+                let seen = asked.there.get(&id(&volume.uid));
+                let driver = asked.driver.as_ref();
+                out.items
+                    .extend(item(driver, seen, volume, &attached, running));
+            }
+            Err(why) => out.unclear.push(unclear(volume, why.clone())),
         }
+    }
+}
+
+/// What one volume is, as [`observe`] has it.
+pub(in crate::native) fn look(
+    host: &Host,
+    volume: &Definition<VolumePicks>,
+    instances: &[Arc<Definition<InstancePicks>>],
+    out: &mut ObservedSet,
+) -> Result<(), RuntimeError> {
+    let mut running = BTreeSet::new();
+    for user in super::users(host, volume)? {
+        running.extend(user.now.is_some().then_some(user.definition.uid));
+    }
+    let found = pool_of(host, pool(&volume.address))
+        .map_err(|error| chain(&error))
+        .and_then(|(_, driver)| {
+            let seen = driver.volume(&id(&volume.uid));
+            let seen = seen.map_err(|error| chain(&error))?;
+            Ok((driver, seen))
+        });
+    match found {
+        Ok((driver, seen)) => {
+            let (driver, seen) = (driver.as_ref(), seen.as_ref());
+            out.items
+                .extend(item(driver, seen, volume, &attached(instances), &running));
+        }
+        Err(why) => out.unclear.push(unclear(volume, why)),
+    }
+    Ok(())
+}
+
+fn unclear(volume: &Definition<VolumePicks>, why: String) -> Unclear {
+    Unclear {
+        address: volume.address.clone(),
+        nameless: None,
+        why,
     }
 }
 
@@ -76,7 +115,8 @@ fn attached(instances: &[Arc<Definition<InstancePicks>>]) -> Attached<'_> {
 }
 
 fn item(
-    asked: &Asked,
+    driver: &dyn StorageDriver,
+    seen: Option<&VolumeSeen>,
     definition: &Definition<VolumePicks>,
     attached: &Attached<'_>,
     running: &BTreeSet<Uid>,
@@ -85,7 +125,6 @@ fn item(
         return None;
     };
     let id = id(&definition.uid);
-    let seen = asked.there.get(&id);
     let mut volume = meant.clone();
     let mut status = json!({ "uid": definition.uid });
     let mut kept = Vec::new();
@@ -97,7 +136,7 @@ fn item(
             volume.size = has.map(ByteSize::from_bytes);
         }
         status["path"] = json!(seen.folder);
-        kept = snapshots::all(asked.driver.as_ref(), &id).unwrap_or_default();
+        kept = snapshots::all(driver, &id).unwrap_or_default();
         if !kept.is_empty() {
             status["snapshots"] = json!(kept);
         }
