@@ -152,6 +152,33 @@ impl Default for Budget {
     }
 }
 
+/// The `trash` of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct TrashRule {
+    /// How long what is taken away is kept there, in seconds.
+    pub keep_seconds: u64,
+    /// Bytes that the trash of one pool may hold before a plan warns; none: any.
+    pub size: Option<u64>,
+}
+
+impl Default for TrashRule {
+    fn default() -> Self {
+        Self {
+            keep_seconds: 7 * 86_400,
+            size: None,
+        }
+    }
+}
+
+impl TrashRule {
+    /// When what comes there now goes for good.
+    pub fn expiry(&self, now: jiff::Timestamp) -> jiff::Timestamp {
+        let seconds = i64::try_from(self.keep_seconds).unwrap_or(i64::MAX);
+        let span = jiff::SignedDuration::from_secs(seconds);
+        now.saturating_add(span).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
 /// A time in which changes of a class are allowed.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -192,6 +219,8 @@ pub struct DesiredSet {
     pub budget: Budget,
     /// When changes are allowed.
     pub windows: Windows,
+    /// What becomes of what is taken away.
+    pub trash: TrashRule,
     /// The host that the source is for: its name and machine id, where it says so.
     pub host: Option<(Option<String>, Option<String>)>,
 }

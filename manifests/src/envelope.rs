@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::fields;
 use crate::kind::Kind;
+use crate::scalar::byte_size::ByteSize;
 use crate::scalar::duration::Duration;
 use crate::scalar::schedule::Schedule;
 use crate::scalar::time_zone::TimeZoneName;
@@ -66,6 +67,16 @@ fields! {
         data: u32 = 1,
         /// Of all objects, in percent.
         percent: u32 = 10,
+    }
+}
+
+fields! {
+    /// What becomes of what is deleted, replaced or rebuilt.
+    pub struct WrittenTrash {
+        /// How long it is kept.
+        keep: Duration = Duration::from_seconds(7 * 86_400),
+        /// How much the trash of one pool may hold before a plan warns.
+        size: Option<ByteSize> = None,
     }
 }
 
@@ -126,6 +137,8 @@ pub struct WrittenSource {
     pub budget: Option<WrittenBudget>,
     /// When changes are allowed.
     pub windows: Option<WrittenWindows>,
+    /// What becomes of what is taken away.
+    pub trash: Option<WrittenTrash>,
 }
 
 /// The keys of `keel.yaml`.
@@ -145,4 +158,5 @@ pub const SOURCE_KEYS: &[&str] = &[
     "external",
     "budget",
     "windows",
+    "trash",
 ];

@@ -20,6 +20,11 @@ impl Uid {
         Self(Uuid::new_v5(seed, address.to_string().as_bytes()))
     }
 
+    /// An identity that no object has, for what is remembered of none.
+    pub const fn nobody(number: u8) -> Self {
+        Self(Uuid::from_u128(number as u128))
+    }
+
     /// The first eight hexadecimal digits, for names of limited length. Not unique by itself.
     pub fn short(&self) -> String {
         let mut text = self.0.simple().to_string();

@@ -235,6 +235,9 @@ pub struct Trashed {
     /// How it came there.
     #[serde(default)]
     pub by: TrashedBy,
+    /// The name of the pool in which it lies; none where the engine has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
     /// How it would be seen if it were back and stopped; none where that cannot be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub was: Option<Box<Item>>,

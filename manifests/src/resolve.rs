@@ -25,13 +25,14 @@ use serde::Deserialize;
 
 use crate::decode::{self, Decoder, MISSING_FIELD, UNKNOWN_FIELD, UNKNOWN_WORD, WRONG_TYPE};
 use crate::desired::{
-    Budget, DesiredSet, Provenance, Readiness, Reference, Resource, SourceInfo, Window, Windows,
+    Budget, DesiredSet, Provenance, Readiness, Reference, Resource, SourceInfo, TrashRule, Window,
+    Windows,
 };
 use crate::devices::Device;
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Origin};
 use crate::envelope::{
     self, API_VERSION, DependsOn, Metadata, WrittenLifecycle, WrittenSource, WrittenTarget,
-    WrittenWindow,
+    WrittenTrash, WrittenWindow,
 };
 use crate::id::{Address, SourceName};
 use crate::kind::{Kind, Spec};
@@ -156,6 +157,7 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
             interrupting: windows(&open.interrupting),
             destructive: windows(&open.destructive),
         },
+        trash: written.trash.map(trash).unwrap_or_default(),
         host: written.host.map(|host| (host.name, host.machine_id)),
     };
     for rule in rules::RULES {
@@ -171,6 +173,13 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         desired,
         found,
         documents: count,
+    }
+}
+
+fn trash(written: WrittenTrash) -> TrashRule {
+    TrashRule {
+        keep_seconds: written.keep.seconds(),
+        size: written.size.map(|size| size.bytes()),
     }
 }
 

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use manifests::change::{Cause, FieldChange};
-use manifests::desired::{Budget, DesiredSet, SourceInfo, Windows};
+use manifests::desired::{Budget, DesiredSet, SourceInfo, TrashRule, Windows};
 use manifests::id::{Address, SourceName};
+use manifests::kind::Kind;
 use manifests::observed::ObservedSet;
 use runtime::error::RuntimeError;
 use runtime::runtime::Runtime;
@@ -25,7 +26,7 @@ use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport, Failpoint, Tools, a
 use crate::clock::Clock;
 use crate::diff::known::Known;
 use crate::journal::{ApplyStatus, Journal as _, JournalError, ObjectEvent};
-use crate::plan::{Because, Plan, PlanId, PlanOptions, Step, World};
+use crate::plan::{Because, Note, Plan, PlanId, PlanOptions, Step, World};
 use crate::policy::Policies;
 use crate::secrets::masks;
 use crate::state_folder::{Lock, StateFolder, StateFolderError};
@@ -151,6 +152,8 @@ impl Session<'_> {
         let rules = Policies::of(&desired.policies);
         let mut plan = world.plan(id, desired, options, &rules, self.clock.now());
         self.measure(&mut plan)?;
+        plan.notes
+            .extend(self.full_trash(&world.observed, desired)?);
         masks::plan(&mut plan);
         Ok(plan)
     }
@@ -186,6 +189,34 @@ impl Session<'_> {
             step.loss = Some(loss);
         }
         Ok(())
+    }
+
+    /// The pools whose trash holds more than the source wants.
+    fn full_trash(
+        &self,
+        observed: &ObservedSet,
+        desired: &DesiredSet,
+    ) -> Result<Vec<Note>, RuntimeError> {
+        let Some(size) = desired.trash.size else {
+            return Ok(Vec::new());
+        };
+        let mut pools: BTreeMap<&String, u64> = BTreeMap::new();
+        for one in &observed.trash {
+            if let Some(pool) = &one.pool {
+                let bytes = self.runtime.measure(one.address.kind, &one.mark.uid)?;
+                *pools.entry(pool).or_default() += bytes.unwrap_or(0);
+            }
+        }
+        let over = pools.into_iter().filter(|(_, bytes)| *bytes > size);
+        let note = |(pool, bytes): (&String, u64)| Note {
+            address: Address::new(Kind::StoragePool, pool.clone()),
+            text: format!(
+                "its trash holds {} MiB, more than the {} MiB of `trash.size` in keel.yaml: keel trash list",
+                bytes.div_ceil(1 << 20),
+                size >> 20
+            ),
+        };
+        Ok(over.map(note).collect())
     }
 
     /// Plans and applies under the lock: nobody else changes anything in between. `agree` is shown the plan, may take
@@ -311,6 +342,7 @@ impl Session<'_> {
                 percent: 100,
             },
             windows: Windows::default(),
+            trash: TrashRule::default(),
             host: None,
         }
     }

@@ -153,6 +153,7 @@ fn desired(drawn: &Drawn) -> DesiredSet {
             percent: 100,
         },
         windows: Windows::default(),
+        trash: manifests::desired::TrashRule::default(),
         host: None,
     }
 }

@@ -58,7 +58,7 @@ pub trait Runtime: Send + Sync {
     /// It could not be told whether it is there.
     fn look(&self, address: &Address) -> Result<Option<Item>, RuntimeError>;
 
-    /// Bytes of data of a live object's own; none where there is nothing more to count than [`Runtime::observe`] and
+    /// Bytes of data of a live object's own, or of one in the trash; none where there is nothing more to count than [`Runtime::observe`] and
     /// [`Runtime::look`] tell. Those do not count what takes as long as a root is large, and as its owner chooses.
     ///
     /// # Errors

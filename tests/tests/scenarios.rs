@@ -193,6 +193,7 @@ fn observed(folder: &Path, desired: &DesiredSet, now: Timestamp) -> ObservedSet 
             expires_at: now,
             holds,
             by: parsed(&document["by"]).unwrap_or_default(),
+            pool: None,
             address: item.address.clone(),
             was: (document["known"] != json!(false)).then(|| Box::new(item)),
         });

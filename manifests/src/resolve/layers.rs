@@ -6,7 +6,7 @@
 //!
 //! What `keel.yaml` of a layer says counts for the documents of the layer and of all under it: `lifecycle`, `defaults`
 //! and `project` of the outer one win. Variables have one value in the whole source: that of the outermost layer that
-//! declares them; two bases that differ are an error until a layer over both says which. `host`, `budget` and `windows`
+//! declares them; two bases that differ are an error until a layer over both says which. `host`, `budget`, `windows` and `trash`
 //! are those of the outermost layer that has them, `external` those of all together; `name` is only the source's own.
 //!
 //! A base that comes in twice, by two others, is made twice: with different prefixes these are two sets of objects. Where
@@ -175,6 +175,7 @@ impl Whole {
         self.written.host = self.written.host.take().or(written.host);
         self.written.budget = self.written.budget.take().or(written.budget);
         self.written.windows = self.written.windows.take().or(written.windows);
+        self.written.trash = self.written.trash.take().or(written.trash);
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::envelope::{
     API_VERSION, DependsOn, Metadata, WrittenBudget, WrittenHost, WrittenLifecycle, WrittenTarget,
-    WrittenWindows, name_pattern, name_words,
+    WrittenTrash, WrittenWindows, name_pattern, name_words,
 };
 use crate::kind::{Kind, Spec};
 
@@ -188,6 +188,13 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
             described(
                 "When changes are allowed; an empty list allows always.",
                 of::<WrittenWindows>(generator),
+            ),
+        ),
+        (
+            "trash".to_owned(),
+            described(
+                "What becomes of what is deleted, replaced or rebuilt.",
+                of::<WrittenTrash>(generator),
             ),
         ),
     ]);

@@ -182,6 +182,7 @@ impl Workers<'_> {
             secrets: std::collections::BTreeMap::new(),
             budget: self.desired.budget,
             windows: self.desired.windows.clone(),
+            trash: self.desired.trash,
             host: self.desired.host.clone(),
         };
         let mut open = vec![step.address().clone()];

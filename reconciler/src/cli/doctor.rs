@@ -1,17 +1,23 @@
 //! `keel doctor`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use manifests::feature::Capabilities;
+use manifests::observed::{Trashed, Unclear};
 use runtime::native::probe::{Check, Facts, Verdict, checks};
+use runtime::runtime::Runtime as _;
 use serde_json::json;
 
 use super::HumanOrJson;
 use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
+use crate::session::Session;
+use crate::snapshots::stand::Missed;
+use crate::store::Store as _;
 use crate::view::style::{BAD, CAREFUL, GOOD, STRONG, paint};
-use crate::view::text;
+use crate::view::{missed, text, trash};
 
 /// Tell what this host can do, what it cannot, and what would mend that.
 ///
@@ -28,10 +34,29 @@ impl Doctor {
         let opened = engine::open(invocation)?;
         let host = opened.runtime.capabilities_for_machines(None)?;
         let checks = checks(&Facts::read(&invocation.state_dir()?));
-        let json = || format!("{:#}\n", json!({"host": host, "checks": checks}));
+        let known = engine::store(&opened.folder)?
+            .load()
+            .map_err(|error| CliError::new(Exit::Unexpected, error))?;
+        let seen = opened.runtime.observe()?;
+        let stands = Session::stands_in(&known, &seen, invocation.now());
+        let missed = missed::all(&stands);
+        let mut trash = seen.trash;
+        super::trash::measure(&opened.runtime, &mut trash)?;
+        let json = || {
+            let trash = trash::document(&trash);
+            format!(
+                "{:#}\n",
+                json!({"host": host, "checks": checks, "trash": trash, "unclear": seen.unclear, "missed": missed})
+            )
+        };
         invocation.json_into(json)?;
         match self.output {
-            HumanOrJson::Human => invocation.print(&page(&host, &checks))?,
+            HumanOrJson::Human => {
+                let mut page = page(&host, &checks);
+                page.push_str(&kept(&trash, &seen.unclear, invocation.now()));
+                page.push_str(&overdue(&missed));
+                invocation.print(&page)?;
+            }
             HumanOrJson::Json => invocation.print_plain(&json())?,
         }
         let missing = checks.iter().any(|check| check.verdict == Verdict::Missing);
@@ -83,6 +108,45 @@ fn page(host: &Capabilities, checks: &[Check]) -> String {
             let _ = writeln!(out, "  {}", paint(CAREFUL, &feature));
             let _ = writeln!(out, "    {}", text::visible(&missing.why));
         }
+    }
+    out
+}
+
+/// What the trash of each pool holds, and of what it could not be told how it is.
+fn kept(trash: &[Trashed], unclear: &[Unclear], now: jiff::Timestamp) -> String {
+    let mut out = String::new();
+    let mut pools: BTreeMap<&str, Vec<&Trashed>> = BTreeMap::new();
+    for one in trash {
+        let pool = one.pool.as_deref().unwrap_or_default();
+        pools.entry(pool).or_default().push(one);
+    }
+    if !pools.is_empty() {
+        let _ = writeln!(out, "\n{}", paint(STRONG, "In the trash (keel trash list)"));
+    }
+    for (pool, all) in pools {
+        let pool = text::pad(&text::visible(pool), 30);
+        let _ = writeln!(out, "  {pool}{}", trash::in_a_line(&all, now));
+    }
+    if !unclear.is_empty() {
+        let _ = writeln!(out, "\n{}", paint(STRONG, "Cannot be told"));
+    }
+    for one in unclear {
+        let name = text::visible(&one.address.to_string());
+        let _ = writeln!(out, "  {}", paint(CAREFUL, &name));
+        let _ = writeln!(out, "    {}", text::visible(&one.why));
+    }
+    out
+}
+
+/// What schedules should have done.
+fn overdue(missed: &[&Missed]) -> String {
+    let mut out = String::new();
+    if !missed.is_empty() {
+        let heading = "Missed (keel snapshot run-due makes it good)";
+        let _ = writeln!(out, "\n{}", paint(STRONG, heading));
+    }
+    for one in missed {
+        let _ = writeln!(out, "  {}", missed::line(one));
     }
     out
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
+use manifests::pointer::Pointer;
 use runtime::runtime::Runtime as _;
 
 use super::accept::Accept;
@@ -161,6 +162,8 @@ fn cause(field: &Field) -> String {
     }
     let words = if field.gone {
         "gone"
+    } else if Pointer::new("/status").covers(&field.path) {
+        "missed its time: keel snapshot run-due makes it good"
     } else if field.desired.is_null() && is_entry(&field.path) {
         "added by hand"
     } else if field.live.is_null() {

@@ -7,7 +7,8 @@ use manifests::kind::Kind;
 use manifests::observed::Item;
 use runtime::runtime::Runtime;
 
-use super::engine;
+use super::decide::session;
+use super::engine::{self, Opened};
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::view::{objects, style};
@@ -63,10 +64,10 @@ enum Asked {
 impl Get {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let asked = asked(invocation, self.what.as_deref(), &self.names)?;
-        let engine = engine::open(invocation)?.runtime;
+        let opened = engine::open(invocation)?;
         let mut printed = String::new();
         loop {
-            let text = self.text(invocation, &engine, &asked)?;
+            let text = self.text(invocation, &opened, &asked)?;
             if text != printed {
                 match self.output {
                     Format::Table | Format::Wide => invocation.print(&text)?,
@@ -84,10 +85,11 @@ impl Get {
     fn text(
         &self,
         invocation: &Invocation,
-        engine: &dyn Runtime,
+        opened: &Opened,
         asked: &Asked,
     ) -> Result<String, CliError> {
-        let world = find(invocation, engine, asked)?;
+        let mut world = find(invocation, &opened.runtime, asked)?;
+        with_schedules(invocation, opened, &mut world)?;
         let mut items: Vec<&Item> = world
             .iter()
             .filter(|item| self.all || item.mark.is_some() || matches!(asked, Asked::Named(_)))
@@ -116,8 +118,9 @@ impl Describe {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let names: Vec<String> = self.name.iter().cloned().collect();
         let asked = asked(invocation, Some(&self.what), &names)?;
-        let engine = engine::open(invocation)?.runtime;
-        let world = find(invocation, &engine, &asked)?;
+        let opened = engine::open(invocation)?;
+        let mut world = find(invocation, &opened.runtime, &asked)?;
+        with_schedules(invocation, &opened, &mut world)?;
         for (index, item) in world.iter().enumerate() {
             let text = objects::describe(item, invocation.now());
             let (heading, rest) = text.split_once('\n').unwrap_or((&text, ""));
@@ -211,6 +214,25 @@ fn find(
         .filter(|item| narrow.only.is_empty() || narrow.only.contains(&item.address))
         .filter(|item| !narrow.exclude.contains(&item.address))
         .collect())
+}
+
+/// Tells of schedules when they ran and will: that is remembered, and not seen.
+fn with_schedules(
+    invocation: &Invocation,
+    opened: &Opened,
+    items: &mut [Item],
+) -> Result<(), CliError> {
+    let is_one = |item: &&mut Item| item.address.kind == Kind::SnapshotSchedule;
+    let mut schedules = items.iter_mut().filter(is_one).peekable();
+    if schedules.peek().is_none() {
+        return Ok(());
+    }
+    let stands = session(invocation, opened).stands()?;
+    for item in schedules {
+        let stand = item.uid().and_then(|uid| stands.get(&uid));
+        stand.cloned().unwrap_or_default().tell(&mut item.status);
+    }
+    Ok(())
 }
 
 /// A value as a YAML document.

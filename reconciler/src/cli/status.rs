@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
-use manifests::id::Address;
+use manifests::id::{Address, Uid};
 use manifests::observed::ObservedSet;
 use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
@@ -15,9 +15,12 @@ use super::invocation::Invocation;
 use crate::diff::known::{Hold, Known};
 use crate::error::{CliError, Exit};
 use crate::journal::{ApplyStatus, Journal as _, JournalError};
+use crate::session::Session;
+use crate::snapshots::stand::Stand;
 use crate::state_folder::LockOwner;
 use crate::store::Store as _;
 use crate::view::history::{self, when};
+use crate::view::missed;
 use crate::view::style::{CAREFUL, STRONG, paint};
 use crate::view::text;
 use crate::view::trash;
@@ -77,6 +80,11 @@ impl Facts {
         counts
     }
 
+    /// How schedules stand.
+    fn stands(&self) -> BTreeMap<Uid, Stand> {
+        Session::stands_in(&self.known, &self.observed, self.now)
+    }
+
     /// What a person stopped for a while.
     fn held(&self) -> impl Iterator<Item = (&Address, &Hold)> {
         self.known.owned.values().filter_map(|owned| {
@@ -111,6 +119,7 @@ impl Facts {
             "restartPending": waiting,
             "stoppedByHand": held,
             "unclear": self.observed.unclear,
+            "missed": missed::all(&self.stands()),
             "trash": trash::document(&self.observed.trash),
             "lastApply": self.last.first(),
             "unfinishedApplies": self.unfinished,
@@ -181,6 +190,9 @@ impl Facts {
         for unclear in &self.observed.unclear {
             let why = text::visible(&unclear.why);
             let _ = writeln!(out, "\nunclear: {}: {why}", unclear.address);
+        }
+        for one in missed::all(&self.stands()) {
+            let _ = writeln!(out, "\nmissed: {}", missed::line(one));
         }
         if !self.observed.trash.is_empty() {
             let count = text::counted(self.observed.trash.len(), "object");

@@ -1,7 +1,9 @@
 //! `keel trash`.
 
 use manifests::id::Address;
-use runtime::runtime::Runtime as _;
+use manifests::kind::Kind;
+use manifests::observed::Trashed;
+use runtime::runtime::Runtime;
 
 use super::HumanOrJson;
 use super::asked::carry_out;
@@ -11,7 +13,7 @@ use super::global::address;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::session::{Asked, WhoseName};
-use crate::view::text::counted;
+use crate::view::text::{counted, visible};
 use crate::view::trash;
 
 /// Look at what was deleted and is kept for some days; take it out, or delete it for good.
@@ -67,13 +69,32 @@ enum Deed {
     },
 }
 
+/// Counts the data of what lies in the trash.
+pub(super) fn measure(engine: &dyn Runtime, all: &mut [Trashed]) -> Result<(), CliError> {
+    for one in all {
+        let bytes = engine.measure(one.address.kind, &one.mark.uid)?;
+        one.holds.bytes = bytes.unwrap_or(one.holds.bytes);
+    }
+    Ok(())
+}
+
 impl Trash {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let opened = engine::open(invocation)?;
         let session = session(invocation, &opened);
         match &self.deed {
             Deed::List { output } => {
-                let mut all = opened.runtime.observe()?.trash;
+                let seen = opened.runtime.observe()?;
+                let mut all = seen.trash;
+                measure(&opened.runtime, &mut all)?;
+                for pool in seen.unclear {
+                    if pool.address.kind == Kind::StoragePool {
+                        let (pool, why) = (pool.address, visible(&pool.why));
+                        invocation.note(&format!(
+                            "what the trash of {pool} holds cannot be told: {why}\n"
+                        ));
+                    }
+                }
                 all.sort_by(|a, b| (&a.address, a.deleted_at).cmp(&(&b.address, b.deleted_at)));
                 let json = || format!("{:#}\n", trash::document(&all));
                 invocation.json_into(json)?;

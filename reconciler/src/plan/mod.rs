@@ -450,14 +450,6 @@ pub struct PlanInput<'a> {
     pub now: jiff::Timestamp,
 }
 
-/// How long what is deleted is kept in the trash where nothing else is said.
-pub const TRASH_KEPT: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
-
-/// When what is put into the trash goes for good where nothing else is said.
-pub fn kept_until(now: jiff::Timestamp) -> jiff::Timestamp {
-    now.saturating_add(TRASH_KEPT).unwrap_or(now)
-}
-
 /// Decides what to do. See the module.
 pub fn plan(input: &PlanInput<'_>) -> Plan {
     let found = steps::candidates(input);

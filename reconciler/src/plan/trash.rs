@@ -9,12 +9,12 @@ use manifests::id::{Address, Uid};
 use manifests::kind::Kind;
 use manifests::observed::Item;
 
-use super::{Expectation, PlanInput, PlannedChange, Purpose, Step, StepId, explain, kept_until};
+use super::{Expectation, PlanInput, PlannedChange, Purpose, Step, StepId, explain};
 use crate::diff::InTrash;
 
 /// When what is put into the trash now goes for good.
 pub(super) fn expiry(input: &PlanInput<'_>) -> jiff::Timestamp {
-    kept_until(input.now)
+    input.desired.trash.expiry(input.now)
 }
 
 /// What becomes of what was there when an object is made anew: it goes to the trash with its snapshots. That takes neither

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use manifests::action::{Power, Verb};
-use manifests::desired::{DesiredSet, SourceInfo};
+use manifests::desired::{DesiredSet, SourceInfo, TrashRule};
 use manifests::envelope::wrong_name;
 use manifests::id::{Address, Mark, SourceName, Uid};
 use manifests::observed::{Item, ObservedSet, Trashed};
@@ -17,7 +17,7 @@ use crate::clock::micros_since;
 use crate::diff::known::{Hold, Known};
 use crate::error::chain;
 use crate::journal::{Event, Outcome, What};
-use crate::plan::{Expectation, Plan, PlanId, PlanSource, Purpose, Step, StepId, kept_until};
+use crate::plan::{Expectation, Plan, PlanId, PlanSource, Purpose, Step, StepId};
 use crate::store::{Store as _, Write};
 
 /// What a person asks for.
@@ -140,6 +140,11 @@ impl Session<'_> {
             .filter(|trashed| !alive.contains(&trashed.mark.uid))
             .map(purge)
             .collect();
+        self.purging(steps)
+    }
+
+    /// The plan of these deletions from the trash.
+    pub(super) fn purging(&self, steps: Vec<Step>) -> Result<AskedPlan, SessionError> {
         let (plan, desired) = self.asked_plan(PlanId(Uuid::now_v7()), steps, Vec::new())?;
         Ok(AskedPlan {
             plan,
@@ -423,7 +428,7 @@ impl Looked<'_> {
                 hint: Some(hint),
             });
         };
-        let (at, expires_at) = (self.now, kept_until(self.now));
+        let (at, expires_at) = (self.now, TrashRule::default().expiry(self.now));
         let verb = Verb::Trash { at, expires_at };
         let mut away = Step::asked(verb, &name, &mark, Expectation::Anything);
         away.loss = Some(lives.holds);
@@ -498,7 +503,7 @@ pub(super) fn mark_of(item: &Item) -> Option<Mark> {
     })
 }
 
-fn purge(trashed: &Trashed) -> Step {
+pub(super) fn purge(trashed: &Trashed) -> Step {
     let mut step = Step::asked(
         Verb::Delete,
         &trashed.address,

@@ -7,6 +7,7 @@ use manifests::desired::{DesiredSet, Resource};
 use manifests::diagnostic::Origin;
 use manifests::id::{Address, Uid};
 use manifests::lifecycle::DriftMode;
+use manifests::observed::ObservedSet;
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
@@ -16,6 +17,7 @@ use crate::diff::{Difference, StaleRule, Verdict, diff, stale_rules, today};
 use crate::journal::{Author, Journal, author_of};
 use crate::plan::NotSeen;
 use crate::secrets::masks::Masks;
+use crate::snapshots::stand::Stand;
 use crate::store::{Store as _, Write};
 
 /// One field that the world changed.
@@ -153,6 +155,7 @@ impl Session<'_> {
                 writes.push(Write::Drift(uid, seen));
             }
         }
+        drift.fields.extend(missed(desired, &known, &observed, now));
         let mut masks = Masks::default();
         for field in &mut drift.fields {
             let before = (field.live.clone(), field.desired.clone());
@@ -165,6 +168,38 @@ impl Session<'_> {
         }
         Ok(drift)
     }
+}
+
+/// Schedules that missed their time: told, and made good by whoever makes the snapshots that are due.
+fn missed(
+    desired: &DesiredSet,
+    known: &Known,
+    observed: &ObservedSet,
+    now: jiff::Timestamp,
+) -> Vec<DriftedField> {
+    let path = Pointer::new("/status/lastRun");
+    let field = |stand: &Stand| {
+        let first = stand.missed.iter().min_by_key(|one| one.due)?;
+        let resource = desired.resources.get(&first.schedule)?;
+        let word = |at: Option<jiff::Timestamp>| {
+            at.map_or(Value::Null, |at| Value::String(at.to_string()))
+        };
+        let change = FieldChange {
+            path: path.clone(),
+            before: word(stand.last_run),
+            after: word(Some(first.due)),
+            cause: Cause::Drifted,
+        };
+        let seen = DriftSeen {
+            path: path.clone(),
+            first: first.due,
+            last: now,
+            times: first.tries.max(1),
+        };
+        Some(field(resource, change, DriftMode::Warn, &seen, None))
+    };
+    let stands = Session::stands_in(known, observed, now);
+    stands.values().filter_map(field).collect()
 }
 
 fn uid_of(difference: &Difference<'_>, known: &Known) -> Option<Uid> {

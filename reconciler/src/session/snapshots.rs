@@ -1,14 +1,15 @@
 //! Snapshots by schedule: what is due, and doing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use manifests::id::{Address, SourceName, Uid};
-use manifests::observed::ObservedSet;
+use manifests::observed::{Item, ObservedSet};
 use runtime::error::RuntimeError;
 use runtime::runtime::{Context, Effected, NewSnapshot, Snapshots};
 use uuid::Uuid;
 
-use super::{Session, SessionError};
+use super::asked::purge;
+use super::{AskedPlan, Session, SessionError};
 use crate::apply::ApplyOptions;
 use crate::clock::micros_since;
 use crate::diff::known::{Known, Tick};
@@ -17,6 +18,8 @@ use crate::journal::{Event, Journal as _, Outcome, What};
 use crate::plan::{PlanId, Purpose, StepId};
 use crate::snapshots::due::{Made, Turn};
 use crate::snapshots::jobs::{Deed, Job, Jobs, jobs};
+use crate::snapshots::stand::{Stand, stands};
+use crate::snapshots::trash::{Look, look};
 use crate::snapshots::watch::{Trouble, Watch, watches};
 use crate::store::{Store as _, Write};
 
@@ -67,6 +70,50 @@ impl Session<'_> {
             Scheduled { watch, tick, turn }
         });
         Ok((scheduled.collect(), troubles))
+    }
+
+    /// How all schedules stand, by their identity.
+    ///
+    /// # Errors
+    /// The engine is out of reach, or the database cannot be read.
+    pub fn stands(&self) -> Result<BTreeMap<Uid, Stand>, SessionError> {
+        let (known, observed) = self.look()?;
+        Ok(Self::stands_in(&known, &observed, self.clock.now()))
+    }
+
+    /// As [`Self::stands`], of what was looked at.
+    pub(crate) fn stands_in(
+        known: &Known,
+        observed: &ObservedSet,
+        now: jiff::Timestamp,
+    ) -> BTreeMap<Uid, Stand> {
+        let (watches, _) = watched(known, observed);
+        stands(&watches, observed, known, now)
+    }
+
+    /// The plan that deletes for good what lay in the trash for as long as it should, by the time that was seen to pass:
+    /// each look is remembered.
+    ///
+    /// # Errors
+    /// The engine is out of reach, or the database cannot be read or written.
+    pub fn expire_trash(&self) -> Result<AskedPlan, SessionError> {
+        let (known, observed) = self.look()?;
+        let alive: BTreeSet<Uid> = observed.items.iter().filter_map(Item::uid).collect();
+        let looked = look(&observed.trash, &known, self.clock.now());
+        let schedule = Look::schedule();
+        let write = |(object, tick): &(Uid, Tick)| Write::Tick {
+            schedule,
+            object: *object,
+            tick: *tick,
+        };
+        let writes: Vec<Write> = looked.ticks.iter().map(write).collect();
+        if !writes.is_empty() {
+            self.store()?.commit(&writes)?;
+        }
+        let gone = looked.gone.into_iter();
+        // What was cut short while it was taken out lives already.
+        let gone = gone.filter(|one| !alive.contains(&one.mark.uid));
+        self.purging(gone.map(purge).collect())
     }
 
     /// Makes the snapshots that are due and deletes those that are to go. Where nothing is, no lock is taken. `tell` is

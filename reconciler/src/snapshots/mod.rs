@@ -3,6 +3,8 @@
 pub mod due;
 pub mod jobs;
 pub mod retention;
+pub mod stand;
+pub mod trash;
 pub mod watch;
 
 #[cfg(test)]

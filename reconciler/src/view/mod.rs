@@ -16,6 +16,7 @@ pub mod junit;
 pub mod live_document;
 pub mod manifest;
 pub mod markdown;
+pub mod missed;
 pub mod objects;
 pub mod places;
 pub mod plan;

@@ -108,7 +108,7 @@ runtime::own_processes_test! {
 
         // The database is lost: which labels an object has is not known, and that is said.
         world.write("vm.yaml", &stopped);
-        world.converge();
+        world.keel(&["apply", "--yes"]).with(0);
         for end in ["", "-wal", "-shm"] {
             let _ = manifests::path_io::remove_file(world.state().join(format!("keel.db{end}")));
         }

@@ -288,6 +288,7 @@ fn trashed(
         expires_at,
         holds: item.holds,
         by,
+        pool: None,
         was: Some(Box::new(item.clone())),
     };
     (trashed, item)

@@ -273,6 +273,7 @@ impl Runtime for NativeRuntime {
             .map_err(failed)?;
         out.unclear.extend(unclear(Kind::Volume, bad));
         out.trash = instance::trashed(host, &instances, &volumes)?;
+        pools::count_trash(&mut out);
         instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
         let sightings = sightings(host, &instances);
         let runs = |(one, found): &Sighting| {
@@ -371,15 +372,20 @@ impl Runtime for NativeRuntime {
 
     fn measure(&self, kind: Kind, uid: &Uid) -> Result<Option<u64>, RuntimeError> {
         if kind == Kind::Volume {
-            return volumes::bytes(&self.host, uid);
+            return match volumes::bytes(&self.host, uid)? {
+                None => instance::trash_bytes(&self.host, uid),
+                bytes => Ok(bytes),
+            };
         }
         if kind != Kind::Instance {
             return Ok(None);
         }
         let failed = |error| RuntimeError::new("list the instances", Class::Retry, error);
         let all = self.host.instances().map_err(failed)?;
-        let own = all.iter().find(|one| one.uid == *uid);
-        Ok(own.map(|one| instance::root_bytes(&self.host, one)))
+        match all.iter().find(|one| one.uid == *uid) {
+            Some(own) => Ok(Some(instance::root_bytes(&self.host, own))),
+            None => instance::trash_bytes(&self.host, uid),
+        }
     }
 
     fn perform(

@@ -338,6 +338,17 @@ pub(super) fn observe(host: &Host, pool: &Definition<PoolPicks>, out: &mut Obser
     });
 }
 
+/// Tells of each pool how many objects its trash holds.
+pub(super) fn count_trash(out: &mut ObservedSet) {
+    for item in &mut out.items {
+        if item.address.kind == Kind::StoragePool {
+            let name = Some(&item.address.name);
+            let own = out.trash.iter().filter(|one| one.pool.as_ref() == name);
+            item.status["trash"] = json!(own.count());
+        }
+    }
+}
+
 /// Where the root of an instance lies: the identity of its volume.
 pub(super) fn root_volume(uid: &manifests::id::Uid) -> VolumeId {
     VolumeId::Root(uid.to_string())

@@ -72,6 +72,7 @@ impl World {
             secrets: BTreeMap::new(),
             budget: Budget::default(),
             windows: Windows::default(),
+            trash: manifests::desired::TrashRule::default(),
             host: None,
         };
         Self {

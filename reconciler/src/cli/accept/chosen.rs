@@ -80,7 +80,9 @@ pub(super) fn fields(
     for found in drift.fields {
         // Of an object that is gone, so are all fields.
         let is_whole = found.path == Pointer::root();
-        if found.address != *object || !(is_whole || is_meant(&found.path)) {
+        // What a schedule missed is no field that a manifest could have.
+        let told = Pointer::new("/status").covers(&found.path);
+        if found.address != *object || told || !(is_whole || is_meant(&found.path)) {
             continue;
         }
         match why_not(&found, resource, texts) {

@@ -148,6 +148,7 @@ fn parts_that_differ(before: &DesiredSet, after: &DesiredSet) -> Vec<&'static st
         ("host", before.host == after.host),
         ("budget", before.budget == after.budget),
         ("windows", before.windows == after.windows),
+        ("trash", before.trash == after.trash),
         ("external", externals(before) == externals(after)),
     ];
     let differing = parts.into_iter().filter(|(_, same)| !same);

@@ -384,10 +384,11 @@ fn nothing_else_may_change() {
             seconds: 1,
             time_zone: "UTC".to_owned(),
         });
+        set.trash.keep_seconds += 1;
         set.host = Some((None, None));
         set.external.push(two());
     });
-    let parts = ["host", "budget", "windows", "external"];
+    let parts = ["host", "budget", "windows", "trash", "external"];
     let own = parts.map(|part| format!("`{part}` of the source would change as well"));
     assert_eq!(source, own);
     // An instance takes the place of what a policy and a secret are: resources by their addresses.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::super::HumanOrJson;
 use super::super::apply::how;
-use super::super::asked::catch_signals;
+use super::super::asked::{carry_out, catch_signals};
 use super::super::decide::session;
 use super::super::engine::Opened;
 use super::super::invocation::Invocation;
@@ -33,6 +33,11 @@ pub(super) fn run(invocation: &Invocation, opened: &Opened) -> Result<Exit, CliE
     };
     let session = session(invocation, opened);
     let report = session.run_due(&opened.runtime, &how(invocation), &told)?;
+    let expired = session.expire_trash()?;
+    let emptied = match expired.plan.steps.is_empty() {
+        true => Exit::Done,
+        false => carry_out(invocation, opened, expired, HumanOrJson::Human)?,
+    };
     warn(invocation, &report.troubles);
     for (job, error) in &report.failed {
         let what = match &job.deed {
@@ -47,7 +52,7 @@ pub(super) fn run(invocation: &Invocation, opened: &Opened) -> Result<Exit, CliE
     }
     Ok(
         match report.failed.is_empty() && report.troubles.is_empty() && !report.cancelled {
-            true => Exit::Done,
+            true => emptied,
             false => Exit::Partly,
         },
     )

@@ -56,7 +56,7 @@ pub(super) use self::machine::grow_volume;
 pub(super) use self::observe::{Machines, Ports, Surroundings, observe, root_bytes, running};
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::plugs::network_plan;
-pub(super) use self::remove::{all_pools, is_on_its_way, trashed};
+pub(super) use self::remove::{is_on_its_way, lies_in, trash_bytes, trashed};
 
 /// The class of a failure of the shim's client.
 fn shim_failed(doing: &str, error: shim::ShimError) -> RuntimeError {

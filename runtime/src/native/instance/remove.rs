@@ -160,14 +160,51 @@ pub(super) fn trash(
 }
 
 /// The drivers of all pools.
-pub(in crate::native) fn all_pools(
-    host: &Host,
-) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
+fn all_pools(host: &Host) -> Result<Vec<Box<dyn StorageDriver>>, RuntimeError> {
     let pools = host
         .definitions
         .every::<PoolPicks>(Kind::StoragePool)
         .map_err(io_failed("list the pools"))?;
     Ok(pools.iter().map(|pool| pools::driver(host, pool)).collect())
+}
+
+/// Something in the trash, and the driver of its pool.
+type InPool = (Box<dyn StorageDriver>, TrashEntry);
+
+/// The pool in whose trash something lies. Pools out of reach are in nobody's way; where none of the others has it, it may
+/// be there.
+pub(in crate::native) fn lies_in(
+    host: &Host,
+    uid: &Uid,
+    doing: &'static str,
+) -> Result<Option<InPool>, RuntimeError> {
+    let uid = uid.to_string();
+    let mut out_of_reach = None;
+    for driver in all_pools(host)? {
+        match driver.trashed() {
+            Ok(entries) => {
+                if let Some(entry) = entries.into_iter().find(|entry| entry.uid == uid) {
+                    return Ok(Some((driver, entry)));
+                }
+            }
+            Err(error) => out_of_reach = Some(error),
+        }
+    }
+    match out_of_reach {
+        Some(error) => Err(disk_failed(doing)(error)),
+        None => Ok(None),
+    }
+}
+
+/// Bytes of something in the trash; none where it is not there, or its pool is out of reach.
+pub(in crate::native) fn trash_bytes(host: &Host, uid: &Uid) -> Result<Option<u64>, RuntimeError> {
+    let uid = uid.to_string();
+    for driver in all_pools(host)? {
+        if let Ok(Some(bytes)) = driver.used_in_trash(&uid) {
+            return Ok(Some(bytes));
+        }
+    }
+    Ok(None)
 }
 
 /// Takes an instance out of the trash under its identity, stopped, with a new owner where one is given.
@@ -180,16 +217,7 @@ pub(super) fn restore(
     address: &Address,
     mark: &Mark,
 ) -> Result<Effected, RuntimeError> {
-    for driver in all_pools(host)? {
-        let entries = driver
-            .trashed()
-            .map_err(disk_failed("read the trash for"))?;
-        let Some(entry) = entries
-            .into_iter()
-            .find(|entry| entry.uid == uid.to_string())
-        else {
-            continue;
-        };
+    if let Some((driver, entry)) = lies_in(host, uid, "read the trash for")? {
         let mut definition =
             Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition)
                 .map_err(stored)?;
@@ -242,21 +270,13 @@ pub(super) fn untrash(
 
 /// Removes an instance from the trash for good; what is not there is fine.
 pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
-    let mut images = BTreeSet::new();
-    for driver in all_pools(host)? {
-        // Of a pool that cannot be read nothing is known to be needed less than before.
-        for entry in driver.trashed().unwrap_or_default() {
-            if entry.uid == uid.to_string() {
-                let image = entry.definition["picks"]["image"].as_str();
-                images.extend(image.map(str::to_owned));
-            }
-        }
+    if let Some((driver, entry)) = lies_in(host, uid, "empty the trash of")? {
         driver
-            .purge(&uid.to_string())
+            .purge(&entry.uid)
             .map_err(disk_failed("empty the trash of"))?;
-    }
-    for image in images {
-        image_documents::forget_content(host, None, &image)?;
+        if let Some(image) = entry.definition["picks"]["image"].as_str() {
+            image_documents::forget_content(host, None, image)?;
+        }
     }
     let owner = format!("{}/{}", host.config.state_id, uid);
     host.ranges
@@ -289,7 +309,11 @@ pub(in crate::native) fn trashed(
         let driver = pools::driver(host, pool);
         for entry in driver.trashed().unwrap_or_default() {
             if matches!(entry.volume, VolumeId::Custom(_)) {
-                all.extend(volumes::trashed(&entry, volumes, KEPT));
+                all.extend(volumes::trashed(
+                    &entry,
+                    volumes,
+                    (&pool.address.name, KEPT),
+                ));
                 continue;
             }
             let (Some(address), Ok(mark), Ok(deleted_at)) = (
@@ -314,6 +338,7 @@ pub(in crate::native) fn trashed(
                 deleted_at,
                 expires_at: expires_at.unwrap_or_else(|| deleted_at + KEPT),
                 by,
+                pool: Some(pool.address.name.clone()),
                 holds: Holds {
                     bytes: 0,
                     snapshots: entry.snapshots,

@@ -394,6 +394,11 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// What was told about it could not be removed.
     fn end_untrash(&self, uid: &str) -> Result<(), StorageError>;
+    /// Bytes that something in the trash occupies, with its snapshots; `None`: it is not there.
+    ///
+    /// # Errors
+    /// It cannot be counted.
+    fn used_in_trash(&self, uid: &str) -> Result<Option<u64>, StorageError>;
     /// Removes something from the trash for good; what is not there is fine.
     ///
     /// # Errors

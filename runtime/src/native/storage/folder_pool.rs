@@ -618,6 +618,10 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         self.settle_untrashed(uid)
     }
 
+    fn used_in_trash(&self, uid: &str) -> Result<Option<u64>, StorageError> {
+        self.count_in_trash(uid)
+    }
+
     fn purge(&self, uid: &str) -> Result<Ensured, StorageError> {
         self.purge_trash(uid)
     }

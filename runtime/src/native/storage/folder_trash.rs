@@ -110,6 +110,16 @@ impl<F: Files> FolderPool<F> {
         Ok(())
     }
 
+    /// Bytes of something there, all that is in its folder.
+    pub(super) fn count_in_trash(&self, uid: &str) -> Result<Option<u64>, StorageError> {
+        self.check()?;
+        let place = self.trash_of(uid)?;
+        match place.join(TRASH_MARKER).exists() {
+            true => Ok(Some(super::usage::bytes_below(&place)?)),
+            false => Ok(None),
+        }
+    }
+
     /// Removes something for good.
     pub(super) fn purge_trash(&self, uid: &str) -> Result<Ensured, StorageError> {
         self.check()?;

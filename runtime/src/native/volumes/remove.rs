@@ -92,14 +92,7 @@ pub(super) fn restore(
     mark: &Mark,
 ) -> Result<Effected, RuntimeError> {
     const DOING: &str = "take out of the trash";
-    for driver in instance::all_pools(host)? {
-        let entries = driver.trashed().map_err(failed("read the trash for"))?;
-        let entry = entries
-            .into_iter()
-            .find(|entry| entry.uid == uid.to_string());
-        let Some(entry) = entry else {
-            continue;
-        };
+    if let Some((driver, entry)) = instance::lies_in(host, uid, "read the trash for")? {
         let mut definition = Definition::<VolumePicks>::from_json(Kind::Volume, &entry.definition)
             .map_err(stored)?;
         definition.address = address.clone();
@@ -128,9 +121,9 @@ pub(super) fn restore(
 
 /// Removes a volume from the trash for good; what is not there is fine.
 pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
-    for driver in instance::all_pools(host)? {
+    if let Some((driver, entry)) = instance::lies_in(host, uid, "empty the trash of")? {
         driver
-            .purge(&uid.to_string())
+            .purge(&entry.uid)
             .map_err(failed("empty the trash of"))?;
     }
     Ok(Effected::Done)
@@ -140,7 +133,7 @@ pub(super) fn purge(host: &Host, uid: &Uid) -> Result<Effected, RuntimeError> {
 pub(in crate::native) fn trashed(
     entry: &TrashEntry,
     volumes: &[Arc<Definition<VolumePicks>>],
-    kept: jiff::SignedDuration,
+    (pool, kept): (&str, jiff::SignedDuration),
 ) -> Option<Trashed> {
     if !matches!(entry.volume, VolumeId::Custom(_)) {
         return None;
@@ -176,6 +169,7 @@ pub(in crate::native) fn trashed(
         expires_at: entry.expiry().unwrap_or_else(|| deleted_at + kept),
         holds,
         by: TrashedBy::Delete,
+        pool: Some(pool.to_owned()),
         was: Some(Box::new(was)),
     })
 }
