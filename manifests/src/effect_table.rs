@@ -219,6 +219,8 @@ fn is_root_size(spec: &Spec, path: &Pointer) -> bool {
 fn root_size(before: &Value, after: &Value, host: &Capabilities) -> Effect {
     let bytes = |value: &Value| Some(value.as_str()?.parse::<ByteSize>().ok()?.bytes());
     match (bytes(before), bytes(after)) {
+        // There is no root any more: somebody deleted its subvolume.
+        (Some(0), _) => Effect::Rebuild,
         (Some(before), Some(after)) if after >= before => match host.has(GROW_LIVE) {
             true => Effect::Live,
             false => Effect::NextStart,
@@ -399,6 +401,13 @@ mod tests {
                 "1GiB".into(),
                 Effect::StopNeeded,
                 Effect::StopNeeded,
+            ),
+            (
+                "root",
+                "0".into(),
+                "1GiB".into(),
+                Effect::Rebuild,
+                Effect::Rebuild,
             ),
             (
                 "root",

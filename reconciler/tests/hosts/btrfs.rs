@@ -130,6 +130,35 @@ runtime::own_processes_test! {
 }
 
 runtime::own_processes_test! {
+    fn a_root_of_which_somebody_deleted_the_subvolume_is_told_and_made_anew_only_when_a_person_says_so() {
+        let world = TestWorld::furnished();
+        on_btrfs(&world, "512MiB");
+        world.converge();
+        world.keel(&["exec", "two", "--", "touch", "/kept"]).with(0);
+        world.keel(&["snapshot", "create", "two", "first"]).with(0);
+        let tree = tree_of_two(&world);
+        world.keel(&["stop", "two", "--force", "--hold", "1h", "--reason", "test"]).with(0);
+        shell(&format!("btrfs subvolume delete {}", tree.display()));
+        let drift = world.keel(&["drift", "--detailed-exitcode"]).with(2).stdout;
+        assert!(drift.contains("instance/two") && drift.contains("devices.root.size"), "{drift}");
+        world.keel(&["start", "two"]).with(1);
+        world.keel(&["apply", "--yes", "--approve", "G113"]).with(7);
+        assert!(!tree.exists(), "nothing empty takes its place");
+        // Its snapshots are kept: they are in the trash with what is left of it.
+        world.keel(&["apply", "--yes", "--approve", "G113,G108"]).with(0);
+        world.nothing_to_do();
+        world.keel(&["exec", "two", "--", "test", "!", "-e", "/kept"]).with(0);
+        let trash = world.keel(&["trash", "list", "-o", "json"]).with(0).json();
+        assert_eq!((&trash[0]["by"], &trash[0]["holds"]["snapshots"]), (&json!("rebuild"), &json!(1)), "{trash:#}");
+        world.keel(&["trash", "restore", "instance/two", "--instead"]).with(0);
+        world.keel(&["snapshot", "restore", "two", "first", "--yes"]).with(0);
+        world.converge();
+        world.keel(&["exec", "two", "--", "test", "-e", "/kept"]).with(0);
+        world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
     fn a_machine_has_its_disk_on_a_pool_of_btrfs() {
         let world = machines::world("initrd");
         on_btrfs(&world, "512MiB");

@@ -272,6 +272,11 @@ impl KeptTrees {
         let next = next_to(&subvolume.path);
         let name = next.file_name().unwrap_or_default();
         btrfs::unkeep(kept, &self.volume, name, subvolume.size)?;
+        if !subvolume.path.exists() {
+            // Somebody deleted it.
+            path_io::rename(&next, &subvolume.path)?;
+            return sync_folder(&self.volume);
+        }
         exchange(&next, &subvolume.path)?;
         sync_folder(&self.volume)?;
         btrfs::discard(&next)
