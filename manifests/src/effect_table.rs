@@ -61,7 +61,8 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::StoragePool, "/metadata/name", Effect::Forbidden),
     (Kind::StoragePool, "/spec/driver", Effect::Replace),
     (Kind::StoragePool, "/spec/source", Effect::Replace),
-    (Kind::Volume, "/spec/contentType", Effect::Replace),
+    // It outlives everybody: nothing of one becomes the other, and nobody wipes it for the sake of a word.
+    (Kind::Volume, "/spec/contentType", Effect::Forbidden),
     // Its instances have it mapped as they were started. What it is a copy of, and its `initial`, count when it is made.
     (Kind::Volume, "/spec/unmapped", Effect::StopNeeded),
 ];

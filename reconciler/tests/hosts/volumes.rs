@@ -288,6 +288,13 @@ runtime::own_processes_test! {
         guest.wait_for("ls /dev", "sdb");
         assert_eq!(guest.run("head -c 6 /dev/sdb"), "before");
         world.nothing_to_do();
+        // What it holds is never wiped for another kind of content.
+        world.write("other.yaml", &volume("plain", ""));
+        world.converge();
+        world.write("other.yaml", &volume("plain", "contentType: block, size: 1MiB"));
+        world.keel(&["apply", "--yes"]).with(7);
+        world.unwrite("other.yaml");
+        world.converge();
         // Two on one disk are told before anything is done.
         world.write("other.yaml", &machine(blocks).replace("name: vm", "name: other"));
         world.keel(&["plan"]).with(3).saying("is a disk of instance/other already");

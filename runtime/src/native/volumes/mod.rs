@@ -119,12 +119,6 @@ pub(super) fn perform(
             }
             _ => create(host, action, resource, context),
         },
-        (Verb::Replace | Verb::Rebuild, Some(resource)) => {
-            if let Some(definition) = before()? {
-                remove::unmake(host, &definition)?;
-            }
-            create(host, action, resource, context)
-        }
         (Verb::Rename { .. }, Some(resource)) => match before()? {
             Some(mut definition) => {
                 definition.address = action.address.clone();

@@ -16,22 +16,6 @@ use crate::native::pools::{self, pool_of};
 use crate::native::storage::{TrashEntry, VolumeId};
 use crate::runtime::Effected;
 
-/// Removes what a volume holds; its definition stays. For making it anew under the same identity.
-pub(super) fn unmake(
-    host: &Host,
-    definition: &Definition<VolumePicks>,
-) -> Result<(), RuntimeError> {
-    users::idle(host, definition, "remove")?;
-    let (_, driver) = pool_of(host, pool(&definition.address))?;
-    let mut unmade = definition.clone();
-    unmade.complete = false;
-    host.definitions.write(&unmade).map_err(stored)?;
-    driver
-        .remove_volume(&id(&definition.uid))
-        .map_err(failed("remove"))?;
-    Ok(())
-}
-
 /// Deletes a volume for good.
 pub(super) fn delete(
     host: &Host,
