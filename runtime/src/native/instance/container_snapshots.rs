@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use super::picks::InstancePicks;
-use super::snapshots::{checked, disk_failed, name_for, oldest_first};
+use super::snapshots::{checked, disk_failed, kept_tree, name_for, of_trees};
 use super::start::{self, after_stop};
 use super::{pool_of, running, shim_failed, spec, stored};
 use crate::error::{Class, RuntimeError};
@@ -12,7 +12,7 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::root_volume;
 use crate::native::shim::Running;
-use crate::native::storage::{KeptTree, KeptTrees, StorageError};
+use crate::native::storage::{KeptTrees, StorageError};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 pub(super) fn trees(
@@ -32,15 +32,7 @@ pub(in crate::native) fn told(
 ) -> Result<Vec<Snapshot>, RuntimeError> {
     let all = trees(host, definition)?.all();
     let all = all.map_err(disk_failed("read the snapshots of"))?;
-    let told = all.into_iter().map(|(name, kept)| Snapshot {
-        name,
-        created_at: kept.created_at,
-        description: kept.description,
-        memory: false,
-        made_by: kept.made_by,
-        expires_at: kept.expires_at,
-    });
-    Ok(oldest_first(told))
+    Ok(of_trees(all))
 }
 
 /// Makes a snapshot; its name.
@@ -60,15 +52,7 @@ pub(in crate::native) fn create(
     let trees = trees(host, definition)?;
     let all = trees.all().map_err(&failed)?;
     let name = name_for(new, |name| all.contains_key(name))?;
-    let kept = KeptTree {
-        created_at: context.now,
-        description: new.description.clone(),
-        made_by: new.made_by,
-        expires_at: new.expires_at,
-        about: definition
-            .to_json()
-            .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
-    };
+    let kept = kept_tree(definition, new, context)?;
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
     standing_still(host, definition, &trees, DOING, || {
         trees.create(&name, &kept, &mut go_on)

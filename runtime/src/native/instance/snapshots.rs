@@ -1,9 +1,14 @@
 //! What snapshots of containers and of machines have in common: their names, their order, how they fail.
 
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
 use crate::error::{Class, RuntimeError};
+use crate::native::definition::Definition;
 use crate::native::pools;
-use crate::native::storage::StorageError;
-use crate::runtime::{NewSnapshot, Snapshot};
+use crate::native::storage::{KeptTree, StorageError};
+use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 /// The class of a failure with a snapshot.
 pub(super) fn disk_failed(doing: &'static str) -> impl Fn(StorageError) -> RuntimeError {
@@ -48,8 +53,37 @@ pub(in crate::native) fn name_for(
     Ok(name)
 }
 
+/// Snapshots that are copies, oldest first.
+pub(in crate::native) fn of_trees(all: BTreeMap<String, KeptTree>) -> Vec<Snapshot> {
+    oldest_first(all.into_iter().map(|(name, kept)| Snapshot {
+        name,
+        created_at: kept.created_at,
+        description: kept.description,
+        memory: false,
+        made_by: kept.made_by,
+        expires_at: kept.expires_at,
+    }))
+}
+
+/// What is written beside a copy: of what it is one, and why there is one.
+pub(in crate::native) fn kept_tree<P: Serialize + Clone>(
+    definition: &Definition<P>,
+    new: &NewSnapshot,
+    context: &Context<'_>,
+) -> Result<KeptTree, RuntimeError> {
+    Ok(KeptTree {
+        created_at: context.now,
+        description: new.description.clone(),
+        made_by: new.made_by,
+        expires_at: new.expires_at,
+        about: definition
+            .to_json()
+            .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
+    })
+}
+
 /// In the order in which they were made.
-pub(in crate::native) fn oldest_first(all: impl Iterator<Item = Snapshot>) -> Vec<Snapshot> {
+pub(super) fn oldest_first(all: impl Iterator<Item = Snapshot>) -> Vec<Snapshot> {
     let mut all: Vec<Snapshot> = all.collect();
     all.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
     all

@@ -6,9 +6,9 @@ use super::{VolumePicks, failed, id, pool, users};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
-use crate::native::instance::snapshots::{checked, name_for, oldest_first};
+use crate::native::instance::snapshots::{checked, kept_tree, name_for, of_trees};
 use crate::native::pools::pool_of;
-use crate::native::storage::{KeptTree, KeptTrees, StorageDriver, StorageError, VolumeId};
+use crate::native::storage::{KeptTrees, StorageDriver, StorageError, VolumeId};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 fn of(
@@ -28,15 +28,7 @@ pub(super) fn all(
     id: &VolumeId,
 ) -> Result<Vec<Snapshot>, StorageError> {
     let all = driver.kept_trees(id)?.all()?;
-    let told = all.into_iter().map(|(name, kept)| Snapshot {
-        name,
-        created_at: kept.created_at,
-        description: kept.description,
-        memory: false,
-        made_by: kept.made_by,
-        expires_at: kept.expires_at,
-    });
-    Ok(oldest_first(told))
+    Ok(of_trees(all))
 }
 
 /// The snapshots of a volume, oldest first.
@@ -64,15 +56,7 @@ pub(in crate::native) fn create(
     let (driver, trees) = of(host, definition)?;
     let all = trees.all().map_err(failed(DOING))?;
     let name = name_for(new, |name| all.contains_key(name))?;
-    let kept = KeptTree {
-        created_at: context.now,
-        description: new.description.clone(),
-        made_by: new.made_by,
-        expires_at: new.expires_at,
-        about: definition
-            .to_json()
-            .map_err(|error| RuntimeError::new("record the snapshot of", Class::Bug, error))?,
-    };
+    let kept = kept_tree(definition, new, context)?;
     driver.place(&id(&definition.uid)).map_err(failed(DOING))?;
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
     let mut create = || {
