@@ -279,6 +279,10 @@ fn wanted(
                 reason.to_owned(),
                 cause,
             ));
+            // Nothing brings back what a volume held, and whoever has put it elsewhere for a while wants no empty one.
+            if cause == Cause::Drifted && address.kind == Kind::Volume {
+                step.effect = Some(Effect::DataLoss);
+            }
             if let Some(item) = difference.live {
                 step.expects = seen(item);
             }

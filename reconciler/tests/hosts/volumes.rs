@@ -98,6 +98,21 @@ runtime::own_processes_test! {
         world.keel(&["apply", "--yes"]).with(7);
         world.write("small.yaml", &volume("small", "size: 64MiB"));
         world.nothing_to_do();
+        // Of one that is gone from its pool no empty one is made unless a person says so.
+        world.write("lost.yaml", &volume("lost", ""));
+        world.converge();
+        let place = status(&world, "fast/lost")["path"].as_str().expect("a path").to_owned();
+        shell(&format!("mv {place} {place}-away"));
+        world.keel(&["apply", "--yes"]).with(7);
+        assert!(world.keel(&["plan"]).with(0).stdout.contains("is gone from its pool"));
+        assert!(!Path::new(&place).exists());
+        shell(&format!("mv {place}-away {place}"));
+        world.nothing_to_do();
+        shell(&format!("rm -r {place}"));
+        world.keel(&["apply", "--yes", "--approve", "G108"]).with(0);
+        world.nothing_to_do();
+        world.unwrite("lost.yaml");
+        world.keel(&["apply", "--yes"]).with(0);
         // Taken out by hand it comes back.
         let left = world.init("left");
         shell(&format!("nsenter -t {left} -m umount /data"));

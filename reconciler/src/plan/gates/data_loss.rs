@@ -14,7 +14,7 @@ pub(super) const GATE: Gate = Gate {
     explanation: "A change of a field wipes, replaces or shrinks an object that holds data. Its other changes go on; \
                   `--approve G108` does this one as well. What an instance was before a rebuild or replace is kept in \
                   the trash with its snapshots, unless `--no-trash` is said: `keel trash restore --instead` takes it \
-                  back. (What happens when a manifest goes away is said by \
+                  back. A volume that is gone from its pool is made anew, empty, only when this is approved. (What happens when a manifest goes away is said by \
                   `lifecycle.prune`, and to instances whose image moved by `lifecycle.onImageChange`.)",
     approvable: true,
     check: Check::Holds(check),
@@ -38,6 +38,9 @@ fn check(subject: &Subject<'_>, _: &PlanInput<'_>) -> Option<Because> {
             }
             Effect::Replace if step.action.keep.is_some() => {
                 "it would be made anew, what is there goes to the trash; `--approve G108` does it"
+            }
+            _ if matches!(step.action.verb, Verb::Create) => {
+                "what it held is gone from its pool: put it back there, or `--approve G108` makes it anew, empty"
             }
             Effect::Rebuild => "its root file system would be wiped; `--approve G108` does it",
             Effect::Replace => "it would be deleted and made again; `--approve G108` does it",
