@@ -271,16 +271,24 @@ runtime::own_processes_test! {
         let machine = |devices: &str| {
             format!(
                 "apiVersion: evenkeel/v1\nkind: Instance\nmetadata: {{ name: vm }}\nspec:\n  type: virtual-machine\n  image: tiny\n  \
-                 limits: {{ memory: 256MiB }}\n  devices:\n    root: {{ type: disk, path: /, pool: fast, size: 64MiB }}\n{devices}"
+                 limits: {{ memory: 256MiB }}\n  devices:\n    root: {{ type: disk, path: /, pool: fast, size: 64MiB }}\n    \
+                 files: {{ type: disk, pool: fast, source: files, path: /files }}\n{devices}"
             )
         };
         let blocks = "    blocks: { type: disk, pool: fast, source: blocks, ioBus: virtio-blk }\n";
         world.write("tiny.yaml", &tiny("initrd"));
         world.write("blocks.yaml", &volume("blocks", "contentType: block, size: 32MiB"));
+        world.write("files.yaml", &volume("files", ""));
         world.write("vm.yaml", &machine(blocks));
+        world.write("box.yaml", &container("box", "    files: { type: disk, pool: fast, source: files, path: /files }\n"));
         world.converge();
         let mut guest = Guest::of(&world, "vm");
         guest.run("printf before | dd of=/dev/vda conv=fsync 2>/dev/null");
+        // Its files are those of a container, with the same owners.
+        guest.run("mkdir /files && mount -t virtiofs files /files && echo of-vm >/files/file && chown 7:8 /files/file && sync");
+        inside(&world, "box", "grep -q of-vm /files/file && test $(stat -c %u-%g /files/file) = 7-8").with(0);
+        world.keel(&["snapshot", "create", "volume/fast/files", "first"]).with(0);
+        world.nothing_to_do();
         // It grows while it is used, and never gets smaller.
         world.write("blocks.yaml", &volume("blocks", "contentType: block, size: 48MiB"));
         world.converge();
