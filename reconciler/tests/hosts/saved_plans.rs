@@ -121,8 +121,8 @@ fn essence(mut plan: Value) -> Value {
     for list in ["changes", "held"] {
         for step in plan[list].as_array_mut().into_iter().flatten() {
             let step = step.as_object_mut().expect("a step");
-            // Digests are salted, new objects have new identities, data is only counted on the host.
-            for key in ["observedDigest", "uid", "loss"] {
+            // Digests are salted, new objects have new identities, data is only counted on the host, and time goes on.
+            for key in ["observedDigest", "uid", "loss", "keptUntil"] {
                 step.remove(key);
             }
         }

@@ -344,7 +344,7 @@ crate::host_test! {
         for _ in 0..2 {
             let joining = begins.ensure().unwrap();
             ends.cgroups.remove(Patience::default()).unwrap();
-            begins.remove_unused(Patience::default());
+            begins.remove_unused(Patience::new(Duration::from_millis(20)));
             for folder in begins.payload_folders().iter().chain(begins.monitors()).chain(&begins.monitor()) {
                 assert!(folder.is_dir(), "{} is there", folder.display());
             }

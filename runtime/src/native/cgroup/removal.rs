@@ -1,7 +1,9 @@
 //! Removing the cgroups of an instance, and with the last one what all share; never under somebody who is about to join.
 
 use std::path::Path;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 
 use manifests::path_io;
 
@@ -11,6 +13,8 @@ use super::patience::Patience;
 /// Folders that several share are removed by the last one, who must not be mistaken: somebody else may have found them
 /// there and not be in them yet. Other processes are kept out by the state folder's lock.
 static JOINING: RwLock<()> = RwLock::new(());
+/// One after the other: who removes is in nobody's way but that of those who remove too, and each may be the last.
+static REMOVING: Mutex<()> = Mutex::new(());
 
 /// As long as this lives, what [`InstanceCgroups::ensure`] found or made stays, also where nobody is in it yet.
 #[derive(Debug)]
@@ -28,10 +32,11 @@ impl Ensured {
 }
 
 /// Nobody is about to join anything as long as this lives; `None` where somebody is, who then removes what is shared.
-fn nobody_joins() -> Option<RwLockWriteGuard<'static, ()>> {
+fn nobody_joins() -> Option<(RwLockWriteGuard<'static, ()>, MutexGuard<'static, ()>)> {
+    let removing = REMOVING.lock().unwrap_or_else(PoisonError::into_inner);
     match JOINING.try_write() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(guard)) => Some(guard.into_inner()),
+        Ok(guard) => Some((guard, removing)),
+        Err(TryLockError::Poisoned(guard)) => Some((guard.into_inner(), removing)),
         Err(TryLockError::WouldBlock) => None,
     }
 }
@@ -54,11 +59,16 @@ impl InstanceCgroups {
         Ok(())
     }
 
-    /// As [`InstanceCgroups::remove`], for cgroups that several share: nothing is done while somebody is in them, and
+    /// As [`InstanceCgroups::remove`], for cgroups that several share: nothing is done where somebody is in them, and
     /// no more than a short while is waited for who has ended already.
     pub fn remove_unused(&self, mut patience: Patience) {
-        let Some(_nobody) = nobody_joins() else {
-            return;
+        // Who is in the way starts an instance beside this, and does not come back for these.
+        let _nobody = loop {
+            match nobody_joins() {
+                Some(guard) => break guard,
+                None if patience.wait() => {}
+                None => return,
+            }
         };
         loop {
             match self.processes() {
