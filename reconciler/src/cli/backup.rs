@@ -5,9 +5,11 @@ mod import;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use manifests::id::Address;
+use manifests::kind::Kind;
 use manifests::path_io;
 use manifests::secret::SecretValue;
-use runtime::native::backup::{Checked, Sink, Unseal};
+use runtime::native::backup::{Checked, Head, Sink, Unseal};
 use runtime::native::{BackupExport, Seal, check_backup};
 use runtime::runtime::{Context, Runtime as _};
 use serde_json::json;
@@ -26,7 +28,7 @@ use crate::view::history::when;
 use crate::view::manifest;
 use crate::view::text::{bytes, counted, table, visible};
 
-/// Write an instance into one file that restores on any pool, check such a file, bring one in.
+/// Write an instance or a volume into one file that restores on any pool, check such a file, bring one in.
 #[derive(Debug, clap::Args)]
 pub(super) struct Backup {
     #[command(subcommand)]
@@ -49,14 +51,15 @@ enum Which {
     None,
 }
 
-/// Write a backup of an instance: its configuration, its files or disks, its snapshots and the image below them.
+/// Write a backup of an instance or a volume: its configuration, its files or disks, its snapshots and the image below them.
 ///
-/// A container that runs stands still while its files are copied beside it, a machine has a snapshot meanwhile. Memory and
-/// what lies on other disks is not in it. The file gets its name when all of it is on disk.
+/// A container that runs stands still while its files are copied beside it, a machine has a snapshot meanwhile; with
+/// `--volumes` all who use these stand still at once. Memory and what lies on other disks is not in it. The file gets its
+/// name when all of it is on disk.
 #[derive(Debug, clap::Args)]
 struct Export {
-    /// The instance.
-    instance: String,
+    /// The instance, or `volume/POOL/NAME`.
+    object: String,
     /// The file to write.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -69,6 +72,9 @@ struct Export {
     /// Instead of the instance as it is now, one of its snapshots.
     #[arg(long, value_name = "NAME", conflicts_with = "snapshots")]
     snapshot: Option<String>,
+    /// With the volumes that the instance uses, and their snapshots.
+    #[arg(long, conflicts_with = "snapshot")]
+    volumes: bool,
     /// Leave the image out: the file is smaller, and only restores where the image is.
     #[arg(long)]
     without_image: bool,
@@ -150,11 +156,24 @@ impl Export {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let path = absolute(&self.output)?;
         let opened = engine::open(invocation)?;
-        let address = invocation.instance(&self.instance)?;
-        let item = opened.runtime.look(&address)?.ok_or_else(|| {
-            let message = format!("there is no {address}");
-            CliError::new(Exit::Unexpected, message).hint("what there is: keel get instance")
-        })?;
+        let address = invocation.has_snapshots(&self.object)?;
+        let document = |address: &Address| {
+            let item = opened.runtime.look(address)?.ok_or_else(|| {
+                let message = format!("there is no {address}");
+                let hint = format!("what there is: keel get {}", address.kind.word());
+                CliError::new(Exit::Unexpected, message).hint(hint)
+            })?;
+            yaml(&manifest::document(&item))
+        };
+        let mut manifest = document(&address)?;
+        let volumes = match self.volumes && address.kind == Kind::Instance {
+            true => opened.runtime.volumes_of(&address)?,
+            false => Vec::new(),
+        };
+        for volume in &volumes {
+            manifest.push_str("---\n");
+            manifest.push_str(&document(volume)?);
+        }
         let seal = |file| {
             let sealer = Sealer::new(file, &self.recipient)?;
             Ok(Box::new(sealer) as Box<dyn Sink>)
@@ -162,11 +181,12 @@ impl Export {
         let export = BackupExport {
             path,
             replace: self.force,
-            manifest: yaml(&manifest::document(&item))?,
+            manifest,
             program: format!("keel {}", env!("CARGO_PKG_VERSION")),
             snapshot: self.snapshot.clone(),
             snapshots: self.snapshots == Which::All,
             image: !self.without_image,
+            volumes,
             seal: (!self.recipient.is_empty()).then_some(&seal as &Seal<'_>),
         };
         catch_signals(invocation)?;
@@ -196,7 +216,7 @@ impl Export {
         ));
         invocation.json_into(|| {
             let value = json!({
-                "instance": address,
+                "object": address,
                 "file": export.path,
                 "size": exported.bytes,
                 "parts": exported.parts,
@@ -245,20 +265,25 @@ fn document(file: &Path, checked: &Checked) -> String {
 
 fn page(checked: &Checked) -> String {
     let head = &checked.head;
+    let of = head.of().map(ToString::to_string).unwrap_or_default();
     let what = match &head.of_snapshot {
-        Some(name) => format!("snapshot {name} of {}", head.instance),
-        None => head.instance.to_string(),
+        Some(name) => format!("snapshot {name} of {of}"),
+        None => of,
+    };
+    let r#type = match (head.r#type, head.volumes.first()) {
+        (Some(r#type), _) => r#type.to_string(),
+        (None, Some(volume)) => volume.content_type.to_string(),
+        (None, None) => String::new(),
     };
     let mut text = format!(
-        "{} ({}), made {} by {}\n",
+        "{} ({type}), made {} by {}\n",
         visible(&what),
-        head.r#type,
         when(head.created_at),
         visible(&head.program)
     );
     let rows = checked.parts.iter().map(|part| {
         vec![
-            visible(&part.name),
+            visible(&named(head, &part.name)),
             part.members.to_string(),
             bytes(part.bytes),
         ]
@@ -273,4 +298,21 @@ fn page(checked: &Checked) -> String {
         }
     });
     text
+}
+
+/// A part as people call it: with the name of the volume in the place of its number.
+fn named(head: &Head, part: &str) -> String {
+    let found = part.strip_prefix("volumes/").and_then(|rest| {
+        let (number, rest) = rest.split_once('/')?;
+        let volume = head.volumes.get(number.parse::<usize>().ok()?)?;
+        let named = match rest.strip_prefix("disks/") {
+            None => rest.to_owned(),
+            Some(at) => {
+                let snapshot = volume.snapshots.get(at.parse::<usize>().ok()?)?;
+                format!("snapshots/{}", snapshot.name)
+            }
+        };
+        Some(format!("{} {named}", volume.address))
+    });
+    found.unwrap_or_else(|| part.to_owned())
 }

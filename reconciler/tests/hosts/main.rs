@@ -10,6 +10,7 @@
     reason = "tests change the world by hand, run programs, wait for them and tell what they do; the harness offers more than is used yet"
 )]
 
+mod backup_volumes;
 mod backups;
 mod bad_input;
 mod boot;

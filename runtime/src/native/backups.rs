@@ -14,7 +14,7 @@ use super::backup::{Source, Tree, Unseal, Visitor};
 use super::image::ImageError;
 use super::image::attributes::Attributes;
 use super::image::tar_stream::TarEntry;
-use super::instance;
+use super::{imports, instance, volumes};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Context;
 
@@ -37,8 +37,21 @@ pub struct BackupExport<'a> {
     pub snapshots: bool,
     /// Whether the image below its root is in it.
     pub image: bool,
+    /// The volumes of the instance that are in it, in the order of their documents.
+    pub volumes: Vec<Address>,
     /// How it is encrypted; none: not.
     pub seal: Option<&'a Seal<'a>>,
+}
+
+/// What a volume of a backup becomes.
+#[derive(Debug, Clone)]
+pub struct VolumeImport {
+    /// Its number in the backup.
+    pub number: u32,
+    /// The name and the pool that it gets.
+    pub address: Address,
+    /// What it is to be.
+    pub spec: Spec,
 }
 
 /// A backup that is to be brought in.
@@ -49,11 +62,12 @@ pub struct BackupImport<'a> {
     pub unseal: Option<&'a Unseal<'a>>,
     /// What [`check_backup`] said of it: it has no fault.
     pub checked: &'a Checked,
-    /// The name that the instance gets.
-    pub address: Address,
-    /// What it is to be: its configuration, validated as any manifest.
-    pub spec: Spec,
-    /// The source that owns it; none: nobody does.
+    /// The name that the instance gets, and what it is to be: its configuration, validated as any manifest. None: it is a
+    /// backup of a volume.
+    pub instance: Option<(Address, Spec)>,
+    /// The volumes that are brought in.
+    pub volumes: Vec<VolumeImport>,
+    /// The source that owns all of it; none: nobody does.
     pub source: Option<SourceName>,
 }
 
@@ -67,6 +81,8 @@ pub struct Exported {
     /// What is not in it, for people.
     pub left_out: Vec<String>,
 }
+
+pub(super) const DOING: &str = "make a backup of";
 
 /// The class of a failure with a backup.
 pub(super) fn class(error: &BackupError) -> Class {
@@ -128,31 +144,49 @@ pub fn check_backup(
 }
 
 impl NativeRuntime {
-    /// Writes a backup of an instance.
+    /// The volumes that an instance uses, each once.
+    ///
+    /// # Errors
+    /// There is no such instance, or what is known of volumes cannot be read.
+    pub fn volumes_of(&self, instance: &Address) -> Result<Vec<Address>, RuntimeError> {
+        let definition = self.definition(instance)?;
+        let used = instance::used_volumes(&self.host, &definition)?;
+        Ok(used.iter().map(|one| one.address.clone()).collect())
+    }
+
+    /// Writes a backup of an instance or a volume.
     ///
     /// # Errors
     /// The file is there, the disk is full, or something cannot be read: then there is no file.
     pub fn export_backup(
         &self,
-        instance: &Address,
+        object: &Address,
         export: &BackupExport<'_>,
         context: &Context<'_>,
     ) -> Result<Exported, RuntimeError> {
-        let definition = self.definition(instance)?;
-        instance::export::export(&self.host, &definition, export, context)
-            .map_err(|error| error.of(instance))
+        if let Some(volume) = self.volume(object)? {
+            return volumes::export::export(&self.host, &volume, export, context)
+                .map_err(|error| error.of(object));
+        }
+        let volumes = export.volumes.iter().map(|address| {
+            let found = self.volume(address)?;
+            found.ok_or_else(|| super::wrong_kind(address))
+        });
+        let volumes = volumes.collect::<Result<_, _>>()?;
+        let definition = self.definition(object)?;
+        instance::export::export(&self.host, &definition, volumes, export, context)
+            .map_err(|error| error.of(object))
     }
 
-    /// Brings in the instance of a backup: stopped, with its snapshots.
+    /// Brings in what is in a backup: the instance stopped, with its snapshots, and the volumes.
     ///
     /// # Errors
-    /// The name is taken, the pool is too small, or the file is another by now: then nothing is there that was not before.
+    /// A name is taken, a pool is too small, or the file is another by now: then nothing is there that was not before.
     pub fn import_backup(
         &self,
         import: &BackupImport<'_>,
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
-        instance::import::import(&self.host, import, context)
-            .map_err(|error| error.of(&import.address))
+        imports::import(&self.host, import, context)
     }
 }

@@ -17,6 +17,7 @@ mod host;
 pub mod id_ranges;
 pub mod image;
 mod image_documents;
+mod imports;
 mod instance;
 pub mod machine;
 mod machine_facts;
@@ -48,7 +49,7 @@ use manifests::observed::{Item, ObservedSet, Remembered, Unclear};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Runtime};
 
-pub use self::backups::{BackupExport, BackupImport, Exported, Seal, check_backup};
+pub use self::backups::{BackupExport, BackupImport, Exported, Seal, VolumeImport, check_backup};
 use self::host::Host;
 pub use self::host::NativeConfig;
 use self::image_documents::ImagePicks;

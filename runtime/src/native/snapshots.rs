@@ -19,7 +19,7 @@ fn is_container(definition: &Definition<InstancePicks>) -> bool {
 
 impl NativeRuntime {
     /// The volume of an address; `None`: it is not that of a volume.
-    fn volume(
+    pub(super) fn volume(
         &self,
         address: &Address,
     ) -> Result<Option<Arc<Definition<VolumePicks>>>, RuntimeError> {

@@ -7,7 +7,8 @@ use manifests::path_io;
 
 use super::host::Host;
 use super::image_documents::sweep_content;
-use super::instance::{InstancePicks, container_snapshots, import};
+use super::imports;
+use super::instance::{InstancePicks, container_snapshots};
 use super::pools::{self, PoolPicks};
 use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
@@ -35,7 +36,7 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
         result = result.and(path_io::sweep_unfinished(folder).map_err(failed));
     }
     // Before what they brought for nobody.
-    result = result.and(import::sweep(host));
+    result = result.and(imports::sweep(host));
     result = result.and(sweep_content(host));
     result = result.and(secrets(host).map_err(failed));
     let (instances, _) = host

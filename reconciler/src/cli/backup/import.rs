@@ -1,4 +1,4 @@
-//! `keel backup import`: the configuration of a backup goes the way of any manifest before anything is made.
+//! `keel backup import`: the configuration in a backup goes the way of any manifest before anything is made.
 
 use std::path::{Path, PathBuf};
 
@@ -12,8 +12,8 @@ use manifests::path_io;
 use manifests::pointer::Pointer;
 use manifests::read::{self, SOURCE_FILE, Texts};
 use manifests::tree::Node;
-use runtime::native::BackupImport;
-use runtime::native::backup::Unseal;
+use runtime::native::backup::{Head, Unseal, VolumeHead};
+use runtime::native::{BackupImport, VolumeImport};
 use runtime::runtime::Runtime as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ use crate::view::text::visible;
 /// The names under which findings are told.
 const MANIFEST: &str = "manifest.yaml";
 
-/// Bring in the instance of a backup, with its snapshots: stopped, under a name that is free.
+/// Bring in what is in a backup under names that are free: an instance with its snapshots, stopped, and volumes.
 ///
 /// Its configuration is validated as a manifest is; in the folder of a source also by the projects and policies of that,
 /// which then owns it: the next plan with its manifest takes it on. Elsewhere nobody owns it, and `lifecycle.adopt: true`
@@ -46,14 +46,45 @@ pub(super) struct Import {
     /// Its name here; absent: the one that it had.
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// The pool for its root; absent: the one of that name.
+    /// The pool for the root of the instance, or for the volume that it is a backup of; absent: the one of that name.
     #[arg(long, value_name = "POOL")]
     pool: Option<String>,
+    /// What a volume that comes with an instance becomes here: its pool and its name, before and after.
+    #[arg(long, value_name = "POOL/NAME=POOL/NAME", value_parser = moved)]
+    volume: Vec<(Place, Place)>,
+    /// Leave the volumes out that come with an instance: it has those of their names that are here.
+    #[arg(long, conflicts_with = "volume")]
+    without_volumes: bool,
     /// The source that owns it; absent: that of this folder, if it is one.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
     #[command(flatten)]
     keys: Keys,
+}
+
+/// Where a volume is: its pool and its name.
+type Place = (String, String);
+
+fn moved(text: &str) -> Result<(Place, Place), String> {
+    let place = |text: &str| {
+        let (pool, name) = text.split_once('/')?;
+        let whole = !pool.is_empty() && !name.is_empty();
+        whole.then(|| (pool.to_owned(), name.to_owned()))
+    };
+    let both = text
+        .split_once('=')
+        .and_then(|(from, to)| Some((place(from)?, place(to)?)));
+    both.ok_or_else(|| "it is no POOL/NAME=POOL/NAME".to_owned())
+}
+
+/// The configuration in a backup, with what was asked for put into it.
+struct Documents {
+    /// The instance first, where there is one, then the volumes.
+    all: Vec<Value>,
+    /// The numbers of the volumes.
+    numbers: Vec<u32>,
+    /// The places of secrets that were taken out.
+    secrets: Vec<Pointer>,
 }
 
 impl Import {
@@ -70,93 +101,170 @@ impl Import {
         let checked = check(&path, &identities, &context)?
             .whole(&path)
             .map_err(|error| CliError::new(Exit::Unexpected, error))?;
-        let (document, secrets) = self.document(invocation, &checked.manifest)?;
+        let documents = self.documents(invocation, &checked.manifest, &checked.head)?;
         let around = around()?;
         let source = match (&self.source, &around) {
             (Some(name), _) => Some(SourceName::new(name.clone())),
             (None, Some(texts)) => manifests::resolve::source_of(texts).map(|source| source.name),
             (None, None) => None,
         };
-        let texts = texts(&document, around.as_ref(), source.as_ref())?;
+        let texts = texts(&documents.all, around.as_ref(), source.as_ref())?;
         let wanted = Source::of(texts, None, None).desired(invocation)?;
         let mut desired = wanted.desired;
-        let resource = declared(&desired)?;
-        desired.keep(|one| one.address == resource.address);
+        let mut declared = documents
+            .all
+            .iter()
+            .map(|document| declared(&desired, document))
+            .collect::<Result<Vec<_>, _>>()?;
+        let addresses: Vec<Address> = declared.iter().map(|one| one.address.clone()).collect();
+        desired.keep(|one| addresses.contains(&one.address));
         right_host(&desired, &wanted.texts, &opened.runtime.capabilities()?)?;
-        let address = resource.address.clone();
-        self.policies(invocation, &opened, &desired, &address)?;
+        self.policies(invocation, &opened, &desired, &addresses)?;
+        let volumes = declared.split_off(declared.len() - documents.numbers.len());
+        let volumes = documents.numbers.iter().zip(volumes);
         let import = BackupImport {
             path,
             unseal: (!identities.is_empty()).then_some(&opener as &Unseal<'_>),
             checked: &checked,
-            address: address.clone(),
-            spec: resource.spec,
+            instance: declared.pop().map(|one| (one.address, one.spec)),
+            volumes: volumes
+                .map(|(number, one)| VolumeImport {
+                    number: *number,
+                    address: one.address,
+                    spec: one.spec,
+                })
+                .collect(),
             source: source.clone(),
         };
-        session(invocation, &opened).deed(&address, "import", &how(invocation), || {
+        let first = addresses
+            .first()
+            .ok_or_else(|| no_document("declares nothing"))?;
+        session(invocation, &opened).deed(first, "import", &how(invocation), || {
             opened.runtime.import_backup(&import, &context)
         })?;
-        for place in secrets {
+        for place in documents.secrets {
             invocation.note(&format!(
                 "{place} comes from a secret: it is there when its manifest is applied\n"
             ));
         }
-        let owner = match source {
-            Some(source) => format!(
-                "of source {source}: it goes again with the next apply where that does not declare it"
-            ),
-            None => format!(
-                "nobody's: `lifecycle.adopt: true` in its manifest or `keel adopt {address}` takes it on"
-            ),
-        };
-        invocation.note(&format!("{address} is there, stopped and {owner}\n"));
+        for address in &addresses {
+            let owner = match &source {
+                Some(source) => format!(
+                    "of source {source}: it goes again with the next apply where that does not declare it"
+                ),
+                None => format!(
+                    "nobody's: `lifecycle.adopt: true` in its manifest or `keel adopt {address}` takes it on"
+                ),
+            };
+            let state = match address.kind {
+                Kind::Instance => "stopped and ",
+                _ => "",
+            };
+            invocation.note(&format!("{address} is there, {state}{owner}\n"));
+        }
         Ok(Exit::Done)
     }
 
-    /// The configuration with what was asked for put into it, and the places of secrets that were taken out of it.
-    fn document(
+    /// The configuration with what was asked for put into it.
+    fn documents(
         &self,
         invocation: &Invocation,
         text: &str,
-    ) -> Result<(Value, Vec<Pointer>), CliError> {
-        let invalid = |why: &str| {
-            CliError::new(
-                Exit::Invalid,
-                format!("the configuration in the backup {why}"),
-            )
-        };
+        head: &Head,
+    ) -> Result<Documents, CliError> {
         let (documents, found) = parse(MANIFEST, text);
         if found.has_errors() {
-            return Err(invalid("is no YAML"));
+            return Err(no_document("is no YAML"));
         }
-        let [document] = documents.as_slice() else {
-            return Err(invalid("is not one document"));
-        };
-        let mut document = value_of(document).ok_or_else(|| invalid("cannot be understood"))?;
-        if document["kind"] != Kind::Instance.name() || !document["metadata"].is_object() {
-            return Err(invalid("is of no instance"));
+        let mut all = documents
+            .iter()
+            .map(|document| value_of(document).ok_or_else(|| no_document("cannot be understood")))
+            .collect::<Result<Vec<_>, _>>()?;
+        let instances = usize::from(head.instance.is_some());
+        if all.len() != instances + head.volumes.len() {
+            return Err(no_document("is not what is in it"));
         }
-        if let Some(name) = &self.name {
-            document["metadata"]["name"] = json!(name);
+        if let Some(moved) = self.volume.iter().map(|(from, _)| from).find(|from| {
+            let is_it = |one: &VolumeHead| place_of(&one.address) == **from;
+            instances == 0 || !head.volumes.iter().any(is_it)
+        }) {
+            let why = format!(
+                "no volume {}/{} comes with an instance in it",
+                moved.0, moved.1
+            );
+            return Err(CliError::usage(why));
         }
-        if invocation.global.project != "default" {
-            document["metadata"]["project"] = json!(invocation.global.project);
-        }
-        if let Some(fields) = document.as_object_mut() {
-            // Who owns it is decided here, and not by whoever made the backup.
-            fields.remove("lifecycle");
-        }
-        if let Some(pool) = &self.pool
-            && let Some(devices) = document["spec"]["devices"].as_object_mut()
-        {
-            let is_root = |device: &&mut Value| device["type"] == "disk" && device["path"] == "/";
-            for root in devices.values_mut().filter(|device| is_root(device)) {
-                root["pool"] = json!(pool);
+        for (document, wanted) in all.iter().zip(
+            head.instance
+                .iter()
+                .chain(head.volumes.iter().map(|one| &one.address)),
+        ) {
+            if address_of(document).as_ref() != Some(wanted) {
+                return Err(no_document(&format!("is not that of {wanted}")));
             }
         }
+        let mut numbers: Vec<u32> = (0..).zip(&head.volumes).map(|(at, _)| at).collect();
+        if self.without_volumes && instances == 1 {
+            all.truncate(1);
+            numbers.clear();
+        }
         let mut secrets = Vec::new();
-        take_out(&mut document["spec"], &Pointer::new("/spec"), &mut secrets);
-        Ok((document, secrets))
+        for (at, document) in all.iter_mut().enumerate() {
+            if at == 0
+                && let Some(name) = &self.name
+            {
+                document["metadata"]["name"] = json!(name);
+            }
+            if invocation.global.project != "default" {
+                document["metadata"]["project"] = json!(invocation.global.project);
+            }
+            if let Some(fields) = document.as_object_mut() {
+                // Who owns it is decided here, and not by whoever made the backup.
+                fields.remove("lifecycle");
+            }
+            match at < instances {
+                true => self.move_disks(document),
+                false => self.move_volume(document, instances == 0),
+            }
+            take_out(&mut document["spec"], &Pointer::new("/spec"), &mut secrets);
+        }
+        Ok(Documents {
+            all,
+            numbers,
+            secrets,
+        })
+    }
+
+    fn move_disks(&self, document: &mut Value) {
+        let Some(devices) = document["spec"]["devices"].as_object_mut() else {
+            return;
+        };
+        for disk in devices.values_mut().filter(|one| one["type"] == "disk") {
+            if disk["path"] == "/" {
+                if let Some(pool) = &self.pool {
+                    disk["pool"] = json!(pool);
+                }
+                continue;
+            }
+            let is_it = |(pool, name): &Place| disk["pool"] == **pool && disk["source"] == **name;
+            if let Some((_, (pool, name))) = self.volume.iter().find(|(from, _)| is_it(from)) {
+                disk["pool"] = json!(pool);
+                disk["source"] = json!(name);
+            }
+        }
+    }
+
+    fn move_volume(&self, document: &mut Value, alone: bool) {
+        if let Some(pool) = self.pool.as_ref().filter(|_| alone) {
+            document["spec"]["pool"] = json!(pool);
+        }
+        let is_it = |(pool, name): &Place| {
+            document["spec"]["pool"] == **pool && document["metadata"]["name"] == **name
+        };
+        if let Some((_, (pool, name))) = self.volume.iter().find(|(from, _)| is_it(from)) {
+            document["spec"]["pool"] = json!(pool);
+            document["metadata"]["name"] = json!(name);
+        }
     }
 
     /// Refuses what a policy denies.
@@ -165,7 +273,7 @@ impl Import {
         invocation: &Invocation,
         opened: &Opened,
         desired: &DesiredSet,
-        address: &Address,
+        addresses: &[Address],
     ) -> Result<(), CliError> {
         let options = PlanOptions {
             approve: std::collections::BTreeSet::new(),
@@ -179,7 +287,7 @@ impl Import {
         let held = plan
             .held
             .iter()
-            .filter(|held| held.step.address() == address);
+            .filter(|held| addresses.contains(held.step.address()));
         let because = held.flat_map(|held| &held.because).chain(&plan.stopping);
         let mut denied = because.filter(|because| because.code.0 == "G106");
         match denied.next() {
@@ -189,6 +297,33 @@ impl Import {
             }
         }
     }
+}
+
+fn no_document(why: &str) -> CliError {
+    CliError::new(
+        Exit::Invalid,
+        format!("the configuration in the backup {why}"),
+    )
+}
+
+fn place_of(volume: &Address) -> Place {
+    (volume.pool.clone().unwrap_or_default(), volume.name.clone())
+}
+
+/// The address of a document; none: it is of neither an instance nor a volume.
+fn address_of(document: &Value) -> Option<Address> {
+    let metadata = document["metadata"].as_object()?;
+    let name = metadata.get("name")?.as_str()?;
+    let project = metadata.get("project").and_then(Value::as_str);
+    let project = project.unwrap_or("default");
+    let kind = [Kind::Instance, Kind::Volume]
+        .into_iter()
+        .find(|kind| document["kind"] == kind.name())?;
+    let mut address = Address::in_project(kind, project, name);
+    if kind == Kind::Volume {
+        address.pool = Some(document["spec"]["pool"].as_str()?.to_owned());
+    }
+    Some(address)
 }
 
 /// A tree of YAML as a value of JSON.
@@ -244,10 +379,10 @@ fn around() -> Result<Option<Texts>, CliError> {
     )?))
 }
 
-/// The texts of which the configuration is one: it stands in a source of its own, that refers to what is elsewhere, with the
+/// The texts of which the configuration is some: it stands in a source of its own, that refers to what is elsewhere, with the
 /// projects and policies of the one around.
 fn texts(
-    document: &Value,
+    documents: &[Value],
     around: Option<&Texts>,
     source: Option<&SourceName>,
 ) -> Result<Texts, CliError> {
@@ -255,7 +390,7 @@ fn texts(
         "apiVersion": API_VERSION,
         "kind": "Source",
         "name": source.map_or("backup", SourceName::as_str),
-        "external": references(document),
+        "external": references(documents),
     });
     let mut texts = Texts {
         root: absolute(Path::new("."))?,
@@ -277,30 +412,41 @@ fn texts(
     }
     texts.files.push((SOURCE_FILE.to_owned(), yaml(&own)?));
     // No file of a source has that name: it would be one of its manifests.
-    texts
-        .files
-        .push((format!(".backup/{MANIFEST}"), yaml(document)?));
+    for (number, document) in documents.iter().enumerate() {
+        let name = match number {
+            0 => format!(".backup/{MANIFEST}"),
+            number => format!(".backup/{number}/{MANIFEST}"),
+        };
+        texts.files.push((name, yaml(document)?));
+    }
     texts.files.sort();
     Ok(texts)
 }
 
-/// What the configuration refers to, as `external` of a `keel.yaml` has it. What is not there is told when it starts.
-fn references(document: &Value) -> Vec<String> {
-    let Ok(spec) = Spec::deserialize(Kind::Instance, document["spec"].clone()) else {
-        return Vec::new();
-    };
-    let project = document["metadata"]["project"]
-        .as_str()
-        .unwrap_or("default");
+/// What the configuration refers to beside itself, as `external` of a `keel.yaml` has it. What is not there is told when it
+/// starts.
+fn references(documents: &[Value]) -> Vec<String> {
+    let own: Vec<Address> = documents.iter().filter_map(address_of).collect();
     let mut all = Vec::new();
-    for reference in spec.references() {
-        let mut address = Address::new(reference.kind, &reference.name);
-        address.pool.clone_from(&reference.pool);
-        all.push(address.to_string());
-        if !reference.kind.belongs_to_host() && project != "default" {
-            let mut own = Address::in_project(reference.kind, project, &reference.name);
-            own.pool.clone_from(&reference.pool);
-            all.push(own.to_string());
+    for document in documents {
+        let Some(address) = address_of(document) else {
+            continue;
+        };
+        let Ok(spec) = Spec::deserialize(address.kind, document["spec"].clone()) else {
+            continue;
+        };
+        for reference in spec.references() {
+            let mut of_host = Address::new(reference.kind, &reference.name);
+            of_host.pool.clone_from(&reference.pool);
+            let mut found = vec![of_host];
+            if !reference.kind.belongs_to_host() && address.project.is_some() {
+                let project = address.project_name();
+                let mut of_project = Address::in_project(reference.kind, project, &reference.name);
+                of_project.pool.clone_from(&reference.pool);
+                found.push(of_project);
+            }
+            found.retain(|one| !own.contains(one));
+            all.extend(found.iter().map(ToString::to_string));
         }
     }
     all.sort();
@@ -334,13 +480,12 @@ fn rules_in(name: &str, text: &str) -> String {
     kept
 }
 
-/// The one instance that is declared.
-fn declared(desired: &DesiredSet) -> Result<Resource, CliError> {
-    let mut all = desired.resources.values();
-    let found = all.find(|one| one.address.kind == Kind::Instance);
+/// What a document declares.
+fn declared(desired: &DesiredSet, document: &Value) -> Result<Resource, CliError> {
+    let found = address_of(document).and_then(|address| desired.resources.get(&address));
     found
         .cloned()
-        .ok_or_else(|| CliError::new(Exit::Invalid, "the configuration declares no instance"))
+        .ok_or_else(|| no_document("declares something else"))
 }
 
 #[cfg(test)]

@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use manifests::id::Address;
+use manifests::kind::Kind;
 use manifests::kinds::instance::InstanceType;
+use manifests::kinds::volume::ContentType;
 use serde::{Deserialize, Serialize};
 
+use super::judge::{Blob, Tree};
 use crate::native::image::ImageRecord;
 
 /// What a backup says that it is.
 pub(in crate::native) const MAGIC: &str = "keel-backup";
-/// The version that is written; a reader takes it and those before.
-pub(in crate::native) const FORMAT_VERSION: u32 = 1;
+/// The version that is written; a reader takes it and those before. 2: volumes.
+pub(in crate::native) const FORMAT_VERSION: u32 = 2;
 
 /// The first member.
 pub(super) const HEAD: &str = "backup.json";
@@ -40,11 +43,13 @@ pub struct Head {
     pub program: String,
     /// When.
     pub created_at: jiff::Timestamp,
-    /// Of which instance.
-    pub instance: Address,
+    /// Of which instance; none: of a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<Address>,
     /// Whether that is a container or a machine.
-    pub r#type: InstanceType,
-    /// The snapshot that it is a backup of; none: of the instance as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<InstanceType>,
+    /// The snapshot that it is a backup of; none: of all as it was then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_snapshot: Option<String>,
     /// The image below its root; none: it has none.
@@ -56,6 +61,22 @@ pub struct Head {
     /// The layers of a machine's disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layers: Option<LayersHead>,
+    /// The volumes in it, by their numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeHead>,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeHead {
+    /// Which.
+    pub address: Address,
+    /// What is on it.
+    pub content_type: ContentType,
+    /// Its snapshots that are in the backup.
+    #[serde(default)]
+    pub snapshots: Vec<SnapshotHead>,
 }
 
 /// The image below a root.
@@ -119,9 +140,21 @@ pub struct SectionCount {
 }
 
 impl Head {
+    /// What it is a backup of.
+    pub fn of(&self) -> Option<&Address> {
+        let volume = self.volumes.first().map(|volume| &volume.address);
+        self.instance.as_ref().or(volume)
+    }
+
     /// The parts that there have to be.
     pub(super) fn parts(&self) -> BTreeSet<String> {
         let mut parts = BTreeSet::new();
+        for (number, volume) in (0..).zip(&self.volumes) {
+            parts.extend(volume.parts(number));
+        }
+        if self.instance.is_none() {
+            return parts;
+        }
         if let Some(image) = self.image.as_ref().filter(|image| image.included) {
             let mut add = |name: &str, there: bool| {
                 if there {
@@ -152,25 +185,43 @@ impl Head {
 
     /// What contradicts itself in it.
     pub(super) fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let mut names = BTreeSet::new();
-        for snapshot in &self.snapshots {
-            if !is_a_name(&snapshot.name) {
-                faults.push(format!("{:?} is no name of a snapshot", snapshot.name));
-            } else if !names.insert(&snapshot.name) {
-                faults.push(format!("it has two snapshots {}", snapshot.name));
+        let known = |layer| {
+            let layers = self.layers.as_ref();
+            layers.is_some_and(|layers| layers.below.contains_key(&layer))
+        };
+        let mut faults = faults_of(&self.snapshots, |snapshot| {
+            snapshot.layer.is_some() == self.layers.is_some() && snapshot.layer.is_none_or(known)
+        });
+        let mut addresses = BTreeSet::new();
+        for volume in &self.volumes {
+            let address = &volume.address;
+            if address.kind != Kind::Volume || address.pool.is_none() {
+                faults.push(format!("{address} is no volume"));
+            } else if !addresses.insert(address) {
+                faults.push(format!("it has {address} twice"));
             }
-            let known = |layer| {
-                let layers = self.layers.as_ref();
-                layers.is_some_and(|layers| layers.below.contains_key(&layer))
-            };
-            if snapshot.layer.is_some() != self.layers.is_some()
-                || snapshot.layer.is_some_and(|layer| !known(layer))
-            {
-                faults.push(format!("snapshot {} keeps no layer of it", snapshot.name));
-            }
+            faults.extend(faults_of(&volume.snapshots, |one| one.layer.is_none()));
         }
-        let is_machine = self.r#type == InstanceType::VirtualMachine;
+        if self.instance.is_none() {
+            let nothing_of_one = self.r#type.is_none()
+                && self.image.is_none()
+                && self.layers.is_none()
+                && self.snapshots.is_empty();
+            if !nothing_of_one {
+                faults.push("it has something of an instance, and no instance".to_owned());
+            }
+            if self.volumes.len() != 1 {
+                faults.push("without an instance it is of one volume".to_owned());
+            }
+            return faults;
+        }
+        let is_machine = match self.r#type {
+            Some(of_type) => of_type == InstanceType::VirtualMachine,
+            None => {
+                faults.push("its instance is of no type".to_owned());
+                return faults;
+            }
+        };
         if self.layers.is_some() != is_machine {
             faults.push("a machine has a disk of layers, and a container has none".to_owned());
         }
@@ -188,6 +239,45 @@ impl Head {
             faults.push(fault);
         }
         faults
+    }
+}
+
+/// What is wrong with snapshots; `keeps`: whether one has what a snapshot there has.
+fn faults_of(snapshots: &[SnapshotHead], keeps: impl Fn(&SnapshotHead) -> bool) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut names = BTreeSet::new();
+    for snapshot in snapshots {
+        if !is_a_name(&snapshot.name) {
+            faults.push(format!("{:?} is no name of a snapshot", snapshot.name));
+        } else if !names.insert(&snapshot.name) {
+            faults.push(format!("it has two snapshots {}", snapshot.name));
+        }
+        if !keeps(snapshot) {
+            faults.push(format!("snapshot {} keeps no layer of it", snapshot.name));
+        }
+    }
+    faults
+}
+
+impl VolumeHead {
+    /// Whether it is files, and no disk.
+    pub(in crate::native) fn is_of_files(&self) -> bool {
+        self.content_type == ContentType::Filesystem
+    }
+
+    fn parts(&self, number: u32) -> Vec<String> {
+        if self.is_of_files() {
+            let kept = self.snapshots.iter();
+            let kept = kept.map(|one| Tree::VolumeSnapshot(number, one.name.clone()).part());
+            return std::iter::once(Tree::Volume(number).part())
+                .chain(kept)
+                .collect();
+        }
+        let kept = (0..).zip(&self.snapshots);
+        let kept = kept.map(|(at, _)| Blob::VolumeSnapshot(number, at).part());
+        std::iter::once(Blob::Volume(number).part())
+            .chain(kept)
+            .collect()
     }
 }
 

@@ -24,6 +24,10 @@ pub(in crate::native) enum Tree {
     Tpm,
     /// The own files of a container in a snapshot.
     Snapshot(String),
+    /// The volume of this number.
+    Volume(u32),
+    /// A snapshot of it.
+    VolumeSnapshot(u32, String),
 }
 
 /// A part that is one file.
@@ -41,6 +45,10 @@ pub(in crate::native) enum Blob {
     Variables(&'static str),
     /// What it kept when a snapshot of a layer was made.
     LayerVariables(u32, &'static str),
+    /// The volume of this number, which is a disk.
+    Volume(u32),
+    /// The snapshot of it that has this number.
+    VolumeSnapshot(u32, u32),
 }
 
 /// Where a member belongs.
@@ -64,7 +72,7 @@ impl Place {
         let names: Vec<&OsStr> = path.iter().collect();
         let words: Vec<&str> = names
             .iter()
-            .take(3)
+            .take(5)
             .map(|name| name.to_str().unwrap_or_default())
             .collect();
         let within = |tree, above: usize| {
@@ -86,6 +94,16 @@ impl Place {
             ["tpm", ..] => Some(within(Tree::Tpm, 1)),
             ["image", "rootfs", ..] => Some(within(Tree::Image, 2)),
             ["snapshots", name, ..] => Some(within(Tree::Snapshot((*name).to_owned()), 2)),
+            ["volumes", of, "files", ..] => {
+                number(of).map(|number| within(Tree::Volume(number), 3))
+            }
+            ["volumes", of, "snapshots", name, ..] => {
+                number(of).map(|number| within(Tree::VolumeSnapshot(number, (*name).to_owned()), 4))
+            }
+            ["volumes", of, "disk"] => number(of).map(|number| Self::Blob(Blob::Volume(number))),
+            ["volumes", of, "disks", at] => number(of)
+                .zip(number(at))
+                .map(|(of, at)| Self::Blob(Blob::VolumeSnapshot(of, at))),
             ["image", "disk"] => Some(Self::Blob(Blob::ImageDisk)),
             ["image", "kernel"] => Some(Self::Blob(Blob::ImageKernel)),
             ["image", "initrd"] => Some(Self::Blob(Blob::ImageInitrd)),
@@ -120,6 +138,8 @@ impl Tree {
             Self::Image => "image/rootfs".to_owned(),
             Self::Tpm => "tpm".to_owned(),
             Self::Snapshot(name) => format!("snapshots/{name}"),
+            Self::Volume(number) => format!("volumes/{number}/files"),
+            Self::VolumeSnapshot(number, name) => format!("volumes/{number}/snapshots/{name}"),
         }
     }
 }
@@ -134,6 +154,8 @@ impl Blob {
             Self::Layer(layer) => format!("disk/{layer}.qcow2"),
             Self::Variables(file) => format!("disk/{file}"),
             Self::LayerVariables(layer, file) => format!("disk/{layer}/{file}"),
+            Self::Volume(number) => format!("volumes/{number}/disk"),
+            Self::VolumeSnapshot(number, at) => format!("volumes/{number}/disks/{at}"),
         }
     }
 }
@@ -194,9 +216,11 @@ pub(super) fn judge(
     if member == Member::File {
         fits(entry)?;
     }
+    // Those who share a volume may have other ids than this one, and more of them.
+    let shared = matches!(tree, Tree::Volume(_) | Tree::VolumeSnapshot(..));
     let id = |id: u64| {
-        let known = u32::try_from(id).ok();
-        let within = known.filter(|id| *id < rules.ids || *tree == Tree::Tpm);
+        let known = u32::try_from(id).ok().filter(|id| *id != u32::MAX);
+        let within = known.filter(|id| *id < rules.ids || shared || *tree == Tree::Tpm);
         within.ok_or_else(|| format!("belongs to {id}, which its instance does not have"))
     };
     let mut xattrs = Vec::new();

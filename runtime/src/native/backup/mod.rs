@@ -1,15 +1,17 @@
-//! Backups: one file with all that an instance is, which restores on any pool of any state folder.
+//! Backups: one file with all that an instance or a volume is, which restores on any pool of any state folder.
 //!
 //! ```text
 //! zstd( tar, POSIX pax:
 //!   backup.json                what it is, of which format, what else is in it
-//!   manifest.yaml              the configuration, as somebody could have written it
+//!   manifest.yaml              the configuration, as somebody could have written it: the instance, then each volume
 //!   image/rootfs/…             the image below a container's root
 //!   image/disk, kernel, initrd or what a machine starts from
 //!   root/…                     a container's own files, with an overlay's whiteouts
 //!   disk/N.qcow2, disk/N/…     a machine's layers, and what firmware keeps beside them
 //!   tpm/…                      its TPM
 //!   snapshots/NAME/…           a container's snapshots; those of a machine are layers
+//!   volumes/N/files/…          a volume that is files, with snapshots/NAME/…
+//!   volumes/N/disk             a volume that is a disk, with its snapshots disks/M
 //!   sums/N                     the SHA-256 of each member since the sums before, headers included, a line a member
 //!   index.json                 how much of what there is, and the SHA-256 of all sums
 //! )
@@ -21,6 +23,7 @@
 mod error;
 mod format;
 mod judge;
+mod making;
 mod packer;
 mod reader;
 mod tar_writer;
@@ -32,13 +35,11 @@ mod unpack;
 
 pub use error::BackupError;
 pub(in crate::native) use format::{FORMAT_VERSION, MAGIC};
-pub use format::{Head, ImageHead, Index, LayersHead, SectionCount, SnapshotHead};
+pub use format::{Head, ImageHead, Index, LayersHead, SectionCount, SnapshotHead, VolumeHead};
 pub(in crate::native) use judge::{Blob, Member, Rules, Tree, VARIABLES};
-pub(in crate::native) use packer::Packer;
+pub(in crate::native) use making::{From, Making};
 pub use packer::Sink;
 pub use reader::{Checked, Unseal};
 pub(in crate::native) use reader::{Source, Visitor, read};
-pub(in crate::native) use tar_writer::BackupWriter;
 pub(in crate::native) use target::Target;
-pub(in crate::native) use trees::{write_file, write_tree};
 pub(in crate::native) use unpack::{Places, Unpacking};

@@ -480,13 +480,10 @@ impl Reading<'_> {
         for part in head.parts().iter().filter(|part| !there.contains(part)) {
             self.faults.add(format!("{part} is missing"));
         }
-        let snapshots: Vec<String> = head
-            .snapshots
-            .iter()
-            .map(|one| format!("snapshots/{}", one.name))
-            .collect();
+        let announced = head.parts();
         for part in there {
-            if part.starts_with("snapshots/") && !snapshots.contains(part) {
+            let by_name = part.starts_with("snapshots/") || part.starts_with("volumes/");
+            if by_name && !announced.contains(part) {
                 self.faults.add(format!("{part} is announced nowhere"));
             }
         }

@@ -6,7 +6,9 @@ use std::path::Path;
 use manifests::path_io;
 
 use super::format::{Head, ImageHead};
+use super::packer::Packer;
 use super::tar_writer::{BackupWriter, Header};
+use super::trees::write_tree;
 use super::*;
 use crate::native::image::attributes::Attributes;
 use crate::native::image::tar_stream::TarEntry;
@@ -18,8 +20,8 @@ fn head() -> Head {
         format_version: FORMAT_VERSION,
         program: "a test".to_owned(),
         created_at: jiff::Timestamp::UNIX_EPOCH,
-        instance: "instance/web".parse().unwrap(),
-        r#type: manifests::kinds::instance::InstanceType::Container,
+        instance: Some("instance/web".parse().unwrap()),
+        r#type: Some(manifests::kinds::instance::InstanceType::Container),
         of_snapshot: None,
         image: Some(ImageHead {
             included: false,
@@ -40,6 +42,7 @@ fn head() -> Head {
         }),
         snapshots: Vec::new(),
         layers: None,
+        volumes: Vec::new(),
     }
 }
 
@@ -118,7 +121,7 @@ fn what_contradicts_itself_is_no_backup() {
         layer,
     };
     let machine = |active, below: &[(u32, Option<u32>)]| Head {
-        r#type: manifests::kinds::instance::InstanceType::VirtualMachine,
+        r#type: Some(manifests::kinds::instance::InstanceType::VirtualMachine),
         image: None,
         layers: Some(LayersHead {
             active,
@@ -175,6 +178,25 @@ fn what_contradicts_itself_is_no_backup() {
             "a container without an image",
         ),
         (
+            of_volumes(&["volume/fast/data", "volume/fast/more"]),
+            "without an instance it is of one volume",
+        ),
+        (of_volumes(&["instance/web"]), "instance/web is no volume"),
+        (
+            Head {
+                snapshots: vec![snapshot("a", None)],
+                ..of_volumes(&["volume/fast/data"])
+            },
+            "it has something of an instance, and no instance",
+        ),
+        (
+            Head {
+                instance: head().instance,
+                ..of_volumes(&[])
+            },
+            "its instance is of no type",
+        ),
+        (
             Head {
                 layers: machine(0, &[(0, None)]).layers,
                 ..head()
@@ -205,6 +227,69 @@ fn told(tar: &[u8]) -> String {
 fn root(writer: &mut Writer) {
     writer.begin_part("root");
     add(writer, &named("root", b'5'), b"");
+}
+
+/// A backup of volumes of files, without an instance.
+fn of_volumes(addresses: &[&str]) -> Head {
+    let volumes = addresses.iter().map(|address| VolumeHead {
+        address: address.parse().unwrap(),
+        content_type: manifests::kinds::volume::ContentType::Filesystem,
+        snapshots: Vec::new(),
+    });
+    Head {
+        instance: None,
+        r#type: None,
+        image: None,
+        volumes: volumes.collect(),
+        ..head()
+    }
+}
+
+#[test]
+fn what_comes_with_a_volume_is_announced_and_belongs_to_it() {
+    let one = of_volumes(&["volume/fast/data"]);
+    let of = |more: &[(&str, u8)]| {
+        written(&one, |writer| {
+            writer.begin_part("volumes/0/files");
+            add(writer, &named("volumes/0/files", b'5'), b"");
+            for (name, kind) in more {
+                writer.begin_part(name);
+                add(writer, &named(name, *kind), b"");
+            }
+        })
+    };
+    assert_eq!(told(&of(&[])), "");
+    for (more, wanted) in [
+        (
+            ("volumes/1/files", b'5'),
+            "volumes/1/files is announced nowhere",
+        ),
+        (
+            ("volumes/0/snapshots/a", b'5'),
+            "volumes/0/snapshots/a is announced nowhere",
+        ),
+        (
+            ("volumes/0/disk", b'0'),
+            "volumes/0/disk is announced nowhere",
+        ),
+        (
+            ("volumes/0/disks/0", b'0'),
+            "volumes/0/disks/0 is announced nowhere",
+        ),
+        (
+            ("volumes/0/disks/0/x", b'0'),
+            "volumes/0/disks/0/x is no part of a backup",
+        ),
+        (
+            ("volumes/00/files/x", b'0'),
+            "volumes/00/files/x is no part of a backup",
+        ),
+    ] {
+        let told = told(&of(&[more]));
+        assert!(told.lines().any(|line| line == wanted), "{told}");
+    }
+    let nothing = written(&one, |_| {});
+    assert_eq!(told(&nothing), "volumes/0/files is missing");
 }
 
 #[test]
@@ -406,12 +491,12 @@ fn hostile_members_are_refused_by_name() {
 fn what_is_no_backup_or_not_whole_says_so() {
     let tar = written(&head(), root);
     let newer = Head {
-        format_version: 2,
+        format_version: FORMAT_VERSION + 1,
         ..head()
     };
     assert_eq!(
         told(&written(&newer, root)),
-        "x is of format version 2, and this keel reads up to 1"
+        "x is of format version 3, and this keel reads up to 2"
     );
     assert_eq!(told(&written(&head(), |_| {})), "root is missing");
     let folder = tempfile::tempdir().unwrap();

@@ -1,11 +1,11 @@
 //! Backups of instances: what they are is gathered, and stands still while it is read.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use manifests::devices::disk::DiskSource;
+use manifests::id::Address;
 use manifests::kinds::instance::Instance;
-use manifests::path_io::AtPath as _;
 
 use super::container_snapshots::{standing_still, trees};
 use super::machine::export as machine;
@@ -14,76 +14,120 @@ use super::snapshots::disk_failed;
 use super::{io_failed, pool_of, running, spec};
 use crate::error::{Class, RuntimeError};
 use crate::native::backup::{
-    BackupError, BackupWriter, FORMAT_VERSION, Head, ImageHead, LayersHead, MAGIC, Packer,
-    SnapshotHead, Target, Tree, write_file, write_tree,
+    FORMAT_VERSION, From, Head, ImageHead, LayersHead, MAGIC, Making, SnapshotHead, Target, Tree,
 };
-use crate::native::backups::{BackupExport, Exported, failed};
+use crate::native::backups::{BackupExport, DOING, Exported, failed};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::root_volume;
+use crate::native::storage::KeptTrees;
+use crate::native::volumes::{self, VolumePicks};
 use crate::runtime::Context;
 
-pub(super) const DOING: &str = "make a backup of";
-
-/// A tree or a file of this host, and the part that it becomes.
-pub(super) enum From {
-    Tree(PathBuf),
-    File(PathBuf),
-}
-
-/// What a backup is made of, besides the image.
+/// What a backup is made of, besides the image and volumes.
+#[derive(Default)]
 pub(super) struct Parts {
     pub(super) parts: Vec<(String, From)>,
     pub(super) snapshots: Vec<SnapshotHead>,
     pub(super) layers: Option<LayersHead>,
     pub(super) left_out: Vec<String>,
+    pub(super) after: After,
 }
 
-/// Writes the backup of an instance.
+/// What has to be undone when all of it is read.
+#[derive(Default)]
+pub(super) enum After {
+    #[default]
+    Nothing,
+    /// The root of a container was put in place.
+    Release,
+    /// A copy was made of it.
+    Passed(KeptTrees),
+    /// A snapshot was made of a machine.
+    Snapshot,
+}
+
+/// Writes the backup of an instance, with these of its volumes.
 pub(in crate::native) fn export(
     host: &Host,
     definition: &Definition<InstancePicks>,
+    volumes: Vec<Arc<Definition<VolumePicks>>>,
     export: &BackupExport<'_>,
     context: &Context<'_>,
 ) -> Result<Exported, RuntimeError> {
     // Before anything stands still for it.
     let target = Target::begin(&export.path, export.replace).map_err(failed(DOING))?;
-    match spec(definition)?.is_container() {
-        true => container(host, definition, export, target, context),
-        false => machine::export(host, definition, export, context, |parts| {
-            write(host, definition, export, target, parts, context)
-        }),
+    let mut readings = Vec::new();
+    let mut parts = Parts::default();
+    let written = (|| {
+        for volume in volumes {
+            readings.push(volumes::export::Reading::begin(host, volume)?);
+        }
+        let mut gather = || match spec(definition)?.is_container() {
+            true => container(host, definition, export, &mut parts, context),
+            false => machine::gather(host, definition, export, &mut parts, context),
+        };
+        volumes::export::still(host, &mut readings, context, &mut gather)?;
+        write(host, definition, export, target, &parts, &readings, context)
+    })();
+    let mut ended = match &parts.after {
+        After::Nothing => Ok(()),
+        After::Release => release(host, definition),
+        After::Passed(trees) => trees.passed().map_err(disk_failed(DOING)),
+        After::Snapshot => machine::passed(host, definition, context),
+    };
+    for reading in readings {
+        ended = ended.and(reading.end(host));
     }
+    written.and_then(|written| ended.map(|()| written))
+}
+
+fn release(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
+    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let released = driver.release(&root_volume(&definition.uid));
+    released.map(|_| ()).map_err(disk_failed(DOING))
 }
 
 fn container(
     host: &Host,
     definition: &Definition<InstancePicks>,
     export: &BackupExport<'_>,
-    target: Target,
+    out: &mut Parts,
     context: &Context<'_>,
-) -> Result<Exported, RuntimeError> {
+) -> Result<(), RuntimeError> {
     let disk = disk_failed(DOING);
     let trees = trees(host, definition)?;
     let all = trees.all().map_err(&disk)?;
     let root = Tree::Root.part();
-    let mut parts = Parts {
-        parts: Vec::new(),
-        snapshots: Vec::new(),
-        layers: None,
-        left_out: Vec::new(),
-    };
     if let Some(name) = &export.snapshot {
         let tree = trees.kept(name).map_err(&disk)?;
-        parts.parts.push((root, From::Tree(tree)));
-        return write(host, definition, export, target, parts, context);
+        out.parts.push((root, From::Tree(tree)));
+        return Ok(());
     }
+    let tree = match running(host, &definition.uid)? {
+        None => {
+            let (_, driver) = pool_of(host, &definition.picks.pool)?;
+            out.after = After::Release;
+            driver.place(&root_volume(&definition.uid)).map_err(&disk)?;
+            trees.tree().to_path_buf()
+        }
+        Some(_) => {
+            // It stands still for the time of a copy, and not of a backup.
+            (context.progress)("copying its files");
+            let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+            let pass = || trees.pass(&mut go_on);
+            let copy = standing_still(host, definition, &trees, DOING, pass)?;
+            out.after = After::Passed(trees.clone());
+            copy
+        }
+    };
+    out.parts.push((root, From::Tree(tree)));
     if export.snapshots {
         for (name, kept) in all {
             let part = Tree::Snapshot(name.clone()).part();
             let tree = trees.kept(&name).map_err(&disk)?;
-            parts.parts.push((part, From::Tree(tree)));
-            parts.snapshots.push(SnapshotHead {
+            out.parts.push((part, From::Tree(tree)));
+            out.snapshots.push(SnapshotHead {
                 name,
                 created_at: kept.created_at,
                 description: kept.description,
@@ -91,25 +135,7 @@ fn container(
             });
         }
     }
-    if running(host, &definition.uid)?.is_none() {
-        let (_, driver) = pool_of(host, &definition.picks.pool)?;
-        let volume = root_volume(&definition.uid);
-        driver.place(&volume).map_err(&disk)?;
-        parts
-            .parts
-            .insert(0, (root, From::Tree(trees.tree().to_path_buf())));
-        let written = write(host, definition, export, target, parts, context);
-        let released = driver.release(&volume).map_err(&disk);
-        return written.and_then(|written| released.map(|_| written));
-    }
-    // It stands still for the time of a copy, and not of a backup.
-    (context.progress)("copying its files");
-    let mut go_on = || !context.cancel.load(Ordering::Relaxed);
-    let copy = standing_still(host, definition, &trees, DOING, || trees.pass(&mut go_on))?;
-    parts.parts.insert(0, (root, From::Tree(copy)));
-    let written = write(host, definition, export, target, parts, context);
-    let passed = trees.passed().map_err(&disk);
-    written.and_then(|written| passed.map(|()| written))
+    Ok(())
 }
 
 /// Writes all of it and gives the file its name.
@@ -118,7 +144,8 @@ fn write(
     definition: &Definition<InstancePicks>,
     export: &BackupExport<'_>,
     target: Target,
-    parts: Parts,
+    gathered: &Parts,
+    readings: &[volumes::export::Reading],
     context: &Context<'_>,
 ) -> Result<Exported, RuntimeError> {
     (context.progress)("writing");
@@ -137,47 +164,42 @@ fn write(
             })
         }
     };
-    let mut all = match image.as_ref().filter(|image| image.included) {
+    let mut parts = match image.as_ref().filter(|image| image.included) {
         Some(image) => image_parts(host, image)?,
         None => Vec::new(),
     };
-    all.extend(parts.parts);
+    let own = gathered.parts.iter();
+    parts.extend(own.map(|(part, from)| (part.clone(), from.clone())));
+    let mut with = Vec::new();
+    for (number, reading) in (0..).zip(readings) {
+        let (volume, own) = reading.parts(number, export.snapshots)?;
+        with.push(volume);
+        parts.extend(own);
+    }
     let head = Head {
         format: MAGIC.to_owned(),
         format_version: FORMAT_VERSION,
         program: export.program.clone(),
         created_at: context.now,
-        instance: definition.address.clone(),
-        r#type: spec(definition)?.r#type,
+        instance: Some(definition.address.clone()),
+        r#type: Some(spec(definition)?.r#type),
         of_snapshot: export.snapshot.clone(),
         image,
-        snapshots: parts.snapshots,
-        layers: parts.layers,
+        snapshots: gathered.snapshots.clone(),
+        layers: gathered.layers.clone(),
+        volumes: with,
+    };
+    let making = Making {
+        path: &export.path,
+        head: &head,
+        manifest: &export.manifest,
+        parts: &parts,
+        seal: export.seal,
     };
     let go_on = || !context.cancel.load(Ordering::Relaxed);
-    let written = (|| {
-        let io = |result: std::io::Result<_>| result.at("write", &export.path);
-        let file = target.writer()?;
-        let sink = match export.seal {
-            None => Box::new(file),
-            Some(seal) => seal(file).at("encrypt", &export.path)?,
-        };
-        let text = io(serde_json::to_vec_pretty(&head).map_err(Into::into))?;
-        let made = BackupWriter::new(Packer::new(sink), &text, &export.manifest);
-        let mut out = made.at("write", &export.path)?;
-        for (part, from) in &all {
-            match from {
-                From::Tree(root) => write_tree(&mut out, part, root, &go_on)?,
-                From::File(file) => write_file(&mut out, part, file, &go_on)?,
-            }
-        }
-        let (packer, index) = out.finish().at("write", &export.path)?;
-        packer.finish().at("write", &export.path)?;
-        Ok((target.finish()?, index))
-    })();
-    let (bytes, index) = written.map_err(|error: BackupError| failed(DOING)(error))?;
-    let mut left_out = parts.left_out;
-    left_out.extend(elsewhere(spec(definition)?));
+    let (bytes, index) = making.write(target, &go_on).map_err(failed(DOING))?;
+    let mut left_out = gathered.left_out.clone();
+    left_out.extend(elsewhere(spec(definition)?, &export.volumes));
     Ok(Exported {
         bytes,
         parts: index.parts,
@@ -185,11 +207,15 @@ fn write(
     })
 }
 
-/// What an instance uses that lies elsewhere.
-fn elsewhere(instance: &Instance) -> impl Iterator<Item = String> {
+/// What an instance uses that lies elsewhere, but for these volumes.
+fn elsewhere(instance: &Instance, within: &[Address]) -> impl Iterator<Item = String> {
     let devices = instance.devices.iter();
     devices.filter_map(|(name, device)| match device.as_disk()?.made_of() {
-        DiskSource::Volume { pool, volume } => Some(format!("{name}: the volume {pool}/{volume}")),
+        DiskSource::Volume { pool, volume } => {
+            let is_it = |one: &Address| one.name == volume && one.pool.as_deref() == Some(pool);
+            let told = format!("{name}: the volume {pool}/{volume}");
+            (!within.iter().any(is_it)).then_some(told)
+        }
         DiskSource::Host(path) => Some(format!("{name}: {path} of the host")),
         DiskSource::Root | DiskSource::Tmpfs | DiskSource::Other(_) => None,
     })

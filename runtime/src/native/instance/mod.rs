@@ -57,6 +57,7 @@ pub(super) use self::observe::{Machines, Ports, Surroundings, observe, root_byte
 pub(super) use self::picks::{InstancePicks, NicPicks};
 pub(super) use self::plugs::network_plan;
 pub(super) use self::remove::{is_on_its_way, lies_in, trash_bytes, trashed};
+pub(super) use self::volumes::used_volumes;
 
 /// The class of a failure of the shim's client.
 fn shim_failed(doing: &str, error: shim::ShimError) -> RuntimeError {

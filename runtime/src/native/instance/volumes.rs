@@ -39,6 +39,24 @@ fn find(
     }
 }
 
+/// The volumes that an instance uses and that there are, each once.
+pub(in crate::native) fn used_volumes(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<Vec<Arc<Definition<VolumePicks>>>, RuntimeError> {
+    let mut all: Vec<Arc<Definition<VolumePicks>>> = Vec::new();
+    let project = definition.address.project_name();
+    for (_, pool, name) in volumes::uses(spec(definition)?) {
+        let found = volumes::named(host, project, pool, name)?;
+        if let Some(found) = found.filter(|found| found.complete)
+            && !all.iter().any(|one| one.uid == found.uid)
+        {
+            all.push(found);
+        }
+    }
+    Ok(all)
+}
+
 /// Puts the folder of a volume in the place of its name. Ids are shifted, unless the volume says not to.
 fn put(
     disk: &mut Disk,

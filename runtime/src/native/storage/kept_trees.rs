@@ -192,13 +192,13 @@ impl KeptTrees {
     pub fn pass(&self, go_on: &mut dyn FnMut() -> bool) -> Result<PathBuf, StorageError> {
         self.passed()?;
         make_private(&self.folder())?;
-        let copy = self.folder().join(PASSING);
+        let at = self.folder().join(PASSING);
         if let Some(subvolume) = &self.subvolume {
             btrfs::keep(&subvolume.path, &self.folder(), PASSING)?;
-            return Ok(copy.join(files_of(&self.id)));
+            return Ok(at.join(files_of(&self.id)));
         }
-        match copy_tree(&self.tree, &copy, go_on) {
-            Ok(_) => Ok(copy),
+        match copy(&self.tree, &at, go_on) {
+            Ok(_) => Ok(at),
             Err(error) => {
                 self.passed()?;
                 Err(error.into())
@@ -227,6 +227,11 @@ impl KeptTrees {
         make_private(&self.folder())?;
         make_private(&new)?;
         Ok(new.join(TREE))
+    }
+
+    /// Where that is.
+    pub fn prepared(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{NEW}{name}")).join(TREE)
     }
 
     /// Gives a snapshot its name whose tree was put where [`Self::prepare`] said.

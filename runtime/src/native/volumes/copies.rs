@@ -165,7 +165,7 @@ pub(super) fn fill(
 }
 
 /// Where the files or the disk of a volume are.
-fn path(placed: Placed) -> Result<PathBuf, RuntimeError> {
+pub(super) fn path(placed: Placed) -> Result<PathBuf, RuntimeError> {
     match placed {
         Placed::Custom { folder } => Ok(folder),
         Placed::Disk { file, .. } => Ok(file),

@@ -3,6 +3,8 @@
 //! In its pool a volume has its uid for a name, so that a rename moves nothing and two projects may use the same name.
 
 mod copies;
+pub(super) mod export;
+pub(super) mod import;
 mod observe;
 mod remove;
 pub(super) mod snapshots;

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::super::export::{DOING, From, Parts};
+use super::super::export::{After, Parts};
 use super::super::picks::InstancePicks;
 use super::super::running;
 use super::super::snapshots::disk_failed;
 use super::snapshots;
 use super::{saved, served};
 use crate::error::RuntimeError;
-use crate::native::backup::{Blob, LayersHead, SnapshotHead, Tree, VARIABLES};
-use crate::native::backups::{BackupExport, Exported};
+use crate::native::backup::{Blob, From, LayersHead, SnapshotHead, Tree, VARIABLES};
+use crate::native::backups::{BackupExport, DOING};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::image::MachineImage;
@@ -22,14 +22,14 @@ use crate::runtime::{Context, NewSnapshot};
 const PASSING: &str = "backup-in-the-making";
 const PASSING_FOR: &str = "a backup is being made of it";
 
-/// Gathers it, and has it written.
-pub(in crate::native::instance) fn export(
+/// Gathers it. What runs has a snapshot until [`passed`].
+pub(in crate::native::instance) fn gather(
     host: &Host,
     definition: &Definition<InstancePicks>,
     export: &BackupExport<'_>,
+    out: &mut Parts,
     context: &Context<'_>,
-    write: impl FnOnce(Parts) -> Result<Exported, RuntimeError>,
-) -> Result<Exported, RuntimeError> {
+) -> Result<(), RuntimeError> {
     let failed = disk_failed(DOING);
     let (mut disk, _) = snapshots::settled(host, definition)?;
     let mut layers = disk.layers().map_err(&failed)?;
@@ -43,20 +43,20 @@ pub(in crate::native::instance) fn export(
         let kept = layers.snapshots.get(name);
         let kept = kept.ok_or_else(|| failed(StorageError::NoSnapshot(name.clone())))?;
         let (layer, memory) = (kept.layer, kept.memory);
-        let mut parts = gather(&disk, &layers, layer, &disk.beside(layer), false);
+        *out = all(&disk, &layers, layer, &disk.beside(layer), false);
         if memory {
-            parts.left_out.push("the memory of the snapshot".to_owned());
+            out.left_out.push("the memory of the snapshot".to_owned());
         }
-        return write(parts);
+        return Ok(());
     }
     if running(host, &definition.uid)?.is_none() {
         let beside = disk.folder().to_path_buf();
-        let mut parts = gather(&disk, &layers, layers.active, &beside, export.snapshots);
+        *out = all(&disk, &layers, layers.active, &beside, export.snapshots);
         if saved::told(host, definition).is_some() {
             let what = "the state with which it was stopped: what is restored boots";
-            parts.left_out.push(what.to_owned());
+            out.left_out.push(what.to_owned());
         }
-        return write(parts);
+        return Ok(());
     }
     (context.progress)("making a snapshot of its disk");
     let new = NewSnapshot {
@@ -65,21 +65,28 @@ pub(in crate::native::instance) fn export(
         ..NewSnapshot::default()
     };
     snapshots::create(host, definition, &new, context)?;
-    let written = (|| {
-        disk = snapshots::settled(host, definition)?.0;
-        let mut layers = disk.layers().map_err(&failed)?;
-        let kept = layers.snapshots.remove(PASSING);
-        let kept = kept.ok_or_else(|| failed(StorageError::NoSnapshot(PASSING.to_owned())))?;
-        let beside = disk.beside(kept.layer);
-        let parts = gather(&disk, &layers, kept.layer, &beside, export.snapshots);
-        write(parts)
-    })();
-    let deleted = snapshots::delete(host, definition, PASSING, context);
-    written.and_then(|written| deleted.map(|()| written))
+    out.after = After::Snapshot;
+    disk = snapshots::settled(host, definition)?.0;
+    let mut layers = disk.layers().map_err(&failed)?;
+    let kept = layers.snapshots.remove(PASSING);
+    let kept = kept.ok_or_else(|| failed(StorageError::NoSnapshot(PASSING.to_owned())))?;
+    let beside = disk.beside(kept.layer);
+    *out = all(&disk, &layers, kept.layer, &beside, export.snapshots);
+    out.after = After::Snapshot;
+    Ok(())
+}
+
+/// Deletes the snapshot that was made for a backup.
+pub(in crate::native::instance) fn passed(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    snapshots::delete(host, definition, PASSING, context)
 }
 
 /// All that belongs to a disk of which `active` is on top.
-fn gather(
+fn all(
     disk: &LayeredDisk,
     layers: &Layers,
     active: u32,
@@ -142,6 +149,7 @@ fn gather(
         snapshots,
         layers: Some(LayersHead { active, below }),
         left_out,
+        after: After::Nothing,
     }
 }
 

@@ -267,7 +267,8 @@ fn live(
         None => {
             // Before the switch, which makes the snapshot.
             beside::keep(disk, &disk.beside(active), DOING)?;
-            let frozen = quiet::freeze(now, qmp);
+            // The agent of one that stands still does not answer.
+            let frozen = pending.ran && quiet::freeze(now, qmp);
             let switched = layer::switch(qmp, &top, active, over);
             if frozen && !quiet::thaw(now) {
                 (context.progress)(

@@ -1,0 +1,63 @@
+//! Writes a backup of what was gathered for it.
+
+use std::path::{Path, PathBuf};
+
+use manifests::path_io::AtPath as _;
+
+use super::error::BackupError;
+use super::format::{Head, Index};
+use super::packer::Packer;
+use super::tar_writer::BackupWriter;
+use super::target::Target;
+use super::trees::{write_file, write_tree};
+use crate::native::backups::Seal;
+
+/// A tree or a file of this host.
+#[derive(Debug, Clone)]
+pub(in crate::native) enum From {
+    Tree(PathBuf),
+    File(PathBuf),
+}
+
+/// What becomes a backup: nobody writes to any of it.
+pub(in crate::native) struct Making<'a> {
+    /// The file, for errors.
+    pub(in crate::native) path: &'a Path,
+    pub(in crate::native) head: &'a Head,
+    /// The configuration, as documents.
+    pub(in crate::native) manifest: &'a str,
+    /// The parts in their order, each with what it is made of.
+    pub(in crate::native) parts: &'a [(String, From)],
+    pub(in crate::native) seal: Option<&'a Seal<'a>>,
+}
+
+impl Making<'_> {
+    /// Writes all of it and gives the file its name. Answers its bytes, and how much there is of what.
+    ///
+    /// # Errors
+    /// Something cannot be read or written: then there is no file.
+    pub(in crate::native) fn write(
+        &self,
+        target: Target,
+        go_on: &dyn Fn() -> bool,
+    ) -> Result<(u64, Index), BackupError> {
+        let file = target.writer()?;
+        let sink = match self.seal {
+            None => Box::new(file),
+            Some(seal) => seal(file).at("encrypt", self.path)?,
+        };
+        let text = serde_json::to_vec_pretty(self.head);
+        let text = text.map_err(std::io::Error::from).at("write", self.path)?;
+        let made = BackupWriter::new(Packer::new(sink), &text, self.manifest);
+        let mut out = made.at("write", self.path)?;
+        for (part, from) in self.parts {
+            match from {
+                From::Tree(root) => write_tree(&mut out, part, root, go_on)?,
+                From::File(file) => write_file(&mut out, part, file, go_on)?,
+            }
+        }
+        let (packer, index) = out.finish().at("write", self.path)?;
+        packer.finish().at("write", self.path)?;
+        Ok((target.finish()?, index))
+    }
+}
