@@ -65,14 +65,23 @@ impl Workers<'_> {
         if let Some(update) = self.what_nobody_knows(step, &kept) {
             runtime.perform(&update, desired, &context)?;
         }
-        let effected = runtime.perform(&step.action, desired, &context)?;
+        let mut effected = runtime.perform(&step.action, desired, &context);
         if stops && ran {
             let start = Action {
                 address: step.address().clone(),
                 ..power(Power::Start)
             };
-            runtime.perform(&start, desired, &context)?;
+            // Also where it was refused: it was stopped for nothing else.
+            let started = runtime.perform(&start, desired, &context);
+            match (&effected, started) {
+                (Ok(_), Err(error)) => effected = Err(error),
+                (Err(_), Err(error)) => {
+                    tracing::warn!(%error, "{} does not run again", step.address());
+                }
+                (_, Ok(_)) => {}
+            }
         }
+        let effected = effected?;
         if matches!(step.action.verb, Verb::Restore) {
             self.bring_up_to_date(step, desired, &context)?;
         }
