@@ -44,7 +44,8 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::Instance, "/spec/profiles", Effect::Live),
     (Kind::Instance, "/spec/snapshots", Effect::Live),
     (Kind::Instance, "/spec/placement", Effect::Live),
-    (Kind::Instance, "/spec/devices/*/pool", Effect::Replace),
+    // Its root goes along with its snapshots.
+    (Kind::Instance, "/spec/devices/*/pool", Effect::StopNeeded),
     (Kind::Instance, "/spec/devices/*/size", Effect::Live),
     (Kind::Instance, "/spec/devices/*/limits", Effect::Live),
     (Kind::Instance, "/spec/devices/*/connected", Effect::Live),

@@ -7,7 +7,7 @@
 //! - `desired.yaml`: manifests; `keel.yaml` beside it is the source's.
 //! - `observed.yaml`: live objects as manifests. `spec` lies over what is wanted of the object (`null` takes away), so only
 //!   what differs is written. Beside it: `source` (whose it is; absent: `edge`; `null`: nobody's), `complete`, `holds`,
-//!   `remembered`, `trash` (it lies there; a number: for so many hours; beside it `by`, `number`, where several
+//!   `status`, `remembered`, `trash` (it lies there; a number: for so many hours; beside it `by`, `number`, where several
 //!   have its name, and `known: false`, where nobody can tell what it was), `unseen` (why, by path), `unclear` (why).
 //! - `history.yaml`: `now`, `sources`, `applied` by object (what was applied last lies over what is wanted; also of what
 //!   lives no more), `drift`, `pending` (for a restart) and `stopped` (by hand) by object, and what the person says:
@@ -171,7 +171,7 @@ fn observed(folder: &Path, desired: &DesiredSet, now: Timestamp) -> ObservedSet 
             unseen: unseen.collect(),
             remembered: parsed(&document["remembered"]),
             holds,
-            status: json!({}),
+            status: parsed(&document["status"]).unwrap_or_else(|| json!({})),
             address,
         };
         let hours = match &document["trash"] {

@@ -200,11 +200,35 @@ impl<'a> Seen<'a> {
         if self.at.contains_key(&resource.address) && !self.leaves(&resource.address, desired, 0) {
             return None;
         }
-        resource.previous.iter().find_map(|previous| {
+        let renamed = resource.previous.iter().find_map(|previous| {
             let found = self.ours_at(previous)?;
             let free = desired.declares(previous).is_none() || self.leaves(previous, desired, 0);
             free.then_some(found)
-        })
+        });
+        renamed.or_else(|| self.moved_to(resource, desired))
+    }
+
+    /// The volume that goes into the pool of a manifest: the only one of ours with its name, or one that it had before, that
+    /// no manifest wants where it is.
+    fn moved_to(&self, resource: &Resource, desired: &DesiredSet) -> Option<(&'a Item, Uid)> {
+        let address = &resource.address;
+        if address.kind != Kind::Volume {
+            return None;
+        }
+        let names =
+            std::iter::once(&address.name).chain(resource.previous.iter().map(|one| &one.name));
+        let names: HashSet<&String> = names.collect();
+        let mut found = self.ours.iter().filter(|(_, item)| {
+            let live = &item.address;
+            live.kind == Kind::Volume
+                && live.project == address.project
+                && live.pool != address.pool
+                && names.contains(&live.name)
+                && desired.declares(live).is_none()
+        });
+        let (uid, item) = found.next()?;
+        // Of two nobody knows which one is meant.
+        found.next().is_none().then_some((*item, *uid))
     }
 
     /// Whether our object at this wanted name is the old one of another manifest that nothing lives under yet, while

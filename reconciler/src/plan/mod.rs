@@ -213,6 +213,11 @@ impl Step {
         }
     }
 
+    /// Whether it brings a volume into another pool.
+    pub fn changes_pool(&self) -> bool {
+        matches!(&self.action.verb, Verb::Rename { from } if from.pool != self.action.address.pool)
+    }
+
     /// The word in plans as JSON: `create`, `fetch` for an image.
     pub const fn word(&self) -> &'static str {
         match (&self.action.verb, self.action.address.kind) {

@@ -425,19 +425,31 @@ fn changes(
     };
 
     let mut steps = Vec::new();
+    let mut fields = fields;
     if let Some(from) = difference.renamed_from() {
-        let change = FieldChange {
-            path: Pointer::new("/metadata/name"),
-            before: Value::String(from.name.clone()),
-            after: Value::String(address.name.clone()),
-            cause: if resource.previous.contains(from) {
-                Cause::Edited
-            } else {
-                Cause::Drifted
-            },
-        };
-        let planned = priced(&change);
-        steps.push(make(Verb::Rename { from: from.clone() }, vec![planned]));
+        // The pool of a volume is a part of what it is called.
+        let pool = Pointer::new("/spec/pool");
+        let is_pool = |change: &FieldChange| address.kind == Kind::Volume && change.path == pool;
+        let (moves, others) = fields.into_iter().partition(|change| is_pool(change));
+        fields = others;
+        let moves: Vec<&FieldChange> = moves;
+        let mut planned: Vec<_> = moves.into_iter().map(&priced).collect();
+        if from.name != address.name || planned.is_empty() {
+            let asked = resource
+                .previous
+                .iter()
+                .any(|previous| previous.name == from.name);
+            planned.insert(
+                0,
+                priced(&FieldChange {
+                    path: Pointer::new("/metadata/name"),
+                    before: Value::String(from.name.clone()),
+                    after: Value::String(address.name.clone()),
+                    cause: if asked { Cause::Edited } else { Cause::Drifted },
+                }),
+            );
+        }
+        steps.push(make(Verb::Rename { from: from.clone() }, planned));
     }
     if wanted_state == Some("Stopped") {
         steps.extend(

@@ -40,8 +40,8 @@ pub(super) enum Found<'a> {
 /// Looks for what is declared among what lies under its name in the trash, the newest first.
 ///
 /// Only what a change of the manifest could have made of it while it lived, without any loss, is the same object. Another
-/// image, type or pool, or two that could be it: whichever is taken, the data of the other are not where somebody looks
-/// for them, so a person says.
+/// image or type, or two that could be it: whichever is taken, the data of the other are not where somebody looks for
+/// them, so a person says.
 pub(super) fn look_for<'a>(
     input: &PlanInput<'_>,
     resource: &Resource,

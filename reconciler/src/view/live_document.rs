@@ -18,7 +18,7 @@ use crate::plan::World;
 pub const FORMAT: &str = "1.0";
 
 /// The facts of an object that are more than planning asks for stay on the host.
-const STATUS: [&str; 2] = ["state", "uid"];
+const STATUS: [&str; 4] = ["state", "uid", "inUse", "attachedTo"];
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Tool {

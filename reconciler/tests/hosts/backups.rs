@@ -35,14 +35,14 @@ fn volume(world: &TestWorld, state: &str, name: &str) -> PathBuf {
 }
 
 /// The files of the snapshot `first` of a container: with its overlay's work beside them where they are a subvolume.
-fn first(volume: &Path) -> PathBuf {
+pub(crate) fn first(volume: &Path) -> PathBuf {
     let tree = volume.join("snapshots/first/tree");
     let upper = tree.join("upper");
     if upper.exists() { upper } else { tree }
 }
 
 /// All that can be seen of a tree, but for what an overlay notes of the very files below it.
-fn told(tree: &Path) -> String {
+pub(crate) fn told(tree: &Path) -> String {
     let attributes = "import os; [print(p, n, os.getxattr(p, n, follow_symlinks=False)) for f, _, a in os.walk('.') \
                       for p in [f] + [f + '/' + x for x in a] for n in os.listxattr(p, follow_symlinks=False) \
                       if n not in ('user.overlay.origin', 'user.overlay.impure', 'user.overlay.uuid')]";
@@ -54,12 +54,12 @@ fn told(tree: &Path) -> String {
     ))
 }
 
-const MAKE: &str = "mkdir -p /own/deep && cd /own && echo before >file && ln file deep/again && ln -s /etc/hosts link && \
+pub(crate) const MAKE: &str = "mkdir -p /own/deep && cd /own && echo before >file && ln file deep/again && ln -s /etc/hosts link && \
                     mkfifo pipe && chown 1000:5 deep && chmod 4711 file && touch -d 2001-02-03 deep/again && rm /bin/vi && \
                     rm -r /etc/init.d && mkdir /etc/init.d && touch '/own/a name\nwith a line'";
 
 /// What no program of busybox makes, put there by hand.
-fn by_hand(upper: &Path) {
+pub(crate) fn by_hand(upper: &Path) {
     let own = upper.join("own");
     std::os::unix::net::UnixListener::bind(own.join("socket")).expect("a socket");
     let flags = rustix::fs::XattrFlags::empty();

@@ -41,6 +41,7 @@ mod machine_usb;
 mod machines;
 mod macvtaps;
 mod missed;
+mod moves;
 mod neighbours;
 mod ownership;
 mod pipelines;

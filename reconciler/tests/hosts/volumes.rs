@@ -419,7 +419,7 @@ runtime::own_processes_test! {
 }
 
 #[track_caller]
-fn wait_until(done: impl Fn() -> bool) {
+pub(crate) fn wait_until(mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !done() {
         assert!(Instant::now() < deadline, "in time");

@@ -82,6 +82,9 @@ impl World {
                     return Ok(Effected::NotNeeded);
                 };
                 item.address = address.clone();
+                if let Spec::Volume(volume) = &mut item.spec {
+                    volume.pool = address.pool.clone().unwrap_or_default();
+                }
                 self.items.insert(address.clone(), item);
             }
             Verb::Rebuild | Verb::Replace => {

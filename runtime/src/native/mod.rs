@@ -21,6 +21,7 @@ mod imports;
 mod instance;
 pub mod machine;
 mod machine_facts;
+mod moving;
 pub mod network;
 mod networks;
 mod operate;

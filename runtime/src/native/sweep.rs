@@ -54,6 +54,7 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
     for one in volumes {
         result = result.and(volumes::settle(host, &one).map_err(|error| error.of(&one.address)));
     }
+    result = result.and(super::moving::sweep(host));
     let (all, _) = host
         .definitions
         .all::<PoolPicks>(Kind::StoragePool)

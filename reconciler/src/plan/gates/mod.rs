@@ -13,6 +13,7 @@ mod foreign;
 mod in_trash;
 mod in_use;
 mod moved_source;
+mod moves;
 mod policy;
 mod protected;
 mod stopped_by_hand;
@@ -113,6 +114,7 @@ pub const GATES: &[Gate] = &[
     in_use::GATE,
     stopped_by_hand::GATE,
     in_trash::GATE,
+    moves::GATE,
 ];
 
 /// Held candidates by index.

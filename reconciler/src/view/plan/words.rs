@@ -53,6 +53,7 @@ pub(in crate::view) fn kind_of(step: &Step) -> Kind {
         } => kind(3, "~", "start", CALM),
         Verb::Power { .. } => kind(2, "^", "interrupting", CAREFUL),
         Verb::Update { .. } => kind(4, "~", "live", CALM),
+        Verb::Rename { .. } if step.changes_pool() => kind(5, ">", "move", CALM),
         Verb::Rename { .. } => kind(5, ">", "rename", CALM),
         Verb::Create if step.word() == "fetch" => kind(6, "+", "fetch", GOOD),
         Verb::Create => kind(7, "+", "create", GOOD),
@@ -75,6 +76,7 @@ pub(in crate::view) fn effect_words(step: &Step, held: bool) -> String {
             words
         }
         (Verb::Update { .. }, _) => "LIVE".to_owned(),
+        (Verb::Rename { .. }, _) if step.changes_pool() => "MOVE".to_owned(),
         _ => step.deed().to_uppercase(),
     };
     let cause = match step.cause {

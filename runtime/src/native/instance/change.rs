@@ -114,6 +114,13 @@ pub(super) fn update(
     let now = running(host, &definition.uid)?;
     let old_spec = spec(before)?;
     let mut later = touched.other;
+    keep(root::bring(
+        host,
+        &mut definition,
+        before,
+        now.is_some(),
+        context,
+    ));
     if touched.root_size {
         match root::resize(host, &definition, after, now.is_some()) {
             Ok(effected) => later |= effected == Effected::NextStart,

@@ -226,18 +226,19 @@ pub(in crate::native) fn observe(
         }
         Found::Absent => PowerState::Stopped,
     };
-    if let Some((content, size)) = root_size(host, definition) {
-        let root = instance
-            .devices
-            .iter_mut()
-            .find_map(|(name, device)| match device {
-                Device::Disk(disk) if disk.is_root() => Some((name, disk)),
-                _ => None,
-            });
+    let mut devices = instance.devices.iter_mut();
+    let root = devices.find_map(|(name, device)| match device {
+        Device::Disk(disk) if disk.is_root() => Some((name, disk)),
+        _ => None,
+    });
+    if let Some((name, disk)) = root {
+        // Where it lies and not where it was meant to be brought.
+        disk.pool = Some(definition.picks.pool.clone());
         // The disk of a machine that asks for no size has that of its image.
-        let of_image = |disk: &Disk| content == ContentType::Block && disk.size.is_none();
-        if let Some((name, disk)) = root
-            .filter(|(_, disk)| disk.size.as_ref().map(ByteSize::bytes) != size && !of_image(disk))
+        let of_image = |content, disk: &Disk| content == ContentType::Block && disk.size.is_none();
+        if let Some((content, size)) = root_size(host, definition)
+            && disk.size.as_ref().map(ByteSize::bytes) != size
+            && !of_image(content, disk)
         {
             disk.size = size.map(ByteSize::from_bytes);
             if state != PowerState::Stopped

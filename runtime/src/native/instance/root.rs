@@ -1,18 +1,19 @@
-//! The root of an instance: what it is made of, and its size, which is changed while it runs where the kernel lets it,
+//! The root of an instance: what it is made of, the pool that it is in, and its size, which is changed while it runs where the kernel lets it,
 //! else before it is mounted again.
 
 use manifests::desired::DesiredSet;
-use manifests::devices::Device;
+use manifests::devices::{Device, Disk};
 use manifests::kind::Spec;
 use manifests::kinds::instance::{Instance, InstanceType};
 use manifests::scalar::byte_size::ByteSize;
 
 use super::picks::InstancePicks;
-use super::pool_of;
+use super::{pool_of, spec, stored};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::image_documents;
+use crate::native::moving;
 use crate::native::pools::{self, root_volume};
 use crate::native::storage::{DiskBelow, StorageDriver, StorageError, VolumeContent, VolumeId};
 use crate::runtime::{Context, Effected};
@@ -105,6 +106,58 @@ pub(super) fn resize(
     }
 }
 
+/// Brings the root into the pool that the instance asks for, with its snapshots. It must not run.
+pub(super) fn bring(
+    host: &Host,
+    definition: &mut Definition<InstancePicks>,
+    before: &Definition<InstancePicks>,
+    runs: bool,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let wanted = spec(definition)?
+        .root()
+        .and_then(|(_, root)| root.pool.clone());
+    let Some(to) = wanted.filter(|pool| *pool != before.picks.pool) else {
+        return Ok(());
+    };
+    let done = match runs {
+        true => Err(RuntimeError::new(
+            "move the root of",
+            Class::Refused,
+            "it runs: stop it first",
+        )),
+        false => {
+            let mut moved = before.clone();
+            moved.picks.pool.clone_from(&to);
+            set_root(&mut moved, |root| root.pool = Some(to.clone()));
+            let from = before.picks.pool.as_str();
+            let id = root_volume(&definition.uid);
+            moving::carry(host, &id, (from, &to), context, || {
+                host.write_instance(&moved).map_err(stored)
+            })
+        }
+    };
+    match done {
+        Ok(()) => definition.picks.pool = to,
+        // The definition says what is.
+        Err(_) => set_root(definition, |root| {
+            root.pool = Some(before.picks.pool.clone());
+        }),
+    }
+    done
+}
+
+fn set_root(definition: &mut Definition<InstancePicks>, set: impl Fn(&mut Disk)) {
+    if let Spec::Instance(meant) = &mut definition.spec {
+        for device in meant.devices.values_mut() {
+            match device {
+                Device::Disk(disk) if disk.is_root() => set(disk),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Grows a root that could not be grown while it was mounted.
 pub(super) fn grow(
     driver: &dyn StorageDriver,
@@ -134,12 +187,5 @@ pub(super) fn grow(
 /// Gives the root disk of the definition the size that it had.
 pub(super) fn leave_size(definition: &mut Definition<InstancePicks>, before: &Instance) {
     let size = before.root().and_then(|(_, root)| root.size.clone());
-    if let Spec::Instance(meant) = &mut definition.spec {
-        for device in meant.devices.values_mut() {
-            match device {
-                Device::Disk(disk) if disk.is_root() => disk.size.clone_from(&size),
-                _ => {}
-            }
-        }
-    }
+    set_root(definition, |root| root.size.clone_from(&size));
 }

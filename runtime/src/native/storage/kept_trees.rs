@@ -246,6 +246,19 @@ impl KeptTrees {
         sync_folder(&self.folder())
     }
 
+    /// Copies all of them to another volume, which has none yet.
+    ///
+    /// # Errors
+    /// One cannot be copied, or does not fit.
+    pub fn carry(&self, to: &Self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
+        for (name, kept) in self.all()? {
+            let tree = to.prepare(&name)?;
+            copy(&self.kept(&name)?, &tree, go_on)?;
+            to.complete(&name, &kept)?;
+        }
+        Ok(())
+    }
+
     fn keep(
         &self,
         subvolume: &Subvolume,

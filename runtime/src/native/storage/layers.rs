@@ -10,17 +10,21 @@
 //! a guest. Layers that it does not name are what a crash left.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use manifests::id::Uid;
-use manifests::path_io;
+use manifests::path_io::{self, AtPath as _};
+use rustix::fs::{Gid, Mode, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::block;
 use super::driver::{DiskBelow, VolumeId};
 use super::error::StorageError;
+use super::folder_pool::VOLUME_MARKER;
+use super::folders::sync_folder;
 use super::marker;
 use crate::native::disk_image::{self, Format};
+use crate::sys::copy_tree::{copy_file, copy_tree};
 use crate::sys::remove_tree::remove_tree;
 
 /// The record.
@@ -41,7 +45,7 @@ pub struct Kept {
     pub memory: bool,
     /// The schedule that made it.
     #[serde(default)]
-    pub made_by: Option<Uid>,
+    pub made_by: Option<manifests::id::Uid>,
     /// When it may go.
     #[serde(default)]
     pub expires_at: Option<jiff::Timestamp>,
@@ -339,6 +343,35 @@ impl LayeredDisk {
         layers.prune();
         self.write(&layers)?;
         self.sweep(&layers)
+    }
+
+    /// Copies all of it, with what lies beside the layers, into the folder of a disk that was just made. Nobody may be using
+    /// either.
+    ///
+    /// # Errors
+    /// It cannot be copied, or does not fit.
+    pub fn carry(&self, to: &Self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
+        self.sweep(&self.layers()?)?;
+        path_io::remove_file(to.file(0))?;
+        for path in path_io::list(&self.folder)? {
+            let name = path.file_name().unwrap_or_default();
+            // Which volume it is was written when it was made there.
+            if name == VOLUME_MARKER {
+                continue;
+            }
+            let into = to.folder.join(name);
+            let found = path.symlink_metadata().at("look at", &path)?;
+            if found.is_dir() {
+                copy_tree(&path, &into, go_on)?;
+                continue;
+            }
+            copy_file(&path, &into, go_on)?;
+            let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
+            rustix::fs::chown(&into, Some(uid), Some(gid)).at("give away", &into)?;
+            let mode = Mode::from_raw_mode(found.mode() & 0o7777);
+            rustix::fs::chmod(&into, mode).at("set the mode of", &into)?;
+        }
+        sync_folder(&to.folder)
     }
 
     /// Gives a snapshot another name.

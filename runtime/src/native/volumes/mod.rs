@@ -24,6 +24,7 @@ use manifests::scalar::byte_size::ByteSize;
 use super::definition::{Definition, DefinitionError};
 use super::host::Host;
 use super::instance;
+use super::moving;
 use super::pools::{self, pool_of};
 use super::storage::{Initial, StorageError, VolumeContent, VolumeId, VolumePlan};
 use crate::error::{Class, RuntimeError};
@@ -122,12 +123,7 @@ pub(super) fn perform(
             _ => create(host, action, resource, context),
         },
         (Verb::Rename { .. }, Some(resource)) => match before()? {
-            Some(mut definition) => {
-                definition.address = action.address.clone();
-                definition.remembered = super::remember(resource);
-                host.definitions.write(&definition).map_err(stored)?;
-                Ok(Effected::Done)
-            }
+            Some(definition) => rename(host, &definition, action, resource, context),
             None => Ok(Effected::NotNeeded),
         },
         (Verb::Adopt | Verb::Forget, _) => match before()? {
@@ -163,6 +159,33 @@ pub(super) fn perform(
         (verb, _) => Err(super::cannot(verb, &action.address)),
     }
     .map_err(|error: RuntimeError| error.of(&action.address))
+}
+
+/// Gives a volume another name, and brings it into another pool where that is a part of the name.
+fn rename(
+    host: &Host,
+    before: &Definition<VolumePicks>,
+    action: &Action,
+    resource: &Resource,
+    context: &Context<'_>,
+) -> Result<Effected, RuntimeError> {
+    let mut definition = Definition {
+        address: action.address.clone(),
+        remembered: super::remember(resource),
+        ..before.clone()
+    };
+    let (from, to) = (pool(&before.address), pool(&action.address));
+    if let Spec::Volume(volume) = &mut definition.spec {
+        to.clone_into(&mut volume.pool);
+    }
+    let settled = || host.definitions.write(&definition).map_err(stored);
+    if from == to {
+        settled()?;
+    } else {
+        users::idle(host, before, "move to another pool")?;
+        moving::carry(host, &id(&action.uid), (from, to), context, settled)?;
+    }
+    Ok(Effected::Done)
 }
 
 /// Bytes that a volume holds; `None`: there is none. One always holds something: at least its having been there.

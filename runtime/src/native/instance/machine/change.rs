@@ -158,6 +158,7 @@ pub(in crate::native::instance) fn update(
         .map(|now| let_go(host, &definition, now))
         .transpose()?
         .flatten();
+    let brought = root::bring(host, &mut definition, before, now.is_some(), context);
     let Some(now) = now else {
         let sized = match wanted_size(after) {
             // A guest goes on with the disk that it knows.
@@ -179,7 +180,7 @@ pub(in crate::native::instance) fn update(
         network(host, &definition)?;
         leave(host, before, &definition)?;
         host.write_instance(&definition).map_err(stored)?;
-        return sized.map(|()| Effected::Done);
+        return brought.and(sized).map(|()| Effected::Done);
     };
     let mut qmp = super::control(&now).map_err(connect_failed)?;
     let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
@@ -196,7 +197,7 @@ pub(in crate::native::instance) fn update(
         after: &definition,
         later: touched.later,
         touched,
-        refusal: None,
+        refusal: brought.err(),
     };
     work.all(before, after);
     let puts = work.touched.files;
