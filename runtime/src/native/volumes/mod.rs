@@ -285,7 +285,7 @@ fn create(
                 driver.resize(&id, Some(wanted)).map_err(failed("resize"))?;
             }
         }
-        driver.release(&id).map_err(failed(DOING))?;
+        users::rest(driver.as_ref(), &id).map_err(failed(DOING))?;
         definition.complete = true;
     }
     host.definitions.write(&definition).map_err(stored)?;
@@ -346,7 +346,7 @@ fn resize(
         };
     }
     if running.count() == 0 {
-        driver.release(&id).map_err(failed("resize"))?;
+        users::rest(driver.as_ref(), &id).map_err(failed("resize"))?;
     }
     driver.resize(&id, wanted).map_err(failed("resize"))?;
     Ok(Effected::Done)

@@ -14,7 +14,7 @@ use crate::native::host::Host;
 use crate::native::instance::{self, InstancePicks};
 use crate::native::pools::pool_of;
 use crate::native::shim::Running;
-use crate::native::storage::StorageError;
+use crate::native::storage::{StorageDriver, StorageError, VolumeId};
 
 /// An instance that has a volume for a disk.
 pub(in crate::native) struct User {
@@ -166,14 +166,19 @@ pub(in crate::native) fn let_rest(
         return Ok(());
     }
     let (_, driver) = pool_of(host, pool(&volume.address))?;
-    // The kernel lets go of what was unmounted in a container a moment later.
+    rest(driver.as_ref(), &id(&volume.uid)).map_err(failed("unmount"))
+}
+
+/// Unmounts a volume. Where somebody looks into it for longer than a moment it stays mounted, which is in nobody's way.
+pub(super) fn rest(driver: &dyn StorageDriver, id: &VolumeId) -> Result<(), StorageError> {
+    // The kernel lets go of what was unmounted in a container a moment later, and a program that was just started beside
+    // us has what we had open until it is executed.
     let mut patience = Patience::new(Duration::from_secs(1));
     loop {
-        match driver.release(&id(&volume.uid)) {
+        match driver.release(id) {
             Err(StorageError::InUse(_)) if patience.wait() => {}
-            // Somebody looks into it: then it stays mounted, which is in nobody's way.
             Ok(_) | Err(StorageError::NoVolume(_) | StorageError::InUse(_)) => return Ok(()),
-            Err(error) => return Err(failed("unmount")(error)),
+            Err(error) => return Err(error),
         }
     }
 }
