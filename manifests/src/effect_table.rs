@@ -9,7 +9,7 @@ use crate::devices::disk::IoBus;
 use crate::effect::Effect;
 use crate::feature::{Capabilities, GROW_LIVE};
 use crate::instance::cloud_init::OnChange;
-use crate::instance::served::is_of_served;
+use crate::instance::served::changes_with_start;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
 use crate::kinds::volume::{ContentType, Volume};
@@ -112,7 +112,7 @@ fn of_machine(instance: &Instance, change: &FieldChange, host: &Capabilities) ->
     let steps: Vec<String> = change.path.steps().collect();
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
     let root = instance.root().map(|(name, _)| name);
-    if is_of_served(instance, change) {
+    if changes_with_start(instance, change) {
         return Some(Effect::NextStart);
     }
     Some(match steps.as_slice() {

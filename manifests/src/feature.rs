@@ -16,6 +16,8 @@ pub const TAPS: &str = "devices of type nic in a virtual-machine";
 pub const FOLDERS: &str = "devices of type disk with a path in a virtual-machine";
 /// TPMs of machines.
 pub const TPM: &str = "devices of type tpm in a virtual-machine";
+/// PCI devices of the host in machines.
+pub const PCI: &str = "devices of type pci in a virtual-machine";
 /// Those of them that are on the wire of a link of the host.
 pub const MACVTAPS: &str = "devices of nicType macvlan in a virtual-machine";
 /// Firmware for `boot.mode: uefi`.
@@ -69,6 +71,62 @@ pub struct MachineFacts {
     /// Its USB devices, without hubs; absent: nobody looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usb: Option<Vec<UsbFacts>>,
+    /// Its PCI devices; absent: nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<Vec<PciFacts>>,
+}
+
+/// A PCI device of the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PciFacts {
+    /// Its address: `0000:01:00.0`.
+    pub address: String,
+    /// Its class, of six hexadecimal digits: `0x030000` is a graphics card.
+    pub class: u32,
+    /// The vendor, four hexadecimal digits.
+    pub vendor: String,
+    /// The product, four hexadecimal digits.
+    pub product: String,
+    /// The driver of the host that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// The IOMMU group: its devices can reach each other, and go to one process together. Absent: there is no IOMMU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// The number of the card, of a graphics card with a driver of the host: `0` for `/dev/dri/card0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<u32>,
+}
+
+impl PciFacts {
+    /// Whether it is a graphics card (class 03, "PCI Code and ID Assignment Specification").
+    pub const fn is_graphics(&self) -> bool {
+        self.class >> 16 == 0x03
+    }
+
+    /// Whether it leads to another bus (class 06 04): that one stays the host's.
+    pub const fn is_bridge(&self) -> bool {
+        self.class >> 8 == 0x0604
+    }
+
+    /// Its place without the number of the function: a card with a graphics and a sound function is one of two.
+    pub fn slot(&self) -> &str {
+        let parts = self.address.rsplit_once('.');
+        parts.map_or(self.address.as_str(), |(slot, _)| slot)
+    }
+}
+
+impl std::fmt::Display for PciFacts {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            address,
+            vendor,
+            product,
+            ..
+        } = self;
+        write!(formatter, "{address} ({vendor}:{product})")
+    }
 }
 
 /// A USB device of the host.

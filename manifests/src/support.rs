@@ -6,6 +6,7 @@ mod devices;
 mod host;
 mod machines;
 mod macvtaps;
+mod passed;
 mod volumes;
 
 pub use self::host::beyond;

@@ -5,6 +5,7 @@ pub mod cloud_init;
 pub mod files;
 pub mod health;
 pub mod limits;
+pub mod passed;
 pub mod placement;
 pub mod process;
 pub mod savable;

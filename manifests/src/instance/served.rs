@@ -1,5 +1,5 @@
-//! Parts of a machine that processes beside it serve, folders of the host and a TPM: they are there from its start to its
-//! end, and change with its next start.
+//! Parts of a machine that are there from its start to its end, and change with its next start: what processes beside it
+//! serve, folders of the host and a TPM; and PCI devices of the host.
 
 use serde_json::Value;
 
@@ -7,7 +7,17 @@ use crate::change::FieldChange;
 use crate::devices::Device;
 use crate::kinds::instance::Instance;
 
-/// Whether a device of a machine is such a part.
+/// Whether a device of a machine is there from its start to its end.
+pub fn is_of_start(device: &Device) -> bool {
+    is_served(device) || is_passed(device)
+}
+
+/// Whether a device of a machine is one of the host's PCI devices.
+pub const fn is_passed(device: &Device) -> bool {
+    matches!(device, Device::Pci(_) | Device::Gpu(_))
+}
+
+/// Whether a process beside a machine serves a device of it.
 pub fn is_served(device: &Device) -> bool {
     match device {
         Device::Disk(disk) => disk.is_shared_folder(),
@@ -16,8 +26,8 @@ pub fn is_served(device: &Device) -> bool {
     }
 }
 
-/// Whether a change of a machine is one of such a part. `instance` is as it is after it.
-pub fn is_of_served(instance: &Instance, change: &FieldChange) -> bool {
+/// Whether a change of a machine is one of a part that is there from its start. `instance` is as it is after it.
+pub fn changes_with_start(instance: &Instance, change: &FieldChange) -> bool {
     let steps: Vec<String> = change.path.steps().collect();
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
     match steps.as_slice() {
@@ -25,17 +35,17 @@ pub fn is_of_served(instance: &Instance, change: &FieldChange) -> bool {
         ["spec", "devices", _, "path"] => true,
         ["spec", "devices", name, rest @ ..] => {
             let device = instance.devices.get(*name);
-            device.is_some_and(is_served) || (rest.is_empty() && was_served(&change.before))
+            device.is_some_and(is_of_start) || (rest.is_empty() && was_of_start(&change.before))
         }
         _ => false,
     }
 }
 
 /// The same of a device as it is written.
-fn was_served(device: &Value) -> bool {
+fn was_of_start(device: &Value) -> bool {
     let word = |key: &str| device[key].as_str();
     match word("type") {
-        Some("tpm") => true,
+        Some("tpm" | "pci" | "gpu") => true,
         Some("disk") => {
             word("path").is_some()
                 && word("source")
@@ -59,6 +69,7 @@ mod tests {
             "folder": {"type": "disk", "source": "/srv/a", "path": "/a"},
             "block": {"type": "disk", "source": "/srv/b"},
             "tpm": {"type": "tpm"},
+            "card": {"type": "gpu"},
         }});
         let instance: Instance = serde_json::from_value(written).expect("an instance");
         let folder = json!({"type": "disk", "source": "/srv/c", "path": "/c"});
@@ -70,6 +81,8 @@ mod tests {
             ("/spec/devices/tpm", Value::Null, true),
             ("/spec/devices/gone", folder, true),
             ("/spec/devices/gone", json!({"type": "tpm"}), true),
+            ("/spec/devices/gone", json!({"type": "pci"}), true),
+            ("/spec/devices/card/pci", Value::Null, true),
             ("/spec/devices/gone", disk, false),
             ("/spec/devices/block", Value::Null, false),
             ("/spec/devices/block/readonly", json!(false), false),
@@ -81,7 +94,7 @@ mod tests {
                 after: Value::Null,
                 cause: Cause::Edited,
             };
-            assert_eq!(is_of_served(&instance, &change), wanted, "{change:?}");
+            assert_eq!(changes_with_start(&instance, &change), wanted, "{change:?}");
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What the native engine cannot do yet of devices.
 
 use crate::devices::disk::{DiskLimits, DiskSource, Propagation};
+use crate::devices::gpu::GpuType;
 use crate::devices::nic::{Nic, NicType};
-use crate::devices::{Device, Disk, Tpm, Usb};
+use crate::devices::{Device, Disk, Gpu, Tpm, Usb};
 use crate::kinds::instance::Instance;
 use crate::scalar::address::{NicAddress4, NicAddress6};
 
@@ -28,6 +29,12 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
             Device::None(_) => {}
             Device::Tpm(tpm) if !instance.is_container() => one_tpm_of_a_machine(tpm, &at, say),
             Device::Usb(usb) if !instance.is_container() => one_usb_of_a_machine(usb, &at, say),
+            Device::Gpu(gpu) if !instance.is_container() => one_gpu_of_a_machine(gpu, &at, say),
+            Device::Pci(_) if !instance.is_container() => {}
+            Device::Pci(_) => say(
+                &at,
+                "PCI devices are for machines; a container has `unix-char` and `unix-block` devices".to_owned(),
+            ),
             other => say(
                 &at,
                 format!(
@@ -133,6 +140,9 @@ const HOST_END: &str = "this counts for routed interfaces, which this engine doe
 const GATEWAY: &str =
     "DHCP tells the gateway of the network; one of its own needs an address that is written";
 
+const OF_CONTAINERS: &str =
+    "this counts for containers; a machine's guest names its devices itself";
+
 /// What is set at the guest's end is the guest's own in a machine.
 fn one_nic_of_a_machine(nic: &Nic, at: &str, say: &mut dyn FnMut(&str, String)) {
     for (field, written) in [
@@ -221,10 +231,7 @@ fn one_tpm_of_a_machine(tpm: &Tpm, at: &str, say: &mut dyn FnMut(&str, String)) 
         ("pathrm", tpm.pathrm.is_some()),
     ] {
         if written {
-            say(
-                &format!("{at}/{field}"),
-                "this counts for containers; a machine's guest names its devices itself".to_owned(),
-            );
+            say(&format!("{at}/{field}"), OF_CONTAINERS.to_owned());
         }
     }
 }
@@ -245,10 +252,34 @@ fn one_usb_of_a_machine(usb: &Usb, at: &str, say: &mut dyn FnMut(&str, String)) 
         ("mode", usb.mode != plain.mode),
     ] {
         if written {
-            say(
-                &format!("{at}/{field}"),
-                "this counts for containers; a machine's guest names its devices itself".to_owned(),
-            );
+            say(&format!("{at}/{field}"), OF_CONTAINERS.to_owned());
+        }
+    }
+}
+
+/// A graphics card of a machine.
+fn one_gpu_of_a_machine(gpu: &Gpu, at: &str, say: &mut dyn FnMut(&str, String)) {
+    if gpu.gpu_type != GpuType::Physical {
+        say(
+            &format!("{at}/gpuType"),
+            "this engine gives whole cards only; of one that is split the host has parts with addresses of their own, \
+             which are devices of type pci"
+                .to_owned(),
+        );
+    }
+    let plain = Gpu::default();
+    for (field, written, what) in [
+        (
+            "mdev",
+            gpu.mdev.is_some(),
+            "this engine gives whole cards only",
+        ),
+        ("uid", gpu.uid != plain.uid, OF_CONTAINERS),
+        ("gid", gpu.gid != plain.gid, OF_CONTAINERS),
+        ("mode", gpu.mode != plain.mode, OF_CONTAINERS),
+    ] {
+        if written {
+            say(&format!("{at}/{field}"), what.to_owned());
         }
     }
 }

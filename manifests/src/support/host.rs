@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{HOST, machines, macvtaps};
+use super::{HOST, machines, macvtaps, passed};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::feature::{BTRFS, Capabilities};
@@ -44,6 +44,7 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
             false => {
                 machines::beyond(resource, instance, desired, host, &mut found);
                 macvtaps::beyond(resource, instance, desired, host, &mut found);
+                passed::beyond(resource, instance, desired, host, &mut found);
             }
         }
     }

@@ -6,12 +6,12 @@ use crate::devices::disk::IoBus;
 use crate::devices::{Device, Disk};
 use crate::diagnostic::Diagnostics;
 use crate::feature::{
-    ACCELERATOR, Capabilities, FOLDERS, MACHINES, MachineImageFacts, TAPS, TPM, UEFI,
+    ACCELERATOR, Capabilities, FOLDERS, MACHINES, MachineImageFacts, PCI, TAPS, TPM, UEFI,
     UEFI_SECUREBOOT,
 };
 use crate::id::Address;
 use crate::instance::boot::BootMode;
-use crate::instance::served::is_served;
+use crate::instance::served::{is_passed, is_served};
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
 use crate::pointer::Pointer;
@@ -73,7 +73,7 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
         Device::Disk(disk) => {
             disk.is_shared_folder() || matches!(disk.io_bus, Some(IoBus::VirtioBlk | IoBus::Nvme))
         }
-        _ => false,
+        _ => is_passed(device),
     };
     let with_port = instance
         .devices
@@ -83,7 +83,7 @@ pub(super) fn of(instance: &Instance, say: &mut dyn FnMut(&str, String)) {
         say(
             &format!("/spec/devices/{name}"),
             format!(
-                "a machine has {PORTS} slots for network interfaces, for folders, and for disks at virtio-blk or nvme; disks at virtio-scsi take none"
+                "a machine has {PORTS} slots for network interfaces, for folders, for PCI devices, and for disks at virtio-blk or nvme; disks at virtio-scsi take none"
             ),
         );
     }
@@ -135,6 +135,7 @@ pub(super) fn beyond(
     for (name, device) in &instance.devices {
         let feature = match device {
             Device::Tpm(_) => TPM,
+            other if is_passed(other) => PCI,
             other if is_served(other) => FOLDERS,
             _ => continue,
         };

@@ -25,6 +25,7 @@ pub(super) fn add(host: &Host, desired: Option<&DesiredSet>, to: &mut Capabiliti
             .unwrap_or_default(),
         links: probe::link_facts(),
         usb: Some(super::machine::host_usb::devices()),
+        pci: Some(super::machine::host_pci::devices()),
     });
 }
 

@@ -96,6 +96,7 @@ impl World {
                 nics: Vec::new(),
                 folders: Vec::new(),
                 tpm: None,
+                passed: Vec::new(),
                 incoming: None,
             },
             limits: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use manifests::change::FieldChange;
 use manifests::devices::{Device, Disk};
 use manifests::id::Uid;
-use manifests::instance::served::is_of_served;
+use manifests::instance::served::{changes_with_start, is_passed};
 use manifests::kind::Spec;
 use manifests::kinds::instance::{Instance, PowerState};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear, Unseen};
@@ -318,7 +318,7 @@ fn pending(definition: &Definition<InstancePicks>) -> Vec<FieldChange> {
         .into_iter()
         .filter(|change| match spec(definition) {
             Ok(instance) if !instance.is_container() => {
-                machine::waits_for_start(&change.path) || is_of_served(instance, change)
+                machine::waits_for_start(&change.path) || changes_with_start(instance, change)
             }
             _ => change::waits_for_start(&change.path),
         })
@@ -536,7 +536,14 @@ fn live_machine(
                 }
             }
             for (name, device) in machine::overlay(instance, host.memory, seen) {
-                devices.insert(name, status::device(&device, false));
+                let mut gone = status::device(&device, false);
+                if is_passed(&device) {
+                    gone["reason"] = json!("it comes with the next start: restart the machine");
+                    if let Some(waiting) = told["restartPending"].as_array_mut() {
+                        waiting.push(json!(format!("devices.{name}")));
+                    }
+                }
+                devices.insert(name, gone);
             }
             for (name, extra) in &extras {
                 instance.devices.insert(name.clone(), extra.device.clone());

@@ -10,6 +10,7 @@ use manifests::path_io::{self, AtPath as _, PathError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::passed;
 use super::qmp::{Qmp, QmpError};
 use crate::sys::command::{CommandError, Conversation};
 
@@ -72,7 +73,7 @@ const DEVICES: &[&str] = &[
     "virtserialport",
 ];
 /// Devices of which a machine can do without one that it has not.
-const SERVED: [&str; 2] = [FOLDER_DEVICE, TPM_DEVICE];
+const SPARED: [&str; 3] = [FOLDER_DEVICE, TPM_DEVICE, passed::DRIVER];
 /// A folder of the host.
 const FOLDER_DEVICE: &str = "vhost-user-fs-pci";
 /// A TPM.
@@ -104,6 +105,9 @@ pub struct Abilities {
     /// Whether it can have a TPM.
     #[serde(default)]
     pub tpm: bool,
+    /// Whether it can have PCI devices of the host.
+    #[serde(default)]
+    pub passed: bool,
 }
 
 /// Why a QEMU could not be asked.
@@ -240,6 +244,7 @@ impl Answers {
             kvm: self.accelerators.contains("kvm-accel"),
             folders: self.devices.contains(FOLDER_DEVICE),
             tpm: self.devices.contains(TPM_DEVICE),
+            passed: self.devices.contains(passed::DRIVER),
         }
     }
 }
@@ -286,7 +291,7 @@ impl Asked {
             inode: metadata.ino(),
             size: metadata.size(),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
-            needs: [COMMANDS, DEVICES, &SERVED, OBJECTS, DRIVERS, OPTIONS]
+            needs: [COMMANDS, DEVICES, &SPARED, OBJECTS, DRIVERS, OPTIONS]
                 .concat()
                 .join(" "),
         })

@@ -9,6 +9,7 @@ use super::devices::{
     takes_port, throttle_group,
 };
 use super::helpers::{FOLDER, TPM, folder_device, tpm_device};
+use super::passed;
 use super::plan::{Accelerator, BootPlan, Bus, Hardware};
 use crate::shim::messages::{KEPT, WATCHED};
 
@@ -140,6 +141,13 @@ pub fn command_line(hardware: &Hardware) -> CommandLine {
     disks(&mut line, hardware, &mut free);
     nics(&mut line, hardware, &mut free);
     served(&mut line, hardware, &mut free);
+    for device in passed::devices(&hardware.passed, &mut free) {
+        line.add_json("-device", &device);
+    }
+    for one in &hardware.passed {
+        let folder = passed::folder(one);
+        line.visible.push((folder.clone().into(), folder));
+    }
     if hardware.incoming.is_some() {
         line.add("-incoming", "defer");
     }
@@ -399,7 +407,7 @@ mod tests {
     use crate::native::disk_image::Format;
     use crate::native::machine::plan::{
         Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, FolderPlan, Incoming, Memory, NicPlan,
-        Piece, Processors, TpmPlan,
+        PassedPlan, Piece, Processors, TpmPlan,
     };
 
     fn disk(device: &str, bus: Bus) -> DiskPlan {
@@ -442,6 +450,7 @@ mod tests {
             nics: Vec::new(),
             folders: Vec::new(),
             tpm: None,
+            passed: Vec::new(),
             incoming: None,
         }
     }
@@ -574,6 +583,33 @@ mod tests {
         let own: Vec<&str> = text
             .lines()
             .filter(|line| ["folder", "tpm", "Helper"].iter().any(|w| line.contains(w)))
+            .collect();
+        insta::assert_snapshot!(own.join("\n"));
+    }
+
+    #[test]
+    fn pci_devices_of_the_host_are_in_ports_and_a_card_is_one() {
+        let mut hardware = hardware(BootPlan::Bios);
+        let one = |device: &str, address: &str, group| PassedPlan {
+            device: device.to_owned(),
+            address: address.to_owned(),
+            group,
+        };
+        hardware.disks = vec![disk("fast", Bus::Nvme)];
+        hardware.passed = vec![
+            one("card", "0000:01:00.0", 7),
+            one("card", "0000:01:00.1", 7),
+            one("card", "0000:02:00.0", 8),
+            one("net", "0000:03:00.0", 9),
+        ];
+        let text = shown(&hardware);
+        let own: Vec<&str> = text
+            .lines()
+            .filter(|line| {
+                ["vfio", "/sys/", "port0\"", "nvme"]
+                    .iter()
+                    .any(|w| line.contains(w))
+            })
             .collect();
         insta::assert_snapshot!(own.join("\n"));
     }

@@ -63,6 +63,9 @@ pub struct Hardware {
     /// Its TPM.
     #[serde(default)]
     pub tpm: Option<TpmPlan>,
+    /// PCI devices of the host that it has for itself, in the order of the devices' names.
+    #[serde(default)]
+    pub passed: Vec<PassedPlan>,
     /// It begins in a pause and takes over a saved state; absent: it boots.
     pub incoming: Option<Incoming>,
 }
@@ -297,4 +300,16 @@ pub struct TpmPlan {
     pub device: String,
     /// The folder of what it keeps.
     pub state: PathBuf,
+}
+
+/// A PCI device of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedPlan {
+    /// The name of the device; a graphics card is several of one name.
+    pub device: String,
+    /// Its address on the host, in full.
+    pub address: String,
+    /// Its IOMMU group.
+    pub group: u32,
 }

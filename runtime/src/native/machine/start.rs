@@ -10,6 +10,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 
 use super::command_line::{CommandLine, Handed, command_line};
 use super::ordered_helper::helper;
+use super::passed;
 use super::plan::{Accelerator, MachinePlan};
 use crate::native::container::capabilities::UnknownCapability;
 use crate::native::container::plan::ProgramPlan;
@@ -159,7 +160,8 @@ fn ordered(
         });
     }
     let devices = devices(plan, opened)?;
-    let is_common = |device: &&Device| device.target != KVM;
+    let is_common =
+        |device: &&Device| device.target != KVM && !device.target.starts_with(passed::NODES);
     let common: Vec<Device> = devices.iter().filter(is_common).cloned().collect();
     let helpers = plan
         .helpers
@@ -251,19 +253,27 @@ pub(super) fn programs(
 /// Nodes that QEMU opens by name; all else is handed to it.
 fn devices(plan: &MachinePlan, opened: &mut Descriptors) -> Result<Vec<Device>, PathError> {
     // Numbers by Documentation/admin-guide/devices.txt.
-    let mut nodes = vec![
-        ("/dev/null", (1, 3), (0, 0), 0o666),
-        ("/dev/zero", (1, 5), (0, 0), 0o666),
-        ("/dev/random", (1, 8), (0, 0), 0o666),
-        ("/dev/urandom", (1, 9), (0, 0), 0o666),
+    let common = [
+        ("/dev/null", (1, 3)),
+        ("/dev/zero", (1, 5)),
+        ("/dev/random", (1, 8)),
+        ("/dev/urandom", (1, 9)),
     ];
+    let mut nodes: Vec<_> = common
+        .into_iter()
+        .map(|(path, numbers)| (path.to_owned(), numbers, (0, 0), 0o666))
+        .collect();
+    let mut own = passed::nodes(&plan.hardware.passed);
     if plan.hardware.accelerator == Accelerator::Kvm {
-        let stat = rustix::fs::stat(KVM).at("look at", KVM)?;
+        own.push(KVM.to_owned());
+    }
+    for path in own {
+        let stat = rustix::fs::stat(&path).at("look at", &path)?;
         let numbers = (
             rustix::fs::major(stat.st_rdev),
             rustix::fs::minor(stat.st_rdev),
         );
-        nodes.push((KVM, numbers, plan.ids, 0o600));
+        nodes.push((path, numbers, plan.ids, 0o600));
     }
     let kind = libc::S_IFCHR;
     nodes
@@ -273,9 +283,9 @@ fn devices(plan: &MachinePlan, opened: &mut Descriptors) -> Result<Vec<Device>, 
             Ok(Device {
                 node: Opened {
                     fd: opened.own(node),
-                    path: path.to_owned(),
+                    path: path.clone(),
                 },
-                target: path.to_owned(),
+                target: path,
                 kind,
                 major,
                 minor,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use manifests::feature::{
-    ACCELERATOR, FOLDERS, MACHINES, MACVTAPS, Missing, TAPS, TPM, UEFI, UEFI_SECUREBOOT,
+    ACCELERATOR, FOLDERS, MACHINES, MACVTAPS, Missing, PCI, TAPS, TPM, UEFI, UEFI_SECUREBOOT,
 };
 use manifests::path_io;
 
@@ -22,6 +22,7 @@ const KVM_MEND: &str = "switch virtualization on in the host's firmware and modp
 const TUN_MEND: &str = "modprobe tun; in a container or a jail, pass /dev/net/tun in";
 
 const MACVTAP_MEND: &str = "modprobe macvtap; a kernel without CONFIG_MACVTAP, or a container in which keel runs, has none";
+const IOMMU_MEND: &str = "switch VT-d or AMD-Vi on in the host's firmware, and add intel_iommu=on to its kernel's command line where the processor is Intel's; a host that is a guest itself has one only if it is given one";
 
 /// What was read of machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub struct MachineHost {
     pub tpm: Result<String, Unserved>,
     /// Whether macvtaps can be made, else the kernel's answer.
     pub macvtaps: Result<(), String>,
+    /// Whether an IOMMU keeps PCI devices from the host's memory.
+    pub iommu: bool,
 }
 
 impl MachineHost {
@@ -59,6 +62,7 @@ impl MachineHost {
             folders: found(machine::virtiofsd()),
             tpm: found(machine::swtpm()),
             macvtaps: links::macvtaps(),
+            iommu: machine::host_pci::is_kept_apart(),
         }
     }
 }
@@ -87,6 +91,7 @@ pub(super) fn checks(host: &MachineHost) -> Vec<Check> {
         served("virtiofsd", &host.folders, folders),
         served("swtpm", &host.tpm, tpm),
         macvtap(host),
+        iommu(host),
     ]
 }
 
@@ -195,6 +200,16 @@ fn macvtap(host: &MachineHost) -> Check {
     .unless(host.macvtaps.is_ok(), Verdict::Warning, MACVTAP_MEND)
 }
 
+fn iommu(host: &MachineHost) -> Check {
+    let found = if host.iommu { "yes" } else { "no" };
+    check(
+        "IOMMU",
+        found.to_owned(),
+        "PCI devices and graphics cards of the host can be given to machines with it alone",
+    )
+    .unless(host.iommu, Verdict::Warning, IOMMU_MEND)
+}
+
 /// What machines cannot have here. KVM is tried only where it is demanded: a trial can take a second and more.
 /// `shared` is on a tmpfs: what QEMU answered is kept there.
 pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
@@ -220,6 +235,7 @@ pub fn missing_for_machines(choice: Choice, shared: &Path) -> Vec<Missing> {
                     for (has, feature, device) in [
                         (abilities.folders, FOLDERS, "vhost-user-fs-pci"),
                         (abilities.tpm, TPM, "tpm-crb"),
+                        (abilities.passed, PCI, machine::passed::DRIVER),
                     ] {
                         if !has {
                             lack(feature, format!("QEMU ({shown}) has no device {device}"));

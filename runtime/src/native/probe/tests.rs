@@ -67,6 +67,7 @@ fn good() -> Facts {
             folders: Ok("/usr/lib/qemu/virtiofsd".to_owned()),
             tpm: Ok("/usr/bin/swtpm".to_owned()),
             macvtaps: Ok(()),
+            iommu: true,
         },
     }
 }

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::super::picks::InstancePicks;
 use super::super::{io_failed, pool_of, volumes};
 use super::hardware::{self, Around, DirectBoot, Found};
-use super::served;
+use super::{passed, served};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::disk_image::Format;
@@ -117,6 +117,7 @@ pub(super) fn around<'a>(
         disks,
         folders: served::folders(&volumes::in_place(host, definition, instance)?),
         tpm: served::tpm(instance, &file),
+        passed: passed::plan(instance),
     })
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use manifests::action::Action;
 use manifests::change::FieldChange;
 use manifests::desired::Resource;
-use manifests::instance::served::is_of_served;
+use manifests::instance::served::changes_with_start;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::pointer::Pointer;
@@ -186,7 +186,9 @@ pub(in crate::native::instance) fn update(
     let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
     let mut touched = touched(changes);
     touched.later |= touched.cloud_init && runs_again;
-    touched.later |= changes.iter().any(|change| is_of_served(after, change));
+    touched.later |= changes
+        .iter()
+        .any(|change| changes_with_start(after, change));
     let mut work = Work {
         host,
         context,

@@ -18,7 +18,7 @@ use super::super::picks::InstancePicks;
 use crate::native::machine::firmware::Firmware;
 use crate::native::machine::plan::{
     Accelerator, BootPlan, Bus, Cache, DiskFile, DiskLayers, DiskLimits, DiskPlan, FolderPlan,
-    Hardware, Memory, NicPlan, Processors, TpmPlan,
+    Hardware, Memory, NicPlan, PassedPlan, Processors, TpmPlan,
 };
 
 /// A machine of which nothing else is said has so much memory.
@@ -52,6 +52,8 @@ pub(super) struct Around<'a> {
     pub folders: Vec<FolderPlan>,
     /// Its TPM.
     pub tpm: Option<TpmPlan>,
+    /// Its PCI devices of the host.
+    pub passed: Vec<PassedPlan>,
 }
 
 /// What an image carries for booting without firmware.
@@ -119,6 +121,7 @@ pub(super) fn hardware(instance: &Instance, around: Around<'_>) -> Result<Hardwa
             .collect(),
         folders: around.folders,
         tpm: around.tpm,
+        passed: around.passed,
         incoming: None,
     })
 }

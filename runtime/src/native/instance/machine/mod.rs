@@ -9,6 +9,7 @@ mod files;
 mod hardware;
 mod observe;
 mod operate;
+mod passed;
 mod quiet;
 mod record;
 mod saved;

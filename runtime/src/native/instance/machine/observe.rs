@@ -8,7 +8,7 @@ use manifests::scalar::cpu::CpuLimit;
 use manifests::scalar::memory::MemoryLimit;
 use manifests::scalar::rate::DiskRate;
 
-use super::hardware;
+use super::{hardware, passed};
 use crate::native::machine::devices::{id, nodes};
 use crate::native::machine::plan::DiskLimits;
 use crate::native::machine::seen::{MachineSeen, Power};
@@ -41,6 +41,7 @@ pub(in crate::native::instance) fn overlay(
             !seen.devices.contains_key(&id) || seen.empty.contains(&id)
         }
         Device::Nic(_) => !seen.devices.contains_key(&id("nic", name)),
+        Device::Pci(_) | Device::Gpu(_) => passed::is_missing(name, seen),
         _ => false,
     };
     let gone: Vec<(String, Device)> = instance.devices.extract_if(.., gone).collect();

@@ -14,14 +14,15 @@ use super::super::start::{after_stop, cgroup_failed, set_limits};
 use super::super::{io_failed, networks_of, nics, pick, pool_of, root, running, spec, stored};
 use super::around::{around, planned};
 use super::waiting::{cannot_go_on, goes_on, waiting};
-use super::{LEAVING, files, pin, quiet, record, seed, served, snapshots, usb};
+use super::{LEAVING, files, passed, pin, quiet, record, seed, served, snapshots, usb};
 use crate::error::{Class, RuntimeError};
 use crate::native::container::plan::{CgroupPlan, LimitPlan};
 use crate::native::container::{Coming, Restart};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::machine::command_line::sockets;
-use crate::native::machine::plan::{MachinePlan, NicPlan};
+use crate::native::machine::passed::locked;
+use crate::native::machine::plan::{Hardware, MachinePlan, NicPlan};
 use crate::native::machine::qmp::Qmp;
 use crate::native::machine::{self, complaints};
 use crate::native::network::port;
@@ -39,6 +40,7 @@ pub(in crate::native::instance) fn start(
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
     let instance = spec(definition)?.clone();
+    passed::refuse(&instance)?;
     snapshots::settle(host, definition, None)?;
     let waiting = waiting(host, definition)?;
     let companion = Coming::begin(&host.config.shim, &definition.address.name);
@@ -114,13 +116,8 @@ pub(in crate::native::instance) fn start(
         ids: (id, id),
         emulator: machine::emulator().ok_or_else(no_emulator)?,
         helpers: served::prepare(&hardware, ids, &host.config.shared_run)?,
+        limits: process_limits(&hardware),
         hardware,
-        limits: vec![LimitPlan {
-            // A dump would hold the guest's memory.
-            name: "core".to_owned(),
-            soft: Some(0),
-            hard: Some(0),
-        }],
         // One that takes a state over does so once: after an accident it is for keel to boot it.
         restart: (instance.boot.autorestart && waiting.is_none()).then(|| Restart::usual(true)),
     };
@@ -158,6 +155,21 @@ pub(in crate::native::instance) fn start(
             .map(|running| running.map(|running| running.kill(LEAVING)));
         let _ = after_stop(host, definition);
     })
+}
+
+/// Limits of QEMU itself.
+fn process_limits(hardware: &Hardware) -> Vec<LimitPlan> {
+    let one = |name: &str, bytes: u64| LimitPlan {
+        name: name.to_owned(),
+        soft: Some(bytes),
+        hard: Some(bytes),
+    };
+    let locked = locked(&hardware.passed, &hardware.memory);
+    // A dump would hold the guest's memory.
+    [one("core", 0)]
+        .into_iter()
+        .chain(locked.map(|bytes| one("memlock", bytes)))
+        .collect()
 }
 
 fn no_emulator() -> RuntimeError {
