@@ -160,6 +160,9 @@ fn cause(field: &Field) -> String {
         let until = when(hold.until);
         return format!("stopped by hand until {until}: {}", hold.reason);
     }
+    if let Some(why) = &field.why {
+        return why.clone();
+    }
     let words = if field.gone {
         "gone"
     } else if Pointer::new("/status").covers(&field.path) {

@@ -7,7 +7,7 @@ use manifests::desired::{DesiredSet, Resource};
 use manifests::diagnostic::Origin;
 use manifests::id::{Address, Uid};
 use manifests::lifecycle::DriftMode;
-use manifests::observed::ObservedSet;
+use manifests::observed::{Item, ObservedSet};
 use manifests::pointer::Pointer;
 use serde_json::Value;
 
@@ -47,6 +47,8 @@ pub struct DriftedField {
     pub hold: Option<Hold>,
     /// Who did it, where it was done through keel.
     pub author: Option<Author>,
+    /// What the engine knows of why it is so, for people.
+    pub why: Option<String>,
 }
 
 /// All that the world changed.
@@ -139,8 +141,10 @@ impl Session<'_> {
                     true => DriftMode::Warn,
                     false => DriftMode::Correct,
                 };
+                let why = difference.live.and_then(|live| why(live, &change.path));
                 drift.fields.push(DriftedField {
                     author,
+                    why,
                     ..field(resource, change, mode, &entry, hold)
                 });
                 seen.push(entry);
@@ -299,7 +303,19 @@ fn field(
         secret: false,
         hold: hold.cloned(),
         author: None,
+        why: None,
     }
+}
+
+/// What the engine knows of why a field is as it is: of a device with it, of others in a list by their paths.
+fn why(live: &Item, path: &Pointer) -> Option<String> {
+    let steps: Vec<String> = path.steps().collect();
+    let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let words = match steps.as_slice() {
+        ["spec", "devices", name, ..] => &live.status["devices"][name]["reason"],
+        _ => &live.status["reasons"][path.as_str()],
+    };
+    words.as_str().map(str::to_owned)
 }
 
 /// Who brought an instance into the state in which it lives. Not to know it is no reason to tell nothing.

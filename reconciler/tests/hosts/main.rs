@@ -34,6 +34,7 @@ mod machine_crashes;
 mod machine_files;
 mod machine_folders;
 mod machine_kills;
+mod machine_merges;
 mod machine_processors;
 mod machine_state;
 mod machine_trouble;

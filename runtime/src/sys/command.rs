@@ -284,6 +284,22 @@ impl Conversation {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
+        Self::begin_as(program, arguments, None)
+    }
+
+    /// As [`Self::begin`], as another user and group, without other groups and without capabilities.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn begin_as<I, A>(
+        program: &str,
+        arguments: I,
+        user: Option<(u32, u32)>,
+    ) -> Result<(Self, OwnedFd), CommandError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
         let start = |source| CommandError::Start {
             program: program.to_owned(),
             source,
@@ -304,6 +320,10 @@ impl Conversation {
             .stdin(Stdio::from(its))
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        if let Some((uid, gid)) = user {
+            // Before what follows: with another user a process loses whom it ends with.
+            command.uid(uid).gid(gid);
+        }
         end_with_us(&mut command);
         let child = command.spawn().map_err(start)?;
         Ok((Self(child), ours))

@@ -426,6 +426,7 @@ fn drifted(scene: &Scene, path: &str, live: Value) -> DriftedField {
         origin: one.origin_of(&path),
         secret: false,
         author: None,
+        why: None,
         hold: None,
         path,
     }

@@ -525,13 +525,20 @@ fn live_machine(
     let state = match &look.seen {
         Ok(seen) => {
             extras = machine::extras(instance, seen, running);
+            let again = machine::started_again(running);
+            let cpu = instance.limits.cpu.clone();
             machine::overlay_pins(&mut instance.limits, running, seen.processors);
+            if again.is_some() && instance.limits.cpu != cpu {
+                told["reasons"] = json!({ "/spec/limits/cpu": machine::UNPINNED });
+            }
+            let by_accident = |name: &str, device: &Device| again.as_ref()?.why(name, device);
             for (name, lacking) in machine::lacking_usb(instance, seen) {
                 if lacking == machine::Lacking::Nowhere {
                     nowhere.insert(name, lacking.why());
                 } else if let Some(device) = instance.devices.remove(&name) {
                     let mut told = status::device(&device, false);
-                    told["reason"] = json!(lacking.why());
+                    let accident = by_accident(&name, &device);
+                    told["reason"] = json!(accident.unwrap_or_else(|| lacking.why()));
                     devices.insert(name, told);
                 }
             }
@@ -542,6 +549,8 @@ fn live_machine(
                     if let Some(waiting) = told["restartPending"].as_array_mut() {
                         waiting.push(json!(format!("devices.{name}")));
                     }
+                } else if let Some(why) = by_accident(&name, &device) {
+                    gone["reason"] = json!(why);
                 }
                 devices.insert(name, gone);
             }
@@ -604,10 +613,7 @@ fn live_machine(
             told["reason"] = json!(why);
         }
         if let Some(extra) = extras.get(name) {
-            let driver = &extra.driver;
-            told["reason"] = json!(format!(
-                "no manifest has this {driver}: it was plugged in by hand, or its guest kept it"
-            ));
+            told["reason"] = json!(extra.why());
         }
         devices.insert(name.clone(), told);
     }

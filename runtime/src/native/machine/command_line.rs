@@ -17,6 +17,8 @@ use crate::shim::messages::{KEPT, WATCHED};
 const KERNEL: &str = "/kernel";
 /// Where its initial RAM file system is.
 const INITRD: &str = "/initrd";
+/// What QEMU never does: the kernel ends it where it tries.
+pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// How many pieces of memory can be plugged in.
 pub const MEMORY_SLOTS: u32 = 16;
 
@@ -122,10 +124,7 @@ pub fn command_line(hardware: &Hardware) -> CommandLine {
     line.add("-display", "none");
     // The companion keeps the reason of an end and then lets the process go.
     line.add("-action", "reboot=reset,shutdown=pause,panic=pause");
-    line.add(
-        "-sandbox",
-        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-    );
+    line.add("-sandbox", SANDBOX);
     line.add("-chardev", format!("socket,id=watched,fd={WATCHED}"));
     line.add("-mon", "chardev=watched,mode=control");
     for (id, socket) in [("control", sockets::CONTROL), ("rescue", sockets::RESCUE)] {

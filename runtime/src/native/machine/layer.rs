@@ -30,6 +30,14 @@ pub enum LayerError {
     /// It takes longer than anybody waits.
     #[error("it is not done after {0:?}, and goes on: it is looked at again with the next deed")]
     GoesOn(Duration),
+    /// A QEMU that was started for it alone does not answer, or was ended since it took too long. What is done is kept.
+    #[error(
+        "the QEMU that merges it {why}: all is as it was, and the next deletion of a snapshot tries again"
+    )]
+    Alone {
+        /// What it did.
+        why: String,
+    },
 }
 
 /// Makes a layer known to QEMU, which does not use it yet.
@@ -164,6 +172,17 @@ pub fn merge(
     }
 }
 
+/// The name of the node on which the layer of a merge lies; none: on nothing.
+pub(super) fn base_node(top: &str, merge: &Merge) -> Option<String> {
+    match merge.base {
+        Some(base) => Some(layer_node(top, base)),
+        None => merge
+            .base_file
+            .is_some()
+            .then(|| nodes_of(top.to_owned()).backing),
+    }
+}
+
 fn begin(qmp: &mut Qmp, top: &str, merge: &Merge, file: &Path) -> Result<(), LayerError> {
     let into = layer_node(top, merge.into);
     if let Some(node) = find(qmp, &into)?
@@ -185,12 +204,8 @@ fn begin(qmp: &mut Qmp, top: &str, merge: &Merge, file: &Path) -> Result<(), Lay
         // Also a keel that comes later wants to know the result.
         "auto-dismiss": false,
     });
-    match merge.base {
-        Some(base) => arguments["base-node"] = json!(layer_node(top, base)),
-        None if merge.base_file.is_some() => {
-            arguments["base-node"] = json!(nodes_of(top.to_owned()).backing);
-        }
-        None => {}
+    if let Some(base) = base_node(top, merge) {
+        arguments["base-node"] = json!(base);
     }
     if let Some(path) = &merge.base_file {
         arguments["backing-file"] = json!(path);

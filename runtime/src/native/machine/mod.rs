@@ -14,6 +14,7 @@ pub mod helpers;
 pub mod host_pci;
 pub mod host_usb;
 pub mod layer;
+pub mod layer_at_rest;
 mod line_socket;
 mod ordered_helper;
 pub mod passed;

@@ -39,6 +39,33 @@ pub(in crate::native::instance) fn extras(
     }
 }
 
+/// The names of the parts that a machine was begun with.
+pub(super) fn began_with(running: &Running) -> BTreeSet<String> {
+    running
+        .read("cmdline")
+        .map_or_else(|_| BTreeSet::new(), |line| parts_of(&line))
+}
+
+impl Extra {
+    /// A sentence for people.
+    pub(in crate::native::instance) fn why(&self) -> String {
+        let driver = &self.driver;
+        match PLUGGED.into_iter().any(|kind| is_of(kind, &self.id)) {
+            true => format!(
+                "no manifest has this {driver} any more, and its guest has not let go of it yet: the next apply asks it \
+                 again, and a restart takes it out"
+            ),
+            false => format!("no manifest has this {driver}: it was plugged in by hand"),
+        }
+    }
+}
+
+/// Whether a part has a name that keel gives to parts of this kind.
+fn is_of(kind: &str, part: &str) -> bool {
+    part.strip_prefix(kind)
+        .is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// The names of the parts on a command line, as the kernel has it: what a machine was started with was asked for.
 fn parts_of(line: &str) -> BTreeSet<String> {
     let words: Vec<&str> = line.split('\0').collect();
@@ -69,10 +96,7 @@ fn among(
         if *driver == "pc-dimm" || driver.ends_with("-cpu") {
             return false;
         }
-        let is_of = |kind: &str| {
-            part.strip_prefix(kind)
-                .is_some_and(|rest| rest.starts_with('-'))
-        };
+        let is_of = |kind: &str| is_of(kind, part);
         // It may have been started with what was taken out of git since.
         match PLUGGED.into_iter().any(is_of) {
             true => !named.contains(*part),

@@ -1,5 +1,6 @@
 //! Instances that are machines: made from a spec, started and stopped. `hardware` and `observe` are pure.
 
+mod again;
 mod around;
 mod beside;
 mod change;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use manifests::instance::limits::Limits;
 use manifests::scalar::cpu::{CpuLimit, CpuSet};
 
+pub(super) use self::again::{UNPINNED, started_again};
 pub(in crate::native) use self::change::grow_volume;
 pub(super) use self::change::{update, waits_for_start};
 pub(super) use self::extras::extras;

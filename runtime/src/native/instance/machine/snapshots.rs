@@ -14,16 +14,21 @@ use super::around::{around, planned};
 use super::{LEAVING, beside, connect_failed, control, monitor_failed, quiet, record, saved};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
+use crate::native::disk_image::Format;
 use crate::native::host::Host;
 use crate::native::machine::devices::nodes;
 use crate::native::machine::layer::{self, LayerError, Merge};
-use crate::native::machine::plan::DiskPlan;
+use crate::native::machine::layer_at_rest::{self, Files, Merger};
+use crate::native::machine::plan::{DiskFile, DiskPlan};
 use crate::native::machine::qmp::Qmp;
-use crate::native::machine::state;
+use crate::native::machine::{self, state};
 use crate::native::pools::root_volume;
 use crate::native::shim::Running;
 use crate::native::storage::{Kept, LayeredDisk, Layers, Pending, StorageError};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
+
+/// The user of nobody's files (`nobody` of Debian).
+const NOBODY: u32 = 65_534;
 
 fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
     move |error| {
@@ -371,12 +376,18 @@ pub(in crate::native) fn rename(
 }
 
 /// The merges that a running machine can do: of layers that it runs on. Those that only other snapshots lie on, as after
-/// a restore, it has not opened: they wait until it runs on them.
+/// a restore, it has not opened: they wait until it runs on them, or until it stops.
 fn merges(disk: &LayeredDisk, layers: &Layers, root: &DiskPlan) -> Vec<Merge> {
-    let image = root.backing.as_ref().map(|image| &image.path);
     let open = [vec![layers.active], layers.chain()].concat();
+    let mut all = all_merges(disk, layers, root);
+    all.retain(|merge| open.contains(&merge.from) && open.contains(&merge.into));
+    all
+}
+
+/// All merges that there are.
+fn all_merges(disk: &LayeredDisk, layers: &Layers, root: &DiskPlan) -> Vec<Merge> {
+    let image = root.backing.as_ref().map(|image| &image.path);
     let all = layers.mergeable().into_iter();
-    let all = all.filter(|(from, into)| open.contains(from) && open.contains(into));
     all.map(|(from, into)| Merge {
         from,
         into,
@@ -389,7 +400,62 @@ fn merges(disk: &LayeredDisk, layers: &Layers, root: &DiskPlan) -> Vec<Merge> {
     .collect()
 }
 
-/// Deletes a snapshot; the data of its layer go into what lies on it, while its machine runs.
+/// Merges what nobody needs any more of the disk of a machine that does not run.
+fn merge_at_rest(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+    disk: &LayeredDisk,
+    context: &Context<'_>,
+) -> Result<(), RuntimeError> {
+    let failed = disk_failed("delete the snapshot of");
+    if disk.layers().map_err(&failed)?.mergeable().is_empty() {
+        return Ok(());
+    }
+    if saved::told(host, definition).is_some() {
+        // It goes on with a disk that nobody has written to since.
+        (context.progress)(
+            "what later layers need of it is merged with the next deletion of a snapshot after its machine has gone on",
+        );
+        return Ok(());
+    }
+    let emulator = machine::emulator().ok_or_else(|| {
+        let why = "there is no qemu-system on this host: install the package qemu-system-x86";
+        RuntimeError::new("merge a layer of", Class::NeedsOperator, why)
+    })?;
+    // Any unprivileged user will do: it works on descriptors.
+    let id = definition.picks.id_base.unwrap_or(NOBODY);
+    let merger = Merger {
+        emulator: &emulator,
+        user: (id, id),
+    };
+    let (root, _) = root(host, definition)?;
+    loop {
+        let layers = disk.layers().map_err(&failed)?;
+        let Some(merge) = all_merges(disk, &layers, &root).into_iter().next() else {
+            return Ok(());
+        };
+        (context.progress)("merging what later layers need of it");
+        let (from, into) = (disk.file(merge.from), disk.file(merge.into));
+        let base = match merge.base {
+            Some(base) => Some(DiskFile {
+                path: disk.file(base),
+                format: Format::Qcow2,
+                device: false,
+            }),
+            None => root.backing.clone(),
+        };
+        let files = Files {
+            from: &from,
+            into: &into,
+            base: base.as_ref(),
+        };
+        layer_at_rest::merge_at_rest(merger, &merge, &files, context.timeout)
+            .map_err(layer_failed("merge a layer of"))?;
+        disk.merged(merge.from).map_err(&failed)?;
+    }
+}
+
+/// Deletes a snapshot; the data of its layer go into what lies on it, whether its machine runs or not.
 pub(in crate::native) fn delete(
     host: &Host,
     definition: &Definition<InstancePicks>,
@@ -400,12 +466,7 @@ pub(in crate::native) fn delete(
     let failed = disk_failed("delete the snapshot of");
     disk.forget(name).map_err(&failed)?;
     let Some((_, mut qmp)) = now else {
-        if !disk.layers().map_err(&failed)?.mergeable().is_empty() {
-            (context.progress)(
-                "what later layers need of it is merged when it runs and a snapshot is deleted",
-            );
-        }
-        return Ok(());
+        return merge_at_rest(host, definition, &disk, context);
     };
     let (root, top) = root(host, definition)?;
     loop {
