@@ -96,8 +96,8 @@ trap 'rm -rf "$share"' EXIT
 cp "$archive" "$share/archive.tar.zst"
 cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
 cp .cache/debian.tar "$share/debian.tar"
-# What starts QEMU, or its guest agent, is left out: the guest has neither.
-kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)/)) | (package(reconciler) & binary(hosts) - test(/^(machine|cloud_init)/))'
+# What starts QEMU, its tools or its guest agent is left out: the guest has none of them.
+kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)|qemu_tests/)) | (package(reconciler) & binary(hosts) - test(/^(machine|cloud_init)/))'
 # The workspace's own files that tests read (examples, goldens); never the target folder.
 git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
 {

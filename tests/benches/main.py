@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 
-from measure import Failed, Row, Sample, run, table
+from measure import Failed, Opened, Row, Sample, run, table
 from bare import Bare, answered
 from peer import Crun
 from world import HOST, NETWORK, World, instance
@@ -235,7 +236,7 @@ class Bench:
         base = HOST + NETWORK + image + BIG_IMAGE.format(file=big)
         world.want(base)
         world.apply()
-        ready, bare, clone = Sample(), Sample(), Sample()
+        ready, bare, clone, executed = Sample(), Sample(), Sample(), Sample()
         rounds = max(10, self.rounds // 2)
         world.want(base + machine("vm", "tiny", "Running"))
         world.apply()
@@ -243,15 +244,21 @@ class Bench:
         monitor = os.path.join(json.loads(world.call("get", "instance", "vm", "-o", "json")[2])["status"]["runFolder"], "qmp-rescue")
         for number, kept in each(rounds):
             world.call("stop", "vm", "--force", "--hold", "1h", "--reason", "bench")
+            program = Opened(peer.words[0])
             keel = world.begin("start", "vm")
+            opened = program.wait()
+            program.end()
             answer = answered(monitor, keel)
             if keel.wait() != 0:
                 raise Failed("a machine did not start")
-            took = (answer - world.begun("start", "vm")) * 1000
+            begun = world.begun("start", "vm")
+            took = (answer - begun) * 1000
             alone = peer.start()
             if kept:
+                executed.add((opened - begun) * 1000)
                 ready.add(took)
                 bare.add(alone)
+        plain, memory = self.snapshots(world, base)
         world.want(base)
         world.apply()
         for number, kept in each(rounds):
@@ -274,10 +281,33 @@ class Bench:
             pss.add(pss_of(pid))
         world.end()
         name = "bare QEMU until QMP answers"
+        self.add("machine: start until QEMU is executed", "15 ms", executed, most=15)
         self.add("machine: start until QMP answers", "1.2 x", ready, name, bare, ratio=1.2)
+        self.add("machine: snapshot while it runs: whole command", "250 ms", plain, most=250)
+        self.add("machine: snapshot with 128 MiB of memory: whole command", "1000 ms", memory, most=1000)
         self.add("machine: made from an image of 2 GiB: step", "20 ms", clone, most=20)
         self.add("machines: plan with nothing to do, 20 running", "40 ms", plan, most=40)
         self.add("machines: companion's memory (PSS)", "400 KiB", pss, most=400)
+
+    def snapshots(self, world, base):
+        """Snapshots of a machine of 128 MiB whose guest has come up: without its memory, and with it."""
+        world.want(base + machine("vm", "tiny", "Running").replace("256MiB", "128MiB"))
+        world.apply()
+        world.call("restart", "vm", "--force")
+        folder = json.loads(world.call("get", "instance", "vm", "-o", "json")[2])["status"]["runFolder"]
+        deadline = time.monotonic() + 120
+        while b"keel-guest ready" not in open(f"{folder}/console.log", "rb").read():
+            if time.monotonic() > deadline:
+                raise Failed("the guest did not come up")
+            time.sleep(0.1)
+        samples = Sample(), Sample()
+        for number, kept in each(max(5, self.rounds // 3)):
+            for sample, more in zip(samples, ([], ["--stateful"])):
+                took = world.call("snapshot", "create", "vm", f"s{number}", *more)[0]
+                world.call("snapshot", "delete", "vm", f"s{number}", "--yes")
+                if kept:
+                    sample.add(took)
+        return samples
 
 
 MACHINE_IMAGE = """---

@@ -46,7 +46,7 @@ pub(super) struct Header {
     pub(super) backing: Option<String>,
     pub(super) dirty: bool,
     /// Tables with 128 bits an entry.
-    extended_l2: bool,
+    pub(super) extended_l2: bool,
 }
 
 /// Why a header is not taken.

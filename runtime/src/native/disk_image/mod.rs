@@ -3,10 +3,11 @@
 //! A disk image is a stranger's: a name in its header may make whoever opens it read another file of the host. So the
 //! header is read here (`header`, pure), and what leads outside or cannot be understood is refused (`inspect`). What
 //! is no disk is known by its first bytes (`magic`). `overlay` makes an empty copy-on-write disk over another one,
-//! `grow` makes a disk bigger while nobody uses it.
+//! `grow` makes a disk bigger while nobody uses it, `contains` compares what two layers have.
 //!
 //! The form is that of docs/interop/qcow2.rst of QEMU.
 
+mod contains;
 mod error;
 mod grow;
 mod header;
@@ -21,6 +22,7 @@ mod qemu_tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use contains::has_all_of;
 pub use error::DiskError;
 pub use grow::{Grown, grow};
 pub use inspect::{inspect, inspect_overlay};

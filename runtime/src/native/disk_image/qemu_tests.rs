@@ -382,3 +382,44 @@ fn a_disk_in_use_does_not_grow() {
     assert_eq!(grow(&disk, Format::Qcow2, GIB).unwrap(), Grown::Done);
     check(&disk);
 }
+
+#[test]
+fn what_one_layer_has_of_another_is_read_from_their_files() {
+    let bench = Bench::new();
+    let layer = |name: &str, cluster: &str, writes: &[&str]| {
+        let path = bench.path(name);
+        let options = format!("cluster_size={cluster}");
+        qemu_img([
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-o",
+            &options,
+            text(&path),
+            "8G",
+        ]);
+        for write in writes {
+            command::run("qemu-io", ["-f", "qcow2", "-c", write, text(&path)], None).unwrap();
+        }
+        path
+    };
+    let below = layer("below", "64k", &["write 0 1M", "write -z 5G 64k"]);
+    let more = layer("more", "64k", &["write 0 2M", "write 5G 64k"]);
+    let other = layer("other", "64k", &["write 0 1M", "write 4G 64k"]);
+    let coarse = layer("coarse", "2M", &["write 0 4k", "write 5G 4k"]);
+    let fine = layer("fine", "4k", &["write 0 1M", "write 5G 60k"]);
+    let empty = layer("empty", "64k", &[]);
+    let all = |above: &Path, below: &Path| has_all_of(above, below).unwrap();
+    assert!(
+        all(&below, &below) && all(&more, &below) && all(&below, &empty) && all(&coarse, &below)
+    );
+    assert!(!all(&other, &below) && !all(&below, &more) && !all(&empty, &below));
+    // One of its small clusters is missing.
+    assert!(!all(&fine, &below));
+    let raw = bench.raw(MIB).0;
+    assert!(matches!(
+        has_all_of(&raw, &below),
+        Err(DiskError::Broken { .. })
+    ));
+}

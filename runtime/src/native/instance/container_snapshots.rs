@@ -12,7 +12,7 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::root_volume;
 use crate::native::shim::Running;
-use crate::native::storage::{KeptTrees, StorageError};
+use crate::native::storage::{KeptTrees, StorageError, released};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 pub(super) fn trees(
@@ -75,7 +75,7 @@ pub(super) fn standing_still<T>(
         let root = root_volume(&definition.uid);
         driver.place(&root).map_err(&failed)?;
         let done = work();
-        let released = driver.release(&root);
+        let released = released(driver.as_ref(), &root);
         return done
             .and_then(|done| released.map(|_| done))
             .map_err(&failed);

@@ -31,7 +31,7 @@ use crate::native::host::Host;
 use crate::native::networks;
 use crate::native::pools::root_volume;
 use crate::native::shim::{self, Running};
-use crate::native::storage::Placed;
+use crate::native::storage::{Placed, StorageError, released};
 use crate::runtime::Context;
 use crate::sys::netlink::Namespace;
 
@@ -514,8 +514,8 @@ pub(super) fn after_stop(
     let pool = host.pool_named(&definition.picks.pool);
     if let Some(pool) = pool.map_err(io_failed("find the pool of"))? {
         let driver = crate::native::pools::driver(host, &pool);
-        match driver.release(&root_volume(&definition.uid)) {
-            Ok(_) | Err(crate::native::storage::StorageError::NoVolume(_)) => {}
+        match released(driver.as_ref(), &root_volume(&definition.uid)) {
+            Ok(_) | Err(StorageError::NoVolume(_)) => {}
             Err(error) => {
                 return Err(RuntimeError::new(
                     "unmount the root of",

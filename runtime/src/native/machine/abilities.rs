@@ -31,6 +31,7 @@ const COMMANDS: &[&str] = &[
     "device_add",
     "device_del",
     "getfd",
+    "human-monitor-command",
     "netdev_add",
     "netdev_del",
     "object-add",

@@ -172,6 +172,18 @@ pub fn merge(
     }
 }
 
+/// Has QEMU write what it only has in its own memory of a layer. Whether it could is to be read from the file: it does not
+/// say.
+///
+/// # Errors
+/// QEMU does not answer.
+pub fn flush(qmp: &mut Qmp, top: &str, number: u32) -> Result<(), QmpError> {
+    // The only way: no command of the monitor proper does it while the machine goes on.
+    let command = format!("qemu-io {} flush", layer_node(top, number));
+    let command = json!({ "command-line": command });
+    qmp.execute("human-monitor-command", command).map(drop)
+}
+
 /// The name of the node on which the layer of a merge lies; none: on nothing.
 pub(super) fn base_node(top: &str, merge: &Merge) -> Option<String> {
     match merge.base {

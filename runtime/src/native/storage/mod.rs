@@ -21,6 +21,7 @@ mod folders;
 mod kept_trees;
 mod layers;
 mod marker;
+mod released;
 mod root_view;
 mod sized;
 mod usage;
@@ -32,6 +33,7 @@ pub use driver::{
 pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees, fill};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
+pub use released::released;
 pub use root_view::open_stopped_root;
 
 /// The drivers that this engine has.

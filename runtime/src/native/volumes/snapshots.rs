@@ -8,7 +8,7 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::instance::snapshots::{checked, kept_tree, name_for, of_trees};
 use crate::native::pools::pool_of;
-use crate::native::storage::{KeptTrees, StorageDriver, StorageError, VolumeId};
+use crate::native::storage::{KeptTrees, StorageDriver, StorageError, VolumeId, released};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 fn of(
@@ -85,9 +85,7 @@ pub(in crate::native) fn restore(
         return Err(failed("restore")(StorageError::NoSnapshot(name.to_owned())));
     }
     users::idle(host, definition, "restore")?;
-    driver
-        .release(&id(&definition.uid))
-        .map_err(failed("restore"))?;
+    released(driver.as_ref(), &id(&definition.uid)).map_err(failed("restore"))?;
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
     trees.revert(name, &mut go_on).map_err(failed("restore"))
 }

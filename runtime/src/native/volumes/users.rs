@@ -1,20 +1,18 @@
 //! Who uses a volume, and keeping them still while it is copied.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::Instance;
 
 use super::{VolumePicks, failed, id, named, pool};
 use crate::error::{Class, RuntimeError};
-use crate::native::cgroup::Patience;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::instance::{self, InstancePicks};
 use crate::native::pools::pool_of;
 use crate::native::shim::Running;
-use crate::native::storage::{StorageDriver, StorageError, VolumeId};
+use crate::native::storage::{StorageDriver, StorageError, VolumeId, released};
 
 /// An instance that has a volume for a disk.
 pub(in crate::native) struct User {
@@ -171,14 +169,8 @@ pub(in crate::native) fn let_rest(
 
 /// Unmounts a volume. Where somebody looks into it for longer than a moment it stays mounted, which is in nobody's way.
 pub(super) fn rest(driver: &dyn StorageDriver, id: &VolumeId) -> Result<(), StorageError> {
-    // The kernel lets go of what was unmounted in a container a moment later, and a program that was just started beside
-    // us has what we had open until it is executed.
-    let mut patience = Patience::new(Duration::from_secs(1));
-    loop {
-        match driver.release(id) {
-            Err(StorageError::InUse(_)) if patience.wait() => {}
-            Ok(_) | Err(StorageError::NoVolume(_) | StorageError::InUse(_)) => return Ok(()),
-            Err(error) => return Err(error),
-        }
+    match released(driver, id) {
+        Ok(_) | Err(StorageError::NoVolume(_) | StorageError::InUse(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }

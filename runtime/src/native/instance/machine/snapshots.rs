@@ -4,7 +4,7 @@
 //! What is begun is written down first. A keel that was killed leaves a snapshot that is made or not: the next one asks
 //! QEMU which, or where the machine is gone takes what is whole.
 
-use manifests::path_io;
+use manifests::path_io::{self, AtPath as _};
 
 use super::super::picks::InstancePicks;
 use super::super::snapshots::{checked, disk_failed, name_for, oldest_first};
@@ -14,7 +14,7 @@ use super::around::{around, planned};
 use super::{LEAVING, beside, connect_failed, control, monitor_failed, quiet, record, saved};
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
-use crate::native::disk_image::Format;
+use crate::native::disk_image::{self, Format};
 use crate::native::host::Host;
 use crate::native::machine::devices::nodes;
 use crate::native::machine::layer::{self, LayerError, Merge};
@@ -121,7 +121,11 @@ pub(super) fn settle(
     for merge in merges(&disk, &layers, &root) {
         let result = layer::result(qmp, &top, &merge).map_err(monitor_failed("look at"))?;
         if let Some(Ok(())) = result {
-            disk.merged(merge.from).map_err(&failed)?;
+            layer::flush(qmp, &top, merge.into).map_err(monitor_failed("look at"))?;
+            // Where it is not whole yet, the next deletion goes on with it.
+            if is_whole(&disk, &merge)? {
+                disk.merged(merge.from).map_err(&failed)?;
+            }
         }
     }
     Ok(())
@@ -400,6 +404,35 @@ fn all_merges(disk: &LayeredDisk, layers: &Layers, root: &DiskPlan) -> Vec<Merge
     .collect()
 }
 
+/// Whether all of a layer is in the file of the one on it, and on the disk of the host: only then it may go.
+fn is_whole(disk: &LayeredDisk, merge: &Merge) -> Result<bool, RuntimeError> {
+    let (from, into) = (disk.file(merge.from), disk.file(merge.into));
+    let failed = |error| RuntimeError::new("merge a layer of", Class::NeedsOperator, error);
+    let whole = disk_image::has_all_of(&into, &from).map_err(failed)?;
+    if whole {
+        std::fs::File::open(&into)
+            .and_then(|file| file.sync_all())
+            .at("sync", &into)
+            .map_err(io_failed("merge a layer of"))?;
+    }
+    Ok(whole)
+}
+
+/// Records that a layer has gone into the one on it.
+fn taken(disk: &LayeredDisk, merge: &Merge) -> Result<(), RuntimeError> {
+    if !is_whole(disk, merge)? {
+        let why = "QEMU says that it is done, and its file has not all of it: the disk of the host may be full. All is as \
+                   it was, and the next deletion of a snapshot tries again";
+        return Err(RuntimeError::new(
+            "merge a layer of",
+            Class::NeedsOperator,
+            why,
+        ));
+    }
+    disk.merged(merge.from)
+        .map_err(disk_failed("delete the snapshot of"))
+}
+
 /// Merges what nobody needs any more of the disk of a machine that does not run.
 fn merge_at_rest(
     host: &Host,
@@ -451,7 +484,7 @@ fn merge_at_rest(
         };
         layer_at_rest::merge_at_rest(merger, &merge, &files, context.timeout)
             .map_err(layer_failed("merge a layer of"))?;
-        disk.merged(merge.from).map_err(&failed)?;
+        taken(disk, &merge)?;
     }
 }
 
@@ -484,6 +517,7 @@ pub(in crate::native) fn delete(
             context.timeout,
         )
         .map_err(layer_failed("merge a layer of"))?;
-        disk.merged(merge.from).map_err(&failed)?;
+        layer::flush(&mut qmp, &top, merge.into).map_err(monitor_failed("merge a layer of"))?;
+        taken(&disk, &merge)?;
     }
 }
