@@ -3,6 +3,7 @@
 # Without KVM unless KEEL_GUEST_ACCEL says otherwise: a /dev/kvm that is there may not work.
 #
 #   tests/guest.sh ARCHIVE [NEXTEST-ARGUMENT …]
+#   tests/guest.sh --disk       only builds the disk
 #
 # ARCHIVE is what `cargo nextest archive` wrote. Without arguments everything runs that meets the kernel; what is only
 # computed (the manifests, decisions, words of commands, the architecture) is the same everywhere and is left out.
@@ -10,7 +11,7 @@
 # away after each run. Prints the guest's output; exits with its code.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
-archive=$(readlink -f "$1")
+archive=$(readlink -f -- "$1")
 shift
 cache=$PWD/.cache/guest
 mkdir -p "$cache"
@@ -90,6 +91,8 @@ recipe=$(sed -n '/^build() {/,/^}/p' tests/guest.sh | sha256sum)
 [ "$(cat "$cache/recipe" 2>/dev/null)" = "$recipe" ] || rm -f "$cache/disk"
 [ -e "$cache/disk" ] || build
 echo "$recipe" >"$cache/recipe"
+# Others that run something in it only want its disk.
+case $archive in */--disk) exit ;; esac
 
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
