@@ -26,7 +26,7 @@ tests/debian.sh >/dev/null
 build() {
   local tree=$cache/tree
   rm -rf "$tree" "$cache/disk.tar"
-  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools- \
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,lvm2,thin-provisioning-tools,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools- \
     bookworm "$cache/disk.tar"
   mkdir "$tree"
   tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner
@@ -46,7 +46,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=70% tmpfs /tmp
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
-modprobe -a loop btrfs overlay veth bridge tun nf_tables 9p 2>/dev/null
+modprobe -a loop btrfs dm_mod dm_thin_pool overlay veth bridge tun nf_tables 9p 2>/dev/null
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /mnt/share
 bash /mnt/share/run >/mnt/share/output 2>&1 </dev/null
 echo $? >/mnt/share/code

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 pub const GROW_LIVE: &str = "devices.root.size";
 /// Pools of this driver.
 pub const BTRFS: &str = "driver: btrfs";
+/// Pools of this driver.
+pub const LVM: &str = "driver: lvm";
 /// Running machines at all: QEMU, and all that is asked of it.
 pub const MACHINES: &str = "type: virtual-machine";
 /// Running their instructions by whom it was demanded.

@@ -4,12 +4,14 @@
 
 mod devices;
 mod host;
+mod lvm;
 mod machines;
 mod macvtaps;
 mod passed;
 mod volumes;
 
 pub use self::host::beyond;
+pub use self::lvm::LEAST_LVM;
 pub use self::machines::MOST_PROCESSORS;
 
 use crate::desired::{DesiredSet, Resource};
@@ -86,7 +88,7 @@ const NETWORK: &[&str] = &[
     "config",
 ];
 /// The same of pools.
-const POOL: &[&str] = &["volumeDefaults", "btrfs", "zfs", "lvm", "members", "config"];
+const POOL: &[&str] = &["volumeDefaults", "btrfs", "zfs", "members", "config"];
 /// The same of images.
 const IMAGE: &[&str] = &["autoUpdate", "config"];
 
@@ -212,6 +214,7 @@ fn one_pool(resource: &Resource, pool: &StoragePool, say: &mut dyn FnMut(&str, S
                 );
             }
         }
+        PoolDriver::Lvm => lvm::of(pool, say),
         other => say(
             "/spec/driver",
             format!("this engine has no driver {other} yet"),

@@ -79,9 +79,10 @@ crate::fields! {
 crate::fields! {
     /// What only LVM has.
     pub struct Lvm {
-        /// The volume group.
+        /// The name of the volume group that is made; absent: one from the pool's uid. One that is there already is the `source`.
         volume_group: Option<String> = None,
-        /// The thin pool; absent: one of its own.
+        /// The thin pool: of a group that is made its name, of one that is there already the one to use; absent: one of the
+        /// pool's own, of its `size`.
         thin_pool: Option<String> = None,
         /// How big the metadata of the thin pool are.
         thin_pool_metadata_size: Option<ByteSize> = None,
@@ -107,7 +108,7 @@ crate::fields! {
         driver: PoolDriver = PoolDriver::Dir,
         /// A path, device, dataset or volume group; absent: a folder or loop file of its own.
         source: Option<String> = None,
-        /// How big a loop file of its own is; absent: a fifth of what is free.
+        /// How big a loop file of its own is, or a thin pool in a volume group that is there; absent: a fifth of what is free.
         size: Option<ByteSize> = None,
         /// Whether what is on `source` is wiped when the pool is made.
         wipe: bool = false,

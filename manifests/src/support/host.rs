@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{HOST, machines, macvtaps, passed};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::feature::{BTRFS, Capabilities};
+use crate::feature::{BTRFS, Capabilities, LVM};
 use crate::kind::Spec;
 use crate::kinds::instance::Instance;
 use crate::kinds::storage_pool::PoolDriver;
@@ -27,8 +27,8 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
             found.push(error(resource, at, message));
         }
         if let Spec::StoragePool(pool) = &resource.spec
-            && pool.driver == PoolDriver::Btrfs
-            && let Some(why) = host.trouble(BTRFS)
+            && let Some(feature) = of_driver(pool.driver)
+            && let Some(why) = host.trouble(feature)
         {
             found.push(error(
                 resource,
@@ -49,6 +49,15 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
         }
     }
     found
+}
+
+/// What pools of a driver need of a host.
+fn of_driver(driver: PoolDriver) -> Option<&'static str> {
+    match driver {
+        PoolDriver::Btrfs => Some(BTRFS),
+        PoolDriver::Lvm => Some(LVM),
+        _ => None,
+    }
 }
 
 /// Something without which an instance could not run.

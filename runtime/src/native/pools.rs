@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use manifests::action::{Action, Verb};
 use manifests::desired::Resource;
+use manifests::id::Uid;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::storage_pool::{PoolDriver, StoragePool};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear};
 use manifests::path_io::{self, AtPath as _};
 use manifests::scalar::byte_size::ByteSize;
-use manifests::support::LEAST_BTRFS;
+use manifests::support::{LEAST_BTRFS, LEAST_LVM};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,7 +20,8 @@ use super::definition::Definition;
 use super::disk_image::DiskError;
 use super::host::Host;
 use super::storage::{
-    self, Backing, DriverKind, PoolPlan, PoolSeen, StorageDriver, StorageError, VolumeId,
+    self, Backing, DriverKind, GroupOn, PoolPlan, PoolSeen, StorageDriver, StorageError,
+    ThinPoolPlan, VolumeId,
 };
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Effected;
@@ -54,6 +56,38 @@ pub(super) enum StandsOn {
         /// The device.
         device: PathBuf,
     },
+    /// A thin pool of LVM.
+    ThinPool {
+        /// The volume group.
+        group: String,
+        /// The thin pool in it.
+        thin_pool: String,
+        /// What the group lies on.
+        on: GroupStandsOn,
+    },
+}
+
+/// What the volume group of a pool lies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub(super) enum GroupStandsOn {
+    /// A file of its own.
+    LoopFile {
+        /// The file.
+        file: PathBuf,
+        /// Its size in bytes, as it was meant last.
+        size: u64,
+    },
+    /// The device that is the source of the pool.
+    Device {
+        /// The device.
+        device: PathBuf,
+    },
+    /// Whatever it lies on: it is somebody's.
+    Somebodys {
+        /// Bytes of a thin pool of the pool's own.
+        thin_pool: Option<u64>,
+    },
 }
 
 /// The class of a failure of a driver.
@@ -65,9 +99,15 @@ pub(super) fn class(error: &StorageError) -> Class {
         | StorageError::NotEmpty { .. }
         | StorageError::NotBtrfs { .. }
         | StorageError::DeviceHolds { .. }
+        | StorageError::NoGroup { .. }
+        | StorageError::GroupTaken { .. }
+        | StorageError::VolumeTaken { .. }
+        | StorageError::NoThinPool { .. }
+        | StorageError::NoRoom { .. }
         | StorageError::NoProgram { .. }
         | StorageError::BadName(_) => Class::NeedsOperator,
         StorageError::InUse { .. }
+        | StorageError::PoolFull { .. }
         | StorageError::DoesNotFit { .. }
         | StorageError::NeedsRebuild(_)
         | StorageError::TooSmall { .. }
@@ -90,16 +130,37 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
         .map_or_else(|| pool.uid.to_string(), |mark| mark.uid.to_string());
     // The marker in the pool names the pool and not its owner: adopting and forgetting do not touch what it holds.
     let mark = format!("keel:{}:{mark}", host.config.state_id);
-    let (kind, wipe) = match &pool.spec {
-        Spec::StoragePool(spec) if spec.driver == PoolDriver::Btrfs => {
-            (DriverKind::Btrfs, spec.wipe)
+    let (kind, wipe, metadata) = match &pool.spec {
+        Spec::StoragePool(spec) => {
+            let kind = match spec.driver {
+                PoolDriver::Btrfs => DriverKind::Btrfs,
+                PoolDriver::Lvm => DriverKind::Lvm,
+                _ => DriverKind::Dir,
+            };
+            let metadata = spec.lvm.as_ref();
+            let metadata = metadata.and_then(|lvm| lvm.thin_pool_metadata_size.as_ref());
+            (kind, spec.wipe, metadata.map(ByteSize::bytes))
         }
-        _ => (DriverKind::Dir, false),
+        _ => (DriverKind::Dir, false, None),
     };
     let backing = match pool.picks.stands_on.clone() {
         StandsOn::Folder => Backing::Folder,
         StandsOn::LoopFile { file, size } => Backing::LoopFile { file, size },
         StandsOn::Device { device } => Backing::Device { device, wipe },
+        StandsOn::ThinPool {
+            group,
+            thin_pool,
+            on,
+        } => Backing::ThinPool(ThinPoolPlan {
+            group,
+            thin_pool,
+            metadata,
+            on: match on {
+                GroupStandsOn::LoopFile { file, size } => GroupOn::LoopFile { file, size },
+                GroupStandsOn::Device { device } => GroupOn::Device { device, wipe },
+                GroupStandsOn::Somebodys { thin_pool } => GroupOn::Somebodys { thin_pool },
+            },
+        }),
     };
     storage::open(
         kind,
@@ -130,30 +191,72 @@ pub(super) fn pool_of(host: &Host, name: &str) -> Result<Pool, RuntimeError> {
 }
 
 /// What is picked for a new pool.
-fn pick(host: &Host, name: &str, pool: &StoragePool) -> Result<PoolPicks, RuntimeError> {
+fn pick(
+    host: &Host,
+    name: &str,
+    uid: &Uid,
+    pool: &StoragePool,
+) -> Result<PoolPicks, RuntimeError> {
     let failed = |error| RuntimeError::new("make", Class::NeedsOperator, error);
     let own = host.state().join("pools");
+    let size = |least: u64| match &pool.size {
+        Some(size) => Ok(size.bytes()),
+        None => {
+            let space = rustix::fs::statvfs(&own);
+            let space = space.at("look at", &own).map_err(failed)?;
+            let fifth = space.f_bavail * space.f_frsize / 5;
+            Ok(fifth.max(least) >> 20 << 20)
+        }
+    };
     let is_device = |path: &str| {
         rustix::fs::stat(path)
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice)
     };
     let (folder, stands_on) = match (&pool.source, pool.driver) {
         (None, PoolDriver::Btrfs) => {
-            let size = match &pool.size {
-                Some(size) => size.bytes(),
-                None => {
-                    let space = rustix::fs::statvfs(&own);
-                    let space = space.at("look at", &own).map_err(failed)?;
-                    let fifth = space.f_bavail * space.f_frsize / 5;
-                    fifth.max(LEAST_BTRFS) >> 20 << 20
-                }
-            };
+            let size = size(LEAST_BTRFS)?;
             let file = own.join(format!("{name}.btrfs"));
             (own.join(name), StandsOn::LoopFile { file, size })
         }
         (Some(source), PoolDriver::Btrfs) if is_device(source) => {
             let device = PathBuf::from(source);
             (own.join(name), StandsOn::Device { device })
+        }
+        (source, PoolDriver::Lvm) => {
+            let lvm = pool.lvm.clone().unwrap_or_default();
+            let group = lvm.volume_group;
+            let group = group.unwrap_or_else(|| format!("keel_{}", uid.to_string().replace('-', "")));
+            let thin_pool = lvm.thin_pool.clone().unwrap_or_else(|| "thin".to_owned());
+            let (group, thin_pool, on) = match source {
+                None => {
+                    let file = own.join(format!("{name}.lvm"));
+                    let size = size(LEAST_LVM)?;
+                    (group, thin_pool, GroupStandsOn::LoopFile { file, size })
+                }
+                Some(source) if is_device(source) => {
+                    let device = PathBuf::from(source);
+                    (group, thin_pool, GroupStandsOn::Device { device })
+                }
+                Some(source) if source.starts_with('/') => {
+                    let why = format!("{source} is no block device");
+                    return Err(RuntimeError::new("make", Class::NeedsOperator, why));
+                }
+                Some(source) => {
+                    // One of its own has a name that no other pool takes.
+                    let of_pool = || format!("keel_thin_{}", uid.short());
+                    let own = lvm.thin_pool.is_none();
+                    let thin_pool = lvm.thin_pool.unwrap_or_else(of_pool);
+                    let size = pool.size.as_ref().filter(|_| own).map(ByteSize::bytes);
+                    let on = GroupStandsOn::Somebodys { thin_pool: size };
+                    (source.clone(), thin_pool, on)
+                }
+            };
+            let stands_on = StandsOn::ThinPool {
+                group,
+                thin_pool,
+                on,
+            };
+            (own.join(name), stands_on)
         }
         (Some(source), _) => (PathBuf::from(source), StandsOn::Folder),
         (None, _) => (own.join(name), StandsOn::Folder),
@@ -163,7 +266,15 @@ fn pick(host: &Host, name: &str, pool: &StoragePool) -> Result<PoolPicks, Runtim
 
 /// Takes over the size that is asked for now.
 fn resize(picks: &mut PoolPicks, wanted: Option<u64>) -> Result<(), RuntimeError> {
-    let (StandsOn::LoopFile { file, size }, Some(wanted)) = (&mut picks.stands_on, wanted) else {
+    let (
+        StandsOn::LoopFile { file, size }
+        | StandsOn::ThinPool {
+            on: GroupStandsOn::LoopFile { file, size },
+            ..
+        },
+        Some(wanted),
+    ) = (&mut picks.stands_on, wanted)
+    else {
         return Ok(());
     };
     let has = file.metadata().map_or(0, |metadata| metadata.len());
@@ -199,7 +310,10 @@ pub(super) fn perform(
             let Spec::StoragePool(spec) = &resource.spec else {
                 return Err(super::wrong_kind(&action.address));
             };
-            if !matches!(spec.driver, PoolDriver::Dir | PoolDriver::Btrfs) {
+            if !matches!(
+                spec.driver,
+                PoolDriver::Dir | PoolDriver::Btrfs | PoolDriver::Lvm
+            ) {
                 return Err(RuntimeError::new(
                     "make",
                     Class::Unsupported,
@@ -216,7 +330,7 @@ pub(super) fn perform(
             let of_it = |error: RuntimeError| error.of(&action.address);
             let mut picks = match before {
                 Some(before) => before.picks,
-                None => pick(host, &action.address.name, spec).map_err(of_it)?,
+                None => pick(host, &action.address.name, &action.uid, spec).map_err(of_it)?,
             };
             resize(&mut picks, spec.size.as_ref().map(ByteSize::bytes)).map_err(of_it)?;
             let mut definition = Definition {

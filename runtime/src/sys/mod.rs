@@ -8,6 +8,7 @@ pub mod command;
 pub mod companion;
 pub mod copy_bytes;
 pub mod copy_tree;
+pub mod device_mapper;
 pub mod held_process;
 pub mod inside;
 pub mod interrupt;

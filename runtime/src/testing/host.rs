@@ -84,6 +84,16 @@ fn enter(module: &str, test: &str, flags: &[&str], begin: &str) -> bool {
     false
 }
 
+/// Whether this is the guest of `tests/guest.sh`, which has all that tests need: there nothing is left out.
+pub fn in_guest() -> bool {
+    std::env::var_os("KEEL_TEST_GUEST").is_some()
+}
+
+/// Whether tests of every driver are to try this one: all of them, unless `KEEL_TEST_DRIVER` names one.
+pub fn is_asked_for(driver: &str) -> bool {
+    std::env::var("KEEL_TEST_DRIVER").map_or(true, |asked| asked == driver)
+}
+
 /// Declares a `#[test]` that runs as root in mount, network and UTS namespaces of its own.
 #[macro_export]
 macro_rules! host_test {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use std::path::Path;
 
-use manifests::feature::{BTRFS, GROW_LIVE, Missing};
+use manifests::feature::{BTRFS, GROW_LIVE, LVM, Missing};
 use manifests::path_io;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
@@ -69,7 +69,32 @@ pub fn missing() -> Vec<Missing> {
             "mkfs.btrfs is not installed: apt-get install btrfs-progs",
         );
     }
+    if !has_thin_pools() {
+        lacks(LVM, "this kernel has no thin pools of device mapper");
+    } else if !super::facts::installed("lvcreate") {
+        lacks(LVM, "lvcreate is not installed: apt-get install lvm2");
+    } else if !super::facts::installed("thin_check") {
+        lacks(
+            LVM,
+            "thin_check is not installed: apt-get install thin-provisioning-tools",
+        );
+    }
     missing
+}
+
+/// Built in, loaded, or a module that the kernel loads when it is asked for such a volume.
+fn has_thin_pools() -> bool {
+    let uname = rustix::system::uname();
+    let modules = Path::new("/lib/modules").join(uname.release().to_string_lossy().as_ref());
+    let is_thin = |path: &Path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("dm-thin-pool.ko")
+    };
+    let loadable = path_io::list(modules.join("kernel/drivers/md")).unwrap_or_default();
+    let built_in = path_io::read_to_string(modules.join("modules.builtin")).unwrap_or_default();
+    Path::new("/sys/module/dm_thin_pool").exists()
+        || loadable.iter().any(|path| is_thin(path))
+        || built_in.contains("/dm-thin-pool.ko")
 }
 
 /// Built in, loaded, or a module that the kernel loads when it is asked to mount one.

@@ -70,8 +70,8 @@ impl Files for Plain {
         }
     }
 
-    fn prepare_for_disk(&self, _volume: &Path) -> Result<(), StorageError> {
-        Ok(())
+    fn make_home(&self, volume: &Path, _id: &VolumeId) -> Result<PathBuf, StorageError> {
+        Ok(volume.to_path_buf())
     }
 
     fn at_hand(&self, volume: &Path, asked: Option<u64>) -> Result<bool, StorageError> {

@@ -41,6 +41,45 @@ pub enum Backing {
         /// When the pool is made, what is on the device goes, unless it is a pool.
         wipe: bool,
     },
+    /// A volume group of LVM with a thin pool.
+    ThinPool(ThinPoolPlan),
+}
+
+/// A thin pool of LVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThinPoolPlan {
+    /// The volume group.
+    pub group: String,
+    /// The thin pool in it.
+    pub thin_pool: String,
+    /// Bytes for its metadata when it is made; `None`: as many as LVM thinks.
+    pub metadata: Option<u64>,
+    /// What the group lies on.
+    pub on: GroupOn,
+}
+
+/// What a volume group lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GroupOn {
+    /// A file. The group is made with the pool, and removed with it.
+    LoopFile {
+        /// The file, absolute.
+        file: PathBuf,
+        /// Its size in bytes. It grows, and never gets smaller.
+        size: u64,
+    },
+    /// A block device. The group is made with the pool, and removed with it.
+    Device {
+        /// The device, absolute.
+        device: PathBuf,
+        /// When the pool is made, what is on the device goes, unless it is a pool.
+        wipe: bool,
+    },
+    /// What somebody has made: only what the pool makes in the group is the pool's.
+    Somebodys {
+        /// Bytes of the thin pool, which is the pool's own; `None`: that is somebody's, too.
+        thin_pool: Option<u64>,
+    },
 }
 
 /// What a driver can do on the file system where its pool lies.
@@ -61,6 +100,8 @@ pub struct StorageFeatures {
 pub enum Sized {
     /// By a file with its own ext4 on a loop device.
     LoopExt4,
+    /// By a logical volume with its own ext4.
+    LogicalVolume,
     /// By the file system of the pool.
     Quota,
     /// Not at all, and why.

@@ -55,6 +55,56 @@ pub enum StorageError {
         /// What was found on it.
         found: String,
     },
+    /// There is no volume group of that name.
+    #[error("there is no volume group {group}")]
+    NoGroup {
+        /// The group.
+        group: String,
+    },
+    /// A volume group of the name that a pool was to make is somebody's.
+    #[error("there is a volume group {group} already, which is not this pool's")]
+    GroupTaken {
+        /// The group.
+        group: String,
+    },
+    /// The same of a logical volume.
+    #[error("volume group {group} has a logical volume {volume} already, which is not this pool's")]
+    VolumeTaken {
+        /// The group.
+        group: String,
+        /// The volume.
+        volume: String,
+    },
+    /// There is no such thin pool.
+    #[error("volume group {group} has no thin pool {thin_pool}")]
+    NoThinPool {
+        /// The group.
+        group: String,
+        /// The thin pool.
+        thin_pool: String,
+    },
+    /// A volume group is too full for a pool.
+    #[error("volume group {group} has {free} bytes free, and the pool needs {needed}")]
+    NoRoom {
+        /// The group.
+        group: String,
+        /// Free bytes.
+        free: u64,
+        /// Bytes for the pool's own records, and its thin pool where it has one of its own.
+        needed: u64,
+    },
+    /// What is made in a thin pool now could not be written to its end.
+    #[error("thin pool {group}/{thin_pool} is full: {percent} % of its {what} are in use")]
+    PoolFull {
+        /// The group.
+        group: String,
+        /// The thin pool.
+        thin_pool: String,
+        /// `data` or `metadata`.
+        what: &'static str,
+        /// Whole percents.
+        percent: u64,
+    },
     /// The pool's folder is there and cannot be read (I/O error, stale handle, no permission).
     #[error("the pool at {} cannot be reached", path.display())]
     PoolUnreachable {

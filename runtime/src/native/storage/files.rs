@@ -2,11 +2,12 @@
 //! the folder of the pool stands on.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::driver::{Ensured, StorageFeatures, VolumeId};
 use super::error::StorageError;
-use super::kept_trees::{OwnFileSystem, Subvolume};
+use super::kept_trees::{AtOnce, OwnFileSystem, Subvolume};
 use super::sized::Users;
 
 /// The tree of a volume in its folder.
@@ -50,17 +51,37 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     fn clear(&self) -> Result<(), StorageError>;
     /// Bytes of the ground as they are set, where they are set.
     fn total(&self) -> Result<Option<u64>, StorageError>;
+    /// Bytes in use and all bytes, where those of the pool's folder do not tell.
+    fn space(&self) -> Result<Option<(u64, u64)>, StorageError> {
+        Ok(None)
+    }
 
     /// Makes the tree of a volume in its folder.
     fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError>;
-    /// Makes the folder of a volume fit for the disk of a machine.
-    fn prepare_for_disk(&self, volume: &Path) -> Result<(), StorageError>;
+    /// Makes a place for the disk of a machine in the folder of a volume, and tells where it is.
+    fn make_home(&self, volume: &Path, id: &VolumeId) -> Result<PathBuf, StorageError>;
+    /// Makes that place usable.
+    fn home(&self, volume: &Path, _id: &VolumeId) -> Result<PathBuf, StorageError> {
+        Ok(volume.to_path_buf())
+    }
+    /// That place, if it is usable without further ado.
+    fn home_at_hand(&self, volume: &Path) -> Result<Option<PathBuf>, StorageError> {
+        Ok(Some(volume.to_path_buf()))
+    }
+    /// Whether the tree of such a volume has a file system of its own, or else a limit, without which it is not usable.
+    fn has_own(&self, asked: Option<u64>) -> bool {
+        asked.is_some()
+    }
     /// Whether what is in the tree can be used.
     fn at_hand(&self, volume: &Path, asked: Option<u64>) -> Result<bool, StorageError>;
     /// Makes that of a volume with a size so.
     fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError>;
     /// Undoes that; answers whether there was something to undo.
     fn unmount(&self, volume: &Path, users: Users, id: &VolumeId) -> Result<bool, StorageError>;
+    /// Unmounts what readers of snapshots have in place.
+    fn put_away(&self, _volume: &Path, _id: &VolumeId) -> Result<(), StorageError> {
+        Ok(())
+    }
     /// The file system of its own that a volume with a size has.
     fn own_file_system(&self, volume: &Path, asked: Option<u64>) -> Option<OwnFileSystem>;
     /// How it is limited.
@@ -75,10 +96,23 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     ) -> Result<Ensured, StorageError>;
     /// Bytes that the tree occupies.
     fn used(&self, volume: &Path, asked: Option<u64>) -> Result<u64, StorageError>;
+    /// The same of a folder in the trash with all that is in it; `None`: as its files tell.
+    fn used_in_trash(&self, _folder: &Path) -> Result<Option<u64>, StorageError> {
+        Ok(None)
+    }
     /// Removes a folder and the trees in it.
     fn remove(&self, folder: &Path) -> Result<(), StorageError>;
     /// What a snapshot of a volume is made of at once, whoever writes to it; `None`: it is copied file by file.
     fn subvolume(&self, _volume: &Path, _asked: Option<u64>) -> Option<Subvolume> {
+        None
+    }
+    /// The same where it is no folder of the pool's file system.
+    fn at_once(
+        &self,
+        _volume: &Path,
+        _id: &VolumeId,
+        _asked: Option<u64>,
+    ) -> Option<Arc<dyn AtOnce>> {
         None
     }
 }

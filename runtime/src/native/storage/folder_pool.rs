@@ -50,7 +50,7 @@ const GONE: &str = ".gone-";
 #[derive(Debug)]
 pub(super) struct FolderPool<F> {
     plan: PoolPlan,
-    files: F,
+    pub(super) files: F,
 }
 
 impl<F: Files> FolderPool<F> {
@@ -152,6 +152,7 @@ impl<F: Files> FolderPool<F> {
         users: Users,
         id: &VolumeId,
     ) -> Result<Ensured, StorageError> {
+        self.files.put_away(folder, id)?;
         let disk = folder.join(TREE);
         let ours = disk.canonicalize().unwrap_or_else(|_| disk.clone());
         let foreign = |left: &[mount_table::MountEntry], ours: &Path| {
@@ -191,25 +192,24 @@ impl<F: Files> FolderPool<F> {
 
     /// The snapshots of a volume.
     fn trees(&self, folder: PathBuf, id: VolumeId, asked: Option<u64>) -> KeptTrees {
-        let mut disks = [block::FILE, block::ISO]
-            .into_iter()
-            .map(|file| folder.join(file));
-        if matches!(id, VolumeId::Custom(_))
-            && let Some(disk) = disks.find(|disk| disk.exists())
-        {
-            return KeptTrees {
-                tree: disk,
-                own: None,
-                subvolume: None,
-                volume: folder,
-                id,
-            };
-        }
         KeptTrees {
             tree: folder.join(TREE).join(files_of(&id)),
             own: self.files.own_file_system(&folder, asked),
             subvolume: self.files.subvolume(&folder, asked),
+            at_once: self.files.at_once(&folder, &id, asked),
             volume: folder,
+            id,
+        }
+    }
+
+    /// The snapshots of a disk, which lie beside it.
+    fn disks(home: PathBuf, id: VolumeId, file: &str) -> KeptTrees {
+        KeptTrees {
+            tree: home.join(file),
+            own: None,
+            subvolume: None,
+            at_once: None,
+            volume: home,
             id,
         }
     }
@@ -226,8 +226,21 @@ impl<F: Files> FolderPool<F> {
                 if name.starts_with(NEW) || name.starts_with(GONE) {
                     self.clear_mounts(&path, Users::CutOff, &id)?;
                     self.files.remove(&path)?;
-                } else if kind == VOLUMES || path.join(TREE).exists() {
-                    self.trees(path, id, Some(0)).sweep()?;
+                    continue;
+                }
+                self.files.put_away(&path, &id)?;
+                let marker = marker::read::<VolumeMarker>(&path.join(VOLUME_MARKER))?;
+                let file = match marker.map(|marker| marker.content) {
+                    None => continue,
+                    Some(ContentType::Filesystem) => {
+                        self.trees(path, id, Some(0)).sweep()?;
+                        continue;
+                    }
+                    Some(ContentType::Block) => block::FILE,
+                    Some(ContentType::Iso) => block::ISO,
+                };
+                if let Some(home) = self.files.home_at_hand(&path)? {
+                    Self::disks(home, id, file).sweep()?;
                 }
             }
         }
@@ -261,9 +274,15 @@ impl<F: Files> FolderPool<F> {
                 mounted: None,
             }
         } else if found.content == ContentType::Block {
-            let disk = LayeredDisk::new(path.to_path_buf(), id.clone());
+            let size = match self.files.home_at_hand(path)? {
+                None => found.size,
+                Some(home) => {
+                    let disk = LayeredDisk::new(home, id.clone());
+                    block::size(&disk.file(disk.layers()?.active), found.size)?
+                }
+            };
             Limited {
-                size: block::size(&disk.file(disk.layers()?.active), found.size)?,
+                size,
                 mounted: None,
             }
         } else {
@@ -310,10 +329,17 @@ impl<F: Files> StorageDriver for FolderPool<F> {
             State::Foreign(owner) => return Ok(PoolSeen::Foreign { owner }),
             State::Ours => {}
         }
-        let space = rustix::fs::statvfs(self.pool()).at("look at", self.pool())?;
+        let (used, total) = match self.files.space()? {
+            Some(space) => space,
+            None => {
+                let space = rustix::fs::statvfs(self.pool()).at("look at", self.pool())?;
+                let used = space.f_blocks.saturating_sub(space.f_bfree);
+                (used * space.f_frsize, space.f_blocks * space.f_frsize)
+            }
+        };
         Ok(PoolSeen::Ready {
-            used: space.f_blocks.saturating_sub(space.f_bfree) * space.f_frsize,
-            total: space.f_blocks * space.f_frsize,
+            used,
+            total,
             set: self.files.total()?,
         })
     }
@@ -460,12 +486,12 @@ impl<F: Files> StorageDriver for FolderPool<F> {
                     }
                 }
                 VolumeContent::Block { below } => {
-                    self.files.prepare_for_disk(&new)?;
-                    block::make(&new.join(block::FILE), plan.size, below.as_ref(), &plan.id)?;
+                    let home = self.files.make_home(&new, &plan.id)?;
+                    block::make(&home.join(block::FILE), plan.size, below.as_ref(), &plan.id)?;
                 }
                 VolumeContent::Iso { from } => {
-                    self.files.prepare_for_disk(&new)?;
-                    copy_file(from, &new.join(block::ISO), &mut || true)?;
+                    let home = self.files.make_home(&new, &plan.id)?;
+                    copy_file(from, &home.join(block::ISO), &mut || true)?;
                 }
             }
             let path = new.join(VOLUME_MARKER);
@@ -496,7 +522,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
             let Some(wanted) = size else {
                 return Ok(Ensured::Already);
             };
-            let disk = LayeredDisk::new(folder.clone(), id.clone());
+            let disk = LayeredDisk::new(self.files.home(&folder, id)?, id.clone());
             let done = block::grow(&disk.file(disk.layers()?.active), wanted, id)?;
             if marker.size != size {
                 marker.size = size;
@@ -518,24 +544,38 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let folder = self.folder_of(id)?;
         if marker.content != ContentType::Filesystem {
             // With all layers, and what else is kept of its machine.
-            return Ok(super::usage::bytes_below(&folder)?);
+            return match self.files.home_at_hand(&folder)? {
+                Some(home) => Ok(super::usage::bytes_below(&home)?),
+                None => self.files.used(&folder, marker.size),
+            };
         }
         self.files.used(&folder, marker.size)
     }
 
     fn layered(&self, id: &VolumeId) -> Result<LayeredDisk, StorageError> {
         match self.marker_of(id)?.content {
-            ContentType::Block => Ok(LayeredDisk::new(self.folder_of(id)?, id.clone())),
+            ContentType::Block => {
+                let home = self.files.home(&self.folder_of(id)?, id)?;
+                Ok(LayeredDisk::new(home, id.clone()))
+            }
             ContentType::Filesystem | ContentType::Iso => Err(StorageError::NoVolume(id.clone())),
         }
     }
 
     fn kept_trees(&self, id: &VolumeId) -> Result<KeptTrees, StorageError> {
         let marker = self.marker_of(id)?;
-        match (marker.content, id) {
-            (ContentType::Block, VolumeId::Root(_)) => Err(StorageError::NoVolume(id.clone())),
-            _ => Ok(self.trees(self.folder_of(id)?, id.clone(), marker.size)),
-        }
+        let folder = self.folder_of(id)?;
+        let file = match (marker.content, id) {
+            (ContentType::Block, VolumeId::Root(_)) => {
+                return Err(StorageError::NoVolume(id.clone()));
+            }
+            (ContentType::Filesystem, _) => {
+                return Ok(self.trees(folder, id.clone(), marker.size));
+            }
+            (ContentType::Block, VolumeId::Custom(_)) => block::FILE,
+            (ContentType::Iso, _) => block::ISO,
+        };
+        Ok(Self::disks(self.files.home(&folder, id)?, id.clone(), file))
     }
 
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
@@ -547,7 +587,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let marker = self.marker_of(id).ok()?;
         let folder = self.folder_of(id).ok()?;
         if marker.content != ContentType::Filesystem {
-            return Some(folder);
+            return self.files.home_at_hand(&folder).ok().flatten();
         }
         let at_hand = self.files.at_hand(&folder, marker.size).ok()?;
         let tree = folder.join(TREE);
@@ -566,12 +606,15 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
         match marker.content {
-            ContentType::Block => return block::place(&LayeredDisk::new(folder, id.clone())),
-            ContentType::Iso => return block::place_iso(&folder),
+            ContentType::Block => {
+                let home = self.files.home(&folder, id)?;
+                return block::place(&LayeredDisk::new(home, id.clone()));
+            }
+            ContentType::Iso => return block::place_iso(&self.files.home(&folder, id)?),
             ContentType::Filesystem => {}
         }
         let disk = folder.join(TREE);
-        if marker.size.is_some() {
+        if self.files.has_own(marker.size) {
             self.files.mount(&folder, id)?;
             // A new file system has none of these yet.
             prepare(&disk, id, marker.initial())?;
@@ -591,6 +634,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn release(&self, id: &VolumeId) -> Result<Ensured, StorageError> {
         let _alone = alone(id);
         let folder = self.folder_of(id)?;
+        self.files.put_away(&folder, id)?;
         let was = self.files.unmount(&folder, Users::Respect, id)?;
         Ok(if was { Ensured::Done } else { Ensured::Already })
     }

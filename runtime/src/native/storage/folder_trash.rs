@@ -115,7 +115,10 @@ impl<F: Files> FolderPool<F> {
         self.check()?;
         let place = self.trash_of(uid)?;
         match place.join(TRASH_MARKER).exists() {
-            true => Ok(Some(super::usage::bytes_below(&place)?)),
+            true => match self.files.used_in_trash(&place)? {
+                Some(bytes) => Ok(Some(bytes)),
+                None => Ok(Some(super::usage::bytes_below(&place)?)),
+            },
             false => Ok(None),
         }
     }

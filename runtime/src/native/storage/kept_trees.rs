@@ -11,9 +11,11 @@
 //! has its name before, and is none until it has its tree: so that one commit of the file system is enough.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use manifests::id::Uid;
 use manifests::path_io::{self, AtPath as _};
@@ -71,6 +73,27 @@ pub struct KeptTrees {
     pub(super) own: Option<OwnFileSystem>,
     /// Its subvolume, where it is one.
     pub(super) subvolume: Option<Subvolume>,
+    /// What makes copies of it at once, where it is a volume of its own below its file system.
+    pub(super) at_once: Option<Arc<dyn AtOnce>>,
+}
+
+/// Copies of a volume that are made at once, whoever writes to it, below its file system. `folder` is that of a snapshot,
+/// which belongs to the copy.
+pub(super) trait AtOnce: fmt::Debug + Send + Sync {
+    /// Keeps the volume as it is now.
+    fn keep(&self, folder: &Path) -> Result<(), StorageError>;
+    /// Makes what is kept readable, and tells where.
+    fn kept(&self, folder: &Path) -> Result<PathBuf, StorageError>;
+    /// Makes an empty one, for files that come from elsewhere, and tells where they go.
+    fn empty(&self, folder: &Path) -> Result<PathBuf, StorageError>;
+    /// These are all there.
+    fn seal(&self, folder: &Path) -> Result<(), StorageError>;
+    /// Puts what is kept in the place of the volume, which nobody uses.
+    fn revert(&self, folder: &Path) -> Result<(), StorageError>;
+    /// Removes a folder, and what is kept with it or was begun.
+    fn discard(&self, folder: &Path) -> Result<(), StorageError>;
+    /// Removes what a [`Self::revert`] that was cut short left.
+    fn clear_next(&self) -> Result<(), StorageError>;
 }
 
 /// The subvolume of a volume.
@@ -134,6 +157,9 @@ impl KeptTrees {
         if !self.all()?.contains_key(name) {
             return Err(StorageError::NoSnapshot(name.to_owned()));
         }
+        if let Some(at_once) = &self.at_once {
+            return Ok(at_once.kept(&self.folder().join(name))?.join(files_of(&self.id)));
+        }
         let tree = self.folder().join(name).join(TREE);
         Ok(match self.subvolume.is_some() && btrfs::is_one(&tree) {
             true => tree.join(files_of(&self.id)),
@@ -143,7 +169,7 @@ impl KeptTrees {
 
     /// Whether nobody may write to the files while a snapshot is made of them.
     pub const fn needs_stillness(&self) -> bool {
-        self.subvolume.is_none()
+        self.subvolume.is_none() && self.at_once.is_none()
     }
 
     /// Copies the files as they are now; they must be in place, and nobody may write to them.
@@ -164,15 +190,20 @@ impl KeptTrees {
             return self.keep(subvolume, &folder, kept);
         }
         let new = self.folder().join(format!("{NEW}{name}"));
-        remove_tree(&new)?;
+        self.discard(&new)?;
         make_private(&self.folder())?;
         make_private(&new)?;
         let made = (|| {
-            copy(&self.tree, &new.join(TREE), go_on)?;
+            match &self.at_once {
+                Some(at_once) => at_once.keep(&new)?,
+                None => {
+                    copy(&self.tree, &new.join(TREE), go_on)?;
+                }
+            }
             self.complete(name, kept)
         })();
         if made.is_err()
-            && let Err(error) = remove_tree(&new)
+            && let Err(error) = self.discard(&new)
         {
             tracing::warn!(path = %new.display(), %error, "left an unfinished snapshot behind");
         }
@@ -196,6 +227,11 @@ impl KeptTrees {
         if let Some(subvolume) = &self.subvolume {
             btrfs::keep(&subvolume.path, &self.folder(), PASSING)?;
             return Ok(at.join(files_of(&self.id)));
+        }
+        if let Some(at_once) = &self.at_once {
+            make_private(&at)?;
+            at_once.keep(&at)?;
+            return Ok(at_once.kept(&at)?.join(files_of(&self.id)));
         }
         match copy(&self.tree, &at, go_on) {
             Ok(_) => Ok(at),
@@ -226,12 +262,19 @@ impl KeptTrees {
         self.discard(&new)?;
         make_private(&self.folder())?;
         make_private(&new)?;
-        Ok(new.join(TREE))
+        match &self.at_once {
+            Some(at_once) => Ok(at_once.empty(&new)?.join(files_of(&self.id))),
+            None => Ok(new.join(TREE)),
+        }
     }
 
     /// Where that is.
     pub fn prepared(&self, name: &str) -> PathBuf {
-        self.folder().join(format!("{NEW}{name}")).join(TREE)
+        let tree = self.folder().join(format!("{NEW}{name}")).join(TREE);
+        match self.at_once.is_some() {
+            true => tree.join(files_of(&self.id)),
+            false => tree,
+        }
     }
 
     /// Gives a snapshot its name whose tree was put where [`Self::prepare`] said.
@@ -240,6 +283,9 @@ impl KeptTrees {
     /// The record cannot be written.
     pub fn complete(&self, name: &str, kept: &KeptTree) -> Result<(), StorageError> {
         let new = self.folder().join(format!("{NEW}{name}"));
+        if let Some(at_once) = &self.at_once {
+            at_once.seal(&new)?;
+        }
         let path = new.join(RECORD);
         path_io::write_durably(&path, marker::text(&path, kept)?)?;
         path_io::rename(&new, self.folder().join(name))?;
@@ -306,6 +352,13 @@ impl KeptTrees {
     /// # Errors
     /// There is no such snapshot, it does not fit any more, or the volume is in use.
     pub fn revert(&self, name: &str, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
+        if let Some(at_once) = &self.at_once {
+            if !self.all()?.contains_key(name) {
+                return Err(StorageError::NoSnapshot(name.to_owned()));
+            }
+            at_once.clear_next()?;
+            return at_once.revert(&self.folder().join(name));
+        }
         let from = self.kept(name)?;
         self.clear_next()?;
         if let Some(subvolume) = &self.subvolume
@@ -386,6 +439,9 @@ impl KeptTrees {
 
     /// Removes a tree that is a snapshot or what is left of one.
     fn discard(&self, path: &Path) -> Result<(), StorageError> {
+        if let Some(at_once) = &self.at_once {
+            return at_once.discard(path);
+        }
         match self.subvolume {
             Some(_) => btrfs::discard(path),
             None => Ok(remove_tree(path)?),
@@ -430,6 +486,9 @@ impl KeptTrees {
     }
 
     fn clear_next(&self) -> Result<(), StorageError> {
+        if let Some(at_once) = &self.at_once {
+            return at_once.clear_next();
+        }
         if let Some(own) = &self.own {
             let (file, at) = (next_to(&own.file), next_to(&own.at));
             if file.exists() || at.exists() {

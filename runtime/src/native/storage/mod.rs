@@ -11,6 +11,8 @@ mod conformance;
 mod conformance_block;
 #[cfg(test)]
 mod conformance_btrfs;
+#[cfg(test)]
+mod conformance_lvm;
 mod dir;
 mod driver;
 mod error;
@@ -20,6 +22,7 @@ mod folder_trash;
 mod folders;
 mod kept_trees;
 mod layers;
+mod lvm;
 mod marker;
 mod released;
 mod root_view;
@@ -27,8 +30,9 @@ mod sized;
 mod usage;
 
 pub use driver::{
-    Backing, Becomes, ContentType, DiskBelow, Ensured, Initial, Placed, PoolPlan, PoolSeen, Sized,
-    StorageDriver, StorageFeatures, TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen,
+    Backing, Becomes, ContentType, DiskBelow, Ensured, GroupOn, Initial, Placed, PoolPlan,
+    PoolSeen, Sized, StorageDriver, StorageFeatures, ThinPoolPlan, TrashEntry, VolumeContent,
+    VolumeId, VolumePlan, VolumeSeen,
 };
 pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees, fill};
@@ -43,6 +47,8 @@ pub enum DriverKind {
     Dir,
     /// A folder of a btrfs.
     Btrfs,
+    /// A thin pool of LVM.
+    Lvm,
 }
 
 /// The driver for a pool. Nothing is read or made yet.
@@ -51,6 +57,10 @@ pub fn open(kind: DriverKind, plan: PoolPlan) -> Box<dyn StorageDriver> {
         DriverKind::Dir => Box::new(folder_pool::FolderPool::new(plan, dir::Plain)),
         DriverKind::Btrfs => {
             let files = btrfs::Subvolumes::new(&plan);
+            Box::new(folder_pool::FolderPool::new(plan, files))
+        }
+        DriverKind::Lvm => {
+            let files = lvm::ThinVolumes::new(&plan);
             Box::new(folder_pool::FolderPool::new(plan, files))
         }
     }

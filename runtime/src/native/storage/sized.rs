@@ -38,9 +38,14 @@ pub(super) fn make(path: &Path, size: u64) -> Result<(), StorageError> {
         .open(path)
         .at("create", path)?;
     file.set_len(rounded(size)?).at("extend", path)?;
-    tool("mke2fs", &make_arguments(path))?;
+    make_file_system(path)?;
     file.sync_all().at("sync", path)?;
     Ok(())
+}
+
+/// Makes an empty file system in a file or on a device. What is there already is overwritten.
+pub(super) fn make_file_system(path: &Path) -> Result<(), StorageError> {
+    tool("mke2fs", &make_arguments(path))
 }
 
 /// No reserved blocks: root inside is nobody special. Inode tables are written later by the kernel, which keeps the file
@@ -184,9 +189,15 @@ pub(super) fn grow_live(file: &Path, at: &Path, size: u64) -> Result<(), Storage
         .ok_or(std::io::Error::from(std::io::ErrorKind::NotFound))
         .at("find the mount on", at)?;
     loop_device::take_over_size(&device)?;
+    fill_live(at, size)?;
+    open.sync_all().at("sync", file)?;
+    Ok(())
+}
+
+/// Lets a mounted file system be as big as what it lies on.
+pub(super) fn fill_live(at: &Path, size: u64) -> Result<(), StorageError> {
     let folder = File::open(at).at("open", at)?;
     rustix::fs::ext4_ioc_resize_fs(&folder, size / BLOCK).at("grow the file system on", at)?;
-    open.sync_all().at("sync", file)?;
     Ok(())
 }
 
@@ -197,7 +208,16 @@ pub(super) fn resize_unused(file: &Path, size: u64, id: &VolumeId) -> Result<(),
     if open.metadata().at("look at", file)?.len() < size {
         open.set_len(size).at("extend", file)?;
     }
-    let shown = file.display().to_string();
+    fit_unused(file, size, id)?;
+    let open = OpenOptions::new().write(true).open(file).at("open", file)?;
+    open.set_len(size).at("shorten", file)?;
+    open.sync_all().at("sync", file)?;
+    Ok(())
+}
+
+/// Lets a file system that nobody uses be so big. What it lies on is as big at the least.
+pub(super) fn fit_unused(path: &Path, size: u64, id: &VolumeId) -> Result<(), StorageError> {
+    let shown = path.display().to_string();
     // resize2fs wants a fresh check. Its exit status 1 means that something was repaired.
     let check = ["-f", "-p", "--", shown.as_str()].map(str::to_owned);
     match tool("e2fsck", &check) {
@@ -216,12 +236,8 @@ pub(super) fn resize_unused(file: &Path, size: u64, id: &VolumeId) -> Result<(),
                 size,
             });
         }
-        other => other?,
+        other => other,
     }
-    let open = OpenOptions::new().write(true).open(file).at("open", file)?;
-    open.set_len(size).at("shorten", file)?;
-    open.sync_all().at("sync", file)?;
-    Ok(())
 }
 
 /// Bytes that the file occupies on its own file system.

@@ -1,0 +1,459 @@
+//! Pools of driver `lvm`: every tree is a thin volume with an ext4 of its own.
+//!
+//! ```text
+//! GROUP/THIN-POOL                      where all volumes have their blocks
+//! GROUP/keel_…  (tag keel-files)       an ext4 that is mounted at POOL: markers, trash, records of snapshots
+//! GROUP/keel_…                         volumes and snapshots, each named in a file:
+//! POOL/instances/UID/volume.lv         … of a volume, which is mounted at POOL/instances/UID/disk
+//!                   /snapshots/NAME/volume.lv
+//! ```
+//! A volume is named before it is made and until it is gone, so that none is ever forgotten; folders move as those of all
+//! pools do, and LVM knows nothing of it. All that is ours bears a tag with the pool's mark, and nothing without it is removed.
+//!
+//! The disks of machines are files, as on other pools, in an ext4 of their own that is mounted at `disk`, too: QEMU keeps their
+//! layers itself.
+
+mod arguments;
+mod ground;
+mod group;
+mod report;
+mod snapshots;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use manifests::path_io::{self, AtPath as _};
+use rustix::mount::{MountFlags, UnmountFlags};
+
+use self::group::{Group, fresh_name};
+use self::snapshots::Thin;
+use super::driver::{Backing, Ensured, GroupOn, PoolPlan, Sized, StorageFeatures, ThinPoolPlan, VolumeId};
+use super::error::StorageError;
+use super::files::{Files, Ground, Limited, TREE};
+use super::folders::{list_or_nothing, make_folder, make_private};
+use super::kept_trees::{AtOnce, OwnFileSystem, SNAPSHOTS};
+use super::sized::{self, Users};
+use crate::sys::device_mapper::{self, Mapped};
+use crate::sys::mount_table;
+use crate::sys::remove_tree::{RemoveTreeError, remove_tree};
+
+/// The file in the folder of a volume that names its logical volume.
+const NAMED: &str = "volume.lv";
+/// The same of one that is to take its place, or has lost it.
+const NEXT: &str = "volume.lv.next";
+
+/// Trees that are logical volumes.
+#[derive(Debug)]
+pub(super) struct ThinVolumes {
+    group: Arc<Group>,
+}
+
+impl ThinVolumes {
+    pub(super) fn new(plan: &PoolPlan) -> Self {
+        let thin_pool = match &plan.backing {
+            Backing::ThinPool(thin_pool) => thin_pool.clone(),
+            // Nothing of that name is ever there.
+            Backing::Folder | Backing::LoopFile { .. } | Backing::Device { .. } => ThinPoolPlan {
+                group: String::new(),
+                thin_pool: String::new(),
+                metadata: None,
+                on: GroupOn::Somebodys { thin_pool: None },
+            },
+        };
+        Self {
+            group: Arc::new(Group::new(thin_pool, &plan.mark)),
+        }
+    }
+
+    /// Whether the pool's own files are mounted there.
+    fn mounted(&self, pool: &Path) -> Result<bool, StorageError> {
+        let canonical = pool.canonicalize().unwrap_or_else(|_| pool.to_path_buf());
+        let table = mount_table::read()?;
+        // The last one lies on top.
+        let Some(mount) = table.iter().rev().find(|m| m.mount_point == canonical) else {
+            return Ok(false);
+        };
+        let name = device_mapper::kernel_name(&mount.device)?.unwrap_or_default();
+        let of_group = device_mapper::name_of(self.group.name(), "");
+        if !name.starts_with(&of_group) || mount.root != Path::new("/") {
+            return Err(RemoveTreeError::Mounted { path: canonical }.into());
+        }
+        Ok(true)
+    }
+
+    /// The logical volume that a folder names.
+    fn named(&self, folder: &Path) -> Result<Option<String>, StorageError> {
+        named_in(&folder.join(NAMED))
+    }
+
+    fn name_of(&self, volume: &Path, id: &VolumeId) -> Result<String, StorageError> {
+        let name = self.named(volume)?;
+        name.ok_or_else(|| StorageError::NoVolume(id.clone()))
+    }
+
+    /// The device that is mounted at a volume's folder, if it is that of its volume.
+    fn mounted_volume(&self, volume: &Path) -> Result<Option<Mapped>, StorageError> {
+        match self.named(volume)? {
+            None => Ok(None),
+            Some(name) => mounted_at(&self.group, &name, &volume.join(TREE)),
+        }
+    }
+
+    /// The bytes that a volume gets. One without a size ends where the pool does.
+    fn bytes(&self, size: Option<u64>) -> Result<u64, StorageError> {
+        match size {
+            Some(size) => self.group.rounded(sized::rounded(size)?),
+            None => Ok(self.group.thin_pool()?.size),
+        }
+    }
+}
+
+fn named_in(path: &Path) -> Result<Option<String>, StorageError> {
+    let name = match path_io::read_if_exists(path) {
+        // What is beside snapshots and none of them.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
+        other => other?,
+    };
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    let name = name.trim_end();
+    let digits = name.strip_prefix("keel_").unwrap_or_default();
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(StorageError::Broken {
+            path: path.to_path_buf(),
+            problem: format!("{name:?} is no logical volume of a pool"),
+        });
+    }
+    Ok(Some(name.to_owned()))
+}
+
+/// The device of a volume, if that is what is mounted at a folder.
+fn mounted_at(group: &Group, name: &str, at: &Path) -> Result<Option<Mapped>, StorageError> {
+    let canonical = at.canonicalize().unwrap_or_else(|_| at.to_path_buf());
+    let table = mount_table::read()?;
+    let Some(mount) = table.iter().rev().find(|m| m.mount_point == canonical) else {
+        return Ok(None);
+    };
+    let ours = device_mapper::of_volume(group.name(), name)?;
+    Ok(ours.filter(|ours| ours.number == mount.device && mount.root == Path::new("/")))
+}
+
+/// Makes a volume that a file names from before it is there, with an empty file system; answers its name.
+fn make(group: &Group, named: &Path, size: u64) -> Result<String, StorageError> {
+    group.room()?;
+    let name = fresh_name()?;
+    path_io::write_durably(named, format!("{name}\n"))?;
+    let plan = &group.plan;
+    let arguments = arguments::make_volume(&plan.group, &plan.thin_pool, &name, size, &group.tag);
+    group.change("lvcreate", arguments)?;
+    sized::make_file_system(&group.device(&name)?.path)?;
+    Ok(name)
+}
+
+/// Mounts a volume's file system at a folder of ours; one that is mounted already stays.
+fn mount(group: &Group, name: &str, at: &Path, writable: bool) -> Result<(), StorageError> {
+    if mounted_at(group, name, at)?.is_some() {
+        return Ok(());
+    }
+    if let Some(foreign) = mount_table::at_or_below(at)?.first() {
+        return Err(RemoveTreeError::Mounted {
+            path: foreign.mount_point.clone(),
+        }
+        .into());
+    }
+    let device = group.device(name)?.path;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    // What is deleted in it goes back to the pool. Tables that nobody needs yet are not written: they would take a part of the
+    // pool. Where the pool is full it is read, and not written to any more.
+    let (flags, options) = match writable {
+        true => (flags, c"discard,noinit_itable,errors=remount-ro"),
+        false => (flags | MountFlags::RDONLY, c""),
+    };
+    rustix::mount::mount(&device, at, "ext4", flags, options).at("mount an ext4 on", at)?;
+    Ok(())
+}
+
+/// Unmounts a volume's file system from a folder; answers whether it was mounted.
+fn unmount(
+    group: &Group,
+    name: &str,
+    at: &Path,
+    users: Users,
+    id: &VolumeId,
+) -> Result<bool, StorageError> {
+    let mut was = false;
+    // An interrupted mount may have been repeated on top.
+    while mounted_at(group, name, at)?.is_some() {
+        let flags = UnmountFlags::NOFOLLOW
+            | match users {
+                Users::Respect => UnmountFlags::empty(),
+                Users::CutOff => UnmountFlags::DETACH,
+            };
+        match rustix::mount::unmount(at, flags) {
+            Ok(()) => was = true,
+            Err(rustix::io::Errno::BUSY) => return Err(StorageError::InUse(id.clone())),
+            Err(error) => Err(error).at("unmount", at)?,
+        }
+    }
+    Ok(was)
+}
+
+/// Removes a folder, and the volumes that are named in it and in its folders one step below.
+fn discard(group: &Group, folder: &Path) -> Result<(), StorageError> {
+    let mut names = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    folders.extend(list_or_nothing(&folder.join(SNAPSHOTS)).unwrap_or_default());
+    for one in &folders {
+        for file in [NAMED, NEXT] {
+            names.extend(named_in(&one.join(file))?);
+        }
+    }
+    if !group.remove(&names)? {
+        let path = folder.to_path_buf();
+        let problem = "somebody still has files open that are in it".to_owned();
+        return Err(StorageError::Broken { path, problem });
+    }
+    Ok(remove_tree(folder)?)
+}
+
+impl Files for ThinVolumes {
+    const DRIVER: &'static str = "lvm";
+
+    fn features(&self) -> StorageFeatures {
+        StorageFeatures {
+            sized: Sized::LogicalVolume,
+            grow_live: sized::can_grow_live(),
+            shrink_stopped: true,
+            limit_in_place: false,
+        }
+    }
+
+    fn ground(&self, pool: &Path) -> Result<Ground, StorageError> {
+        self.group.look_anew();
+        if self.mounted(pool)? {
+            return Ok(Ground::There);
+        }
+        Ok(match self.group.is_there()? {
+            true => Ground::Unmounted,
+            false => Ground::Gone,
+        })
+    }
+
+    fn lay(&self, pool: &Path, may_create: bool) -> Result<Ensured, StorageError> {
+        if self.mounted(pool)? {
+            return self.group.grow();
+        }
+        // A mount would hide what is there.
+        let is_there = match path_io::list(pool) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Ok(entries) if entries.is_empty() => true,
+            Err(error) if error.kind() != io::ErrorKind::NotADirectory => Err(error)?,
+            _ => {
+                return Err(StorageError::ForeignPool {
+                    path: pool.to_path_buf(),
+                    owner: "nobody we know".to_owned(),
+                });
+            }
+        };
+        let Some(raised) = self.group.raise(may_create)? else {
+            return Ok(Ensured::Already);
+        };
+        if !is_there {
+            make_private(pool)?;
+        }
+        let flags = MountFlags::NOSUID | MountFlags::NODEV;
+        rustix::mount::mount(&raised.files.path, pool, "ext4", flags, None)
+            .at("mount an ext4 on", pool)?;
+        make_private(pool)?;
+        self.group.grow()?;
+        Ok(Ensured::Done)
+    }
+
+    fn wipe(&self, _pool: &Path) -> Result<bool, StorageError> {
+        // A device is wiped before it becomes a group.
+        Ok(false)
+    }
+
+    fn lift(&self, pool: &Path) -> Result<(), StorageError> {
+        let mut was = false;
+        // An interrupted mount may have been repeated on top.
+        while self.mounted(pool)? {
+            rustix::mount::unmount(pool, UnmountFlags::NOFOLLOW).at("unmount", pool)?;
+            was = true;
+        }
+        match was {
+            true => self.group.rest(),
+            false => Ok(()),
+        }
+    }
+
+    fn clear(&self) -> Result<(), StorageError> {
+        self.group.clear()
+    }
+
+    fn total(&self) -> Result<Option<u64>, StorageError> {
+        self.group.file_size()
+    }
+
+    fn space(&self) -> Result<Option<(u64, u64)>, StorageError> {
+        self.group.space().map(Some)
+    }
+
+    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError> {
+        let bytes = self.bytes(size)?;
+        make_folder(&volume.join(TREE))?;
+        make(&self.group, &volume.join(NAMED), bytes)?;
+        Ok(())
+    }
+
+    fn make_home(&self, volume: &Path, id: &VolumeId) -> Result<PathBuf, StorageError> {
+        self.make_tree(volume, None)?;
+        self.home(volume, id)
+    }
+
+    fn home(&self, volume: &Path, id: &VolumeId) -> Result<PathBuf, StorageError> {
+        self.mount(volume, id)?;
+        let home = volume.join(TREE);
+        make_private(&home)?;
+        Ok(home)
+    }
+
+    fn home_at_hand(&self, volume: &Path) -> Result<Option<PathBuf>, StorageError> {
+        let mounted = self.mounted_volume(volume)?;
+        Ok(mounted.map(|_| volume.join(TREE)))
+    }
+
+    fn has_own(&self, _asked: Option<u64>) -> bool {
+        true
+    }
+
+    fn at_hand(&self, volume: &Path, _asked: Option<u64>) -> Result<bool, StorageError> {
+        Ok(self.mounted_volume(volume)?.is_some())
+    }
+
+    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+        let name = self.name_of(volume, id)?;
+        mount(&self.group, &name, &volume.join(TREE), true)
+    }
+
+    fn unmount(&self, volume: &Path, users: Users, id: &VolumeId) -> Result<bool, StorageError> {
+        match self.named(volume)? {
+            None => Ok(false),
+            Some(name) => unmount(&self.group, &name, &volume.join(TREE), users, id),
+        }
+    }
+
+    fn put_away(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+        for kept in list_or_nothing(&volume.join(SNAPSHOTS))? {
+            if let Some(name) = self.named(&kept)? {
+                let at = snapshots::tree_of(&kept);
+                unmount(&self.group, &name, &at, Users::CutOff, id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn own_file_system(&self, _volume: &Path, _asked: Option<u64>) -> Option<OwnFileSystem> {
+        None
+    }
+
+    fn limited(&self, volume: &Path, asked: Option<u64>) -> Result<Limited, StorageError> {
+        let found = match self.named(volume)? {
+            None => None,
+            Some(name) => self.group.volume(&name)?,
+        };
+        let size = match (found, asked) {
+            // Somebody removed it.
+            (None, _) => Some(0),
+            (Some(_), None) => None,
+            (Some(found), Some(asked)) => match self.bytes(Some(asked))? == found.size {
+                true => Some(asked),
+                false => Some(found.size),
+            },
+        };
+        Ok(Limited {
+            size,
+            mounted: Some(self.mounted_volume(volume)?.is_some()),
+        })
+    }
+
+    fn resize(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        asked: Option<u64>,
+        size: Option<u64>,
+    ) -> Result<Ensured, StorageError> {
+        let after = match (asked, size) {
+            (None, None) => return Ok(Ensured::Already),
+            (Some(_), Some(after)) => self.bytes(Some(after))?,
+            _ => return Err(StorageError::NeedsRebuild(id.clone())),
+        };
+        let name = self.name_of(volume, id)?;
+        let found = self.group.volume(&name)?;
+        let before = found
+            .ok_or_else(|| StorageError::NoVolume(id.clone()))?
+            .size;
+        if before == after && asked == size {
+            return Ok(Ensured::Already);
+        }
+        let device = self.group.device(&name)?.path;
+        let mounted = self.mounted_volume(volume)?.is_some();
+        if !mounted && !device_mapper::is_held(&device)? {
+            snapshots::fit(&self.group, &name, before, after, id)?;
+        } else if mounted && after >= before && sized::can_grow_live() {
+            snapshots::extend(&self.group, &name, before, after)?;
+            sized::fill_live(&volume.join(TREE), after)?;
+        } else {
+            return Err(StorageError::InUse(id.clone()));
+        }
+        Ok(Ensured::Done)
+    }
+
+    fn used(&self, volume: &Path, _asked: Option<u64>) -> Result<u64, StorageError> {
+        let Some(name) = self.named(volume)? else {
+            return Ok(0);
+        };
+        if let Some(mounted) = self.mounted_volume(volume)? {
+            // What is not written yet has no blocks yet.
+            drop(mounted);
+            let at = volume.join(TREE);
+            let folder = std::fs::File::open(&at).at("open", &at)?;
+            rustix::fs::syncfs(&folder).at("sync", &at)?;
+        }
+        Ok(self.group.volume(&name)?.map_or(0, |found| found.used()))
+    }
+
+    fn used_in_trash(&self, folder: &Path) -> Result<Option<u64>, StorageError> {
+        let mut sum = 0;
+        let mut folders = vec![folder.to_path_buf()];
+        folders.extend(list_or_nothing(&folder.join(SNAPSHOTS))?);
+        for folder in folders {
+            if let Some(name) = self.named(&folder)? {
+                sum += self.group.volume(&name)?.map_or(0, |found| found.used());
+            }
+        }
+        Ok(Some(sum))
+    }
+
+    fn remove(&self, folder: &Path) -> Result<(), StorageError> {
+        if let Some(mount) = mount_table::at_or_below(folder)?.first() {
+            return Err(RemoveTreeError::Mounted {
+                path: mount.mount_point.clone(),
+            }
+            .into());
+        }
+        discard(&self.group, folder)
+    }
+
+    fn at_once(&self, volume: &Path, id: &VolumeId, asked: Option<u64>) -> Option<Arc<dyn AtOnce>> {
+        Some(Arc::new(Thin {
+            group: Arc::clone(&self.group),
+            volume: volume.to_path_buf(),
+            id: id.clone(),
+            asked,
+        }))
+    }
+}
