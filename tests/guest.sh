@@ -26,7 +26,7 @@ tests/debian.sh >/dev/null
 build() {
   local tree=$cache/tree
   rm -rf "$tree" "$cache/disk.tar"
-  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,lvm2,thin-provisioning-tools,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools- \
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,lvm2,thin-provisioning-tools,qemu-utils,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools- \
     bookworm "$cache/disk.tar"
   mkdir "$tree"
   tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner

@@ -234,6 +234,7 @@ crate::host_test! {
             path_io::remove_file(&file).unwrap();
             assert_eq!(driver.volumes().unwrap()[0].size, Some(0), "lost by hand");
             assert_eq!(driver.remove_volume(&bad.id).unwrap(), Ensured::Done);
+            driver.release(&good.id).unwrap();
         });
     }
 }

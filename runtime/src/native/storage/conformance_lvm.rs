@@ -276,21 +276,24 @@ lvm_test! {
         driver.ensure_volume(&plan).unwrap();
         let data = data_of(&bench, &plan);
         path_io::write(data.join("file"), "mine").unwrap();
-        rustix::fs::sync();
         let trees = driver.kept_trees(&plan.id).unwrap();
-        let fill = || {
-            let open = std::fs::File::create(data.join("big")).unwrap();
+        // Each may hold as much as the pool has.
+        let other = custom("c3", None);
+        driver.ensure_volume(&other).unwrap();
+        rustix::fs::sync();
+        for folder in [data, data_of(&bench, &other)] {
+            let open = std::fs::File::create(folder.join("big")).unwrap();
             let chunk = vec![7; 4 << 20];
-            let all = (0..200).try_for_each(|_| std::io::Write::write_all(&mut &open, &chunk).and_then(|()| open.sync_data()));
-            all.unwrap_err()
-        };
-        fill();
+            let write = |_| std::io::Write::write_all(&mut &open, &chunk).and_then(|()| open.sync_data());
+            (0..75).try_for_each(write).err();
+        }
         let is_full = |found: Result<(), StorageError>| {
             assert!(matches!(&found, Err(StorageError::PoolFull { what: "data", .. })), "{found:?}");
         };
         is_full(driver.ensure_volume(&custom("c2", Some(32 * MIB))).map(|_| ()));
         is_full(trees.create("a", &kept(), go_on));
-        assert_eq!(driver.volumes().unwrap().len(), 1, "nothing half-done is left");
+        assert_eq!(driver.volumes().unwrap().len(), 2, "nothing half-done is left");
+        driver.remove_volume(&other.id).unwrap();
         // It can be thrown away all the same, and what it held is whole.
         driver.trash(&entry(&plan, "uid-7")).unwrap();
         driver.untrash("uid-7").unwrap();
@@ -315,7 +318,7 @@ lvm_test! {
         assert_eq!(of(true, "a").ensure_pool(true).unwrap(), Ensured::Done);
         of(true, "a").ensure_volume(&root("u1", Some(64 * MIB))).unwrap();
         assert!(matches!(of(true, "b").ensure_pool(true), Err(StorageError::ForeignPool { .. })));
-        assert_eq!(of(true, "a").ensure_pool(true).unwrap(), Ensured::Already, "and not wiped");
+        assert_eq!(of(true, "a").ensure_pool(true).unwrap(), Ensured::Done, "mounted again, and not wiped");
         assert_eq!(of(true, "a").volumes().unwrap().len(), 1);
         of(true, "a").remove_volume(&root("u1", None).id).unwrap();
         assert_eq!(of(false, "a").remove_pool().unwrap(), Ensured::Done);

@@ -112,6 +112,8 @@ impl Group {
             None if may_create => self.make_files()?,
             None => return Ok(None),
         };
+        // LVM tells how full a pool is only while it is active.
+        self.device(&self.plan.thin_pool)?;
         Ok(Some(Raised {
             files: self.device(&name)?,
             _shown: shown,
@@ -386,11 +388,15 @@ impl Group {
         }
     }
 
-    /// Bytes of the thin pool that have data, and all of them.
+    /// Bytes that have data, with those for the pool's own records, and all bytes.
     pub(super) fn space(&self) -> Result<(u64, u64), StorageError> {
         self.look_anew();
         let pool = self.thin_pool()?;
-        Ok((pool.used(), pool.size))
+        let files = match self.files()? {
+            Some(name) => self.volume(&name)?.map_or(0, |files| files.size),
+            None => 0,
+        };
+        Ok((pool.used() + files, pool.size + files))
     }
 }
 
