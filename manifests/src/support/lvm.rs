@@ -88,7 +88,10 @@ pub(super) fn of(pool: &StoragePool, say: &mut dyn FnMut(&str, String)) {
 fn name(name: &str, at: &str, what: &str, say: &mut dyn FnMut(&str, String)) {
     let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"+_.-".contains(&byte);
     let reserved = ["snapshot", "pvmove"];
-    let parts = ["_cdata", "_cmeta", "_corig", "_mimage", "_mlog", "_rimage", "_rmeta", "_tdata", "_tmeta", "_vorigin"];
+    let parts = [
+        "_cdata", "_cmeta", "_corig", "_mimage", "_mlog", "_rimage", "_rmeta", "_tdata", "_tmeta",
+        "_vorigin",
+    ];
     let is_name = !name.is_empty()
         && name.len() <= 100
         && name.bytes().all(lawful)
@@ -128,26 +131,38 @@ mod tests {
     fn what_goes_together_is_taken() {
         let none: Vec<String> = Vec::new();
         assert_eq!(found(|_, _| {}), none);
-        assert_eq!(found(|pool, lvm| {
-            pool.size = size("1GiB");
-            lvm.volume_group = Some("fast".to_owned());
-            lvm.thin_pool = Some("thin-1".to_owned());
-            lvm.thin_pool_metadata_size = size("8MiB");
-        }), none);
-        assert_eq!(found(|pool, _| {
-            pool.source = Some("/dev/sdb".to_owned());
-            pool.wipe = true;
-        }), none);
-        assert_eq!(found(|pool, lvm| {
-            pool.source = Some("vg0".to_owned());
-            lvm.thin_pool = Some("data".to_owned());
-        }), none);
+        assert_eq!(
+            found(|pool, lvm| {
+                pool.size = size("1GiB");
+                lvm.volume_group = Some("fast".to_owned());
+                lvm.thin_pool = Some("thin-1".to_owned());
+                lvm.thin_pool_metadata_size = size("8MiB");
+            }),
+            none
+        );
+        assert_eq!(
+            found(|pool, _| {
+                pool.source = Some("/dev/sdb".to_owned());
+                pool.wipe = true;
+            }),
+            none
+        );
+        assert_eq!(
+            found(|pool, lvm| {
+                pool.source = Some("vg0".to_owned());
+                lvm.thin_pool = Some("data".to_owned());
+            }),
+            none
+        );
     }
 
     #[test]
     fn what_does_not_is_told() {
         let told = found(|pool, _| pool.source = Some("vg0".to_owned()));
-        assert!(told[0].contains("how much of this volume group"), "{told:?}");
+        assert!(
+            told[0].contains("how much of this volume group"),
+            "{told:?}"
+        );
         let told = found(|pool, lvm| {
             pool.source = Some("vg0".to_owned());
             pool.size = size("1GiB");
@@ -156,8 +171,20 @@ mod tests {
             lvm.volume_group = Some("other".to_owned());
             lvm.thin_pool_metadata_size = size("8MiB");
         });
-        let at: Vec<&str> = told.iter().filter_map(|line| line.split(':').next()).collect();
-        assert_eq!(at, ["/spec/lvm/volumeGroup", "/spec/lvm/thinPool", "/spec/size", "/spec/wipe", "/spec/lvm/thinPoolMetadataSize"]);
+        let at: Vec<&str> = told
+            .iter()
+            .filter_map(|line| line.split(':').next())
+            .collect();
+        assert_eq!(
+            at,
+            [
+                "/spec/lvm/volumeGroup",
+                "/spec/lvm/thinPool",
+                "/spec/size",
+                "/spec/wipe",
+                "/spec/lvm/thinPoolMetadataSize"
+            ]
+        );
         let told = found(|pool, lvm| {
             pool.size = size("100MiB");
             lvm.thin_pool_metadata_size = size("1MiB");

@@ -200,7 +200,11 @@ pub(super) fn import(
 pub(super) fn room(folder: &Path, needed: u64) -> Result<(), RuntimeError> {
     let space = rustix::fs::statvfs(folder).at("look at", folder);
     let space = space.map_err(io_failed)?;
-    let free = space.f_bavail * space.f_frsize;
+    fits(needed, space.f_bavail * space.f_frsize)
+}
+
+/// Fails unless so many bytes are free as are needed, and some more.
+pub(super) fn fits(needed: u64, free: u64) -> Result<(), RuntimeError> {
     if needed.saturating_add(SPARE) <= free {
         return Ok(());
     }

@@ -191,12 +191,7 @@ pub(super) fn pool_of(host: &Host, name: &str) -> Result<Pool, RuntimeError> {
 }
 
 /// What is picked for a new pool.
-fn pick(
-    host: &Host,
-    name: &str,
-    uid: &Uid,
-    pool: &StoragePool,
-) -> Result<PoolPicks, RuntimeError> {
+fn pick(host: &Host, name: &str, uid: &Uid, pool: &StoragePool) -> Result<PoolPicks, RuntimeError> {
     let failed = |error| RuntimeError::new("make", Class::NeedsOperator, error);
     let own = host.state().join("pools");
     let size = |least: u64| match &pool.size {
@@ -225,7 +220,8 @@ fn pick(
         (source, PoolDriver::Lvm) => {
             let lvm = pool.lvm.clone().unwrap_or_default();
             let group = lvm.volume_group;
-            let group = group.unwrap_or_else(|| format!("keel_{}", uid.to_string().replace('-', "")));
+            let group =
+                group.unwrap_or_else(|| format!("keel_{}", uid.to_string().replace('-', "")));
             let thin_pool = lvm.thin_pool.clone().unwrap_or_else(|| "thin".to_owned());
             let (group, thin_pool, on) = match source {
                 None => {

@@ -19,11 +19,7 @@ pub struct Mapped {
 
 /// The kernel's name of a logical volume: dashes of the two names are doubled (`dm_build_dm_name` of libdevmapper).
 pub fn name_of(group: &str, volume: &str) -> String {
-    format!(
-        "{}-{}",
-        group.replace('-', "--"),
-        volume.replace('-', "--")
-    )
+    format!("{}-{}", group.replace('-', "--"), volume.replace('-', "--"))
 }
 
 /// The device of a logical volume; `None`: it is not active, or not there.

@@ -21,10 +21,10 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::image::ImageError;
 use crate::native::image::carried::{DISK, INITRD, KERNEL};
-use crate::native::imports::{DOING, bytes, refused, room, sync, unpack};
+use crate::native::imports::{DOING, bytes, fits, refused, room, sync, unpack};
 use crate::native::pools::{self, root_volume};
 use crate::native::storage::{
-    Initial, Kept, KeptTree, KeptTrees, LayeredDisk, Placed, StorageDriver, VolumePlan,
+    Initial, Kept, KeptTree, KeptTrees, LayeredDisk, Placed, PoolSeen, StorageDriver, VolumePlan,
 };
 use crate::native::volumes::import::prepared;
 use crate::native::{disk_image, image_documents};
@@ -152,7 +152,11 @@ impl Coming {
         self.driver.ensure_volume(&plan).map_err(&failed)?;
         let placed = self.driver.place(&volume).map_err(&failed)?;
         let needed = |part: &str| !part.starts_with("image/") && !part.starts_with("volumes/");
-        room(&self.folder()?, bytes(import.checked, needed))?;
+        let needed = bytes(import.checked, needed);
+        match self.driver.seen().map_err(&failed)? {
+            PoolSeen::Ready { used, total, .. } => fits(needed, total.saturating_sub(used))?,
+            PoolSeen::Missing | PoolSeen::Unmounted | PoolSeen::Foreign { .. } => {}
+        }
         self.laid = match placed {
             Placed::Root { upper, .. } => Some(Laid::Container {
                 upper,
@@ -185,6 +189,10 @@ impl Coming {
             Some(Laid::Container { trees, .. }) => container(import, trees, &about)?,
             Some(Laid::Machine(disk)) => machine(import, disk, &about)?,
             None => {}
+        }
+        // Its tree may be a file system of its own.
+        if let Some(at) = self.driver.placed(&root_volume(&self.definition.uid)) {
+            sync(&at)?;
         }
         sync(&self.folder()?)
     }

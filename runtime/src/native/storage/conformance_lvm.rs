@@ -29,24 +29,38 @@ fn ready() -> Bench {
 }
 
 fn on(bench: &Bench, on: GroupOn, mark: &str) -> Box<dyn StorageDriver> {
-    let thin_pool = ThinPoolPlan { on, ..bench.thin_pool() };
+    let thin_pool = ThinPoolPlan {
+        on,
+        ..bench.thin_pool()
+    };
     of(bench, thin_pool, mark)
 }
 
 fn of(bench: &Bench, thin_pool: ThinPoolPlan, mark: &str) -> Box<dyn StorageDriver> {
     let plan = bench.plan(mark);
-    open(DriverKind::Lvm, PoolPlan { backing: Backing::ThinPool(thin_pool), ..plan })
+    open(
+        DriverKind::Lvm,
+        PoolPlan {
+            backing: Backing::ThinPool(thin_pool),
+            ..plan
+        },
+    )
 }
 
 /// What somebody does by hand.
 fn lvm(program: &str, words: &[&str]) -> String {
     let config = "activation{udev_sync=0 udev_rules=0 verify_udev_operations=0 monitoring=0} backup{backup=0 archive=0}";
-    let all = ["--config", config].into_iter().chain(words.iter().copied());
+    let all = ["--config", config]
+        .into_iter()
+        .chain(words.iter().copied());
     String::from_utf8(command::run(program, all, None).unwrap()).unwrap()
 }
 
 fn names(bench: &Bench) -> Vec<String> {
-    let told = lvm("lvs", &["--noheadings", "-o", "lv_name", &bench.thin_pool().group]);
+    let told = lvm(
+        "lvs",
+        &["--noheadings", "-o", "lv_name", &bench.thin_pool().group],
+    );
     told.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -75,8 +89,15 @@ fn text(path: impl AsRef<Path>) -> String {
 /// A file that is shown as a device.
 fn device(bench: &Bench, name: &str) -> loop_device::LoopDevice {
     let file = bench.keep.path().join(name);
-    std::fs::File::create_new(&file).unwrap().set_len(256 * MIB).unwrap();
-    let open = std::fs::OpenOptions::new().read(true).write(true).open(&file).unwrap();
+    std::fs::File::create_new(&file)
+        .unwrap()
+        .set_len(256 * MIB)
+        .unwrap();
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(&file)
+        .unwrap();
     loop_device::attach(&open).unwrap()
 }
 

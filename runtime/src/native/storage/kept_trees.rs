@@ -158,7 +158,9 @@ impl KeptTrees {
             return Err(StorageError::NoSnapshot(name.to_owned()));
         }
         if let Some(at_once) = &self.at_once {
-            return Ok(at_once.kept(&self.folder().join(name))?.join(files_of(&self.id)));
+            return Ok(at_once
+                .kept(&self.folder().join(name))?
+                .join(files_of(&self.id)));
         }
         let tree = self.folder().join(name).join(TREE);
         Ok(match self.subvolume.is_some() && btrfs::is_one(&tree) {

@@ -231,10 +231,10 @@ pub(super) fn fit_unused(path: &Path, size: u64, id: &VolumeId) -> Result<(), St
         Err(StorageError::Command(CommandError::Failed { stderr, .. }))
             if stderr.contains("smaller than minimum") || stderr.contains("Not enough space") =>
         {
-            return Err(StorageError::DoesNotFit {
+            Err(StorageError::DoesNotFit {
                 volume: id.clone(),
                 size,
-            });
+            })
         }
         other => other,
     }

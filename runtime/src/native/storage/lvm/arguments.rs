@@ -83,8 +83,21 @@ pub(super) fn make_group(group: &str, device: &Path, tag: &str) -> Vec<String> {
 pub(super) fn make_files(group: &str, name: &str, size: u64, tag: &str) -> Vec<String> {
     let size = bytes(size);
     words([
-        "--yes", "--wipesignatures", "n", "--zero", "n", "--name", name, "--size", &size, "--addtag",
-        tag, "--addtag", UNREADY, "--", group,
+        "--yes",
+        "--wipesignatures",
+        "n",
+        "--zero",
+        "n",
+        "--name",
+        name,
+        "--size",
+        &size,
+        "--addtag",
+        tag,
+        "--addtag",
+        UNREADY,
+        "--",
+        group,
     ])
 }
 
@@ -96,7 +109,15 @@ pub(super) fn make_thin_pool(
     metadata: Option<u64>,
     tag: &str,
 ) -> Vec<String> {
-    let mut all = words(["--yes", "--type", "thin-pool", "--name", name, "--addtag", tag]);
+    let mut all = words([
+        "--yes",
+        "--type",
+        "thin-pool",
+        "--name",
+        name,
+        "--addtag",
+        tag,
+    ]);
     match size {
         Some(size) => all.extend(["--size".to_owned(), bytes(size)]),
         None => all.extend(words(["--extents", "100%FREE"])),
@@ -118,8 +139,19 @@ pub(super) fn make_volume(
 ) -> Vec<String> {
     let size = bytes(size);
     words([
-        "--yes", "--type", "thin", "--thinpool", thin_pool, "--name", name, "--virtualsize", &size,
-        "--addtag", tag, "--", group,
+        "--yes",
+        "--type",
+        "thin",
+        "--thinpool",
+        thin_pool,
+        "--name",
+        name,
+        "--virtualsize",
+        &size,
+        "--addtag",
+        tag,
+        "--",
+        group,
     ])
 }
 
@@ -127,8 +159,18 @@ pub(super) fn make_volume(
 pub(super) fn keep(group: &str, origin: &str, name: &str, tag: &str) -> Vec<String> {
     let origin = format!("{group}/{origin}");
     words([
-        "--yes", "--snapshot", "--name", name, "--permission", "r", "--setactivationskip", "y", "--addtag",
-        tag, "--", &origin,
+        "--yes",
+        "--snapshot",
+        "--name",
+        name,
+        "--permission",
+        "r",
+        "--setactivationskip",
+        "y",
+        "--addtag",
+        tag,
+        "--",
+        &origin,
     ])
 }
 
@@ -136,15 +178,32 @@ pub(super) fn keep(group: &str, origin: &str, name: &str, tag: &str) -> Vec<Stri
 pub(super) fn unkeep(group: &str, origin: &str, name: &str, tag: &str) -> Vec<String> {
     let origin = format!("{group}/{origin}");
     words([
-        "--yes", "--snapshot", "--name", name, "--permission", "rw", "--setactivationskip", "n", "--addtag",
-        tag, "--", &origin,
+        "--yes",
+        "--snapshot",
+        "--name",
+        name,
+        "--permission",
+        "rw",
+        "--setactivationskip",
+        "n",
+        "--addtag",
+        tag,
+        "--",
+        &origin,
     ])
 }
 
 /// `lvchange`: makes a volume a device.
 pub(super) fn activate(group: &str, name: &str) -> Vec<String> {
     let name = format!("{group}/{name}");
-    words(["--yes", "--activate", "y", "--ignoreactivationskip", "--", &name])
+    words([
+        "--yes",
+        "--activate",
+        "y",
+        "--ignoreactivationskip",
+        "--",
+        &name,
+    ])
 }
 
 /// `lvchange`: it is no device any more.
@@ -156,7 +215,15 @@ pub(super) fn deactivate(group: &str, name: &str) -> Vec<String> {
 /// `lvchange`: nobody writes to it any more.
 pub(super) fn seal(group: &str, name: &str) -> Vec<String> {
     let name = format!("{group}/{name}");
-    words(["--yes", "--permission", "r", "--setactivationskip", "y", "--", &name])
+    words([
+        "--yes",
+        "--permission",
+        "r",
+        "--setactivationskip",
+        "y",
+        "--",
+        &name,
+    ])
 }
 
 /// `lvchange`: what was not ready is what a pool has beside its volumes.
@@ -196,15 +263,27 @@ pub(super) fn remove(group: &str, names: &[String], tag: &str) -> Vec<String> {
 /// `lvs` of a group.
 pub(super) fn report_volumes(group: &str) -> Vec<String> {
     words([
-        "--reportformat", "json", "--units", "b", "--nosuffix", "--options",
-        "lv_name,lv_size,lv_tags,pool_lv,data_percent,metadata_percent", "--", group,
+        "--reportformat",
+        "json",
+        "--units",
+        "b",
+        "--nosuffix",
+        "--options",
+        "lv_name,lv_size,lv_tags,pool_lv,data_percent,metadata_percent",
+        "--",
+        group,
     ])
 }
 
 /// `vgs`
 pub(super) fn report_groups() -> Vec<String> {
     words([
-        "--reportformat", "json", "--units", "b", "--nosuffix", "--options",
+        "--reportformat",
+        "json",
+        "--units",
+        "b",
+        "--nosuffix",
+        "--options",
         "vg_name,vg_tags,vg_extent_size,vg_size,vg_free",
     ])
 }
@@ -223,11 +302,25 @@ mod tests {
     fn a_group_of_ours_is_looked_for_on_its_own_device_only() {
         let path = Path::new("/dev/loop7");
         let ours = config(Some(&[path]));
-        assert!(ours.starts_with("devices{use_devicesfile=0 filter=[\"a|^/dev/loop7$|\",\"r|.*|\"] global_filter=["), "{ours}");
-        assert!(ours.contains("scan_lvs=0") && ours.contains("backup=0"), "{ours}");
+        assert!(
+            ours.starts_with(
+                "devices{use_devicesfile=0 filter=[\"a|^/dev/loop7$|\",\"r|.*|\"] global_filter=["
+            ),
+            "{ours}"
+        );
+        assert!(
+            ours.contains("scan_lvs=0") && ours.contains("backup=0"),
+            "{ours}"
+        );
         let theirs = config(None);
-        assert!(!theirs.contains("filter") && !theirs.contains("use_devicesfile"), "{theirs}");
-        assert!(theirs.contains("scan_lvs=0") && theirs.contains("backup=1"), "{theirs}");
+        assert!(
+            !theirs.contains("filter") && !theirs.contains("use_devicesfile"),
+            "{theirs}"
+        );
+        assert!(
+            theirs.contains("scan_lvs=0") && theirs.contains("backup=1"),
+            "{theirs}"
+        );
         assert_eq!(literal("/dev/disk/by-id/a.b"), "/dev/disk/by-id/a\\\\.b");
         assert!(config(Some(&[])).contains(" filter=[\"r|.*|\"]"));
     }
@@ -237,23 +330,41 @@ mod tests {
         let names = ["keel_a".to_owned(), "keel_b".to_owned()];
         assert_eq!(
             remove("g", &names, "keel:m"),
-            ["--yes", "--select", "(lv_name=\"keel_a\" || lv_name=\"keel_b\") && lv_tags={\"keel:m\"}", "--", "g"]
+            [
+                "--yes",
+                "--select",
+                "(lv_name=\"keel_a\" || lv_name=\"keel_b\") && lv_tags={\"keel:m\"}",
+                "--",
+                "g"
+            ]
         );
     }
 
     #[test]
     fn a_thin_pool_takes_what_is_left_or_what_is_asked() {
         let all = make_thin_pool("g", "thin", None, None, "t").join(" ");
-        assert_eq!(all, "--yes --type thin-pool --name thin --addtag t --extents 100%FREE -- g");
+        assert_eq!(
+            all,
+            "--yes --type thin-pool --name thin --addtag t --extents 100%FREE -- g"
+        );
         let some = make_thin_pool("g", "thin", Some(1 << 20), Some(2 << 20), "t").join(" ");
-        assert!(some.ends_with("--size 1048576b --poolmetadatasize 2097152b -- g"), "{some}");
+        assert!(
+            some.ends_with("--size 1048576b --poolmetadatasize 2097152b -- g"),
+            "{some}"
+        );
     }
 
     #[test]
     fn a_snapshot_is_read_only_and_skipped_where_all_are_activated() {
         let kept = keep("g", "keel_a", "keel_b", "t").join(" ");
-        assert_eq!(kept, "--yes --snapshot --name keel_b --permission r --setactivationskip y --addtag t -- g/keel_a");
+        assert_eq!(
+            kept,
+            "--yes --snapshot --name keel_b --permission r --setactivationskip y --addtag t -- g/keel_a"
+        );
         let back = unkeep("g", "keel_b", "keel_c", "t").join(" ");
-        assert!(back.contains("--permission rw --setactivationskip n"), "{back}");
+        assert!(
+            back.contains("--permission rw --setactivationskip n"),
+            "{back}"
+        );
     }
 }

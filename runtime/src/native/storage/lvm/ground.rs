@@ -183,11 +183,7 @@ impl Group {
 
     /// Two groups of one name on one host are nobody's joy.
     fn nobody_has_the_name(&self) -> Result<(), StorageError> {
-        let answer = run(
-            "vgs",
-            arguments::config(None),
-            arguments::report_groups(),
-        )?;
+        let answer = run("vgs", arguments::config(None), arguments::report_groups())?;
         let groups = super::report::groups(&answer).map_err(|problem| self.broken(problem))?;
         match groups.contains_key(self.name()) {
             true => Err(self.taken()),
@@ -227,9 +223,9 @@ impl Group {
     /// Makes the thin pool where it is to be ours, and the volume beside the others; answers its name.
     fn make_files(&self) -> Result<String, StorageError> {
         let volumes = self.volumes()?;
-        let unready = volumes.iter().filter(|(_, volume)| {
-            volume.tags.contains(&self.tag) && volume.tags.contains(UNREADY)
-        });
+        let unready = volumes
+            .iter()
+            .filter(|(_, volume)| volume.tags.contains(&self.tag) && volume.tags.contains(UNREADY));
         let unready: Vec<String> = unready.map(|(name, _)| name.clone()).collect();
         self.remove(&unready)?;
         let group = self.found()?.ok_or_else(|| self.missing())?;
@@ -294,7 +290,11 @@ impl Group {
         if length.saturating_sub(group.size) < OWN_NEEDS && group.free < group.extent {
             return Ok(Ensured::Already);
         }
-        let device = vec!["--yes".to_owned(), "--".to_owned(), device.display().to_string()];
+        let device = vec![
+            "--yes".to_owned(),
+            "--".to_owned(),
+            device.display().to_string(),
+        ];
         self.change("pvresize", device)?;
         let extend = arguments::extend_to_the_end(self.name(), &self.plan.thin_pool);
         self.change("lvextend", extend)?;
@@ -381,9 +381,7 @@ impl Group {
     /// Bytes of its own file.
     pub(super) fn file_size(&self) -> Result<Option<u64>, StorageError> {
         match &self.plan.on {
-            GroupOn::LoopFile { file, .. } => {
-                Ok(Some(file.metadata().at("look at", file)?.len()))
-            }
+            GroupOn::LoopFile { file, .. } => Ok(Some(file.metadata().at("look at", file)?.len())),
             GroupOn::Device { .. } | GroupOn::Somebodys { .. } => Ok(None),
         }
     }
@@ -399,4 +397,3 @@ impl Group {
         Ok((pool.used() + files, pool.size + files))
     }
 }
-

@@ -62,9 +62,9 @@ impl Group {
                 shown.extend(loop_device::showing(&unfinished(file))?);
                 Some(shown)
             }
-            GroupOn::Device { device, .. } => {
-                Some(vec![device.canonicalize().unwrap_or_else(|_| device.clone())])
-            }
+            GroupOn::Device { device, .. } => Some(vec![
+                device.canonicalize().unwrap_or_else(|_| device.clone()),
+            ]),
             GroupOn::Somebodys { .. } => None,
         })
     }

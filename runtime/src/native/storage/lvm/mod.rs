@@ -28,7 +28,9 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use self::group::{Group, fresh_name};
 use self::snapshots::Thin;
-use super::driver::{Backing, Ensured, GroupOn, PoolPlan, Sized, StorageFeatures, ThinPoolPlan, VolumeId};
+use super::driver::{
+    Backing, Ensured, GroupOn, PoolPlan, Sized, StorageFeatures, ThinPoolPlan, VolumeId,
+};
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{list_or_nothing, make_folder, make_private};

@@ -81,7 +81,10 @@ fn hundredths(row: &BTreeMap<String, String>, field: &str) -> Result<Option<u64>
     }
     let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
     let rest = format!("{rest:0<2}");
-    let parsed = whole.parse::<u64>().ok().zip(rest.get(..2).and_then(|rest| rest.parse::<u64>().ok()));
+    let parsed = whole
+        .parse::<u64>()
+        .ok()
+        .zip(rest.get(..2).and_then(|rest| rest.parse::<u64>().ok()));
     match parsed {
         Some((whole, rest)) => Ok(Some(whole.saturating_mul(100).saturating_add(rest))),
         None => Err(format!("{field} is {text:?}, which is no number")),
@@ -144,19 +147,28 @@ mod tests {
         let names: Vec<_> = volumes.keys().collect();
         assert_eq!(names, ["keel_a", "keel_pool", "thin"]);
         let a = &volumes["keel_a"];
-        assert_eq!((a.size, a.data, a.thin_pool.as_deref()), (64 << 20, Some(684), Some("thin")));
+        assert_eq!(
+            (a.size, a.data, a.thin_pool.as_deref()),
+            (64 << 20, Some(684), Some("thin"))
+        );
         assert_eq!(a.used(), 4_590_246);
         assert!(volumes["keel_pool"].tags.contains("keel-unready"));
         assert_eq!(volumes["keel_pool"].data, None);
         let thin = &volumes["thin"];
-        assert_eq!((thin.used(), thin.metadata, thin.tags.len()), (thin.size, Some(1104), 0));
+        assert_eq!(
+            (thin.used(), thin.metadata, thin.tags.len()),
+            (thin.size, Some(1104), 0)
+        );
     }
 
     #[test]
     fn groups_are_read_also_where_there_are_none() {
         let answer = r#"{"report":[{"vg":[{"vg_name":"g","vg_tags":"a,b","vg_extent_size":"4194304","vg_size":"8388608","vg_free":"0"}]}]}"#;
         let group = groups(answer.as_bytes()).unwrap().remove("g").unwrap();
-        assert_eq!((group.extent, group.free, group.tags.len()), (4 << 20, 0, 2));
+        assert_eq!(
+            (group.extent, group.free, group.tags.len()),
+            (4 << 20, 0, 2)
+        );
         assert_eq!(groups(br#"{"report":[{"vg":[]}]}"#).unwrap().len(), 0);
     }
 
@@ -164,8 +176,14 @@ mod tests {
     fn an_answer_that_is_none_is_told() {
         assert!(volumes(b"x").is_err());
         let odd = LVS.replace("6.84", "six");
-        assert_eq!(volumes(odd.as_bytes()).unwrap_err(), "data_percent is \"six\", which is no number");
+        assert_eq!(
+            volumes(odd.as_bytes()).unwrap_err(),
+            "data_percent is \"six\", which is no number"
+        );
         let lacks = LVS.replace("pool_lv", "else");
-        assert_eq!(volumes(lacks.as_bytes()).unwrap_err(), "there is no pool_lv");
+        assert_eq!(
+            volumes(lacks.as_bytes()).unwrap_err(),
+            "there is no pool_lv"
+        );
     }
 }
