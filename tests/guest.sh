@@ -3,14 +3,18 @@
 # Without KVM unless KEEL_GUEST_ACCEL says otherwise: a /dev/kvm that is there may not work.
 #
 #   tests/guest.sh ARCHIVE [NEXTEST-ARGUMENT …]
+#   tests/guest.sh --program TEST-BINARY [ARGUMENT …]
 #   tests/guest.sh --disk       only builds the disk
 #
+# With --program one test binary runs by itself, without the workspace: what it tries may need this kernel (pools of LVM).
 # ARCHIVE is what `cargo nextest archive` wrote. Without arguments everything runs that meets the kernel; what is only
 # computed (the manifests, decisions, words of commands, the architecture) is the same everywhere and is left out.
 # The guest's disk is built once (about two minutes) into .cache/guest, never mounted on the host, and changes are thrown
 # away after each run. Prints the guest's output; exits with its code.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
+program=
+[ "$1" != --program ] || { program=yes; shift; }
 archive=$(readlink -f -- "$1")
 shift
 cache=$PWD/.cache/guest
@@ -96,10 +100,14 @@ case $archive in */--disk) exit ;; esac
 
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
-cp "$archive" "$share/archive.tar.zst"
-cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
-cp .cache/debian.tar "$share/debian.tar"
-# What starts QEMU, its tools or its guest agent is left out: the guest has none of them.
+if [ -n "$program" ]; then
+  strip --strip-debug -o "$share/program" "$archive"
+else
+  cp "$archive" "$share/archive.tar.zst"
+  cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
+  cp .cache/debian.tar "$share/debian.tar"
+fi
+# What starts QEMU, its tools or its guest agent is left out: the guest has none of them but qemu-img and qemu-io.
 kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)|qemu_tests/)) | (package(reconciler) & binary(hosts) - test(/^(machine|cloud_init)/))'
 # The workspace's own files that tests read (examples, goldens); never the target folder.
 git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
@@ -111,8 +119,13 @@ git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
   echo 'echo "127.0.0.1 localhost" >/etc/hosts'
   # This kernel cannot shift the owners of a tmpfs (6.3), so the folders of tests are on the disk.
   echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/var/tmp'
-  printf '/mnt/share/cargo-nextest nextest run --profile guest --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
-  case " $* " in *' -E '*) ;; *) set -- "$@" -E "$kernel_tests" ;; esac
+  [ -z "${KEEL_TEST_DRIVER:-}" ] || printf 'export KEEL_TEST_DRIVER=%q\n' "$KEEL_TEST_DRIVER"
+  if [ -n "$program" ]; then
+    printf 'cp /mnt/share/program /var/tmp/program && /var/tmp/program --test-threads=1'
+  else
+    printf '/mnt/share/cargo-nextest nextest run --profile guest --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
+    case " $* " in *' -E '*) ;; *) set -- "$@" -E "$kernel_tests" ;; esac
+  fi
   printf ' %q' "$@"
   echo
 } >"$share/run"

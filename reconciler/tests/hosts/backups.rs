@@ -24,7 +24,7 @@ fn uid(seen: &serde_json::Value) -> String {
 }
 
 /// The folder of the root volume of an instance.
-fn volume(world: &TestWorld, state: &str, name: &str) -> PathBuf {
+pub(crate) fn volume(world: &TestWorld, state: &str, name: &str) -> PathBuf {
     let seen = ended(&mut world.command_on(state, &["get", "instance", name, "-o", "json"]));
     let uid = uid(&seen.with(0).json());
     world

@@ -30,6 +30,7 @@ mod init;
 mod kills;
 mod layers;
 mod life;
+mod lvm;
 mod machine_crashes;
 mod machine_files;
 mod machine_folders;

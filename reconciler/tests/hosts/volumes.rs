@@ -158,6 +158,14 @@ runtime::own_processes_test! {
     }
 }
 
+runtime::own_processes_test! {
+    fn volumes_that_are_thin_have_snapshots_and_copies() {
+        if crate::lvm::has_thin_pools() {
+            snapshots_and_copies(&on("lvm\n  size: 512MiB"));
+        }
+    }
+}
+
 fn snapshots_and_copies(world: &TestWorld) {
     world.write("data.yaml", &volume("data", "size: 64MiB"));
     world.write("left.yaml", &container("left", DATA));

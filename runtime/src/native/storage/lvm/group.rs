@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use manifests::path_io;
@@ -33,6 +33,8 @@ pub(super) struct Group {
     pub(super) tag: String,
     /// As LVM told last, until something is done or looked at anew.
     told: Mutex<Option<BTreeMap<String, Volume>>>,
+    /// Bytes of which volumes are whole multiples. They stay as they are.
+    extent: OnceLock<u64>,
 }
 
 impl Group {
@@ -41,6 +43,7 @@ impl Group {
             plan,
             tag: arguments::tag(mark),
             told: Mutex::new(None),
+            extent: OnceLock::new(),
         }
     }
 
@@ -167,9 +170,13 @@ impl Group {
 
     /// The bytes that a volume gets that is to have so many.
     pub(super) fn rounded(&self, size: u64) -> Result<u64, StorageError> {
-        let extent = match self.is_own() {
-            true => EXTENT,
-            false => self.found()?.map_or(EXTENT, |group| group.extent),
+        let extent = match self.extent.get() {
+            Some(extent) => *extent,
+            None if self.is_own() => EXTENT,
+            None => {
+                let extent = self.found()?.map_or(EXTENT, |group| group.extent);
+                *self.extent.get_or_init(|| extent)
+            }
         };
         Ok(size.div_ceil(extent).saturating_mul(extent))
     }
