@@ -89,6 +89,17 @@ pub fn in_guest() -> bool {
     std::env::var_os("KEEL_TEST_GUEST").is_some()
 }
 
+/// Whether this kernel has a device mapper. The guest's has one.
+///
+/// # Panics
+/// It is the guest, and has none.
+pub fn has_device_mapper() -> bool {
+    let known = std::fs::read_to_string("/proc/misc").unwrap_or_default();
+    let has = known.contains("device-mapper");
+    assert!(has || !in_guest(), "the guest has a device mapper");
+    has
+}
+
 /// Whether tests of every driver are to try this one: all of them, unless `KEEL_TEST_DRIVER` names one.
 pub fn is_asked_for(driver: &str) -> bool {
     std::env::var("KEEL_TEST_DRIVER").map_or(true, |asked| asked == driver)
