@@ -55,7 +55,7 @@ else
 fi
 # This kernel may have no device mapper; the guest's has. The rest of what every driver does is for --all.
 pools_of_lvm() {
-  local binary out
+  local binary out=
   binary=$(cargo nextest list --workspace --locked --list-type binaries-only --message-format json 2>/dev/null |
     jq -r '."rust-binaries".runtime."binary-path"') &&
     out=$(KEEL_TEST_DRIVER=lvm tests/guest.sh --program "$binary" \

@@ -182,6 +182,7 @@ crate::host_test! {
             assert_eq!(size(), Some(20_000_256), "the file is the truth");
             assert_eq!(resize(Some(20_000_000)).unwrap(), Ensured::Already);
             assert_eq!(size(), Some(20_000_000));
+            driver.release(&plan.id).unwrap();
         });
     }
 }

@@ -47,6 +47,10 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     fn wipe(&self, pool: &Path) -> Result<bool, StorageError>;
     /// Takes the pool's folder off its ground.
     fn lift(&self, pool: &Path) -> Result<(), StorageError>;
+    /// Fails where something of others would go with that ground.
+    fn may_clear(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
     /// Removes ground that is of no use without the pool, which is empty.
     fn clear(&self) -> Result<(), StorageError>;
     /// Bytes of the ground as they are set, where they are set.

@@ -28,7 +28,8 @@ use super::driver::{
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{
-    files_of, list_or_nothing, make_folder, make_private, name_of, prepare, sync_folder,
+    files_of, list_or_nothing, make_folder, make_private, means_nothing, name_of, prepare,
+    sync_folder,
 };
 use super::kept_trees::KeptTrees;
 use super::layers::LayeredDisk;
@@ -414,6 +415,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
             State::Foreign(owner) => return Err(self.foreign(owner)),
             State::Ours => {}
         }
+        self.files.may_clear()?;
         self.clear_up()?;
         for (kind, what) in [
             (INSTANCES, "the root of instance"),
@@ -470,6 +472,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let new = above.join(format!("{NEW}{}", name_of(&folder)));
         match make_folder(&new) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.clear_mounts(&new, Users::CutOff, &plan.id)?;
                 self.files.remove(&new)?;
                 make_folder(&new)?;
             }
@@ -504,7 +507,8 @@ impl<F: Files> StorageDriver for FolderPool<F> {
             Ok(path_io::rename(&new, &folder)?)
         })();
         if let Err(error) = made {
-            if let Err(leftover) = self.files.remove(&new) {
+            let unmounted = self.clear_mounts(&new, Users::CutOff, &plan.id);
+            if let Err(leftover) = unmounted.and_then(|_| self.files.remove(&new)) {
                 tracing::warn!(path = %new.display(), error = %leftover, "left an unfinished volume behind");
             }
             return Err(error);
@@ -681,12 +685,6 @@ fn alone(id: &VolumeId) -> Option<MutexGuard<'static, ()>> {
 fn write_marker(folder: &Path, marker: &VolumeMarker) -> Result<(), StorageError> {
     let path = folder.join(VOLUME_MARKER);
     Ok(path_io::write_durably(&path, marker::text(&path, marker)?)?)
-}
-
-/// Entries of a folder that do not make it somebody's: what mkfs leaves, and our own interrupted marker.
-fn means_nothing(path: &Path) -> bool {
-    let name = name_of(path);
-    name == "lost+found" || (name.starts_with(".pool.json.") && name.ends_with(".new"))
 }
 
 /// Names of volumes: letters, digits, `.`, `_`, `-`, not starting with a dot, 1 to 128 long.

@@ -85,3 +85,9 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), StorageError> {
         .and_then(|folder| folder.sync_all())
         .at("sync", path)?)
 }
+
+/// Entries of a pool's folder that do not make it somebody's: what mkfs leaves, and our own interrupted marker.
+pub(super) fn means_nothing(path: &Path) -> bool {
+    let name = name_of(path);
+    name == "lost+found" || (name.starts_with(".pool.json.") && name.ends_with(".new"))
+}

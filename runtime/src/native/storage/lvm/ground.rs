@@ -358,7 +358,7 @@ impl Group {
     }
 
     /// Fails where somebody else has a volume that would go with the pool.
-    fn only_ours(&self) -> Result<(), StorageError> {
+    pub(super) fn only_ours(&self) -> Result<(), StorageError> {
         let volumes = self.volumes()?;
         let own_thin_pool = volumes
             .get(&self.plan.thin_pool)

@@ -297,6 +297,11 @@ impl Files for ThinVolumes {
         }
     }
 
+    fn may_clear(&self) -> Result<(), StorageError> {
+        self.group.look_anew();
+        self.group.only_ours()
+    }
+
     fn clear(&self) -> Result<(), StorageError> {
         self.group.clear()
     }
