@@ -2,22 +2,28 @@
 # Runs the host tests in a Debian 12 guest with its own kernel (6.1) and cgroup 2 alone, under QEMU.
 # Without KVM unless KEEL_GUEST_ACCEL says otherwise: a /dev/kvm that is there may not work.
 #
-#   tests/guest.sh ARCHIVE [NEXTEST-ARGUMENT …]
-#   tests/guest.sh --program TEST-BINARY [ARGUMENT …]
-#   tests/guest.sh --disk       only builds the disk
+#   tests/guest.sh [--zfs] ARCHIVE [NEXTEST-ARGUMENT …]
+#   tests/guest.sh [--zfs] --program TEST-BINARY [ARGUMENT …]
+#   tests/guest.sh [--zfs] --disk       only builds the disk
 #
 # With --program one test binary runs by itself, without the workspace: what it tries may need this kernel (pools of LVM).
+# With --zfs it is a guest with ZFS (tests/guest-zfs.sh), where without arguments all runs that is about storage.
 # ARCHIVE is what `cargo nextest archive` wrote. Without arguments everything runs that meets the kernel; what is only
 # computed (the manifests, decisions, words of commands, the architecture) is the same everywhere and is left out.
 # The guest's disk is built once (about two minutes) into .cache/guest, never mounted on the host, and changes are thrown
 # away after each run. Prints the guest's output; exits with its code.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/.."
+name=guest packages='' suites=() modules='' finish=true
+if [ "$1" = --zfs ]; then
+  shift
+  . tests/guest-zfs.sh
+fi
 program=
 [ "$1" != --program ] || { program=yes; shift; }
 archive=$(readlink -f -- "$1")
 shift
-cache=$PWD/.cache/guest
+cache=$PWD/.cache/$name
 mkdir -p "$cache"
 
 need() { command -v "$1" >/dev/null || { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$2" >/dev/null; }; }
@@ -30,11 +36,12 @@ tests/debian.sh >/dev/null
 build() {
   local tree=$cache/tree
   rm -rf "$tree" "$cache/disk.tar"
-  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,lvm2,thin-provisioning-tools,qemu-utils,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools- \
-    bookworm "$cache/disk.tar"
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,lvm2,thin-provisioning-tools,qemu-utils,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools-$packages \
+    bookworm "$cache/disk.tar" "${suites[@]}"
   mkdir "$tree"
   tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner
   rm "$cache/disk.tar"
+  "$finish" "$tree"
 
   cat >"$tree/usr/local/sbin/guest-init" <<'INIT'
 #!/bin/bash
@@ -50,7 +57,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=70% tmpfs /tmp
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
-modprobe -a loop btrfs dm_mod dm_thin_pool overlay veth bridge tun nf_tables 9p 2>/dev/null
+modprobe -a loop btrfs dm_mod dm_thin_pool overlay veth bridge tun nf_tables 9p MODULES 2>/dev/null
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /mnt/share
 bash /mnt/share/run >/mnt/share/output 2>&1 </dev/null
 echo $? >/mnt/share/code
@@ -58,6 +65,7 @@ sync
 echo o >/proc/sysrq-trigger
 sleep 10
 INIT
+  sed -i "s/ MODULES / $modules /" "$tree/usr/local/sbin/guest-init"
   chmod 755 "$tree/usr/local/sbin/guest-init"
 
   local kernel early=$cache/early module
@@ -91,7 +99,7 @@ EARLY
   mv "$cache/disk.part" "$cache/disk"
 }
 # The disk is built again when what it is built from changes.
-recipe=$(sed -n '/^build() {/,/^}/p' tests/guest.sh | sha256sum)
+recipe=$({ sed -n '/^build() {/,/^}/p' tests/guest.sh; [ "$name" = guest ] || cat "tests/$name.sh"; } | sha256sum)
 [ "$(cat "$cache/recipe" 2>/dev/null)" = "$recipe" ] || rm -f "$cache/disk"
 [ -e "$cache/disk" ] || build
 echo "$recipe" >"$cache/recipe"
@@ -109,6 +117,7 @@ else
 fi
 # What starts QEMU, its tools or its guest agent is left out: the guest has none of them but qemu-img and qemu-io.
 kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)|qemu_tests/)) | (package(reconciler) & binary(hosts) - test(/^(machine|cloud_init)/))'
+[ "$name" = guest ] || kernel_tests=$only
 # The workspace's own files that tests read (examples, goldens); never the target folder.
 git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
 {

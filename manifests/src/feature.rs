@@ -8,6 +8,8 @@ pub const GROW_LIVE: &str = "devices.root.size";
 pub const BTRFS: &str = "driver: btrfs";
 /// Pools of this driver.
 pub const LVM: &str = "driver: lvm";
+/// Pools of this driver.
+pub const ZFS: &str = "driver: zfs";
 /// Running machines at all: QEMU, and all that is asked of it.
 pub const MACHINES: &str = "type: virtual-machine";
 /// Running their instructions by whom it was demanded.

@@ -9,10 +9,12 @@ mod machines;
 mod macvtaps;
 mod passed;
 mod volumes;
+mod zfs;
 
 pub use self::host::beyond;
 pub use self::lvm::LEAST_LVM;
 pub use self::machines::MOST_PROCESSORS;
+pub use self::zfs::LEAST_ZFS;
 
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
@@ -215,6 +217,7 @@ fn one_pool(resource: &Resource, pool: &StoragePool, say: &mut dyn FnMut(&str, S
             }
         }
         PoolDriver::Lvm => lvm::of(pool, say),
+        PoolDriver::Zfs => zfs::of(pool, say),
         other => say(
             "/spec/driver",
             format!("this engine has no driver {other} yet"),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{HOST, machines, macvtaps, passed};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::feature::{BTRFS, Capabilities, LVM};
+use crate::feature::{BTRFS, Capabilities, LVM, ZFS};
 use crate::kind::Spec;
 use crate::kinds::instance::Instance;
 use crate::kinds::storage_pool::PoolDriver;
@@ -56,6 +56,7 @@ fn of_driver(driver: PoolDriver) -> Option<&'static str> {
     match driver {
         PoolDriver::Btrfs => Some(BTRFS),
         PoolDriver::Lvm => Some(LVM),
+        PoolDriver::Zfs => Some(ZFS),
         _ => None,
     }
 }

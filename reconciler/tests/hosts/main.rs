@@ -70,3 +70,4 @@ mod workflow;
 mod world;
 #[path = "../../../tests/tests/support/yaml.rs"]
 mod yaml;
+mod zfs;

@@ -11,7 +11,7 @@ use manifests::kinds::storage_pool::{PoolDriver, StoragePool};
 use manifests::observed::{Holds, Item, ObservedSet, Unclear};
 use manifests::path_io::{self, AtPath as _};
 use manifests::scalar::byte_size::ByteSize;
-use manifests::support::{LEAST_BTRFS, LEAST_LVM};
+use manifests::support::{LEAST_BTRFS, LEAST_LVM, LEAST_ZFS};
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,8 +20,8 @@ use super::definition::Definition;
 use super::disk_image::DiskError;
 use super::host::Host;
 use super::storage::{
-    self, Backing, DriverKind, GroupOn, PoolPlan, PoolSeen, StorageDriver, StorageError,
-    ThinPoolPlan, VolumeId,
+    self, Backing, DatasetPlan, DriverKind, GroupOn, PoolPlan, PoolSeen, StorageDriver,
+    StorageError, ThinPoolPlan, VolumeId, ZpoolOn,
 };
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Effected;
@@ -65,6 +65,33 @@ pub(super) enum StandsOn {
         /// What the group lies on.
         on: GroupStandsOn,
     },
+    /// A dataset of ZFS.
+    Dataset {
+        /// Its name.
+        name: String,
+        /// What its zpool stands on.
+        on: ZpoolStandsOn,
+    },
+}
+
+/// What the zpool of a pool stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub(super) enum ZpoolStandsOn {
+    /// A file of its own.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// Its size in bytes, as it was meant last.
+        size: u64,
+    },
+    /// The device that is the source of the pool.
+    Device {
+        /// The device.
+        device: PathBuf,
+    },
+    /// Whatever it stands on: it is somebody's.
+    Somebodys,
 }
 
 /// What the volume group of a pool lies on.
@@ -104,6 +131,10 @@ pub(super) fn class(error: &StorageError) -> Class {
         | StorageError::VolumeTaken { .. }
         | StorageError::NoThinPool { .. }
         | StorageError::NoRoom { .. }
+        | StorageError::NoZfs(_)
+        | StorageError::ZpoolTaken { .. }
+        | StorageError::NoZpool { .. }
+        | StorageError::KeyNotLoaded { .. }
         | StorageError::NoProgram { .. }
         | StorageError::BadName(_) => Class::NeedsOperator,
         StorageError::InUse { .. }
@@ -135,6 +166,7 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
             let kind = match spec.driver {
                 PoolDriver::Btrfs => DriverKind::Btrfs,
                 PoolDriver::Lvm => DriverKind::Lvm,
+                PoolDriver::Zfs => DriverKind::Zfs,
                 _ => DriverKind::Dir,
             };
             let metadata = spec.lvm.as_ref();
@@ -159,6 +191,14 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
                 GroupStandsOn::LoopFile { file, size } => GroupOn::LoopFile { file, size },
                 GroupStandsOn::Device { device } => GroupOn::Device { device, wipe },
                 GroupStandsOn::Somebodys { thin_pool } => GroupOn::Somebodys { thin_pool },
+            },
+        }),
+        StandsOn::Dataset { name, on } => Backing::Dataset(DatasetPlan {
+            name,
+            on: match on {
+                ZpoolStandsOn::File { file, size } => ZpoolOn::File { file, size },
+                ZpoolStandsOn::Device { device } => ZpoolOn::Device { device, wipe },
+                ZpoolStandsOn::Somebodys => ZpoolOn::Somebodys,
             },
         }),
     };
@@ -254,6 +294,30 @@ fn pick(host: &Host, name: &str, uid: &Uid, pool: &StoragePool) -> Result<PoolPi
             };
             (own.join(name), stands_on)
         }
+        (source, PoolDriver::Zfs) => {
+            let zpool = format!("keel-{name}-{}", uid.short());
+            let (name_of_dataset, on) = match source {
+                None => {
+                    let file = own.join(format!("{name}.zfs"));
+                    let size = size(LEAST_ZFS)?;
+                    (zpool, ZpoolStandsOn::File { file, size })
+                }
+                Some(source) if is_device(source) => {
+                    let device = PathBuf::from(source);
+                    (zpool, ZpoolStandsOn::Device { device })
+                }
+                Some(source) if source.starts_with('/') => {
+                    let why = format!("{source} is no block device");
+                    return Err(RuntimeError::new("make", Class::NeedsOperator, why));
+                }
+                Some(source) => (source.clone(), ZpoolStandsOn::Somebodys),
+            };
+            let stands_on = StandsOn::Dataset {
+                name: name_of_dataset,
+                on,
+            };
+            (own.join(name), stands_on)
+        }
         (Some(source), _) => (PathBuf::from(source), StandsOn::Folder),
         (None, _) => (own.join(name), StandsOn::Folder),
     };
@@ -266,6 +330,10 @@ fn resize(picks: &mut PoolPicks, wanted: Option<u64>) -> Result<(), RuntimeError
         StandsOn::LoopFile { file, size }
         | StandsOn::ThinPool {
             on: GroupStandsOn::LoopFile { file, size },
+            ..
+        }
+        | StandsOn::Dataset {
+            on: ZpoolStandsOn::File { file, size },
             ..
         },
         Some(wanted),
@@ -308,7 +376,7 @@ pub(super) fn perform(
             };
             if !matches!(
                 spec.driver,
-                PoolDriver::Dir | PoolDriver::Btrfs | PoolDriver::Lvm
+                PoolDriver::Dir | PoolDriver::Btrfs | PoolDriver::Lvm | PoolDriver::Zfs
             ) {
                 return Err(RuntimeError::new(
                     "make",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use std::path::Path;
 
-use manifests::feature::{BTRFS, GROW_LIVE, LVM, Missing};
+use manifests::feature::{BTRFS, GROW_LIVE, LVM, Missing, ZFS};
 use manifests::path_io;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::CapabilitySet;
@@ -77,6 +77,17 @@ pub fn missing() -> Vec<Missing> {
         lacks(
             LVM,
             "thin_check is not installed: apt-get install thin-provisioning-tools",
+        );
+    }
+    if let Some(why) = crate::native::storage::zfs_trouble() {
+        lacks(ZFS, &why);
+    } else if let Some(program) = ["zfs", "zpool"]
+        .into_iter()
+        .find(|program| !super::facts::installed(program))
+    {
+        lacks(
+            ZFS,
+            &format!("{program} is not installed: apt-get install zfsutils-linux"),
         );
     }
     missing

@@ -54,7 +54,7 @@ impl Subvolumes {
     /// The devices that show what the pool stands on.
     fn devices(&self) -> Result<Vec<PathBuf>, StorageError> {
         Ok(match &self.backing {
-            Backing::Folder | Backing::ThinPool(_) => Vec::new(),
+            Backing::Folder | Backing::ThinPool(_) | Backing::Dataset(_) => Vec::new(),
             Backing::LoopFile { file, .. } => loop_device::showing(file)?,
             Backing::Device { device, .. } => vec![device.clone()],
         })
@@ -83,7 +83,7 @@ impl Subvolumes {
     /// Makes the file system, whole or not at all.
     fn make(&self) -> Result<(), StorageError> {
         match &self.backing {
-            Backing::Folder | Backing::ThinPool(_) => Ok(()),
+            Backing::Folder | Backing::ThinPool(_) | Backing::Dataset(_) => Ok(()),
             Backing::LoopFile { file, size } => {
                 let new = unfinished(file);
                 path_io::remove_file(&new)?;
@@ -118,10 +118,11 @@ impl Subvolumes {
                 let device = loop_device::attach(&open)?;
                 Ok((device.path.clone(), Some(device)))
             }
-            Backing::Folder | Backing::Device { .. } | Backing::ThinPool(_) => {
-                Err(io::Error::from(io::ErrorKind::NotFound))
-                    .at("find a device for", Path::new("/"))?
-            }
+            Backing::Folder
+            | Backing::Device { .. }
+            | Backing::ThinPool(_)
+            | Backing::Dataset(_) => Err(io::Error::from(io::ErrorKind::NotFound))
+                .at("find a device for", Path::new("/"))?,
         }
     }
 
@@ -312,7 +313,9 @@ impl Files for Subvolumes {
 
     fn ground(&self, pool: &Path) -> Result<Ground, StorageError> {
         let there = match &self.backing {
-            Backing::Folder | Backing::ThinPool(_) => return Ok(Ground::There),
+            Backing::Folder | Backing::ThinPool(_) | Backing::Dataset(_) => {
+                return Ok(Ground::There);
+            }
             Backing::LoopFile { file: path, .. } | Backing::Device { device: path, .. } => {
                 path.try_exists().at("look at", path)?
             }
@@ -329,7 +332,7 @@ impl Files for Subvolumes {
     fn lay(&self, pool: &Path, may_create: bool) -> Result<Ensured, StorageError> {
         let mut done = Ensured::Already;
         let path = match &self.backing {
-            Backing::Folder | Backing::ThinPool(_) => {
+            Backing::Folder | Backing::ThinPool(_) | Backing::Dataset(_) => {
                 let lies_in = match pool.exists() {
                     true => pool,
                     false => pool.parent().unwrap_or(pool),
@@ -428,7 +431,10 @@ impl Files for Subvolumes {
     fn total(&self) -> Result<Option<u64>, StorageError> {
         match &self.backing {
             Backing::LoopFile { file, .. } => Ok(Some(file.metadata().at("look at", file)?.len())),
-            Backing::Folder | Backing::Device { .. } | Backing::ThinPool(_) => Ok(None),
+            Backing::Folder
+            | Backing::Device { .. }
+            | Backing::ThinPool(_)
+            | Backing::Dataset(_) => Ok(None),
         }
     }
 

@@ -14,7 +14,12 @@ use crate::sys::{command, loop_device, mount_table};
 use crate::testing::host;
 
 /// One line a driver.
-const DRIVERS: &[DriverKind] = &[DriverKind::Dir, DriverKind::Btrfs, DriverKind::Lvm];
+const DRIVERS: &[DriverKind] = &[
+    DriverKind::Dir,
+    DriverKind::Btrfs,
+    DriverKind::Lvm,
+    DriverKind::Zfs,
+];
 /// Drivers that take whatever file system their folder lies in.
 pub(super) const ON_ANYTHING: &[DriverKind] = &[DriverKind::Dir];
 
@@ -45,6 +50,18 @@ impl Bench {
                     size: 512 * MIB,
                 },
                 DriverKind::Lvm => Backing::ThinPool(self.thin_pool()),
+                DriverKind::Zfs => Backing::Dataset(self.dataset()),
+            },
+        }
+    }
+    /// The dataset that a pool of zfs is.
+    pub(super) fn dataset(&self) -> DatasetPlan {
+        let name = self.keep.path().file_name().unwrap().to_string_lossy();
+        DatasetPlan {
+            name: format!("keel-{}", name.trim_start_matches('.')),
+            on: ZpoolOn::File {
+                file: self.keep.path().join("pool.zfs"),
+                size: 768 * MIB,
             },
         }
     }
@@ -73,11 +90,19 @@ impl Bench {
     }
     /// The same of one volume.
     fn own(&self, plan: &VolumePlan) -> Option<()> {
-        (self.has_own() && (plan.size.is_some() || self.kind == DriverKind::Lvm)).then_some(())
+        let always = matches!(self.kind, DriverKind::Lvm | DriverKind::Zfs);
+        (always || self.has_own() && plan.size.is_some()).then_some(())
     }
     /// Whether disks of machines are on a file system of their own.
     pub(super) fn has_homes(&self) -> bool {
         self.kind == DriverKind::Lvm
+    }
+    /// Bytes that an empty disk takes at the most: zfs writes whole records, where nothing makes them smaller.
+    pub(super) fn empty_disk(&self) -> u64 {
+        match self.kind {
+            DriverKind::Zfs => 512 << 10,
+            _ => 64 << 10,
+        }
     }
     /// Nothing of ours is mounted or attached below the pool.
     fn nothing_leaks(&self) {
@@ -115,6 +140,9 @@ impl Drop for Bench {
             let group = self.thin_pool().group;
             let _ = command::run("vgchange", ["--yes", "--activate", "n", &group], None);
         }
+        if self.kind == DriverKind::Zfs {
+            let _ = command::run("zpool", ["destroy", "-f", &self.dataset().name], None);
+        }
     }
 }
 
@@ -150,10 +178,20 @@ pub(super) fn has_thin_pools() -> bool {
     has
 }
 
+/// Whether this kernel has a zfs that pools can lie on, as in the guest of `tests/guest.sh --zfs`.
+pub(super) fn has_zfs() -> bool {
+    let trouble = zfs_trouble();
+    if let Some(why) = &trouble {
+        eprintln!("zfs is left out: {why}");
+    }
+    trouble.is_none()
+}
+
 pub(super) fn each_of(kinds: &[DriverKind], test: impl Fn(&Bench)) {
     for kind in kinds {
         if !host::is_asked_for(&format!("{kind:?}").to_lowercase())
             || (*kind == DriverKind::Lvm && !has_thin_pools())
+            || (*kind == DriverKind::Zfs && !has_zfs())
         {
             continue;
         }
@@ -168,6 +206,15 @@ pub(super) fn each(test: impl Fn(&Bench)) {
 pub(super) fn each_ready(test: impl Fn(&Bench)) {
     each(|bench| {
         bench.driver.ensure_pool(true).unwrap();
+        if bench.kind == DriverKind::Zfs {
+            // What is written here is counted, and is all alike.
+            command::run(
+                "zfs",
+                ["set", "compression=off", &bench.dataset().name],
+                None,
+            )
+            .unwrap();
+        }
         test(bench);
         bench.nothing_leaks();
     });

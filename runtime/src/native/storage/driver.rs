@@ -43,6 +43,38 @@ pub enum Backing {
     },
     /// A volume group of LVM with a thin pool.
     ThinPool(ThinPoolPlan),
+    /// A dataset of ZFS, which is mounted there.
+    Dataset(DatasetPlan),
+}
+
+/// A dataset of ZFS that is a pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetPlan {
+    /// Its name: that of a zpool, or of a dataset in one.
+    pub name: String,
+    /// What the zpool stands on.
+    pub on: ZpoolOn,
+}
+
+/// What a zpool stands on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ZpoolOn {
+    /// A file. The zpool is made with the pool, and removed with it.
+    File {
+        /// The file, absolute.
+        file: PathBuf,
+        /// Its size in bytes. It grows, and never gets smaller.
+        size: u64,
+    },
+    /// A block device. The zpool is made with the pool, and removed with it.
+    Device {
+        /// The device, absolute.
+        device: PathBuf,
+        /// When the pool is made, what is on the device goes, unless it is a pool.
+        wipe: bool,
+    },
+    /// What somebody has made: only the dataset is the pool's.
+    Somebodys,
 }
 
 /// A thin pool of LVM.

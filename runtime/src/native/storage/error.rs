@@ -204,6 +204,27 @@ pub enum StorageError {
     /// A volume cannot get or lose a size limit in place.
     #[error("volume {0} cannot get or lose its size limit in place; it has to be made anew")]
     NeedsRebuild(VolumeId),
+    /// This kernel has no ZFS that pools can lie on.
+    #[error("{0}")]
+    NoZfs(String),
+    /// Somebody has a zpool of that name.
+    #[error("there is a zpool {zpool} already, which is not this pool's")]
+    ZpoolTaken {
+        /// Its name.
+        zpool: String,
+    },
+    /// There is nothing in which a dataset could be made.
+    #[error("{dataset} cannot be made: there is nothing above it, or its zpool is not imported")]
+    NoZpool {
+        /// The dataset.
+        dataset: String,
+    },
+    /// A dataset is encrypted.
+    #[error("the key of {dataset} is not there: zfs load-key {dataset}")]
+    KeyNotLoaded {
+        /// The dataset.
+        dataset: String,
+    },
     /// A program that makes file systems is missing.
     #[error("{program} (package {package}) is needed and is not installed")]
     NoProgram {

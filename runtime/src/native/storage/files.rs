@@ -100,6 +100,10 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     ) -> Result<Ensured, StorageError>;
     /// Bytes that the tree occupies.
     fn used(&self, volume: &Path, asked: Option<u64>) -> Result<u64, StorageError>;
+    /// Waits until all that was written is counted.
+    fn count(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
     /// The same of a folder in the trash with all that is in it; `None`: as its files tell.
     fn used_in_trash(&self, _folder: &Path) -> Result<Option<u64>, StorageError> {
         Ok(None)

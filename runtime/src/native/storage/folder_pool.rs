@@ -548,6 +548,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let folder = self.folder_of(id)?;
         if marker.content != ContentType::Filesystem {
             // With all layers, and what else is kept of its machine.
+            self.files.count()?;
             return match self.files.home_at_hand(&folder)? {
                 Some(home) => Ok(super::usage::bytes_below(&home)?),
                 None => self.files.used(&folder, marker.size),

@@ -13,6 +13,8 @@ mod conformance_block;
 mod conformance_btrfs;
 #[cfg(test)]
 mod conformance_lvm;
+#[cfg(test)]
+mod conformance_zfs;
 mod dir;
 mod driver;
 mod error;
@@ -28,17 +30,19 @@ mod released;
 mod root_view;
 mod sized;
 mod usage;
+mod zfs;
 
 pub use driver::{
-    Backing, Becomes, ContentType, DiskBelow, Ensured, GroupOn, Initial, Placed, PoolPlan,
-    PoolSeen, Sized, StorageDriver, StorageFeatures, ThinPoolPlan, TrashEntry, VolumeContent,
-    VolumeId, VolumePlan, VolumeSeen,
+    Backing, Becomes, ContentType, DatasetPlan, DiskBelow, Ensured, GroupOn, Initial, Placed,
+    PoolPlan, PoolSeen, Sized, StorageDriver, StorageFeatures, ThinPoolPlan, TrashEntry,
+    VolumeContent, VolumeId, VolumePlan, VolumeSeen, ZpoolOn,
 };
 pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees, fill};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
 pub use released::released;
 pub use root_view::open_stopped_root;
+pub use zfs::trouble as zfs_trouble;
 
 /// The drivers that this engine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +53,8 @@ pub enum DriverKind {
     Btrfs,
     /// A thin pool of LVM.
     Lvm,
+    /// A dataset of ZFS.
+    Zfs,
 }
 
 /// The driver for a pool. Nothing is read or made yet.
@@ -61,6 +67,10 @@ pub fn open(kind: DriverKind, plan: PoolPlan) -> Box<dyn StorageDriver> {
         }
         DriverKind::Lvm => {
             let files = lvm::ThinVolumes::new(&plan);
+            Box::new(folder_pool::FolderPool::new(plan, files))
+        }
+        DriverKind::Zfs => {
+            let files = zfs::DatasetFiles::new(&plan);
             Box::new(folder_pool::FolderPool::new(plan, files))
         }
     }

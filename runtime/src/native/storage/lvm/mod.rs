@@ -56,7 +56,7 @@ impl ThinVolumes {
         let thin_pool = match &plan.backing {
             Backing::ThinPool(thin_pool) => thin_pool.clone(),
             // Nothing of that name is ever there.
-            Backing::Folder | Backing::LoopFile { .. } | Backing::Device { .. } => ThinPoolPlan {
+            _ => ThinPoolPlan {
                 group: String::new(),
                 thin_pool: String::new(),
                 metadata: None,
