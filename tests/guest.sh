@@ -116,7 +116,7 @@ else
   cp .cache/debian.tar "$share/debian.tar"
 fi
 # What starts QEMU, its tools or its guest agent is left out: the guest has none of them but qemu-img and qemu-io.
-kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)|qemu_tests/)) | (package(reconciler) & binary(hosts) - test(/^(machine|cloud_init)/))'
+kernel_tests='(package(runtime) - binary(machine) - test(/a_real_(qemu|guest_agent)|qemu_tests/)) | (package(reconciler) & binary(hosts) - test(/machine|cloud_init|schedules_make_snapshots|what_runs_is_stopped/))'
 [ "$name" = guest ] || kernel_tests=$only
 # The workspace's own files that tests read (examples, goldens); never the target folder.
 git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
