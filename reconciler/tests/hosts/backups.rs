@@ -61,7 +61,13 @@ pub(crate) const MAKE: &str = "mkdir -p /own/deep && cd /own && echo before >fil
 /// What no program of busybox makes, put there by hand.
 pub(crate) fn by_hand(upper: &Path) {
     let own = upper.join("own");
-    std::os::unix::net::UnixListener::bind(own.join("socket")).expect("a socket");
+    // Its path may be longer than an address of a socket is.
+    let folder = std::fs::File::open(&own).expect("a folder");
+    let socket = format!(
+        "/proc/self/fd/{}/socket",
+        std::os::fd::AsRawFd::as_raw_fd(&folder)
+    );
+    std::os::unix::net::UnixListener::bind(socket).expect("a socket");
     let flags = rustix::fs::XattrFlags::empty();
     let capability = [&[1, 0, 0, 2][..], &[0, 4, 0, 0], &[0; 12]].concat();
     rustix::fs::setxattr(own.join("file"), "security.capability", &capability, flags).expect("set");
