@@ -291,11 +291,10 @@ class Bench:
 
     def snapshots(self, world, base):
         """Snapshots of a machine of 128 MiB whose guest has come up: without its memory, and with it."""
-        world.want(base + machine("vm", "tiny", "Running").replace("256MiB", "128MiB"))
+        world.want(base + machine("kept", "tiny", "Running").replace("256MiB", "128MiB"))
         world.apply()
-        world.call("restart", "vm", "--force")
-        folder = json.loads(world.call("get", "instance", "vm", "-o", "json")[2])["status"]["runFolder"]
-        deadline = time.monotonic() + 120
+        folder = json.loads(world.call("get", "instance", "kept", "-o", "json")[2])["status"]["runFolder"]
+        deadline = time.monotonic() + 300
         while b"keel-guest ready" not in open(f"{folder}/console.log", "rb").read():
             if time.monotonic() > deadline:
                 raise Failed("the guest did not come up")
@@ -303,8 +302,8 @@ class Bench:
         samples = Sample(), Sample()
         for number, kept in each(max(5, self.rounds // 3)):
             for sample, more in zip(samples, ([], ["--stateful"])):
-                took = world.call("snapshot", "create", "vm", f"s{number}", *more)[0]
-                world.call("snapshot", "delete", "vm", f"s{number}", "--yes")
+                took = world.call("snapshot", "create", "kept", f"s{number}", *more)[0]
+                world.call("snapshot", "delete", "kept", f"s{number}", "--yes")
                 if kept:
                     sample.add(took)
         return samples
