@@ -44,12 +44,12 @@ runtime::own_processes_test! {
     fn containers_live_on_thin_volumes() {
         let world = TestWorld::furnished();
         world.write("host.yaml", &host_of("100MiB"));
+        world.keel(&["plan"]).with(3).saying("128MiB");
+        world.write("host.yaml", &host_of("512MiB"));
         if !has_thin_pools() {
             world.keel(&["plan"]).with(3).saying("no thin pools");
             return;
         }
-        world.keel(&["plan"]).with(3).saying("128MiB");
-        world.write("host.yaml", &host_of("512MiB"));
         world.converge();
         let pool = world.get("storage-pool/fast");
         assert_eq!(pool["status"]["driver"], json!("lvm"), "{pool:#}");
