@@ -93,7 +93,8 @@ runtime::own_processes_test! {
         shell(&format!("lvextend --config 'activation{{udev_sync=0 udev_rules=0}}' --yes -L 112m {}", volume.trim()));
         assert!(drift().with(2).stdout.contains("112MiB"));
         world.keel(&["stop", "two", "--force", "--hold", "1h", "--reason", "test"]).with(0);
-        world.keel(&["apply", "--yes"]).with(0);
+        // It stays stopped, since a person said so.
+        world.keel(&["apply", "--yes"]).with(7);
         world.keel(&["start", "two"]).with(0);
         world.nothing_to_do();
         assert_eq!(inside(&world, "two", "cat /file"), "first\n");
