@@ -126,8 +126,10 @@ git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
   # What systemd and udev make on a whole host; nft reads /dev/stdin.
   echo 'for n in 0:stdin 1:stdout 2:stderr; do ln -sfn /proc/self/fd/${n%:*} /dev/${n#*:}; done'
   echo 'echo "127.0.0.1 localhost" >/etc/hosts'
-  # This kernel cannot shift the owners of a tmpfs (6.3), so the folders of tests are on the disk.
-  echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/var/tmp'
+  # This kernel cannot shift the owners of a tmpfs (6.3), so the folders of tests are on the disk; a socket in one of them has
+  # a path of 107 letters at the most.
+  echo 'mkdir -p /t'
+  echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/t'
   [ -z "${KEEL_TEST_DRIVER:-}" ] || printf 'export KEEL_TEST_DRIVER=%q\n' "$KEEL_TEST_DRIVER"
   if [ -n "$program" ]; then
     printf 'cp /mnt/share/program /var/tmp/program && /var/tmp/program --test-threads=1'
