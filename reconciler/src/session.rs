@@ -3,6 +3,7 @@
 //! Looking takes no lock. Changing takes it for the batch, ends what a dead process began, and refuses a stale plan.
 
 mod asked;
+mod backups;
 mod boot;
 mod drift;
 mod snapshots;
@@ -251,7 +252,7 @@ impl Session<'_> {
     ) -> Result<Lock, SessionError> {
         let lock = self.folder.lock(command, self.clock.now())?;
         let unfinished = store.unfinished()?;
-        if !unfinished.is_empty() {
+        if !unfinished.is_empty() || self.runtime.is_littered() {
             // What cannot be cleared up now is tried again after the next death, and harms nobody meanwhile.
             if let Err(error) = self.runtime.sweep() {
                 tracing::warn!(%error, "something half made was left behind");

@@ -88,6 +88,11 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
+    /// Whether somebody who died had something of it that no journal tells of: then there is something to sweep.
+    fn is_littered(&self) -> bool {
+        false
+    }
+
     /// Derived things of many objects at once (firewall rulesets, DHCP reservations), once after a batch of deeds.
     ///
     /// # Errors

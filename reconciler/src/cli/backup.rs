@@ -55,7 +55,8 @@ enum Which {
 ///
 /// A container that runs stands still while its files are copied beside it, a machine has a snapshot meanwhile; with
 /// `--volumes` all who use these stand still at once. Memory and what lies on other disks is not in it. The file gets its
-/// name when all of it is on disk.
+/// name when all of it is on disk. While it is written, other commands go on: only what would take away what is read is
+/// refused.
 #[derive(Debug, clap::Args)]
 struct Export {
     /// The instance, or `volume/POOL/NAME`.
@@ -194,9 +195,13 @@ impl Export {
         let context = context(invocation, &progress);
         let session = session(invocation, &opened);
         let exported = session
-            .deed(&address, "backup", &how(invocation), || {
-                opened.runtime.export_backup(&address, &export, &context)
-            })
+            .backup(
+                &address,
+                &how(invocation),
+                || opened.runtime.begin_backup(&address, &export, &context),
+                |exporting| opened.runtime.write_backup(exporting, &export, &context),
+                |exporting| opened.runtime.end_backup(exporting, &context),
+            )
             .map_err(|error| {
                 let there = export.path.exists() && !self.force;
                 let error = CliError::from(error);

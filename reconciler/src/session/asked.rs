@@ -18,7 +18,7 @@ use crate::diff::known::{Hold, Known};
 use crate::error::chain;
 use crate::journal::{Event, Outcome, What};
 use crate::plan::{Expectation, Plan, PlanId, PlanSource, Purpose, Step, StepId};
-use crate::store::{Store as _, Write};
+use crate::store::{SqliteStore, Store as _, Write};
 
 /// What a person asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,6 +182,18 @@ impl Session<'_> {
     ) -> Result<T, SessionError> {
         let store = self.store()?;
         let _lock = self.begin(&store, &how.command, None)?;
+        self.recorded(&store, address, word, how, work)
+    }
+
+    /// As [`Self::deed`], for who holds the lock.
+    pub(super) fn recorded<T>(
+        &self,
+        store: &SqliteStore,
+        address: &Address,
+        word: &str,
+        how: &ApplyOptions,
+        work: impl FnOnce() -> Result<T, RuntimeError>,
+    ) -> Result<T, SessionError> {
         let plan = PlanId(Uuid::now_v7());
         let (step, began) = (StepId(1), self.clock.instant());
         let event = |what| {

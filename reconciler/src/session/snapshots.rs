@@ -129,7 +129,7 @@ impl Session<'_> {
     ) -> Result<DueReport, SessionError> {
         let store = self.store()?;
         // What a keel left that was killed is ended first: it may hold something frozen.
-        if !store.unfinished()?.is_empty() {
+        if !store.unfinished()?.is_empty() || self.runtime.is_littered() {
             drop(self.begin(&store, &how.command, None)?);
         }
         let looked = self.look_for_due(snapshots)?;

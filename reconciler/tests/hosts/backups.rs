@@ -1,5 +1,6 @@
 //! Backups: written on one pool, brought in on another of another state folder; kills, full disks, altered files.
 
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -387,4 +388,77 @@ fn left_in(world: &TestWorld) -> String {
         "cd {} && find imports pools/fast/instances images instances -mindepth 1 -maxdepth 1 2>/dev/null | sort; true",
         world.state().display()
     ))
+}
+
+/// A `keel` that stands still once it writes its backup.
+fn writing(world: &TestWorld, arguments: &[&str]) -> std::process::Child {
+    let mut keel = world
+        .command(arguments)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("keel starts");
+    let told = keel.stderr.as_mut().expect("its words");
+    let mut lines = std::io::BufReader::new(told).lines();
+    assert!(
+        lines.any(|line| line.expect("a line").ends_with("writing")),
+        "it begins to write"
+    );
+    signal(&keel, rustix::process::Signal::STOP);
+    keel
+}
+
+fn signal(keel: &std::process::Child, signal: rustix::process::Signal) {
+    let process = rustix::process::Pid::from_child(keel);
+    rustix::process::kill_process(process, signal).expect("a signal");
+}
+
+runtime::own_processes_test! {
+    fn others_go_on_while_a_backup_is_written() {
+        let world = TestWorld::furnished();
+        let kept = tempfile::tempdir().expect("a folder");
+        let file = |name: &str| kept.path().join(name).display().to_string();
+        world.converge();
+        inside(&world, "one", "dd if=/dev/urandom of=/big bs=1M count=64 2>/dev/null").with(0);
+        inside(&world, "two", "dd if=/dev/urandom of=/big bs=1M count=16 2>/dev/null").with(0);
+        world.keel(&["snapshot", "create", "one", "first"]).with(0);
+        world.keel(&["stop", "two", "--force", "--hold", "1h", "--reason", "test"]).with(0);
+        // Of what runs it reads a copy and snapshots: all may be done but to remove those.
+        let mut keel = writing(&world, &["backup", "export", "one", "-o", &file("one")]);
+        world.keel(&["backup", "export", "one", "-o", &file("again")]).with(1).saying("a backup of it is being written");
+        world.keel(&["snapshot", "delete", "one", "first", "--yes"]).with(1).saying("a backup of it is being written");
+        world.keel(&["snapshot", "create", "one", "second"]).with(0);
+        inside(&world, "one", "rm /big").with(0);
+        world.keel(&["stop", "one", "--force"]).with(0);
+        world.keel(&["start", "one"]).with(0);
+        // Of what is stopped it reads the very files.
+        let mut other = writing(&world, &["backup", "export", "two", "-o", &file("two")]);
+        let refused = world.keel(&["start", "two"]);
+        assert!(refused.code != Some(0) && format!("{refused:?}").contains("a backup of it is being written"), "{refused:?}");
+        // Killed, it stands in nobody's way. Who comes next sweeps, and not what the first one reads.
+        let _ = other.kill();
+        other.wait().expect("its end");
+        let copy = volume(&world, "state", "one").join("snapshots/.new-.passing");
+        world.keel(&["start", "two"]).with(0);
+        assert!(copy.exists());
+        world.nothing_to_do();
+        signal(&keel, rustix::process::Signal::CONT);
+        assert!(keel.wait().expect("its end").success());
+        world.keel(&["backup", "verify", &file("one")]).with(0);
+        let listed = world.keel(&["backup", "verify", &file("one"), "-o", "json"]).with(0).json();
+        let root = listed["parts"].as_array().expect("parts").iter().find(|part| part["name"] == "root").expect("the root");
+        assert!(root["bytes"].as_u64().expect("bytes") > 60 << 20, "as it was when it began: {root}");
+        world.keel(&["snapshot", "delete", "one", "first", "--yes"]).with(0);
+        // Killed, it leaves nothing.
+        let mut keel = writing(&world, &["backup", "export", "one", "-o", &file("killed")]);
+        let _ = keel.kill();
+        keel.wait().expect("its end");
+        assert!(copy.exists(), "it was copied");
+        world.keel(&["snapshot", "run-due"]).with(0);
+        assert!(!copy.exists() && !world.state().join("reading").exists());
+        assert!(!kept.path().join("killed").exists() && !kept.path().join("two").exists());
+        world.nothing_to_do();
+        world.destroy();
+        world.nothing_left();
+    }
 }

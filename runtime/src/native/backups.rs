@@ -5,12 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
+use manifests::action::Action;
+use manifests::desired::Resource;
 use manifests::id::{Address, SourceName};
-use manifests::kind::Spec;
+use manifests::kind::{Kind, Spec};
 
 use super::NativeRuntime;
 use super::backup::{self, BackupError, Blob, Checked, Head, Member, Rules, SectionCount, Sink};
-use super::backup::{Source, Tree, Unseal, Visitor};
+use super::backup::{From, Making, Source, Target, Tree, Unseal, Visitor};
+use super::busy::{self, Read};
+use super::host::Host;
 use super::image::ImageError;
 use super::image::attributes::Attributes;
 use super::image::tar_stream::TarEntry;
@@ -84,6 +88,48 @@ pub struct Exported {
 
 pub(super) const DOING: &str = "make a backup of";
 
+/// What a backup is made of, gathered: nobody writes to it.
+pub(super) struct Gathered {
+    pub(super) head: Head,
+    /// The parts in their order.
+    pub(super) parts: Vec<(String, From)>,
+    pub(super) left_out: Vec<String>,
+}
+
+/// A backup that is being made: what it is made of, and what has to be undone after that.
+pub struct Exporting {
+    /// The file, until it is written.
+    target: Option<Target>,
+    gathered: Gathered,
+    instance: Option<instance::export::Reading>,
+    volumes: Vec<volumes::export::Reading>,
+}
+
+/// Refuses a deed that would disturb who writes a backup.
+pub(super) fn undisturbed(
+    host: &Host,
+    action: &Action,
+    resource: Option<&Resource>,
+) -> Result<(), RuntimeError> {
+    let address = &action.address;
+    if !matches!(address.kind, Kind::Instance | Kind::Volume) {
+        return Ok(());
+    }
+    let disturbed = |read: Read| read.is_disturbed_by(&action.verb);
+    busy::refuse(host, &action.uid, disturbed).map_err(|error| error.of(address))?;
+    // A volume that is read as it is: whoever starts writes to it.
+    let Some(Spec::Instance(instance)) = resource.map(|resource| &resource.spec) else {
+        return Ok(());
+    };
+    for (_, pool, name) in volumes::uses(instance) {
+        if let Some(found) = volumes::named(host, address.project_name(), pool, name)? {
+            let refused = busy::refuse(host, &found.uid, |read| read == Read::Live);
+            refused.map_err(|error| error.of(&found.address))?;
+        }
+    }
+    Ok(())
+}
+
 /// The class of a failure with a backup.
 pub(super) fn class(error: &BackupError) -> Class {
     match error {
@@ -154,19 +200,33 @@ impl NativeRuntime {
         Ok(used.iter().map(|one| one.address.clone()).collect())
     }
 
-    /// Writes a backup of an instance or a volume.
+    /// Gathers what a backup of an instance or a volume is made of: it stands still, or is copied while it does. The caller
+    /// holds the lock of the state folder; [`Self::write_backup`] needs none, and [`Self::end_backup`] follows in any case.
     ///
     /// # Errors
-    /// The file is there, the disk is full, or something cannot be read: then there is no file.
-    pub fn export_backup(
+    /// The file is there, or something cannot be copied: then nothing is left of it.
+    pub fn begin_backup(
         &self,
         object: &Address,
         export: &BackupExport<'_>,
         context: &Context<'_>,
-    ) -> Result<Exported, RuntimeError> {
+    ) -> Result<Exporting, RuntimeError> {
+        let host = &self.host;
+        // Others may have changed them until the lock was ours.
+        host.definitions.forget();
+        let of = |error: RuntimeError| error.of(object);
+        // Before anything stands still for it.
+        let target = Target::begin(&export.path, export.replace).map_err(failed(DOING));
+        let target = Some(target.map_err(of)?);
         if let Some(volume) = self.volume(object)? {
-            return volumes::export::export(&self.host, &volume, export, context)
-                .map_err(|error| error.of(object));
+            let (gathered, reading) =
+                volumes::export::gather(host, &volume, export, context).map_err(of)?;
+            return Ok(Exporting {
+                target,
+                gathered,
+                instance: None,
+                volumes: vec![reading],
+            });
         }
         let volumes = export.volumes.iter().map(|address| {
             let found = self.volume(address)?;
@@ -174,8 +234,71 @@ impl NativeRuntime {
         });
         let volumes = volumes.collect::<Result<_, _>>()?;
         let definition = self.definition(object)?;
-        instance::export::export(&self.host, &definition, volumes, export, context)
-            .map_err(|error| error.of(object))
+        let (gathered, instance, volumes) =
+            instance::export::gather(host, &definition, volumes, export, context).map_err(of)?;
+        Ok(Exporting {
+            target,
+            gathered,
+            instance: Some(instance),
+            volumes,
+        })
+    }
+
+    /// Writes a backup of what was gathered for it. Others may do what they like meanwhile, but to what is read.
+    ///
+    /// # Errors
+    /// The disk is full, or something cannot be read: then there is no file.
+    pub fn write_backup(
+        &self,
+        exporting: &mut Exporting,
+        export: &BackupExport<'_>,
+        context: &Context<'_>,
+    ) -> Result<Exported, RuntimeError> {
+        let Exporting {
+            target, gathered, ..
+        } = exporting;
+        let Some(target) = target.take() else {
+            return Err(RuntimeError::new(
+                DOING,
+                Class::Bug,
+                "it is written already",
+            ));
+        };
+        (context.progress)("writing");
+        let making = Making {
+            path: &export.path,
+            head: &gathered.head,
+            manifest: &export.manifest,
+            parts: &gathered.parts,
+            seal: export.seal,
+        };
+        let go_on = || !context.cancel.load(Ordering::Relaxed);
+        let (bytes, index) = making.write(target, &go_on).map_err(failed(DOING))?;
+        Ok(Exported {
+            bytes,
+            parts: index.parts,
+            left_out: gathered.left_out.clone(),
+        })
+    }
+
+    /// Removes what was copied for a backup. The caller holds the lock again.
+    ///
+    /// # Errors
+    /// Something of it cannot be removed.
+    pub fn end_backup(
+        &self,
+        exporting: Exporting,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError> {
+        self.host.definitions.forget();
+        let mut ended = match exporting.instance {
+            Some(reading) => reading.end(&self.host, context),
+            None => Ok(()),
+        };
+        for reading in exporting.volumes {
+            ended = ended.and(reading.end(&self.host));
+        }
+        ended
     }
 
     /// Brings in what is in a backup: the instance stopped, with its snapshots, and the volumes.

@@ -7,6 +7,7 @@
 mod at_once;
 pub mod backup;
 mod backups;
+mod busy;
 pub mod cgroup;
 pub mod cloud_init;
 pub mod container;
@@ -50,7 +51,9 @@ use manifests::observed::{Item, ObservedSet, Remembered, Unclear};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Runtime};
 
-pub use self::backups::{BackupExport, BackupImport, Exported, Seal, VolumeImport, check_backup};
+pub use self::backups::{
+    BackupExport, BackupImport, Exported, Exporting, Seal, VolumeImport, check_backup,
+};
 use self::host::Host;
 pub use self::host::NativeConfig;
 use self::image_documents::ImagePicks;
@@ -398,6 +401,7 @@ impl Runtime for NativeRuntime {
     ) -> Result<Effected, RuntimeError> {
         let resource = desired.resources.get(&action.address);
         let host = &self.host;
+        backups::undisturbed(host, action, resource)?;
         match action.address.kind {
             Kind::StoragePool => pools::perform(host, action, resource),
             Kind::Image => image_documents::perform(host, action, resource, desired, context),
@@ -411,6 +415,10 @@ impl Runtime for NativeRuntime {
 
     fn sweep(&self) -> Result<(), RuntimeError> {
         sweep::sweep(&self.host)
+    }
+
+    fn is_littered(&self) -> bool {
+        busy::is_littered(&self.host)
     }
 
     fn settle(&self, _: &Context<'_>) -> Result<(), RuntimeError> {

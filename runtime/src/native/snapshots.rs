@@ -6,6 +6,7 @@ use manifests::id::Address;
 use manifests::kind::{Kind, Spec};
 
 use super::NativeRuntime;
+use super::busy::{self, Read};
 use super::definition::Definition;
 use super::instance::machine::snapshots;
 use super::instance::{InstancePicks, container_snapshots};
@@ -36,6 +37,21 @@ impl NativeRuntime {
                     .of(address),
             ),
         }
+    }
+}
+
+impl NativeRuntime {
+    /// Refuses what would disturb who writes a backup.
+    fn undisturbed(
+        &self,
+        object: &Address,
+        disturbed: impl Fn(Read) -> bool,
+    ) -> Result<(), RuntimeError> {
+        let uid = match self.volume(object)? {
+            Some(volume) => volume.uid,
+            None => self.definition(object)?.uid,
+        };
+        busy::refuse(&self.host, &uid, disturbed).map_err(|error| error.of(object))
     }
 }
 
@@ -78,6 +94,7 @@ impl Snapshots for NativeRuntime {
         disk_only: bool,
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
+        self.undisturbed(instance, |read| read == Read::Live)?;
         if let Some(volume) = self.volume(instance)? {
             let restored = of_volumes::restore(&self.host, &volume, name, context);
             return restored.map_err(|error| error.of(instance));
@@ -96,6 +113,7 @@ impl Snapshots for NativeRuntime {
         from: &str,
         to: &str,
     ) -> Result<(), RuntimeError> {
+        self.undisturbed(instance, |_| true)?;
         if let Some(volume) = self.volume(instance)? {
             let renamed = of_volumes::rename(&self.host, &volume, from, to);
             return renamed.map_err(|error| error.of(instance));
@@ -114,6 +132,7 @@ impl Snapshots for NativeRuntime {
         name: &str,
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
+        self.undisturbed(instance, |_| true)?;
         if let Some(volume) = self.volume(instance)? {
             let deleted = of_volumes::delete(&self.host, &volume, name);
             return deleted.map_err(|error| error.of(instance));

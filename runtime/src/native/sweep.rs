@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use manifests::kind::{Kind, Spec};
 use manifests::path_io;
 
+use super::busy;
 use super::host::Host;
 use super::image_documents::sweep_content;
 use super::imports;
@@ -74,6 +75,9 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
                 result = result.and(Err(error));
             }
         }
+    }
+    if result.is_ok() {
+        result = busy::sweep(host).map_err(failed);
     }
     result
 }

@@ -13,7 +13,7 @@ use super::trees::{write_file, write_tree};
 use crate::native::backups::Seal;
 
 /// A tree or a file of this host.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::native) enum From {
     Tree(PathBuf),
     File(PathBuf),

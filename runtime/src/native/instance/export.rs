@@ -14,13 +14,14 @@ use super::snapshots::disk_failed;
 use super::{io_failed, pool_of, running, spec};
 use crate::error::{Class, RuntimeError};
 use crate::native::backup::{
-    FORMAT_VERSION, From, Head, ImageHead, LayersHead, MAGIC, Making, SnapshotHead, Target, Tree,
+    FORMAT_VERSION, From, Head, ImageHead, LayersHead, MAGIC, SnapshotHead, Tree,
 };
-use crate::native::backups::{BackupExport, DOING, Exported, failed};
+use crate::native::backups::{BackupExport, DOING, Gathered};
+use crate::native::busy::{self, Busy, Read};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::root_volume;
-use crate::native::storage::KeptTrees;
+use crate::native::storage::{KeptTrees, Passing};
 use crate::native::volumes::{self, VolumePicks};
 use crate::runtime::Context;
 
@@ -42,44 +43,82 @@ pub(super) enum After {
     /// The root of a container was put in place.
     Release,
     /// A copy was made of it.
-    Passed(KeptTrees),
+    Passed { trees: KeptTrees, _copy: Passing },
     /// A snapshot was made of a machine.
     Snapshot,
 }
 
-/// Writes the backup of an instance, with these of its volumes.
-pub(in crate::native) fn export(
+/// An instance of which a backup is made; [`Reading::end`] follows.
+pub(in crate::native) struct Reading {
+    definition: Arc<Definition<InstancePicks>>,
+    after: After,
+    _busy: Busy,
+}
+
+impl Reading {
+    /// Removes what was made for it.
+    pub(in crate::native) fn end(
+        self,
+        host: &Host,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError> {
+        match &self.after {
+            After::Nothing => Ok(()),
+            After::Release => release(host, &self.definition),
+            After::Passed { trees, .. } => trees.passed().map_err(disk_failed(DOING)),
+            After::Snapshot => machine::passed(host, &self.definition, context),
+        }
+        .map_err(|error: RuntimeError| error.of(&self.definition.address))
+    }
+}
+
+/// Gathers what the backup of an instance is made of, with these of its volumes.
+pub(in crate::native) fn gather(
     host: &Host,
-    definition: &Definition<InstancePicks>,
+    definition: &Arc<Definition<InstancePicks>>,
     volumes: Vec<Arc<Definition<VolumePicks>>>,
     export: &BackupExport<'_>,
     context: &Context<'_>,
-) -> Result<Exported, RuntimeError> {
-    // Before anything stands still for it.
-    let target = Target::begin(&export.path, export.replace).map_err(failed(DOING))?;
+) -> Result<(Gathered, Reading, Vec<volumes::export::Reading>), RuntimeError> {
+    let costs = match spec(definition)?.is_container() {
+        true => trees(host, definition)?.needs_stillness(),
+        false => true,
+    };
+    let runs = running(host, &definition.uid)?.is_some();
+    let live = export.snapshot.is_none() && costs && !runs;
+    let read = match live {
+        true => Read::Live,
+        false => Read::Kept,
+    };
+    let busy = busy::begin(host, &definition.uid, read)?;
     let mut readings = Vec::new();
     let mut parts = Parts::default();
-    let written = (|| {
+    let gathered = (|| {
         for volume in volumes {
-            readings.push(volumes::export::Reading::begin(host, volume)?);
+            readings.push(volumes::export::Reading::begin(host, volume, None)?);
         }
         let mut gather = || match spec(definition)?.is_container() {
             true => container(host, definition, export, &mut parts, context),
             false => machine::gather(host, definition, export, &mut parts, context),
         };
         volumes::export::still(host, &mut readings, context, &mut gather)?;
-        write(host, definition, export, target, &parts, &readings, context)
+        all_of_it(host, definition, export, &mut parts, &readings, context)
     })();
-    let mut ended = match &parts.after {
-        After::Nothing => Ok(()),
-        After::Release => release(host, definition),
-        After::Passed(trees) => trees.passed().map_err(disk_failed(DOING)),
-        After::Snapshot => machine::passed(host, definition, context),
+    let reading = Reading {
+        definition: Arc::clone(definition),
+        after: parts.after,
+        _busy: busy,
     };
-    for reading in readings {
-        ended = ended.and(reading.end(host));
+    match gathered {
+        Ok(gathered) => Ok((gathered, reading, readings)),
+        Err(error) => {
+            let _tried = reading.end(host, context);
+            for reading in readings {
+                let _tried = reading.end(host);
+            }
+            Err(error)
+        }
     }
-    written.and_then(|written| ended.map(|()| written))
 }
 
 fn release(host: &Host, definition: &Definition<InstancePicks>) -> Result<(), RuntimeError> {
@@ -105,20 +144,22 @@ fn container(
         return Ok(());
     }
     let tree = match running(host, &definition.uid)? {
-        None => {
+        None if trees.needs_stillness() => {
             let (_, driver) = pool_of(host, &definition.picks.pool)?;
             out.after = After::Release;
             driver.place(&root_volume(&definition.uid)).map_err(&disk)?;
             trees.tree().to_path_buf()
         }
-        Some(_) => {
+        _ => {
             // It stands still for the time of a copy, and not of a backup.
             (context.progress)("copying its files");
             let mut go_on = || !context.cancel.load(Ordering::Relaxed);
             let pass = || trees.pass(&mut go_on);
             let copy = standing_still(host, definition, &trees, DOING, pass)?;
-            out.after = After::Passed(trees.clone());
-            copy
+            let at = copy.at.clone();
+            let trees = trees.clone();
+            out.after = After::Passed { trees, _copy: copy };
+            at
         }
     };
     out.parts.push((root, From::Tree(tree)));
@@ -138,17 +179,15 @@ fn container(
     Ok(())
 }
 
-/// Writes all of it and gives the file its name.
-fn write(
+/// Puts what was gathered together with what is beside it: the image, and volumes.
+fn all_of_it(
     host: &Host,
     definition: &Definition<InstancePicks>,
     export: &BackupExport<'_>,
-    target: Target,
-    gathered: &Parts,
+    own: &mut Parts,
     readings: &[volumes::export::Reading],
     context: &Context<'_>,
-) -> Result<Exported, RuntimeError> {
-    (context.progress)("writing");
+) -> Result<Gathered, RuntimeError> {
     let image = match definition.picks.image.as_str() {
         "" => None,
         fingerprint => {
@@ -168,13 +207,12 @@ fn write(
         Some(image) => image_parts(host, image)?,
         None => Vec::new(),
     };
-    let own = gathered.parts.iter();
-    parts.extend(own.map(|(part, from)| (part.clone(), from.clone())));
+    parts.append(&mut own.parts);
     let mut with = Vec::new();
     for (number, reading) in (0..).zip(readings) {
-        let (volume, own) = reading.parts(number, export.snapshots)?;
+        let (volume, of_it) = reading.parts(number, export.snapshots)?;
         with.push(volume);
-        parts.extend(own);
+        parts.extend(of_it);
     }
     let head = Head {
         format: MAGIC.to_owned(),
@@ -185,24 +223,15 @@ fn write(
         r#type: Some(spec(definition)?.r#type),
         of_snapshot: export.snapshot.clone(),
         image,
-        snapshots: gathered.snapshots.clone(),
-        layers: gathered.layers.clone(),
+        snapshots: std::mem::take(&mut own.snapshots),
+        layers: own.layers.take(),
         volumes: with,
     };
-    let making = Making {
-        path: &export.path,
-        head: &head,
-        manifest: &export.manifest,
-        parts: &parts,
-        seal: export.seal,
-    };
-    let go_on = || !context.cancel.load(Ordering::Relaxed);
-    let (bytes, index) = making.write(target, &go_on).map_err(failed(DOING))?;
-    let mut left_out = gathered.left_out.clone();
+    let mut left_out = std::mem::take(&mut own.left_out);
     left_out.extend(elsewhere(spec(definition)?, &export.volumes));
-    Ok(Exported {
-        bytes,
-        parts: index.parts,
+    Ok(Gathered {
+        head,
+        parts,
         left_out,
     })
 }

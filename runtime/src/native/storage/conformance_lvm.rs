@@ -123,7 +123,7 @@ lvm_test! {
             assert_eq!(text(trees.kept("b").unwrap().join("file")), "two");
             path_io::write(trees.kept("a").unwrap().join("file"), "x").unwrap_err();
             // A copy for one reader.
-            let copy = trees.pass(go_on).unwrap();
+            let copy = trees.pass(go_on).unwrap().at;
             assert_eq!(text(copy.join("file")), "three");
             trees.passed().unwrap();
             assert!(!copy.exists());

@@ -156,7 +156,7 @@ zfs_test! {
             assert_eq!((read("one"), read("three"), now()), ("one".to_owned(), "three".to_owned(), "four".to_owned()));
             path_io::write(trees.kept("one").unwrap().join("file"), "x").unwrap_err();
             // A copy for who makes a backup.
-            let passing = trees.pass(go_on).unwrap();
+            let passing = trees.pass(go_on).unwrap().at;
             write("five");
             assert_eq!(path_io::read_to_string(passing.join("file")).unwrap(), "four");
             trees.passed().unwrap();

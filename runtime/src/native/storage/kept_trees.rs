@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 use manifests::id::Uid;
 use manifests::path_io::{self, AtPath as _};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::btrfs;
@@ -35,7 +37,7 @@ const RECORD: &str = "snapshot.json";
 const TREE: &str = "tree";
 const HELD: &str = ".held";
 const NEW: &str = ".new-";
-/// A copy that is no snapshot: who makes a backup reads it and removes it.
+/// A copy that is no snapshot: who makes a backup reads it and removes it. Its folder is locked as long as he lives.
 const PASSING: &str = ".new-.passing";
 const GONE: &str = ".gone-";
 /// What is to become the file system or the folder of a volume that goes back to a snapshot.
@@ -58,6 +60,14 @@ pub struct KeptTree {
     pub expires_at: Option<jiff::Timestamp>,
     /// Whatever the caller needs to know of what it is a snapshot of.
     pub about: serde_json::Value,
+}
+
+/// A copy that is read: nobody sweeps it away.
+#[derive(Debug)]
+pub struct Passing {
+    /// The copy of the tree, or of the disk.
+    pub at: PathBuf,
+    _held: File,
 }
 
 /// The snapshots of one volume.
@@ -222,24 +232,32 @@ impl KeptTrees {
     ///
     /// # Errors
     /// The copy cannot be made.
-    pub fn pass(&self, go_on: &mut dyn FnMut() -> bool) -> Result<PathBuf, StorageError> {
+    pub fn pass(&self, go_on: &mut dyn FnMut() -> bool) -> Result<Passing, StorageError> {
         self.passed()?;
         make_private(&self.folder())?;
-        let at = self.folder().join(PASSING);
-        if let Some(subvolume) = &self.subvolume {
-            btrfs::keep(&subvolume.path, &self.folder(), PASSING)?;
-            return Ok(at.join(files_of(&self.id)));
-        }
-        if let Some(at_once) = &self.at_once {
-            make_private(&at)?;
-            at_once.keep(&at)?;
-            return Ok(at_once.kept(&at)?.join(files_of(&self.id)));
-        }
-        match copy(&self.tree, &at, go_on) {
-            Ok(_) => Ok(at),
+        let folder = self.folder().join(PASSING);
+        make_private(&folder)?;
+        let held = File::open(&folder).at("open", &folder)?;
+        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).at("lock", &folder)?;
+        let tree = folder.join(TREE);
+        let files = files_of(&self.id);
+        let made = match (&self.subvolume, &self.at_once) {
+            (Some(subvolume), _) => {
+                btrfs::keep(&subvolume.path, &folder, TREE).map(|()| tree.join(files))
+            }
+            (None, Some(at_once)) => at_once
+                .keep(&folder)
+                .and_then(|()| Ok(at_once.kept(&folder)?.join(files))),
+            (None, None) => match copy(&self.tree, &tree, go_on) {
+                Ok(_) => Ok(tree),
+                Err(error) => Err(error.into()),
+            },
+        };
+        match made {
+            Ok(at) => Ok(Passing { at, _held: held }),
             Err(error) => {
                 self.passed()?;
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -480,6 +498,9 @@ impl KeptTrees {
         for (name, path) in self.entries()? {
             let cut_short =
                 self.subvolume.is_some() && !name.starts_with('.') && !path.join(TREE).exists();
+            if name == PASSING && is_held(&path) {
+                continue;
+            }
             if name.starts_with(NEW) || name.starts_with(GONE) || cut_short {
                 self.discard(&path)?;
             }
@@ -504,6 +525,13 @@ impl KeptTrees {
         }
         Ok(remove_tree(&next_to(&self.tree))?)
     }
+}
+
+/// Whether somebody who lives has locked a folder.
+fn is_held(folder: &Path) -> bool {
+    let locked = File::open(folder)
+        .map(|open| rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive));
+    matches!(locked, Ok(Err(Errno::WOULDBLOCK)))
 }
 
 /// Copies a tree or a file.

@@ -38,7 +38,7 @@ pub use driver::{
     VolumeContent, VolumeId, VolumePlan, VolumeSeen, ZpoolOn,
 };
 pub use error::StorageError;
-pub use kept_trees::{KeptTree, KeptTrees, fill};
+pub use kept_trees::{KeptTree, KeptTrees, Passing, fill};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
 pub use released::released;
 pub use root_view::open_stopped_root;

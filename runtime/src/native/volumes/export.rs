@@ -7,13 +7,14 @@ use std::sync::atomic::Ordering;
 use super::{VolumePicks, copies, failed, id, pool, spec, users};
 use crate::error::RuntimeError;
 use crate::native::backup::{
-    Blob, FORMAT_VERSION, From, Head, MAGIC, Making, SnapshotHead, Target, Tree, VolumeHead,
+    Blob, FORMAT_VERSION, From, Head, MAGIC, SnapshotHead, Tree, VolumeHead,
 };
-use crate::native::backups::{BackupExport, DOING, Exported, failed as backup_failed};
+use crate::native::backups::{BackupExport, DOING, Gathered};
+use crate::native::busy::{self, Busy, Read};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::pool_of;
-use crate::native::storage::KeptTrees;
+use crate::native::storage::{KeptTrees, Passing};
 use crate::runtime::Context;
 
 /// A volume of which a backup is made; [`Reading::end`] follows.
@@ -22,29 +23,47 @@ pub(in crate::native) struct Reading {
     trees: KeptTrees,
     /// Where its files or its disk are.
     at: PathBuf,
-    /// Whether somebody who runs has it.
+    /// Whether it is copied: somebody who runs has it, or it costs nothing.
     used: bool,
+    /// The copy that was made of it then.
+    copy: Option<Passing>,
+    _busy: Busy,
 }
 
 impl Reading {
-    /// Puts it in place.
+    /// Puts it in place. `kept`: of a snapshot of it.
     pub(in crate::native) fn begin(
         host: &Host,
         volume: Arc<Definition<VolumePicks>>,
+        kept: Option<&str>,
     ) -> Result<Self, RuntimeError> {
-        users::settle(host, &volume)?;
         let (_, driver) = pool_of(host, pool(&volume.address))?;
         let of = id(&volume.uid);
-        let at = copies::path(driver.place(&of).map_err(failed(DOING))?)?;
         let trees = driver.kept_trees(&of).map_err(failed(DOING))?;
-        let used = users::users(host, &volume)?
+        let runs = users::users(host, &volume)?
             .iter()
             .any(|user| user.now.is_some());
+        // A subvolume is copied at once, also where nobody writes to it: then somebody may begin to.
+        let used = kept.is_none() && (runs || !trees.needs_stillness());
+        let read = match used || kept.is_some() {
+            true => Read::Kept,
+            false => Read::Live,
+        };
+        let busy =
+            busy::begin(host, &volume.uid, read).map_err(|error| error.of(&volume.address))?;
+        users::settle(host, &volume)?;
+        let placed = copies::path(driver.place(&of).map_err(failed(DOING))?)?;
+        let at = match kept {
+            Some(name) => trees.kept(name).map_err(failed(DOING))?,
+            None => placed,
+        };
         Ok(Self {
             volume,
             trees,
             at,
             used,
+            copy: None,
+            _busy: busy,
         })
     }
 
@@ -52,7 +71,9 @@ impl Reading {
     fn copy(&mut self, context: &Context<'_>) -> Result<(), RuntimeError> {
         if self.used {
             let mut go_on = || !context.cancel.load(Ordering::Relaxed);
-            self.at = self.trees.pass(&mut go_on).map_err(failed(DOING))?;
+            let copy = self.trees.pass(&mut go_on).map_err(failed(DOING))?;
+            self.at.clone_from(&copy.at);
+            self.copy = Some(copy);
         }
         Ok(())
     }
@@ -95,7 +116,7 @@ impl Reading {
 
     /// Removes the copy, and unmounts what nobody uses.
     pub(in crate::native) fn end(self, host: &Host) -> Result<(), RuntimeError> {
-        if self.used {
+        if self.copy.is_some() {
             self.trees.passed().map_err(failed(DOING))?;
         }
         users::let_rest(host, &self.volume)
@@ -134,30 +155,27 @@ fn all_still<T>(
     }
 }
 
-/// Writes the backup of a volume.
-pub(in crate::native) fn export(
+/// Gathers what a backup of a volume is made of.
+pub(in crate::native) fn gather(
     host: &Host,
     volume: &Arc<Definition<VolumePicks>>,
     export: &BackupExport<'_>,
     context: &Context<'_>,
-) -> Result<Exported, RuntimeError> {
-    // Before anybody stands still for it.
-    let target = Target::begin(&export.path, export.replace).map_err(backup_failed(DOING))?;
-    let mut reading = Reading::begin(host, Arc::clone(volume))?;
-    let written = (|| {
-        match &export.snapshot {
-            Some(name) => {
-                reading.at = reading.trees.kept(name).map_err(failed(DOING))?;
-                reading.used = false;
-            }
+) -> Result<(Gathered, Reading), RuntimeError> {
+    let kept = export.snapshot.as_deref();
+    let mut reading = Reading::begin(host, Arc::clone(volume), kept)?;
+    let gathered = (|| {
+        match reading.trees.needs_stillness() {
+            true => still(
+                host,
+                std::slice::from_mut(&mut reading),
+                context,
+                &mut || Ok(()),
+            )?,
             // A subvolume is copied at once, whoever writes to it.
-            None if !reading.trees.needs_stillness() => reading.copy(context)?,
-            None => {
-                let readings = std::slice::from_mut(&mut reading);
-                still(host, readings, context, &mut || Ok(()))?;
-            }
+            false => reading.copy(context)?,
         }
-        let with_snapshots = export.snapshots && export.snapshot.is_none();
+        let with_snapshots = export.snapshots && kept.is_none();
         let (volume, parts) = reading.parts(0, with_snapshots)?;
         let head = Head {
             format: MAGIC.to_owned(),
@@ -172,22 +190,17 @@ pub(in crate::native) fn export(
             layers: None,
             volumes: vec![volume],
         };
-        (context.progress)("writing");
-        let making = Making {
-            path: &export.path,
-            head: &head,
-            manifest: &export.manifest,
-            parts: &parts,
-            seal: export.seal,
-        };
-        let go_on = || !context.cancel.load(Ordering::Relaxed);
-        making.write(target, &go_on).map_err(backup_failed(DOING))
+        Ok(Gathered {
+            head,
+            parts,
+            left_out: Vec::new(),
+        })
     })();
-    let ended = reading.end(host);
-    let (bytes, index) = written.and_then(|written| ended.map(|()| written))?;
-    Ok(Exported {
-        bytes,
-        parts: index.parts,
-        left_out: Vec::new(),
-    })
+    match gathered {
+        Ok(gathered) => Ok((gathered, reading)),
+        Err(error) => {
+            let _tried = reading.end(host);
+            Err(error)
+        }
+    }
 }
