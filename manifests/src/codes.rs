@@ -278,7 +278,10 @@ pub const ALL: &[Entry] = &[
         title: "a kind that the engine does not have yet",
         explanation: "The manifest is right, and this engine cannot make such objects. It is a warning of `validate` and an \
                       error of `plan` and `apply`, so that nothing is dropped in silence.",
-        example: ("kind: Backup", "# another engine, or a later version"),
+        example: (
+            "kind: NetworkForward",
+            "# another engine, or a later version",
+        ),
     },
     Entry {
         code: support::FIELD,

@@ -21,6 +21,7 @@ use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::id::Address;
 use crate::instance::boot::ShutdownAction;
 use crate::kind::{Kind, Spec};
+use crate::kinds::backup::Compression;
 use crate::kinds::instance::{Instance, PowerState};
 use crate::kinds::network::NetworkType;
 use crate::kinds::storage_pool::{PoolDriver, StoragePool};
@@ -173,6 +174,16 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
             }
             Spec::Volume(volume) => volumes::of(resource, volume, &mut say),
             Spec::SnapshotSchedule(_) => {}
+            Spec::Backup(backup) => {
+                if backup.compression != Compression::Zstd {
+                    let why = "this engine packs backups by zstd only";
+                    say("/spec/compression", why.to_owned());
+                }
+                if backup.optimized {
+                    let why = "this engine writes backups that fit every driver only";
+                    say("/spec/optimized", why.to_owned());
+                }
+            }
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Project(_) | Spec::Policy(_) | Spec::Secret(_) => {}
             _ => {

@@ -96,13 +96,14 @@ fn leaves(node: &Value, root: &Value, at: &str, out: &mut BTreeSet<String>) {
     }
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::Instance,
     Kind::Network,
     Kind::StoragePool,
     Kind::Image,
     Kind::Volume,
     Kind::SnapshotSchedule,
+    Kind::Backup,
 ];
 
 fn covers(pattern: &str, leaf: &str) -> bool {
@@ -231,6 +232,7 @@ fn base(kind: Kind, pattern: &str) -> (Value, String) {
         Kind::Image => json!({"source": {"builtin": "busybox"}}),
         Kind::Volume => json!({"pool": "fast"}),
         Kind::SnapshotSchedule => json!({"schedule": "@daily"}),
+        Kind::Backup => json!({"destination": {"path": "/srv/backups"}}),
         _ => json!({}),
     };
     let Some((before, rest)) = pattern.split_once("*<") else {

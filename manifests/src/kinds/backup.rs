@@ -10,7 +10,7 @@ use crate::scalar::time_zone::TimeZoneName;
 crate::fields! {
     /// Where exports go.
     pub struct Destination {
-        /// A folder of the host.
+        /// A folder of the host, which is there: a disk that is away is not replaced by a folder.
         path: Option<AbsolutePath> = None,
     }
 }
@@ -40,6 +40,8 @@ crate::fields! {
         time_zone: Option<TimeZoneName> = None,
         /// Of which objects.
         selector: Selector = Selector::default(),
+        /// Whether the volumes that an instance uses are in its backup.
+        volumes: bool = false,
         /// Where they go.
         destination: Destination = Destination::default(),
         /// How they are packed.
@@ -48,7 +50,7 @@ crate::fields! {
         optimized: bool = false,
         /// age recipients that can read them; none: they are not encrypted.
         encrypt_to: Vec<String> = Vec::new(),
-        /// How many are kept; absent: all.
+        /// How many of each object are kept; absent: all. Only what this Backup made goes, and never the newest that is whole.
         retention: Option<Retention> = None,
     }
 }

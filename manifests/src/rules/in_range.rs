@@ -137,6 +137,14 @@ impl Rule for InRange {
                     }
                 }
                 Spec::Backup(backup) => {
+                    for (index, recipient) in backup.encrypt_to.iter().enumerate() {
+                        if !is_recipient(recipient) {
+                            let at = spec.field("encryptTo").index(index);
+                            let message = format!("{recipient:?} is no recipient of age");
+                            let one = wrong(BAD_VALUE, resource, at, message);
+                            found.push(one.hint("`age-keygen -y` tells it: `age1…`"));
+                        }
+                    }
                     if let Some(rules) = &backup.retention {
                         kept(resource, &spec.field("retention"), rules, found);
                     }
@@ -145,6 +153,15 @@ impl Rule for InRange {
             }
         }
     }
+}
+
+/// Whether a text has the form of a key that age encrypts to: bech32 of 32 bytes (BIP 173).
+fn is_recipient(text: &str) -> bool {
+    let data = text.strip_prefix("age1").unwrap_or_default();
+    data.len() == 58
+        && data
+            .chars()
+            .all(|letter| "qpzry9x8gf2tvdw0s3jn54khce6mua7l".contains(letter))
 }
 
 /// Something is kept, and none of what is written keeps nothing.

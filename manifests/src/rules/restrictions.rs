@@ -1,4 +1,4 @@
-//! What instances and volumes of a restricted project may not do.
+//! What instances, volumes and backups of a restricted project may not do.
 
 use super::{Rule, devices, wrong};
 use crate::desired::DesiredSet;
@@ -22,7 +22,10 @@ pub(super) struct Restrictions;
 impl Rule for Restrictions {
     fn check(&self, desired: &DesiredSet, found: &mut Diagnostics) {
         for resource in desired.resources.values() {
-            if !matches!(resource.spec, Spec::Instance(_) | Spec::Volume(_)) {
+            if !matches!(
+                resource.spec,
+                Spec::Instance(_) | Spec::Volume(_) | Spec::Backup(_)
+            ) {
                 continue;
             }
             let project = Address::new(Kind::Project, resource.address.project_name());
@@ -50,6 +53,9 @@ impl Rule for Restrictions {
                 match &resource.spec {
                     Spec::Instance(instance) => one(instance, &spec.restrictions, &mut refuse),
                     Spec::Volume(volume) => one_volume(volume, &spec.restrictions, &mut refuse),
+                    Spec::Backup(_) if spec.restrictions.backups == Permission::Block => {
+                        refuse(Pointer::new("/spec"), "backups".to_owned(), "backups");
+                    }
                     _ => {}
                 }
             }

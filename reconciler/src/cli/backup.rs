@@ -1,6 +1,9 @@
 //! `keel backup`.
 
+mod due;
 mod import;
+
+pub(super) use self::due::last_run;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +13,7 @@ use manifests::kind::Kind;
 use manifests::path_io;
 use manifests::secret::SecretValue;
 use runtime::native::backup::{Checked, Head, Sink, Unseal};
-use runtime::native::{BackupExport, Seal, check_backup};
+use runtime::native::{BackupExport, Exported, MadeBy, Seal, check_backup};
 use runtime::runtime::{Context, Runtime as _};
 use serde_json::json;
 
@@ -18,7 +21,7 @@ use super::HumanOrJson;
 use super::apply::how;
 use super::asked::catch_signals;
 use super::decide::session;
-use super::engine;
+use super::engine::{self, Opened};
 use super::get::yaml;
 use super::invocation::{Invocation, absolute};
 use crate::error::{CliError, Exit};
@@ -28,7 +31,8 @@ use crate::view::history::when;
 use crate::view::manifest;
 use crate::view::text::{bytes, counted, table, visible};
 
-/// Write an instance or a volume into one file that restores on any pool, check such a file, bring one in.
+/// Write an instance or a volume into one file that restores on any pool, check such a file, bring one in; by hand or by
+/// schedule.
 #[derive(Debug, clap::Args)]
 pub(super) struct Backup {
     #[command(subcommand)]
@@ -40,6 +44,14 @@ enum Deed {
     Export(Export),
     Verify(Verify),
     Import(import::Import),
+    /// List the backups in the folders of all Backups, and when the next ones are due.
+    List(due::List),
+    /// Make the backups that are due by schedule, and delete those of which the time is over.
+    ///
+    /// A timer does it each minute where there is no controller (`units/keel-backups.timer`). After a time in which nobody
+    /// did, each schedule makes one. What a Backup did not make it does not delete, nor what is not as it was made, nor the
+    /// newest.
+    RunDue,
 }
 
 /// Which snapshots are in a backup.
@@ -140,6 +152,8 @@ impl Backup {
             Deed::Export(export) => export.run(invocation),
             Deed::Verify(verify) => verify.run(invocation),
             Deed::Import(import) => import.run(invocation),
+            Deed::List(list) => list.run(invocation),
+            Deed::RunDue => due::run(invocation),
         }
     }
 }
@@ -153,64 +167,95 @@ fn context<'a>(invocation: &'a Invocation, progress: &'a (dyn Fn(&str) + Sync)) 
     }
 }
 
+/// A backup that is to be written.
+struct Wanted<'a> {
+    address: &'a Address,
+    path: &'a Path,
+    replace: bool,
+    snapshot: Option<String>,
+    snapshots: bool,
+    image: bool,
+    volumes: bool,
+    recipients: &'a [Recipient],
+    made_by: Option<MadeBy>,
+}
+
+/// Writes it.
+fn write(
+    invocation: &Invocation,
+    opened: &Opened,
+    wanted: &Wanted<'_>,
+) -> Result<Exported, CliError> {
+    let address = wanted.address;
+    let document = |address: &Address| {
+        let item = opened.runtime.look(address)?.ok_or_else(|| {
+            let message = format!("there is no {address}");
+            let hint = format!("what there is: keel get {}", address.kind.word());
+            CliError::new(Exit::Unexpected, message).hint(hint)
+        })?;
+        yaml(&manifest::document(&item))
+    };
+    let mut manifest = document(address)?;
+    let volumes = match wanted.volumes && address.kind == Kind::Instance {
+        true => opened.runtime.volumes_of(address)?,
+        false => Vec::new(),
+    };
+    for volume in &volumes {
+        manifest.push_str("---\n");
+        manifest.push_str(&document(volume)?);
+    }
+    let seal = |file| {
+        let sealer = Sealer::new(file, wanted.recipients)?;
+        Ok(Box::new(sealer) as Box<dyn Sink>)
+    };
+    let export = BackupExport {
+        path: wanted.path.to_path_buf(),
+        replace: wanted.replace,
+        manifest,
+        program: format!("keel {}", env!("CARGO_PKG_VERSION")),
+        snapshot: wanted.snapshot.clone(),
+        snapshots: wanted.snapshots,
+        image: wanted.image,
+        volumes,
+        seal: (!wanted.recipients.is_empty()).then_some(&seal as &Seal<'_>),
+        made_by: wanted.made_by,
+    };
+    let progress = |phase: &str| invocation.note(&format!("{address}: {phase}\n"));
+    let context = context(invocation, &progress);
+    let exported = session(invocation, opened).backup(
+        address,
+        &how(invocation),
+        || opened.runtime.begin_backup(address, &export, &context),
+        |exporting| opened.runtime.write_backup(exporting, &export, &context),
+        |exporting| opened.runtime.end_backup(exporting, &context),
+    );
+    Ok(exported?)
+}
+
 impl Export {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let path = absolute(&self.output)?;
         let opened = engine::open(invocation)?;
         let address = invocation.has_snapshots(&self.object)?;
-        let document = |address: &Address| {
-            let item = opened.runtime.look(address)?.ok_or_else(|| {
-                let message = format!("there is no {address}");
-                let hint = format!("what there is: keel get {}", address.kind.word());
-                CliError::new(Exit::Unexpected, message).hint(hint)
-            })?;
-            yaml(&manifest::document(&item))
-        };
-        let mut manifest = document(&address)?;
-        let volumes = match self.volumes && address.kind == Kind::Instance {
-            true => opened.runtime.volumes_of(&address)?,
-            false => Vec::new(),
-        };
-        for volume in &volumes {
-            manifest.push_str("---\n");
-            manifest.push_str(&document(volume)?);
-        }
-        let seal = |file| {
-            let sealer = Sealer::new(file, &self.recipient)?;
-            Ok(Box::new(sealer) as Box<dyn Sink>)
-        };
-        let export = BackupExport {
-            path,
+        catch_signals(invocation)?;
+        let wanted = Wanted {
+            address: &address,
+            path: &path,
             replace: self.force,
-            manifest,
-            program: format!("keel {}", env!("CARGO_PKG_VERSION")),
             snapshot: self.snapshot.clone(),
             snapshots: self.snapshots == Which::All,
             image: !self.without_image,
-            volumes,
-            seal: (!self.recipient.is_empty()).then_some(&seal as &Seal<'_>),
+            volumes: self.volumes,
+            recipients: &self.recipient,
+            made_by: None,
         };
-        catch_signals(invocation)?;
-        let progress = |phase: &str| invocation.note(&format!("{address}: {phase}\n"));
-        let context = context(invocation, &progress);
-        let session = session(invocation, &opened);
-        let exported = session
-            .backup(
-                &address,
-                &how(invocation),
-                || opened.runtime.begin_backup(&address, &export, &context),
-                |exporting| opened.runtime.write_backup(exporting, &export, &context),
-                |exporting| opened.runtime.end_backup(exporting, &context),
-            )
-            .map_err(|error| {
-                let there = export.path.exists() && !self.force;
-                let error = CliError::from(error);
-                if there && error.exit == Exit::Refused {
-                    error.hint("--force replaces it")
-                } else {
-                    error
-                }
-            })?;
+        let exported = write(invocation, &opened, &wanted).map_err(|error| {
+            if path.exists() && !self.force && error.exit == Exit::Refused {
+                error.hint("--force replaces it")
+            } else {
+                error
+            }
+        })?;
         for line in &exported.left_out {
             invocation.note(&format!("left out: {}\n", visible(line)));
         }
@@ -222,7 +267,7 @@ impl Export {
         invocation.json_into(|| {
             let value = json!({
                 "object": address,
-                "file": export.path,
+                "file": path,
                 "size": exported.bytes,
                 "parts": exported.parts,
                 "leftOut": exported.left_out,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
+use manifests::kind::Kind;
 use manifests::pointer::Pointer;
 use runtime::runtime::Runtime as _;
 
@@ -166,7 +167,10 @@ fn cause(field: &Field) -> String {
     let words = if field.gone {
         "gone"
     } else if Pointer::new("/status").covers(&field.path) {
-        "missed its time: keel snapshot run-due makes it good"
+        match field.address.kind {
+            Kind::Backup => "missed its time: keel backup run-due makes it good",
+            _ => "missed its time: keel snapshot run-due makes it good",
+        }
     } else if field.desired.is_null() && is_entry(&field.path) {
         "added by hand"
     } else if field.live.is_null() {

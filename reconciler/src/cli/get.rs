@@ -7,6 +7,7 @@ use manifests::kind::Kind;
 use manifests::observed::Item;
 use runtime::runtime::Runtime;
 
+use super::backup::last_run as last_backup;
 use super::decide::session;
 use super::engine::{self, Opened};
 use super::invocation::Invocation;
@@ -222,7 +223,8 @@ fn with_schedules(
     opened: &Opened,
     items: &mut [Item],
 ) -> Result<(), CliError> {
-    let is_one = |item: &&mut Item| item.address.kind == Kind::SnapshotSchedule;
+    let is_one =
+        |item: &&mut Item| matches!(item.address.kind, Kind::SnapshotSchedule | Kind::Backup);
     let mut schedules = items.iter_mut().filter(is_one).peekable();
     if schedules.peek().is_none() {
         return Ok(());
@@ -230,7 +232,9 @@ fn with_schedules(
     let stands = session(invocation, opened).stands()?;
     for item in schedules {
         let stand = item.uid().and_then(|uid| stands.get(&uid));
-        stand.cloned().unwrap_or_default().tell(&mut item.status);
+        let mut stand = stand.cloned().unwrap_or_default();
+        stand.last_run = stand.last_run.or_else(|| last_backup(item));
+        stand.tell(&mut item.status);
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use manifests::id::Address;
 use manifests::kind::Kind;
-use runtime::native::ImageImport;
-use runtime::native::image::BootParts;
+use runtime::native::image::{BootParts, ImageRecord};
+use runtime::native::{ImageImport, ImagePublish};
 use runtime::runtime::Context;
 use serde_json::json;
 
@@ -19,7 +19,7 @@ use crate::error::{CliError, Exit};
 use crate::view::images::{short, table};
 use crate::view::text::visible;
 
-/// Look after the store of images: bring in files of this host, list, delete.
+/// Look after the store of images: bring in files of this host, make images of instances, list, delete.
 #[derive(Debug, clap::Args)]
 pub(super) struct Image {
     #[command(subcommand)]
@@ -29,6 +29,7 @@ pub(super) struct Image {
 #[derive(Debug, clap::Subcommand)]
 enum Deed {
     Import(Import),
+    Publish(Publish),
     /// List what is in the store, its names and who uses it.
     List {
         /// How it is written.
@@ -82,10 +83,30 @@ struct Import {
     output: HumanOrJson,
 }
 
+/// Make an image of a container: of one that is stopped, or of a snapshot, while it runs or not.
+///
+/// What it has on its image and that image become one; manifests name it by its alias. Sockets and devices are left out.
+/// Who has the image has all that is in its files: also keys, and what cloud-init was told.
+#[derive(Debug, clap::Args)]
+struct Publish {
+    /// The instance, or `INSTANCE/SNAPSHOT`.
+    instance: String,
+    /// A name for it.
+    #[arg(long, value_name = "NAME", required = true)]
+    alias: Vec<String>,
+    /// Take the names away from other images that have them.
+    #[arg(long)]
+    reuse: bool,
+    /// How it is written.
+    #[arg(short, long, value_name = "FORMAT", default_value = "human")]
+    output: HumanOrJson,
+}
+
 impl Image {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         match &self.deed {
             Deed::Import(import) => import.run(invocation),
+            Deed::Publish(publish) => publish.run(invocation),
             Deed::List { output } => {
                 let all = engine::open(invocation)?.runtime.stored_images()?;
                 let json = || format!("{:#}\n", json!(all));
@@ -144,31 +165,74 @@ impl Import {
             &how(invocation),
             || opened.runtime.import_image(&import, &context),
         )?;
-        let json = || {
-            let value = json!({
-                "fingerprint": record.fingerprint,
-                "aliases": self.alias,
-                "type": record.made_for(),
-                "form": record.form,
-                "size": record.unpacked_bytes,
-                "present": present,
-                "leftOut": record.left_out,
-            });
-            format!("{value:#}\n")
-        };
-        invocation.json_into(json)?;
-        match self.output {
-            HumanOrJson::Json => invocation.print_plain(&json())?,
-            HumanOrJson::Human => invocation.print(&format!("{}\n", record.fingerprint))?,
-        }
-        if present {
-            invocation.note("it was in the store already\n");
-        }
-        for line in &record.left_out {
-            invocation.note(&format!("left out: {}\n", visible(line)));
-        }
-        Ok(Exit::Done)
+        tell(invocation, &record, present, &self.alias, self.output)
     }
+}
+
+impl Publish {
+    fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let text = self.instance.strip_prefix("instance/");
+        let text = text.unwrap_or(&self.instance);
+        let (name, snapshot) = match text.split_once('/') {
+            Some((name, snapshot)) => (name, Some(snapshot.to_owned())),
+            None => (text, None),
+        };
+        let opened = engine::open(invocation)?;
+        let publish = ImagePublish {
+            instance: invocation.instance(name)?,
+            snapshot,
+            aliases: self.alias.clone(),
+            reuse: self.reuse,
+        };
+        catch_signals(invocation)?;
+        let context = Context {
+            cancel: invocation.cancel,
+            timeout: invocation.global.timeout,
+            now: invocation.now(),
+            progress: &|phase| invocation.note(&format!("{}: {phase}\n", publish.instance)),
+        };
+        let (record, present) = session(invocation, &opened).deed(
+            &publish.instance,
+            "publish",
+            &how(invocation),
+            || opened.runtime.publish_image(&publish, &context),
+        )?;
+        tell(invocation, &record, present, &self.alias, self.output)
+    }
+}
+
+/// Tells of an image that was brought in.
+fn tell(
+    invocation: &Invocation,
+    record: &ImageRecord,
+    present: bool,
+    aliases: &[String],
+    output: HumanOrJson,
+) -> Result<Exit, CliError> {
+    let json = || {
+        let value = json!({
+            "fingerprint": record.fingerprint,
+            "aliases": aliases,
+            "type": record.made_for(),
+            "form": record.form,
+            "size": record.unpacked_bytes,
+            "present": present,
+            "leftOut": record.left_out,
+        });
+        format!("{value:#}\n")
+    };
+    invocation.json_into(json)?;
+    match output {
+        HumanOrJson::Json => invocation.print_plain(&json())?,
+        HumanOrJson::Human => invocation.print(&format!("{}\n", record.fingerprint))?,
+    }
+    if present {
+        invocation.note("it was in the store already\n");
+    }
+    for line in &record.left_out {
+        invocation.note(&format!("left out: {}\n", visible(line)));
+    }
+    Ok(Exit::Done)
 }
 
 /// A path that must be there: else the engine would say in its own words what a person mistyped.

@@ -342,7 +342,7 @@ impl Session<'_> {
     }
 }
 
-fn watched(known: &Known, observed: &ObservedSet) -> (Vec<Watch>, Vec<Trouble>) {
+pub(super) fn watched(known: &Known, observed: &ObservedSet) -> (Vec<Watch>, Vec<Trouble>) {
     watches(observed, &|uid| known.owned.get(uid)?.labels.as_ref())
 }
 
@@ -351,7 +351,18 @@ fn ticked(job: &Job, made: bool, known: &Known, now: jiff::Timestamp) -> Option<
     let Deed::Make { by, uid, due, .. } = &job.deed else {
         return None;
     };
-    let tick = match (made, known.ticks.get(&(by.1, *uid))) {
+    Some(tick_after((by.1, *uid), *due, made, known, now))
+}
+
+/// What is remembered of a schedule and an object for which something was due.
+pub(super) fn tick_after(
+    key: (Uid, Uid),
+    due: jiff::Timestamp,
+    made: bool,
+    known: &Known,
+    now: jiff::Timestamp,
+) -> Write {
+    let tick = match (made, known.ticks.get(&key)) {
         (false, Some(before)) => Tick {
             at: before.at,
             failed: Some((
@@ -361,11 +372,11 @@ fn ticked(job: &Job, made: bool, known: &Known, now: jiff::Timestamp) -> Option<
                     .map_or(1, |(_, times)| times.saturating_add(1)),
             )),
         },
-        _ => Tick::at(*due),
+        _ => Tick::at(due),
     };
-    Some(Write::Tick {
-        schedule: by.1,
-        object: *uid,
+    Write::Tick {
+        schedule: key.0,
+        object: key.1,
         tick,
-    })
+    }
 }

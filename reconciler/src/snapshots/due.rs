@@ -136,6 +136,7 @@ mod tests {
                 memory: false,
                 stopped: false,
                 keep,
+                files: None,
             },
         }
     }

@@ -63,7 +63,7 @@ pub fn jobs(
 ) -> Jobs {
     let mut out = Jobs::default();
     let mut made = made.clone();
-    for watch in watches {
+    for watch in watches.iter().filter(|one| one.rule.files.is_none()) {
         let key = (watch.by.1, watch.object.1);
         let due = match watch.turn(ticks.get(&key), now) {
             Turn::Later(_) => continue,

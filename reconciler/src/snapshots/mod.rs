@@ -1,6 +1,7 @@
-//! Snapshots by schedule, decided: whose turn it is, what it is called, and what goes. Nothing here knows a clock.
+//! Snapshots and backups by schedule, decided: whose turn it is, what it is called, and what goes. Nothing here knows a clock.
 
 pub mod due;
+pub mod exports;
 pub mod jobs;
 pub mod retention;
 pub mod stand;

@@ -143,6 +143,7 @@ mod tests {
                 memory: false,
                 stopped: false,
                 keep: Keep::All,
+                files: None,
             },
         }
     }

@@ -89,6 +89,7 @@ fn two_years_and_four_changes_of_the_clocks() {
                 keep_yearly: Some(2),
                 ..Retention::default()
             }),
+            files: None,
         },
     };
     let begin = date(2024, 3, 1);

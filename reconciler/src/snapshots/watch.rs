@@ -1,10 +1,12 @@
 //! [`Watch`]: one object that a schedule makes snapshots of.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 use manifests::id::{Address, Uid};
 use manifests::kind::{Kind, Spec};
+use manifests::kinds::backup::Backup;
 use manifests::kinds::instance::PowerState;
 use manifests::kinds::snapshot_schedule::{Retention, Selector, SnapshotSchedule};
 use manifests::name_pattern;
@@ -40,12 +42,25 @@ pub struct Rule {
     pub stopped: bool,
     /// How long they are kept.
     pub keep: Keep,
+    /// Where they go as files; none: they are snapshots.
+    pub files: Option<Files>,
+}
+
+/// Backups instead of snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The folder of the host.
+    pub folder: PathBuf,
+    /// To whom they are encrypted; nobody: they are not.
+    pub recipients: Vec<String>,
+    /// Whether the volumes that an instance uses are in them.
+    pub volumes: bool,
 }
 
 /// One object that a schedule makes snapshots of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watch {
-    /// The schedule: a SnapshotSchedule, or the object itself where the schedule stands in its own spec.
+    /// The schedule: a SnapshotSchedule, a Backup, or the object itself where the schedule stands in its own spec.
     pub by: (Address, Uid),
     /// Of what.
     pub object: (Address, Uid),
@@ -102,8 +117,13 @@ pub fn watches<'a>(
         };
         match &item.spec {
             Spec::Instance(_) | Spec::Volume(_) => found.extend(own(item, uid)),
-            Spec::SnapshotSchedule(schedule) => {
-                let rule = match rule_of(schedule) {
+            Spec::SnapshotSchedule(_) | Spec::Backup(_) => {
+                let (rule, selector) = match &item.spec {
+                    Spec::SnapshotSchedule(schedule) => (rule_of(schedule), &schedule.selector),
+                    Spec::Backup(backup) => (rule_of_backup(backup), &backup.selector),
+                    _ => continue,
+                };
+                let rule = match rule {
                     Ok(Some(rule)) => rule,
                     Ok(None) => continue,
                     Err(zone) => {
@@ -119,7 +139,7 @@ pub fn watches<'a>(
                     if object.address.project != item.address.project {
                         continue;
                     }
-                    match selects(&schedule.selector, &object.address, labels(&of)) {
+                    match selects(selector, &object.address, labels(&of)) {
                         Some(true) => found.push(Watch {
                             by: (item.address.clone(), uid),
                             object: (object.address.clone(), of),
@@ -177,11 +197,7 @@ fn rule_of(schedule: &SnapshotSchedule) -> Result<Option<Rule>, TimeZoneName> {
     let Some(when) = &schedule.schedule else {
         return Ok(None);
     };
-    let zone = match &schedule.time_zone {
-        None => TimeZone::UTC,
-        Some(name) if name.as_str() == "UTC" => TimeZone::UTC,
-        Some(name) => TimeZone::get(name.as_str()).map_err(|_| name.clone())?,
-    };
+    let zone = zone_of(schedule.time_zone.as_ref())?;
     let keep = match (&schedule.retention, &schedule.expiry) {
         (Some(retention), _) => Keep::Best(retention.clone()),
         (None, Some(expiry)) => Keep::For(expiry.clone()),
@@ -194,6 +210,37 @@ fn rule_of(schedule: &SnapshotSchedule) -> Result<Option<Rule>, TimeZoneName> {
         memory: schedule.stateful,
         stopped: schedule.stopped,
         keep,
+        files: None,
+    }))
+}
+
+fn zone_of(name: Option<&TimeZoneName>) -> Result<TimeZone, TimeZoneName> {
+    match name {
+        None => Ok(TimeZone::UTC),
+        Some(name) if name.as_str() == "UTC" => Ok(TimeZone::UTC),
+        Some(name) => TimeZone::get(name.as_str()).map_err(|_| name.clone()),
+    }
+}
+
+/// What a Backup asks for; none: it does not say when, or where to.
+fn rule_of_backup(backup: &Backup) -> Result<Option<Rule>, TimeZoneName> {
+    let (Some(when), Some(folder)) = (&backup.schedule, &backup.destination.path) else {
+        return Ok(None);
+    };
+    Ok(Some(Rule {
+        schedule: when.clone(),
+        zone: zone_of(backup.time_zone.as_ref())?,
+        // Its files have names of their own.
+        pattern: SnapshotPattern::counting(""),
+        memory: false,
+        // What is stopped may be lost as well.
+        stopped: true,
+        keep: backup.retention.clone().map_or(Keep::All, Keep::Best),
+        files: Some(Files {
+            folder: folder.as_path().to_path_buf(),
+            recipients: backup.encrypt_to.clone(),
+            volumes: backup.volumes,
+        }),
     }))
 }
 
@@ -216,6 +263,7 @@ fn own(item: &Item, uid: Uid) -> Option<Watch> {
             memory: snapshots.stateful,
             stopped: snapshots.schedule_stopped,
             keep: snapshots.expiry.clone().map_or(Keep::All, Keep::For),
+            files: None,
         },
     })
 }

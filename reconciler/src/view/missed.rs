@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use manifests::id::Uid;
+use manifests::kind::Kind;
 
 use super::history::when;
 use super::text::{counted, visible};
@@ -20,15 +21,19 @@ pub fn line(missed: &Missed) -> String {
         true => "its own schedule".to_owned(),
         false => visible(&missed.schedule.to_string()),
     };
+    let (what, timer) = match missed.schedule.kind {
+        Kind::Backup => ("backup", "keel-backups.timer"),
+        _ => ("snapshot", "keel-snapshots.timer"),
+    };
     let why = match missed.tries {
-        0 => "nobody looked: is keel-snapshots.timer on?".to_owned(),
+        0 => format!("nobody looked: is {timer} on?"),
         tries => format!(
             "{} to make it failed: keel history",
             counted(tries as usize, "try")
         ),
     };
     format!(
-        "{object}: a snapshot by {schedule} is due since {}, {why}",
+        "{object}: a {what} by {schedule} is due since {}, {why}",
         when(missed.due)
     )
 }

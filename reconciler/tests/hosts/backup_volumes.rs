@@ -51,7 +51,7 @@ runtime::own_processes_test! {
         world.keel(&["snapshot", "create", "volume/fast/data", "first", "--description", "one"]).with(0);
         world.keel(&["snapshot", "create", "volume/fast/disk", "first"]).with(0);
         // Two files that are always written after each other: a copy of one moment has the root's ahead by one at most.
-        inside("left", "(i=0; while :; do i=$((i+1)); echo $i >/counter; echo $i >/data/counter; done) >/dev/null 2>&1 &").with(0);
+        inside("left", "(i=0; while :; do i=$((i+1)); echo $i >/c && mv /c /counter; echo $i >/data/c && mv /data/c /data/counter; done) >/dev/null 2>&1 &").with(0);
         inside("right", "echo after >>/data/file").with(0);
         let told = world.keel(&["backup", "export", "left", "-o", &file("all"), "--volumes"]).with(0);
         assert!(!told.stderr.contains("left out"), "{told:?}");

@@ -429,7 +429,7 @@ runtime::own_processes_test! {
         world.keel(&["snapshot", "delete", "one", "first", "--yes"]).with(1).saying("a backup of it is being written");
         world.keel(&["snapshot", "create", "one", "second"]).with(0);
         inside(&world, "one", "rm /big").with(0);
-        world.keel(&["stop", "one", "--force"]).with(0);
+        world.keel(&["stop", "one", "--force", "--hold", "1h", "--reason", "test"]).with(0);
         world.keel(&["start", "one"]).with(0);
         // Of what is stopped it reads the very files.
         let mut other = writing(&world, &["backup", "export", "two", "-o", &file("two")]);

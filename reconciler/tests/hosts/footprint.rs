@@ -127,6 +127,7 @@ fn of_the_house(line: &str) -> bool {
             "image-documents",
             "storage-pools",
             "snapshot-schedules",
+            "backups",
             "volumes",
             "filters",
         ]

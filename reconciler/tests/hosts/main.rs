@@ -10,6 +10,7 @@
     reason = "tests change the world by hand, run programs, wait for them and tell what they do; the harness offers more than is used yet"
 )]
 
+mod backup_schedules;
 mod backup_volumes;
 mod backups;
 mod bad_input;
@@ -49,6 +50,7 @@ mod ownership;
 mod pipelines;
 mod policies;
 mod power;
+mod publishes;
 mod pull_request;
 mod quickstart;
 mod reaches;

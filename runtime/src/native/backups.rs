@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
-use manifests::action::Action;
+use manifests::action::{Action, Verb};
 use manifests::desired::Resource;
-use manifests::id::{Address, SourceName};
+use manifests::id::{Address, SourceName, Uid};
 use manifests::kind::{Kind, Spec};
 
 use super::NativeRuntime;
@@ -45,6 +45,17 @@ pub struct BackupExport<'a> {
     pub volumes: Vec<Address>,
     /// How it is encrypted; none: not.
     pub seal: Option<&'a Seal<'a>>,
+    /// The schedule that makes it; none: a person does.
+    pub made_by: Option<MadeBy>,
+}
+
+/// Who makes a backup by schedule, and of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MadeBy {
+    /// The identity of the Backup.
+    pub backup: Uid,
+    /// The identity of the object.
+    pub object: Uid,
 }
 
 /// What a volume of a backup becomes.
@@ -115,7 +126,15 @@ pub(super) fn undisturbed(
     if !matches!(address.kind, Kind::Instance | Kind::Volume) {
         return Ok(());
     }
-    let disturbed = |read: Read| read.is_disturbed_by(&action.verb);
+    // Into another pool: what is read would be gone from this one.
+    let moves = match &action.verb {
+        Verb::Rename { from } => from.pool != address.pool,
+        Verb::Update { changes } => changes
+            .iter()
+            .any(|change| change.path.as_str().ends_with("/pool")),
+        _ => false,
+    };
+    let disturbed = |read: Read| moves || read.is_disturbed_by(&action.verb);
     busy::refuse(host, &action.uid, disturbed).map_err(|error| error.of(address))?;
     // A volume that is read as it is: whoever starts writes to it.
     let Some(Spec::Instance(instance)) = resource.map(|resource| &resource.spec) else {
@@ -271,6 +290,7 @@ impl NativeRuntime {
             manifest: &export.manifest,
             parts: &gathered.parts,
             seal: export.seal,
+            made_by: export.made_by.map(|who| (who.object, who.backup)),
         };
         let go_on = || !context.cancel.load(Ordering::Relaxed);
         let (bytes, index) = making.write(target, &go_on).map_err(failed(DOING))?;

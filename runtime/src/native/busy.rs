@@ -59,8 +59,9 @@ pub(super) struct Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        // One that stays is found to be nobody's.
+        // One that stays is found to be nobody's, and the folder stays with what is in it.
         let _ = path_io::remove_file(&self.path);
+        let _ = self.path.parent().map(path_io::remove_empty_dir);
     }
 }
 

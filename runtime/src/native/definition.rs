@@ -199,6 +199,7 @@ impl Definitions {
             Kind::StoragePool => "storage-pools",
             Kind::Image => "image-documents",
             Kind::SnapshotSchedule => "snapshot-schedules",
+            Kind::Backup => "backups",
             Kind::Volume => "volumes",
             other => other.word(),
         })

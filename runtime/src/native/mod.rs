@@ -28,6 +28,7 @@ mod networks;
 mod operate;
 mod pools;
 pub mod probe;
+mod publish;
 mod schedules;
 mod secrets;
 pub mod shim;
@@ -52,7 +53,7 @@ use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected, Runtime};
 
 pub use self::backups::{
-    BackupExport, BackupImport, Exported, Exporting, Seal, VolumeImport, check_backup,
+    BackupExport, BackupImport, Exported, Exporting, MadeBy, Seal, VolumeImport, check_backup,
 };
 use self::host::Host;
 pub use self::host::NativeConfig;
@@ -61,6 +62,7 @@ use self::instance::InstancePicks;
 use self::network::{Guests, NetworkError};
 use self::networks::NetworkPicks;
 use self::pools::PoolPicks;
+pub use self::publish::ImagePublish;
 use self::schedules::SchedulePicks;
 pub use self::secrets::{KeyError, SecretStore};
 pub use self::stored_images::{ImageImport, StoredImage, StoredImages};
@@ -259,13 +261,15 @@ impl Runtime for NativeRuntime {
         for image in &images {
             image_documents::observe(host, image, &mut out);
         }
-        let (schedules, bad) = host
-            .definitions
-            .all::<SchedulePicks>(Kind::SnapshotSchedule)
-            .map_err(failed)?;
-        out.unclear.extend(unclear(Kind::SnapshotSchedule, bad));
-        for schedule in &schedules {
-            schedules::observe(schedule, &mut out);
+        for kind in [Kind::SnapshotSchedule, Kind::Backup] {
+            let (schedules, bad) = host
+                .definitions
+                .all::<SchedulePicks>(kind)
+                .map_err(failed)?;
+            out.unclear.extend(unclear(kind, bad));
+            for schedule in &schedules {
+                schedules::observe(schedule, &mut out);
+            }
         }
         let (mut instances, bad) = host
             .definitions
@@ -407,7 +411,7 @@ impl Runtime for NativeRuntime {
             Kind::Image => image_documents::perform(host, action, resource, desired, context),
             Kind::Network => networks::perform(host, action, resource),
             Kind::Instance => instance::perform(host, action, resource, desired, context),
-            Kind::SnapshotSchedule => schedules::perform(host, action, resource),
+            Kind::SnapshotSchedule | Kind::Backup => schedules::perform(host, action, resource),
             Kind::Volume => volumes::perform(host, action, resource, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }

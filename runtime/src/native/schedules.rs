@@ -1,9 +1,9 @@
-//! Snapshot schedules: what was told of them is kept here, so that `keel snapshot run-due` does its work where no
-//! manifests are at hand.
+//! Schedules of snapshots and of backups: what was told of them is kept here, so that `keel snapshot run-due` and `keel
+//! backup run-due` do their work where no manifests are at hand.
 
 use manifests::action::{Action, Verb};
 use manifests::desired::Resource;
-use manifests::kind::{Kind, Spec};
+use manifests::kind::Spec;
 use manifests::observed::{Holds, Item, ObservedSet};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ use crate::runtime::Effected;
 /// Nothing is picked for a schedule.
 pub(super) type SchedulePicks = ();
 
-/// Does one deed on a schedule. Snapshots that it made stay whatever happens to it.
+/// Does one deed on a schedule. What it made stays whatever happens to it.
 pub(super) fn perform(
     host: &Host,
     action: &Action,
@@ -25,7 +25,7 @@ pub(super) fn perform(
         |error| RuntimeError::new("record", Class::NeedsOperator, error).of(&action.address);
     let before = host
         .definitions
-        .read::<SchedulePicks>(Kind::SnapshotSchedule, &action.uid)
+        .read::<SchedulePicks>(action.address.kind, &action.uid)
         .map_err(stored)?;
     match (&action.verb, resource, before) {
         (
@@ -33,7 +33,7 @@ pub(super) fn perform(
             Some(resource),
             _,
         ) => {
-            if !matches!(resource.spec, Spec::SnapshotSchedule(_)) {
+            if !matches!(resource.spec, Spec::SnapshotSchedule(_) | Spec::Backup(_)) {
                 return Err(super::wrong_kind(&action.address));
             }
             host.definitions
@@ -56,7 +56,7 @@ pub(super) fn perform(
         }
         (Verb::Delete | Verb::Trash { .. }, _, Some(_)) => {
             host.definitions
-                .remove(Kind::SnapshotSchedule, &action.uid)
+                .remove(action.address.kind, &action.uid)
                 .map_err(|error| {
                     RuntimeError::new("delete", Class::NeedsOperator, error).of(&action.address)
                 })?;

@@ -7,7 +7,7 @@ use manifests::kind::Kind;
 use manifests::kinds::instance::InstanceType;
 use serde::Serialize;
 
-use super::image::{Alias, BootParts, ImageError, ImageRecord, ImageSource};
+use super::image::{Alias, BootParts, ImageError, ImageRecord, ImageSource, Imported};
 use super::image_documents::{ImagePicks, class};
 use super::pools::{self, PoolPicks};
 use super::{NativeRuntime, chain};
@@ -145,9 +145,41 @@ impl NativeRuntime {
         import: &ImageImport,
         context: &Context<'_>,
     ) -> Result<(ImageRecord, bool), RuntimeError> {
+        self.named(&import.aliases, import.reuse, || {
+            let source = if import.path.is_dir() && import.rootfs.is_none() {
+                ImageSource::Folder(import.path.clone())
+            } else {
+                ImageSource::Archive {
+                    path: import.path.clone(),
+                    rootfs: import.rootfs.clone(),
+                }
+            };
+            (context.progress)("unpacking");
+            let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
+            let (store, wanted) = (&self.host.images, import.sha256.as_deref());
+            match import.parts.is_empty() {
+                true => store.import(&source, wanted, &mut go_on),
+                false => {
+                    store.import_for_machines(Some(&source), &import.parts, wanted, &mut go_on)
+                }
+            }
+            .map_err(failed("import the image"))
+        })
+    }
+
+    /// Gives names to an image that is brought in, once it is sure that it may have them.
+    ///
+    /// # Errors
+    /// A name cannot be given, or it cannot be brought in.
+    pub(super) fn named(
+        &self,
+        aliases: &[String],
+        reuse: bool,
+        bring: impl FnOnce() -> Result<Imported, RuntimeError>,
+    ) -> Result<(ImageRecord, bool), RuntimeError> {
         let naming = failed("give an alias to the image");
         let before = self.host.images.list_aliases().map_err(&naming)?;
-        for alias in &import.aliases {
+        for alias in aliases {
             self.host.images.check_alias(alias, None).map_err(|error| {
                 match &error {
                     // The mark of the owner means nothing to a person.
@@ -159,29 +191,14 @@ impl NativeRuntime {
                 }
             })?;
         }
-        let source = if import.path.is_dir() && import.rootfs.is_none() {
-            ImageSource::Folder(import.path.clone())
-        } else {
-            ImageSource::Archive {
-                path: import.path.clone(),
-                rootfs: import.rootfs.clone(),
-            }
-        };
-        (context.progress)("unpacking");
-        let mut go_on = |_: u64| !context.cancel.load(std::sync::atomic::Ordering::Relaxed);
-        let (store, wanted) = (&self.host.images, import.sha256.as_deref());
-        let imported = match import.parts.is_empty() {
-            true => store.import(&source, wanted, &mut go_on),
-            false => store.import_for_machines(Some(&source), &import.parts, wanted, &mut go_on),
-        }
-        .map_err(failed("import the image"))?;
+        let imported = bring()?;
         let record = imported.record;
         let taken = |alias: &&String| {
             before
                 .iter()
                 .any(|one| one.alias == **alias && one.fingerprint != record.fingerprint)
         };
-        if let Some(alias) = import.aliases.iter().find(taken).filter(|_| !import.reuse) {
+        if let Some(alias) = aliases.iter().find(taken).filter(|_| !reuse) {
             return Err(refused(
                 "give an alias to the image",
                 format!("{alias:?} is the name of another image (the new one is in the store)"),
@@ -191,7 +208,7 @@ impl NativeRuntime {
             .images
             .keep(&record.fingerprint)
             .map_err(failed("keep the image"))?;
-        for alias in &import.aliases {
+        for alias in aliases {
             self.host
                 .images
                 .set_alias(alias, &record.fingerprint, None)

@@ -70,7 +70,9 @@ pub(super) fn list(
     opened: &Opened,
     output: HumanOrJson,
 ) -> Result<Exit, CliError> {
-    let (all, troubles) = session(invocation, opened).scheduled()?;
+    let (mut all, troubles) = session(invocation, opened).scheduled()?;
+    // `keel backup list` tells of the others.
+    all.retain(|one| one.watch.rule.files.is_none());
     let next = |one: &Scheduled| match one.turn {
         Turn::Later(next) => next,
         Turn::Make(due) => Some(due),

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use manifests::id::Uid;
 use manifests::path_io::AtPath as _;
 
 use super::error::BackupError;
 use super::format::{Head, Index};
+use super::noted::Noted;
 use super::packer::Packer;
 use super::tar_writer::BackupWriter;
 use super::target::Target;
@@ -29,6 +31,8 @@ pub(in crate::native) struct Making<'a> {
     /// The parts in their order, each with what it is made of.
     pub(in crate::native) parts: &'a [(String, From)],
     pub(in crate::native) seal: Option<&'a Seal<'a>>,
+    /// The object and the Backup for which it is made, where one does: a note is put beside the file.
+    pub(in crate::native) made_by: Option<(Uid, Uid)>,
 }
 
 impl Making<'_> {
@@ -58,6 +62,16 @@ impl Making<'_> {
         }
         let (packer, index) = out.finish().at("write", self.path)?;
         packer.finish().at("write", self.path)?;
+        if let (Some(who), Some(object)) = (self.made_by, self.head.of()) {
+            let at = self.head.created_at;
+            let noted = Noted {
+                size: target.size()?,
+                sums: index.sums.clone(),
+                ..Noted::new(object.clone(), who, at, self.seal.is_some())
+            };
+            // Before the file has its name: what has one and no note is nobody's.
+            noted.write(self.path)?;
+        }
         Ok((target.finish()?, index))
     }
 }

@@ -57,12 +57,17 @@ impl Target {
         Ok(self.file.try_clone().at("write to", &self.path)?)
     }
 
+    /// Bytes of what is written by now.
+    pub(in crate::native) fn size(&self) -> Result<u64, BackupError> {
+        Ok(self.file.metadata().at("look at", &self.path)?.len())
+    }
+
     /// Gives the file, all of which is on disk, its name. Answers its bytes.
     ///
     /// # Errors
     /// Somebody else took the name, or the kernel refuses.
     pub(in crate::native) fn finish(mut self) -> Result<u64, BackupError> {
-        let bytes = self.file.metadata().at("look at", &self.path)?.len();
+        let bytes = self.size()?;
         let taken = || BackupError::Exists {
             path: self.path.clone(),
         };

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::copy::copy_folder;
 use super::error::ImageError;
 use super::import::{About, Imported, Staging};
 use super::machine::BootParts;
 use super::record::{Form, ImageRecord};
 use super::store::{ImageStore, ROOTFS};
-use super::tree_writer::Written;
+use super::tree_writer::{TreeWriter, Written};
 use super::{GoOn, ImageSource};
 
 /// Where the parts of a carried image are put: below one folder.
@@ -26,6 +27,34 @@ impl ImageStore {
     ) -> Result<Option<ImageRecord>, ImageError> {
         let found = self.get(&record.fingerprint)?;
         Ok(found.filter(|found| found.tree_digest == record.tree_digest))
+    }
+
+    /// Brings in a folder as an image, with what is known of another one of which it was made.
+    ///
+    /// # Errors
+    /// It cannot be read or holds what no image may; a full disk. Then nothing is left.
+    pub(in crate::native) fn carry_folder(
+        &self,
+        made_of: &ImageRecord,
+        source: &str,
+        folder: &Path,
+        go_on: GoOn<'_>,
+    ) -> Result<Imported, ImageError> {
+        self.sweep()?;
+        let staging = Staging::new(self.folder())?;
+        let rootfs = staging.rootfs()?;
+        let mut writer = TreeWriter::new(&rootfs, self.limits)?;
+        copy_folder(folder, &mut writer, go_on)?;
+        let written = writer.finish()?;
+        let about = About {
+            fingerprint: None,
+            source: source.to_owned(),
+            form: Form::Folder,
+            packed_bytes: 0,
+            properties: made_of.properties.clone(),
+            machine: None,
+        };
+        self.finish(staging, about, written, None)
     }
 
     /// Brings in an image that somebody else unpacks: `fill` writes its tree into `rootfs` of a folder, or its parts beside

@@ -15,7 +15,7 @@ use crate::native::shim::Running;
 use crate::native::storage::{KeptTrees, StorageError, released};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
-pub(super) fn trees(
+pub(in crate::native) fn trees(
     host: &Host,
     definition: &Definition<InstancePicks>,
 ) -> Result<KeptTrees, RuntimeError> {

@@ -21,7 +21,7 @@ use crate::native::busy::{self, Busy, Read};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::pools::root_volume;
-use crate::native::storage::{KeptTrees, Passing};
+use crate::native::storage::Passing;
 use crate::native::volumes::{self, VolumePicks};
 use crate::runtime::Context;
 
@@ -43,7 +43,7 @@ pub(super) enum After {
     /// The root of a container was put in place.
     Release,
     /// A copy was made of it.
-    Passed { trees: KeptTrees, _copy: Passing },
+    Passed { _copy: Passing },
     /// A snapshot was made of a machine.
     Snapshot,
 }
@@ -65,7 +65,8 @@ impl Reading {
         match &self.after {
             After::Nothing => Ok(()),
             After::Release => release(host, &self.definition),
-            After::Passed { trees, .. } => trees.passed().map_err(disk_failed(DOING)),
+            After::Passed { .. } => trees(host, &self.definition)
+                .and_then(|trees| trees.passed().map_err(disk_failed(DOING))),
             After::Snapshot => machine::passed(host, &self.definition, context),
         }
         .map_err(|error: RuntimeError| error.of(&self.definition.address))
@@ -157,8 +158,7 @@ fn container(
             let pass = || trees.pass(&mut go_on);
             let copy = standing_still(host, definition, &trees, DOING, pass)?;
             let at = copy.at.clone();
-            let trees = trees.clone();
-            out.after = After::Passed { trees, _copy: copy };
+            out.after = After::Passed { _copy: copy };
             at
         }
     };

@@ -41,7 +41,7 @@ pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees, Passing, fill};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
 pub use released::released;
-pub use root_view::open_stopped_root;
+pub use root_view::{open_merged, open_stopped_root};
 pub use zfs::trouble as zfs_trouble;
 
 /// The drivers that this engine has.

@@ -1,4 +1,4 @@
-//! The root of a stopped instance, as it will see it: for `files`, without entering anything.
+//! The root of a stopped instance, as it will see it: for `files` and images of it, without entering anything.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
@@ -37,17 +37,42 @@ pub fn open_stopped_root(image_rootfs: &Path, placed: &Placed) -> Result<OwnedFd
         ("upperdir", beneath::open_root(upper)?),
         ("workdir", beneath::open_root(work)?),
     ];
+    let options = layers
+        .iter()
+        .map(|(key, layer)| (*key, path_of(layer)))
+        .collect::<Vec<_>>();
+    overlay(&options, folder)
+}
+
+/// An overlay of a writable layer, or a copy of one, over its image, to which nobody can write: the instance may go on with
+/// another one.
+///
+/// # Errors
+/// As [`open_stopped_root`].
+pub fn open_merged(upper: &Path, image_rootfs: &Path) -> Result<OwnedFd, StorageError> {
+    let layers = [
+        beneath::open_root(upper)?,
+        beneath::open_root(image_rootfs)?,
+    ];
+    let lower = format!("{}:{}", path_of(&layers[0]), path_of(&layers[1]));
+    overlay(&[("lowerdir", lower)], upper)
+}
+
+fn path_of(layer: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", layer.as_raw_fd())
+}
+
+fn overlay(options: &[(&str, String)], shown: &Path) -> Result<OwnedFd, StorageError> {
     let doing = "mount an overlay over";
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(doing, folder)?;
-    for (key, layer) in &layers {
-        let path = format!("/proc/self/fd/{}", layer.as_raw_fd());
-        fsconfig_set_string(&context, *key, path).at(doing, folder)?;
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).at(doing, shown)?;
+    for (key, value) in options {
+        fsconfig_set_string(&context, *key, value.as_str()).at(doing, shown)?;
     }
     // The same kind of attributes as the container's own overlay writes.
-    fsconfig_set_flag(&context, "userxattr").at(doing, folder)?;
-    fsconfig_create(&context).at(doing, folder)?;
+    fsconfig_set_flag(&context, "userxattr").at(doing, shown)?;
+    fsconfig_create(&context).at(doing, shown)?;
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).at(doing, folder)?)
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).at(doing, shown)?)
 }
