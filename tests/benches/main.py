@@ -308,6 +308,54 @@ class Bench:
                     sample.add(took)
         return samples
 
+    def backups(self):
+        """A volume of 1 GiB goes into a file, in turns with `tar | zstd` of the same tree, which is synced as well."""
+        world = self.world("backups")
+        volume = "apiVersion: evenkeel/v1\nkind: Volume\nmetadata: { name: big }\nspec: { pool: bench }\nlifecycle: { prune: delete }\n"
+        world.want(f"{HOST}---\n{volume}")
+        world.apply()
+        folder = json.loads(world.call("get", "volume", "bench/big", "-o", "json")[2])["status"]["path"]
+        tree = os.path.join(folder, "disk", "data")
+        fill(tree)
+        mine, other = (os.path.join(world.folder, name) for name in ("mine.keel", "other.tar.zst"))
+        line = f"tar -C {tree} -cf - . | zstd -q -3 -c >{other} && sync {other}"
+        took, peer = Sample(), Sample()
+        for number, kept in each(max(3, self.rounds // 6)):
+
+            def keel():
+                spent = world.call("backup", "export", "volume/bench/big", "-o", mine)[0]
+                if kept:
+                    took.add(spent)
+
+            def tar():
+                spent = run(["/bin/sh", "-c", line])[0]
+                if kept:
+                    peer.add(spent)
+
+            for turn in (keel, tar) if number % 2 else (tar, keel):
+                turn()
+            for file in (mine, other):
+                os.remove(file)
+        world.end()
+        self.add("backup: export of 1 GiB", "1.25 x", took, "tar | zstd -3", peer, ratio=1.25)
+
+
+def fill(tree):
+    """1 GiB as systems have it: many small files of words, and some big ones that do not pack."""
+    words = " ".join(f"{number:x} the quick brown fox {number * 7919 % 10007}" for number in range(30_000)).encode()
+    for part in range(64):
+        below = os.path.join(tree, f"part{part}")
+        os.mkdir(below)
+        with open(os.path.join(below, "noise"), "wb") as out:
+            out.write(os.urandom(8 << 20))
+        left = 8 << 20
+        for number in range(200):
+            size = min(left, 20_000 + number * 220)
+            start = (part * 7919 + number * 104_729) % (len(words) - size)
+            with open(os.path.join(below, f"words{number}"), "wb") as out:
+                out.write(words[start:start + size])
+            left -= size
+
 
 MACHINE_IMAGE = """---
 apiVersion: evenkeel/v1
@@ -385,7 +433,7 @@ def main():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines"])
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines", "backups"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
@@ -397,6 +445,7 @@ def main():
             ("start", bench.start_and_delete),
             ("fifty", bench.fifty),
             ("machines", bench.machines),
+            ("backups", bench.backups),
         ):
             if bench.wanted(word):
                 measure()
