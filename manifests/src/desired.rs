@@ -213,6 +213,8 @@ pub struct DesiredSet {
     pub external: Vec<Address>,
     /// Rules over plans, also those outside the part that is meant. They are no objects of an engine.
     pub policies: Vec<Resource>,
+    /// Projects, also those outside the part that is meant. They are no objects of an engine.
+    pub projects: Vec<Resource>,
     /// Where the values of secrets are, also outside the part that is meant. They are no objects of an engine.
     pub secrets: BTreeMap<Address, Resource>,
     /// What one apply may take away unasked.

@@ -36,6 +36,7 @@ pub mod overlay;
 pub mod parse;
 pub mod path_io;
 pub mod pointer;
+pub mod quota;
 pub mod read;
 pub mod repository;
 pub mod resolve;

@@ -148,6 +148,7 @@ pub fn resolve(texts: &Texts, revision: Option<String>) -> Resolved {
         others: BTreeMap::new(),
         external: tree.external.into_iter().collect(),
         policies: Vec::new(),
+        projects: Vec::new(),
         secrets: BTreeMap::new(),
         budget: Budget {
             data: limits.data,

@@ -245,6 +245,19 @@ pub fn settle(desired: &mut DesiredSet) {
     desired
         .policies
         .extend(meant.chain(others).map(|(_, policy)| policy));
+    let is_project = |address: &Address, _: &mut Resource| address.kind == Kind::Project;
+    let outside = desired
+        .others
+        .extract_if(.., is_project)
+        .map(|(_, project)| project);
+    let mut projects: Vec<Resource> = outside.collect();
+    let meant = desired.resources.iter();
+    projects.extend(
+        meant
+            .filter(|(address, _)| address.kind == Kind::Project)
+            .map(|(_, project)| project.clone()),
+    );
+    desired.projects.extend(projects);
     let settled: Vec<_> = desired
         .resources
         .keys()

@@ -336,6 +336,7 @@ impl Session<'_> {
             resources: BTreeMap::new(),
             external: Vec::new(),
             policies: Vec::new(),
+            projects: Vec::new(),
             secrets: BTreeMap::new(),
             others: BTreeMap::new(),
             budget: Budget {

@@ -147,6 +147,7 @@ fn desired(drawn: &Drawn) -> DesiredSet {
         others: BTreeMap::new(),
         external: Vec::new(),
         policies: Vec::new(),
+        projects: Vec::new(),
         secrets: BTreeMap::new(),
         budget: Budget {
             data: u32::MAX,

@@ -9,6 +9,7 @@ use crate::kind::Spec;
 use crate::kinds::instance::Instance;
 use crate::kinds::project::ProjectLimits;
 use crate::pointer::Pointer;
+use crate::quota::disk_of;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::cpu::CpuLimit;
 use crate::scalar::memory::MemoryLimit;
@@ -178,24 +179,9 @@ fn one(desired: &DesiredSet, project: &Resource, limits: &ProjectLimits, found: 
 fn disks<'a>(members: &[&'a Resource]) -> BTreeMap<&'a str, Sum<'a>> {
     let mut pools: BTreeMap<&str, Sum<'_>> = BTreeMap::new();
     for resource in members {
-        match &resource.spec {
-            Spec::Instance(instance) => {
-                if let Some((name, disk)) = instance.root() {
-                    let at = Pointer::new("/spec/devices").field(name).field("size");
-                    let pool = disk.pool.as_deref().unwrap_or_default();
-                    let bytes = disk.size.as_ref().map(ByteSize::bytes);
-                    pools.entry(pool).or_default().add(bytes, resource, at);
-                }
-            }
-            Spec::Volume(volume) => {
-                let bytes = volume.size.as_ref().map(ByteSize::bytes);
-                pools.entry(&volume.pool).or_default().add(
-                    bytes,
-                    resource,
-                    Pointer::new("/spec/size"),
-                );
-            }
-            _ => {}
+        if let Some(disk) = disk_of(&resource.spec) {
+            let sum = pools.entry(disk.pool).or_default();
+            sum.add(disk.size, resource, disk.at);
         }
     }
     pools

@@ -188,6 +188,7 @@ impl Workers<'_> {
             others: std::collections::BTreeMap::new(),
             external: self.desired.external.clone(),
             policies: Vec::new(),
+            projects: Vec::new(),
             secrets: std::collections::BTreeMap::new(),
             budget: self.desired.budget,
             windows: self.desired.windows.clone(),

@@ -69,6 +69,7 @@ impl World {
             others: BTreeMap::new(),
             external: Vec::new(),
             policies: Vec::new(),
+            projects: Vec::new(),
             secrets: BTreeMap::new(),
             budget: Budget::default(),
             windows: Windows::default(),

@@ -12,7 +12,7 @@ pub(super) const GATE: Gate = Gate {
     code: Code("G115"),
     title: "the trash holds something else of this name",
     explanation: "The object is declared and not there, and under its name the trash holds one that keel does not take \
-                  for it: of another image, type or pool, or more than one that could be it. Neither is an empty one \
+                  for it: of another image or type, or more than one that could be it. Neither is an empty one \
                   made in its place. `keel trash restore` takes one out as it was, `--no-restore` leaves the trash \
                   alone and makes a new one, `keel trash empty KIND/NAME` deletes what lies there for good.",
     approvable: false,

@@ -17,6 +17,7 @@ mod moves;
 mod policy;
 mod protected;
 mod stopped_by_hand;
+mod trash_quota;
 mod unclear;
 mod window;
 
@@ -115,6 +116,7 @@ pub const GATES: &[Gate] = &[
     stopped_by_hand::GATE,
     in_trash::GATE,
     moves::GATE,
+    trash_quota::GATE,
 ];
 
 /// Held candidates by index.
