@@ -87,26 +87,35 @@ runtime::own_processes_test! {
 
 runtime::own_processes_test! {
     fn what_a_replace_takes_away_is_in_the_trash() {
-        let world = TestWorld::furnished();
-        let slow = "---\napiVersion: evenkeel/v1\nkind: StoragePool\nmetadata: { name: slow }\nspec: { driver: dir }\nlifecycle: { prune: delete }\n";
-        world.write("host.yaml", &format!("{}{slow}", crate::world::HOST));
+        let world = world_of_machines("initrd");
+        let with = |package: &str| {
+            let seed = format!("  cloudInit: {{ userData: {{ packages: [{package}] }}, onChange: recreate }}\n");
+            machine("vm", "256MiB", &seed)
+        };
+        world.write("vm.yaml", &with("first"));
         world.converge();
-        inside(&world, "two", "echo mine >/kept.txt").with(0);
-        world.write("two.yaml", &crate::world::TWO.replace("pool: fast", "pool: slow"));
+        let mut guest = Guest::of(&world, "vm");
+        put(&mut guest, 700, "mine");
+        drop(guest);
+        world.write("vm.yaml", &with("second"));
         let plan = world.keel(&["plan", "--approve", "G108"]).with(0).stdout;
         assert!(plan.contains("REPLACE") && plan.contains("kept in the trash for 7 d"), "{plan}");
         world.keel(&ANEW).with(0);
         world.nothing_to_do();
-        inside(&world, "two", "test ! -e /kept.txt").with(0);
+        let mut guest = Guest::of(&world, "vm");
+        assert_eq!(has(&mut guest, 700), "");
+        drop(guest);
         let list = world.keel(&["trash", "list"]).with(0).stdout;
         assert!(list.contains("replace"), "{list}");
-        world.write("two.yaml", crate::world::TWO);
-        world.keel(&["trash", "restore", "instance/two", "--instead"]).with(0);
+        world.write("vm.yaml", &with("first"));
+        world.keel(&["trash", "restore", "instance/vm", "--instead"]).with(0);
         world.converge();
-        assert_eq!(inside(&world, "two", "cat /kept.txt").with(0).stdout, "mine\n");
+        let mut guest = Guest::of(&world, "vm");
+        assert_eq!(has(&mut guest, 700), "mine");
+        drop(guest);
         // Nothing is kept where that is said.
         world.keel(&["trash", "empty", "--yes"]).with(0);
-        world.write("two.yaml", &crate::world::TWO.replace("pool: fast", "pool: slow"));
+        world.write("vm.yaml", &with("second"));
         world.keel(&["apply", "--yes", "--approve", "G108", "--no-trash"]).with(0);
         world.keel(&["trash", "list"]).with(0).saying("nothing");
         world.destroy();
