@@ -47,11 +47,13 @@ fi
 step "what editors need" needs_editors
 step "images of machines" tests/machine.sh
 step formatting cargo fmt --all --check
+# Most of what host tests do is to wait: for a guest, a timeout, a process that ends.
+threads=$(($(nproc) * 3 / 2))
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 if [ -n "$all" ]; then
-  step tests cargo nextest run --workspace --locked --no-fail-fast --ignore-default-filter
+  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads --ignore-default-filter
 else
-  step tests cargo nextest run --workspace --locked --no-fail-fast
+  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads
 fi
 # This kernel may have no device mapper; the guest's has. The rest of what every driver does is for --all.
 pools_of_lvm() {
