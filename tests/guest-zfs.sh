@@ -4,7 +4,9 @@
 # (runtime/src/native/storage/zfs/module.rs), so it is that of its backports.
 # shellcheck shell=bash disable=SC2034
 name=guest-zfs
-mirror=http://deb.debian.org/debian
+# Whence this machine has its own packages; the archive that has contrib and backports is the one without updates of security.
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v security | sort -u | head -1)
+[ -n "$mirror" ] || { echo "apt knows no archive of Debian" >&2; exit 1; }
 packages=,zfsutils-linux/bookworm-backports,libzfs6linux/bookworm-backports,libzpool6linux/bookworm-backports,libnvpair3linux/bookworm-backports,libuutil3linux/bookworm-backports
 suites=("deb $mirror bookworm main contrib" "deb $mirror bookworm-backports main contrib")
 modules=zfs
