@@ -10,7 +10,8 @@ use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::make_folder;
 use super::kept_trees::OwnFileSystem;
-use super::sized::{self, Users};
+use super::sized;
+use super::unmounting::Users;
 use crate::sys::loop_device;
 use crate::sys::remove_tree::remove_tree;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::driver::{Ensured, StorageFeatures, VolumeId};
 use super::error::StorageError;
 use super::kept_trees::{AtOnce, OwnFileSystem, Subvolume};
-use super::sized::Users;
+use super::unmounting::Users;
 
 /// The tree of a volume in its folder.
 pub(super) const TREE: &str = "disk";

@@ -34,7 +34,7 @@ use super::folders::{
 use super::kept_trees::KeptTrees;
 use super::layers::LayeredDisk;
 use super::marker::{self, PoolMarker, VolumeMarker};
-use super::sized::Users;
+use super::unmounting::Users;
 use crate::sys::copy_tree::copy_file;
 use crate::sys::mount_table;
 use crate::sys::remove_tree::RemoveTreeError;

@@ -11,7 +11,7 @@ use super::files::Files;
 use super::folder_pool::{FolderPool, INSTANCES, TRASH, VOLUME_MARKER, VOLUMES, checked_name};
 use super::folders::{list_or_nothing, make_private, name_of, sync_folder};
 use super::marker::{self, VolumeMarker};
-use super::sized::Users;
+use super::unmounting::Users;
 
 const TRASH_MARKER: &str = "trash.json";
 

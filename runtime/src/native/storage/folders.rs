@@ -79,6 +79,32 @@ pub(super) fn list_or_nothing(path: &Path) -> Result<Vec<PathBuf>, StorageError>
     }
 }
 
+/// Whether the folder where a pool's own file system is to be mounted is there: a mount would hide what is in it.
+///
+/// # Errors
+/// [`StorageError::ForeignPool`]: something is in it, or it is no folder.
+pub(super) fn is_empty_place(pool: &Path) -> Result<bool, StorageError> {
+    match path_io::list(pool) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Ok(entries) if entries.is_empty() => Ok(true),
+        Err(error) if error.kind() != io::ErrorKind::NotADirectory => Err(error)?,
+        _ => Err(StorageError::ForeignPool {
+            path: pool.to_path_buf(),
+            owner: "nobody we know".to_owned(),
+        }),
+    }
+}
+
+/// A name that nothing in a pool has.
+///
+/// # Errors
+/// The kernel does not give one.
+pub(super) fn fresh_name() -> Result<String, StorageError> {
+    let uuid = path_io::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
+    Ok(format!("keel_{digits}"))
+}
+
 /// Waits until the names in a folder are on disk.
 pub(super) fn sync_folder(path: &Path) -> Result<(), StorageError> {
     Ok(File::open(path)

@@ -28,7 +28,8 @@ use super::driver::VolumeId;
 use super::error::StorageError;
 use super::folders::{files_of, make_private, sync_folder};
 use super::marker;
-use super::sized::{self, Users};
+use super::sized;
+use super::unmounting::Users;
 use crate::sys::copy_tree::{CopyTreeError, copy_file, copy_tree, exchange};
 use crate::sys::remove_tree::remove_tree;
 

@@ -29,6 +29,7 @@ mod marker;
 mod released;
 mod root_view;
 mod sized;
+mod unmounting;
 mod usage;
 mod zfs;
 

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use manifests::path_io::{AtPath as _, PathError};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
 use super::driver::VolumeId;
 use super::error::StorageError;
+use super::unmounting::{Users, unmount_ours};
 use crate::native::cgroup::Patience;
 use crate::sys::command::{self, CommandError};
 use crate::sys::{loop_device, mount_table};
@@ -138,15 +139,6 @@ pub(super) fn mount(file: &Path, at: &Path, id: &VolumeId) -> Result<(), Storage
     Ok(())
 }
 
-/// How an unmount treats users.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Users {
-    /// They are an error.
-    Respect,
-    /// They keep what they have open until they end.
-    CutOff,
-}
-
 /// Unmounts the file's file system from the folder; answers whether it was mounted.
 pub(super) fn unmount(
     file: &Path,
@@ -154,21 +146,7 @@ pub(super) fn unmount(
     users: Users,
     id: &VolumeId,
 ) -> Result<bool, StorageError> {
-    let mut was = false;
-    // An interrupted mount may have been repeated on top.
-    while mounted_device(file, at)?.is_some() {
-        let flags = UnmountFlags::NOFOLLOW
-            | match users {
-                Users::Respect => UnmountFlags::empty(),
-                Users::CutOff => UnmountFlags::DETACH,
-            };
-        match rustix::mount::unmount(at, flags) {
-            Ok(()) => was = true,
-            Err(rustix::io::Errno::BUSY) => return Err(StorageError::InUse(id.clone())),
-            Err(error) => Err(error).at("unmount", at)?,
-        }
-    }
-    Ok(was)
+    unmount_ours(at, users, id, || Ok(mounted_device(file, at)?.is_some()))
 }
 
 /// Whether a mounted ext4 may be grown: the kernel asks for CAP_SYS_RESOURCE (fs/ext4/resize.c, `ext4_resize_begin`),

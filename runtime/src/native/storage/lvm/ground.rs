@@ -7,10 +7,11 @@ use std::time::Duration;
 use manifests::path_io::{self, AtPath as _};
 
 use super::arguments::{self, UNREADY};
-use super::group::{Group, fresh_name, run, unfinished};
+use super::group::{Group, run, unfinished};
 use crate::native::cgroup::Patience;
 use crate::native::storage::driver::{Ensured, GroupOn};
 use crate::native::storage::error::StorageError;
+use crate::native::storage::folders::fresh_name;
 use crate::native::storage::folders::sync_folder;
 use crate::native::storage::sized;
 use crate::sys::command;

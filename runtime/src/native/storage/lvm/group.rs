@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use manifests::path_io;
-
 use super::arguments::{self, FILES};
 use super::report::{self, Volume};
 use crate::native::cgroup::Patience;
@@ -228,14 +226,6 @@ pub(super) fn unfinished(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".new");
     name.into()
-}
-
-/// A name that no volume has.
-pub(super) fn fresh_name() -> Result<String, StorageError> {
-    let path = Path::new("/proc/sys/kernel/random/uuid");
-    let uuid = path_io::read_to_string(path)?;
-    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
-    Ok(format!("keel_{digits}"))
 }
 
 /// Runs a program of LVM; one that is not installed has an error of its own. It is never cut short: one that is killed in

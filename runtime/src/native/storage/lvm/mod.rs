@@ -26,16 +26,17 @@ use std::sync::Arc;
 use manifests::path_io::{self, AtPath as _};
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use self::group::{Group, fresh_name};
+use self::group::Group;
 use self::snapshots::Thin;
 use super::driver::{
     Backing, Ensured, GroupOn, PoolPlan, Sized, StorageFeatures, ThinPoolPlan, VolumeId,
 };
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
-use super::folders::{list_or_nothing, make_folder, make_private};
+use super::folders::{fresh_name, is_empty_place, list_or_nothing, make_folder, make_private};
 use super::kept_trees::{AtOnce, OwnFileSystem, SNAPSHOTS};
-use super::sized::{self, Users};
+use super::sized;
+use super::unmounting::{Users, unmount_ours};
 use crate::sys::device_mapper::{self, Mapped};
 use crate::sys::mount_table;
 use crate::sys::remove_tree::{RemoveTreeError, remove_tree};
@@ -185,21 +186,7 @@ fn unmount(
     users: Users,
     id: &VolumeId,
 ) -> Result<bool, StorageError> {
-    let mut was = false;
-    // An interrupted mount may have been repeated on top.
-    while mounted_at(group, name, at)?.is_some() {
-        let flags = UnmountFlags::NOFOLLOW
-            | match users {
-                Users::Respect => UnmountFlags::empty(),
-                Users::CutOff => UnmountFlags::DETACH,
-            };
-        match rustix::mount::unmount(at, flags) {
-            Ok(()) => was = true,
-            Err(rustix::io::Errno::BUSY) => return Err(StorageError::InUse(id.clone())),
-            Err(error) => Err(error).at("unmount", at)?,
-        }
-    }
-    Ok(was)
+    unmount_ours(at, users, id, || Ok(mounted_at(group, name, at)?.is_some()))
 }
 
 /// Removes a folder, and the volumes that are named in it and in its folders one step below. Where somebody still has one of
@@ -253,18 +240,7 @@ impl Files for ThinVolumes {
         if self.mounted(pool)? {
             return self.group.grow();
         }
-        // A mount would hide what is there.
-        let is_there = match path_io::list(pool) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Ok(entries) if entries.is_empty() => true,
-            Err(error) if error.kind() != io::ErrorKind::NotADirectory => Err(error)?,
-            _ => {
-                return Err(StorageError::ForeignPool {
-                    path: pool.to_path_buf(),
-                    owner: "nobody we know".to_owned(),
-                });
-            }
-        };
+        let is_there = is_empty_place(pool)?;
         let Some(raised) = self.group.raise(may_create)? else {
             return Ok(Ensured::Already);
         };

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use manifests::path_io;
 
-use super::group::{Group, fresh_name};
+use super::group::Group;
 use super::{NAMED, NEXT, arguments, discard, make, mount, mounted_at, named_in, unmount};
 use crate::native::storage::driver::VolumeId;
 use crate::native::storage::error::StorageError;
 use crate::native::storage::files::TREE;
+use crate::native::storage::folders::fresh_name;
 use crate::native::storage::folders::{make_private, sync_folder};
 use crate::native::storage::kept_trees::AtOnce;
-use crate::native::storage::sized::{self, Users};
+use crate::native::storage::sized;
+use crate::native::storage::unmounting::Users;
 use crate::sys::copy_tree::exchange;
 
 /// Where the files of a snapshot are for who reads them.

@@ -7,16 +7,16 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use manifests::path_io::{self, AtPath as _};
+use manifests::path_io::AtPath as _;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 use super::arguments;
 use super::report::{self, Found, Row};
 use crate::native::cgroup::Patience;
 use crate::native::storage::driver::{DatasetPlan, VolumeId};
 use crate::native::storage::error::StorageError;
-use crate::native::storage::sized::Users;
+use crate::native::storage::unmounting::{Users, unmount_ours};
 use crate::sys::command::{self, CommandError};
 use crate::sys::mount_table;
 use crate::sys::remove_tree::RemoveTreeError;
@@ -224,26 +224,5 @@ pub(super) fn unmount(
     users: Users,
     id: &VolumeId,
 ) -> Result<bool, StorageError> {
-    let mut was = false;
-    // An interrupted mount may have been repeated on top.
-    while is_mounted(name, at)? {
-        let flags = UnmountFlags::NOFOLLOW
-            | match users {
-                Users::Respect => UnmountFlags::empty(),
-                Users::CutOff => UnmountFlags::DETACH,
-            };
-        match rustix::mount::unmount(at, flags) {
-            Ok(()) => was = true,
-            Err(Errno::BUSY) => return Err(StorageError::InUse(id.clone())),
-            Err(error) => Err(error).at("unmount", at)?,
-        }
-    }
-    Ok(was)
-}
-
-/// A name that no other dataset or snapshot has.
-pub(super) fn fresh_name() -> Result<String, StorageError> {
-    let uuid = path_io::read_to_string("/proc/sys/kernel/random/uuid")?;
-    let digits: String = uuid.chars().filter(char::is_ascii_hexdigit).collect();
-    Ok(format!("keel_{digits}"))
+    unmount_ours(at, users, id, || is_mounted(name, at))
 }

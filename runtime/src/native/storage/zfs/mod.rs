@@ -19,7 +19,6 @@ mod record;
 mod report;
 mod snapshots;
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,7 +27,7 @@ use rustix::mount::UnmountFlags;
 
 pub use self::module::trouble;
 
-use self::dataset::{Base, fresh_name, is_mounted, mount, says, unmount, zpool};
+use self::dataset::{Base, is_mounted, mount, says, unmount, zpool};
 use self::ground::Raised;
 use self::record::Datasets;
 use self::snapshots::{Tree, close};
@@ -37,9 +36,10 @@ use super::driver::{
 };
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
-use super::folders::{make_folder, make_private};
+use super::folders::{fresh_name, is_empty_place, make_folder, make_private};
 use super::kept_trees::{AtOnce, OwnFileSystem};
-use super::sized::{self, Users};
+use super::sized;
+use super::unmounting::Users;
 use crate::sys::mount_table;
 use crate::sys::remove_tree::{RemoveTreeError, remove_tree};
 
@@ -76,13 +76,6 @@ impl DatasetFiles {
         {
             true => Err(RemoveTreeError::Mounted { path: canonical }.into()),
             false => Ok(false),
-        }
-    }
-
-    fn foreign(pool: &Path) -> StorageError {
-        StorageError::ForeignPool {
-            path: pool.to_path_buf(),
-            owner: "nobody we know".to_owned(),
         }
     }
 
@@ -147,13 +140,7 @@ impl Files for DatasetFiles {
         if self.mounted(pool)? {
             return self.base.grow();
         }
-        // A mount would hide what is there.
-        let is_there = match path_io::list(pool) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
-            Ok(entries) if entries.is_empty() => true,
-            Err(error) if error.kind() != io::ErrorKind::NotADirectory => Err(error)?,
-            _ => return Err(Self::foreign(pool)),
-        };
+        let is_there = is_empty_place(pool)?;
         let raised = self.base.raise(may_create)?;
         if matches!(raised, Raised::Nothing) {
             return Ok(Ensured::Already);

@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::arguments;
-use super::dataset::{Base, fresh_name, is_mounted, mount, says, unmount, zfs};
+use super::dataset::{Base, is_mounted, mount, says, unmount, zfs};
 use super::record::{Datasets, Named};
 use super::report::{self, Kept};
 use crate::native::storage::driver::VolumeId;
 use crate::native::storage::error::StorageError;
 use crate::native::storage::files::TREE;
-use crate::native::storage::folders::{list_or_nothing, make_private};
+use crate::native::storage::folders::{fresh_name, list_or_nothing, make_private};
 use crate::native::storage::kept_trees::{AtOnce, SNAPSHOTS};
-use crate::native::storage::sized::Users;
+use crate::native::storage::unmounting::Users;
 use crate::sys::remove_tree::remove_tree;
 
 /// Where the files of a snapshot are for who reads them.
