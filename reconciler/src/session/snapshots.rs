@@ -34,6 +34,18 @@ pub struct Scheduled {
     pub turn: Turn,
 }
 
+impl Scheduled {
+    /// When it is due next, or has been since; `None`: never.
+    pub fn next(&self) -> Option<jiff::Timestamp> {
+        let rule = &self.watch.rule;
+        match self.turn {
+            Turn::Later(next) => next,
+            Turn::Make(due) => Some(due),
+            Turn::Note(tick) => rule.schedule.next(tick.at, &rule.zone),
+        }
+    }
+}
+
 /// What was done of all that was due.
 #[derive(Debug, Default)]
 pub struct DueReport {

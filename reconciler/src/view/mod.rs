@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod diagnostics;
 pub mod drift;
+pub mod due;
 pub mod escape;
 pub mod explain;
 pub mod findings;

@@ -24,6 +24,7 @@ use crate::secrets::age_stream::Recipient;
 use crate::session::Scheduled;
 use crate::snapshots::due::{Made, Turn};
 use crate::snapshots::exports::Export;
+use crate::view::due::{due, trouble};
 use crate::view::history::when;
 use crate::view::text::{bytes, table, visible};
 
@@ -239,7 +240,7 @@ impl List {
                     "object": one.watch.object.0,
                     "backup": one.watch.by.0,
                     "last": one.tick.map(|tick| tick.at),
-                    "next": next(one),
+                    "next": one.next(),
                     "due": matches!(one.turn, Turn::Make(_)),
                     "failed": one.tick.and_then(|tick| tick.failed).map(|(at, times)| json!({ "at": at, "times": times })),
                 })
@@ -321,14 +322,6 @@ impl List {
     }
 }
 
-fn next(one: &Scheduled) -> Option<jiff::Timestamp> {
-    match one.turn {
-        Turn::Later(next) => next,
-        Turn::Make(due) => Some(due),
-        Turn::Note(tick) => one.watch.rule.schedule.next(tick.at, &one.watch.rule.zone),
-    }
-}
-
 fn page(files: &[Listed], scheduled: &[&Scheduled]) -> String {
     let mut text = String::new();
     if !files.is_empty() {
@@ -341,18 +334,11 @@ fn page(files: &[Listed], scheduled: &[&Scheduled]) -> String {
             text.push('\n');
         }
         let rows = scheduled.iter().map(|one| {
-            let failed = one.tick.and_then(|tick| tick.failed);
             vec![
                 visible(&one.watch.object.0.to_string()),
                 visible(&one.watch.by.0.to_string()),
-                match (&one.turn, next(one)) {
-                    (Turn::Make(due), _) => format!("due since {}", when(*due)),
-                    (_, Some(next)) => when(next),
-                    (_, None) => "never".to_owned(),
-                },
-                failed.map_or_else(String::new, |(at, times)| {
-                    format!("failed {times} times, last at {}", when(at))
-                }),
+                due(&one.turn, one.next()),
+                trouble(one.tick.as_ref()),
             ]
         });
         let rows: Vec<Vec<String>> = rows.collect();

@@ -9,10 +9,10 @@ use super::super::decide::session;
 use super::super::engine::Opened;
 use super::super::invocation::Invocation;
 use crate::error::{CliError, Exit, chain};
-use crate::session::Scheduled;
 use crate::snapshots::due::Turn;
 use crate::snapshots::jobs::{Deed, Job};
 use crate::snapshots::watch::Trouble;
+use crate::view::due::{due, trouble};
 use crate::view::history::when;
 use crate::view::text::{table, visible};
 
@@ -73,18 +73,13 @@ pub(super) fn list(
     let (mut all, troubles) = session(invocation, opened).scheduled()?;
     // `keel backup list` tells of the others.
     all.retain(|one| one.watch.rule.files.is_none());
-    let next = |one: &Scheduled| match one.turn {
-        Turn::Later(next) => next,
-        Turn::Make(due) => Some(due),
-        Turn::Note(tick) => one.watch.rule.schedule.next(tick.at, &one.watch.rule.zone),
-    };
     let json = || {
         let all = all.iter().map(|one| {
             json!({
                 "object": one.watch.object.0,
                 "schedule": one.watch.by.0,
                 "last": one.tick.map(|tick| tick.at),
-                "next": next(one),
+                "next": one.next(),
                 "due": matches!(one.turn, Turn::Make(_)),
                 "failed": one.tick.and_then(|tick| tick.failed).map(|(at, times)| json!({ "at": at, "times": times })),
             })
@@ -98,7 +93,6 @@ pub(super) fn list(
         HumanOrJson::Human => {
             let rows = all.iter().map(|one| {
                 let own = one.watch.by.0 == one.watch.object.0;
-                let failed = one.tick.and_then(|tick| tick.failed);
                 vec![
                     visible(&one.watch.object.0.to_string()),
                     match own {
@@ -107,14 +101,8 @@ pub(super) fn list(
                     },
                     one.tick
                         .map_or_else(|| "never".to_owned(), |tick| when(tick.at)),
-                    match (&one.turn, next(one)) {
-                        (Turn::Make(due), _) => format!("due since {}", when(*due)),
-                        (_, Some(next)) => when(next),
-                        (_, None) => "never".to_owned(),
-                    },
-                    failed.map_or_else(String::new, |(at, times)| {
-                        format!("failed {times} times, last at {}", when(at))
-                    }),
+                    due(&one.turn, one.next()),
+                    trouble(one.tick.as_ref()),
                 ]
             });
             let rows: Vec<Vec<String>> = rows.collect();
