@@ -247,7 +247,18 @@ runtime::own_processes_test! {
             assert_eq!(world.get("instance/one")["status"]["snapshots"][0]["name"], "first");
         }
         assert!(cut_short > 2, "only {cut_short} were cut short");
+        // What cannot be removed from where it was goes later; what counts is where it is now.
+        let place = only_in(&world, here, &one);
+        let to = if here == "fast" { "quick" } else { "fast" };
+        shell(&format!("mkdir {0}/held && mount -t tmpfs none {0}/held", place.display()));
+        world.write("one.yaml", &at(to));
+        world.keel(&["apply", "--yes"]).with(0);
+        assert_eq!(places(&world, &one).len(), 2);
+        world.nothing_to_do();
+        shell(&format!("umount {}/held", place.display()));
         world.keel(&["start", "one"]).with(0);
+        only_in(&world, to, &one);
+        assert_eq!(inside(&world, "one", "ls /own | wc -l").with(0).stdout.trim(), "300");
         world.nothing_to_do();
         world.destroy();
     }

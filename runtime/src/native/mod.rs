@@ -422,7 +422,7 @@ impl Runtime for NativeRuntime {
     }
 
     fn is_littered(&self) -> bool {
-        busy::is_littered(&self.host)
+        busy::is_littered(&self.host) || moving::is_unsettled(&self.host)
     }
 
     fn settle(&self, _: &Context<'_>) -> Result<(), RuntimeError> {

@@ -65,17 +65,24 @@ pub(super) fn carry(
     path_io::write_durably(note(host, id), format!("{from}\n{to}\n")).map_err(on_disk)?;
     (context.progress)("copying");
     let copied = copy(source.as_ref(), target.as_ref(), &seen, context);
-    let released = source.release(id).map_err(failed);
-    let done = copied.and(released).and_then(|_| settled());
-    if done.is_err() {
-        // Where its definition was written in spite of the error, the copy is the one that counts.
-        if let Err(error) = settle(host, id) {
-            tracing::warn!(error = %super::chain(&error), "left a copy in the pool {to}");
-        }
-        return done;
+    let released = source.release(id).map(drop).map_err(failed);
+    if let Err(error) = copied.and(released) {
+        tidy(host, id, to);
+        return Err(error);
     }
+    // Where this fails nobody knows what was written: both are whole then, and the next sweep reads which one counts.
+    settled()?;
     (context.progress)("removing it from the pool that it leaves");
-    settle(host, id)
+    tidy(host, id, from);
+    Ok(())
+}
+
+/// As [`settle`]. What cannot be removed now goes with the next sweep: that is no failure of what was asked for, and nobody may
+/// take it for one, since the definition counts.
+fn tidy(host: &Host, id: &VolumeId, pool: &str) {
+    if let Err(error) = settle(host, id) {
+        tracing::warn!(error = %super::chain(&error), "left {id} in the pool {pool} for later");
+    }
 }
 
 /// Makes the copy, whole and on disk.
@@ -211,6 +218,11 @@ fn lies_in(host: &Host, id: &VolumeId) -> Result<Option<String>, RuntimeError> {
             read.and_then(|definition| definition.address.pool)
         }
     })
+}
+
+/// Whether there are notes: of a move that was killed, or that could not remove what it left. The caller holds the lock.
+pub(super) fn is_unsettled(host: &Host) -> bool {
+    host.state().join(MOVES).exists()
 }
 
 /// Removes what killed moves left.
