@@ -10,14 +10,19 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use manifests::path_io::{self, AtPath as _, PathError};
+use runtime::native::cgroup::Patience;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// Bytes kept in reserve, so that what was begun can be settled on a full disk.
 pub const RESERVE: u64 = 16 << 20;
+
+/// For how long a lock may outlive who took it: a program that was just started has it until it is executed.
+const INHERITED: Duration = Duration::from_secs(2);
 
 /// Who holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,17 +187,21 @@ impl StateFolder {
     /// Takes the lock, for one batch of changes. It ends with the guard and with the process.
     ///
     /// # Errors
-    /// [`StateFolderError::Busy`] at once if somebody else holds it.
+    /// [`StateFolderError::Busy`] at once if somebody else holds it, and after a moment if nobody who is known does.
     pub fn lock(&self, command: &str, now: jiff::Timestamp) -> Result<Lock, StateFolderError> {
         let path = self.path.join("lock");
+        let mut patience = Patience::new(INHERITED);
         loop {
             let mut file = open_lock(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => {
-                    return Err(StateFolderError::Busy {
-                        owner: read_owner(&mut file),
-                    });
+                    let owner = read_owner(&mut file);
+                    let held = owner.as_ref().is_some_and(|o| holder::holds(o.pid, &file));
+                    if !held && patience.wait() {
+                        continue;
+                    }
+                    return Err(StateFolderError::Busy { owner });
                 }
                 Err(errno) => {
                     return Err(manifests::path_io::PathError {

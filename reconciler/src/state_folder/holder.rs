@@ -26,7 +26,7 @@ pub(super) fn end(pid: u32, lock: &File) -> bool {
         return false;
     }
     // The number stands for this process from here on, as long as it is seen to have the file open.
-    if !has_open(pid, lock) || pidfd_send_signal(&process, Signal::KILL).is_err() {
+    if !holds(pid, lock) || pidfd_send_signal(&process, Signal::KILL).is_err() {
         return false;
     }
     let mut waiting = [PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN)];
@@ -38,7 +38,8 @@ fn hold(pid: u32) -> Option<OwnedFd> {
     pidfd_open(pid, PidfdFlags::empty()).ok()
 }
 
-fn has_open(pid: u32, file: &File) -> bool {
+/// Whether a process has this file open.
+pub(super) fn holds(pid: u32, file: &File) -> bool {
     let Ok(own) = file.metadata() else {
         return false;
     };
@@ -72,7 +73,7 @@ mod tests {
         assert!(!end(other.id(), &lock), "there is no such process");
 
         let mut holder = start("exec 9<\"$0\"; exec sleep 1000");
-        while !has_open(holder.id(), &lock) {
+        while !holds(holder.id(), &lock) {
             std::thread::yield_now();
         }
         assert!(end(holder.id(), &lock));

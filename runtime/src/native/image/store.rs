@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -16,6 +17,7 @@ use super::machine::{self, MachineImage};
 use super::record::{FORMAT_VERSION, ImageRecord};
 use super::tree_digest::tree_digest;
 use super::tree_writer::discard;
+use crate::native::cgroup::Patience;
 
 /// Folders whose name starts so are being made or removed.
 const UNFINISHED: &str = ".unfinished-";
@@ -25,6 +27,9 @@ pub(super) const RECORD: &str = "image.json";
 const KEPT: &str = "kept";
 /// The tree.
 pub(super) const ROOTFS: &str = "rootfs";
+/// For how long a folder may still be held after the death of who made it: a program that was just started by it has all
+/// that it had open until it is executed.
+const INHERITED: Duration = Duration::from_secs(1);
 /// Where the aliases are, beside the images.
 const ALIASES: &str = "aliases";
 
@@ -92,8 +97,13 @@ impl ImageStore {
             let Ok(open) = rustix::fs::open(&path, flags, Mode::empty()) else {
                 continue;
             };
-            if rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                discard(&path)?;
+            let mut patience = Patience::new(INHERITED);
+            loop {
+                match rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive) {
+                    Ok(()) => break discard(&path)?,
+                    Err(_) if patience.wait() => {}
+                    Err(_) => break,
+                }
             }
         }
         Ok(())

@@ -18,7 +18,7 @@ use std::time::Duration;
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{IFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 use super::driver::{Backing, Ensured, PoolPlan, Sized, StorageFeatures, VolumeId};
 use super::error::StorageError;
@@ -26,7 +26,7 @@ use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{list_or_nothing, make_private};
 use super::kept_trees::{OwnFileSystem, SNAPSHOTS, Subvolume};
 use super::sized;
-use super::unmounting::Users;
+use super::unmounting::{Users, unmount_pool};
 use crate::native::cgroup::Patience;
 use crate::sys::command::{self, CommandError};
 use crate::sys::remove_tree::{RemoveTreeError, remove_tree};
@@ -406,10 +406,7 @@ impl Files for Subvolumes {
         if self.backing == Backing::Folder {
             return Ok(());
         }
-        // An interrupted mount may have been repeated on top.
-        while self.mounted(pool)?.is_some() {
-            rustix::mount::unmount(pool, UnmountFlags::NOFOLLOW).at("unmount", pool)?;
-        }
+        unmount_pool(pool, || Ok(self.mounted(pool)?.is_some()))?;
         Ok(())
     }
 

@@ -1,6 +1,7 @@
-//! Taking the file system of a volume from its folder.
+//! Taking the file system of a volume, or of a whole pool, from its folder.
 
 use std::path::Path;
+use std::time::Duration;
 
 use manifests::path_io::AtPath as _;
 use rustix::io::Errno;
@@ -8,6 +9,11 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use super::driver::VolumeId;
 use super::error::StorageError;
+use crate::native::cgroup::Patience;
+
+/// For how long somebody may look into a pool yet: a program that another thread of ours has just started has all that
+/// we had open until it is executed.
+const MOMENT: Duration = Duration::from_secs(5);
 
 /// How an unmount treats users.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +46,30 @@ pub(super) fn unmount_ours(
             Ok(()) => was = true,
             Err(Errno::BUSY) => return Err(StorageError::InUse(id.clone())),
             Err(error) => Err(error).at("unmount", at)?,
+        }
+    }
+    Ok(was)
+}
+
+/// Unmounts the file system of a pool, as long as `is_mounted` says that it is ours and mounted there; answers whether
+/// it was.
+///
+/// # Errors
+/// What failed; `EBUSY` where somebody still looks into it after a moment.
+pub(super) fn unmount_pool(
+    pool: &Path,
+    is_mounted: impl Fn() -> Result<bool, StorageError>,
+) -> Result<bool, StorageError> {
+    let mut was = false;
+    let mut patience = Patience::new(MOMENT);
+    // An interrupted mount may have been repeated on top.
+    while is_mounted()? {
+        match unmount(pool, UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) if patience.wait() => {}
+            other => {
+                other.at("unmount", pool)?;
+                was = true;
+            }
         }
     }
     Ok(was)

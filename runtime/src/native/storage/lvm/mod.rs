@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifests::path_io::{self, AtPath as _};
-use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::mount::MountFlags;
 
 use self::group::Group;
 use self::snapshots::Thin;
@@ -36,7 +36,7 @@ use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{fresh_name, is_empty_place, list_or_nothing, make_folder, make_private};
 use super::kept_trees::{AtOnce, OwnFileSystem, SNAPSHOTS};
 use super::sized;
-use super::unmounting::{Users, unmount_ours};
+use super::unmounting::{Users, unmount_ours, unmount_pool};
 use crate::sys::device_mapper::{self, Mapped};
 use crate::sys::mount_table;
 use crate::sys::remove_tree::{RemoveTreeError, remove_tree};
@@ -261,13 +261,7 @@ impl Files for ThinVolumes {
     }
 
     fn lift(&self, pool: &Path) -> Result<(), StorageError> {
-        let mut was = false;
-        // An interrupted mount may have been repeated on top.
-        while self.mounted(pool)? {
-            rustix::mount::unmount(pool, UnmountFlags::NOFOLLOW).at("unmount", pool)?;
-            was = true;
-        }
-        match was {
+        match unmount_pool(pool, || self.mounted(pool))? {
             true => self.group.rest(),
             false => Ok(()),
         }

@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifests::path_io::{self, AtPath as _};
-use rustix::mount::UnmountFlags;
 
 pub use self::module::trouble;
 
@@ -39,7 +38,7 @@ use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{fresh_name, is_empty_place, make_folder, make_private};
 use super::kept_trees::{AtOnce, OwnFileSystem};
 use super::sized;
-use super::unmounting::Users;
+use super::unmounting::{Users, unmount_pool};
 use crate::sys::mount_table;
 use crate::sys::remove_tree::{RemoveTreeError, remove_tree};
 
@@ -163,10 +162,7 @@ impl Files for DatasetFiles {
     }
 
     fn lift(&self, pool: &Path) -> Result<(), StorageError> {
-        // An interrupted mount may have been repeated on top.
-        while self.mounted(pool)? {
-            rustix::mount::unmount(pool, UnmountFlags::NOFOLLOW).at("unmount", pool)?;
-        }
+        unmount_pool(pool, || self.mounted(pool))?;
         Ok(())
     }
 
