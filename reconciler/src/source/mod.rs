@@ -1,5 +1,12 @@
-//! Where manifests come from. To add one: write `source/<name>.rs` and give it an arm where the command line opens it.
+//! Where manifests come from: work trees of people and their commits, and what a controller follows.
+//!
+//! To add one that is followed: write `source/<name>.rs` with a type that is [`followed::Followed`].
 
 mod commit;
+mod digest;
+pub mod directory;
+pub mod failure;
+pub mod followed;
 pub mod git;
 pub mod revision;
+pub mod watch;
