@@ -6,7 +6,8 @@
 #   tests/guest.sh [--zfs] --program TEST-BINARY [ARGUMENT …]
 #   tests/guest.sh [--zfs] --disk       only builds the disk
 #
-# With --program one test binary runs by itself, without the workspace: what it tries may need this kernel (pools of LVM).
+# With --program one test binary runs by itself, without a nextest: what it tries may need this kernel (pools of LVM). Host
+# tests have the `keel` and `keel-shim` that lie above it, or in KEEL_GUEST_PROGRAMS.
 # With --zfs it is a guest with ZFS (tests/guest-zfs.sh), where without arguments all runs that is about storage.
 # ARCHIVE is what `cargo nextest archive` wrote. Without arguments everything runs that meets the kernel; what is only
 # computed (the manifests, decisions, words of commands, the architecture) is the same everywhere and is left out.
@@ -36,7 +37,7 @@ tests/debian.sh >/dev/null
 build() {
   local tree=$cache/tree
   rm -rf "$tree" "$cache/disk.tar"
-  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,lvm2,thin-provisioning-tools,qemu-utils,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools-$packages \
+  mmdebstrap --quiet --variant=apt --include=linux-image-amd64,mount,busybox-static,iproute2,iputils-ping,nftables,dnsmasq-base,e2fsprogs,btrfs-progs,xfsprogs,lvm2,thin-provisioning-tools,qemu-utils,squashfs-tools,procps,kmod,util-linux,libseccomp2,tzdata,attr,netbase,git,conntrack,python3,curl,jq,unzip,ca-certificates,xz-utils,zstd,initramfs-tools-$packages \
     bookworm "$cache/disk.tar" "${suites[@]}"
   mkdir "$tree"
   tar -xpf "$cache/disk.tar" -C "$tree" --numeric-owner
@@ -57,7 +58,7 @@ mount -t tmpfs tmpfs /run
 mount -t tmpfs -o size=70% tmpfs /tmp
 ln -sf /proc/self/fd /dev/fd
 ip link set lo up
-modprobe -a loop btrfs dm_mod dm_thin_pool overlay veth bridge tun nf_tables 9p MODULES 2>/dev/null
+modprobe -a loop btrfs xfs dm_mod dm_thin_pool overlay veth bridge tun nf_tables 9p MODULES 2>/dev/null
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 share /mnt/share
 bash /mnt/share/run >/mnt/share/output 2>&1 </dev/null
 echo $? >/mnt/share/code
@@ -110,6 +111,11 @@ share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 if [ -n "$program" ]; then
   strip --strip-debug -o "$share/program" "$archive"
+  # The programs that host tests start, which lie above test binaries.
+  for other in keel keel-shim; do
+    at=${KEEL_GUEST_PROGRAMS:-$(dirname "$archive")/..}/$other
+    [ ! -e "$at" ] || strip --strip-debug -o "$share/$other" "$at"
+  done
 else
   cp "$archive" "$share/archive.tar.zst"
   cp "$(command -v cargo-nextest)" "$share/cargo-nextest"
@@ -132,7 +138,8 @@ git ls-files -z | tar --null -T - -cf "$share/workspace.tar"
   echo 'export NEXTEST_NO_TESTS=fail KEEL_TEST_GUEST=1 TMPDIR=/t'
   [ -z "${KEEL_TEST_DRIVER:-}" ] || printf 'export KEEL_TEST_DRIVER=%q\n' "$KEEL_TEST_DRIVER"
   if [ -n "$program" ]; then
-    printf 'cp /mnt/share/program /var/tmp/program && /var/tmp/program --test-threads=1'
+    echo 'cp /mnt/share/program /mnt/share/keel* /var/tmp 2>/dev/null; export NEXTEST_BIN_EXE_keel=/var/tmp/keel'
+    printf '/var/tmp/program --test-threads=1'
   else
     printf '/mnt/share/cargo-nextest nextest run --profile guest --archive-file /mnt/share/archive.tar.zst --workspace-remap /var/tmp/workspace --extract-to /var/tmp --extract-overwrite --color never'
     case " $* " in *' -E '*) ;; *) set -- "$@" -E "$kernel_tests" ;; esac

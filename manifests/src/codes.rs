@@ -217,8 +217,9 @@ pub const ALL: &[Entry] = &[
     Entry {
         code: unique_addresses::TAKEN,
         title: "something that two claim",
-        explanation: "Two objects claim one address, hardware address, subnet, interface, path or port of the host. The \
-                      place where it was claimed first is shown as well.",
+        explanation: "Two objects claim one address, hardware address, subnet, interface, path or port of the host, or two \
+                      pools one folder, device, dataset or thin pool. The place where it was claimed first is shown as \
+                      well.",
         example: (
             "# web-1: ipv4: 10.20.0.10\n# web-2: ipv4: 10.20.0.10",
             "# web-1: ipv4: 10.20.0.10\n# web-2: ipv4: 10.20.0.11",

@@ -12,7 +12,7 @@ use crate::instance::cloud_init::OnChange;
 use crate::instance::served::changes_with_start;
 use crate::kind::{Kind, Spec};
 use crate::kinds::instance::Instance;
-use crate::kinds::volume::{ContentType, Volume};
+use crate::kinds::volume::{ContentType, FileSystem, Volume};
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::cpu::CpuLimit;
@@ -66,6 +66,8 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
     (Kind::Volume, "/spec/contentType", Effect::Forbidden),
     // Its instances have it mapped as they were started. What it is a copy of, and its `initial`, count when it is made.
     (Kind::Volume, "/spec/unmapped", Effect::StopNeeded),
+    // It is mounted anew with them.
+    (Kind::Volume, "/spec/mountOptions", Effect::StopNeeded),
 ];
 
 /// What a change costs on this host: as [`effect`], and for what depends on the value or the host, what is true there.
@@ -87,6 +89,14 @@ pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effe
         Spec::Instance(instance) if is_pool_of_volume(instance, path) => Effect::Replug,
         Spec::Volume(volume) if *path == Pointer::new("/spec/size") => {
             volume_size(volume, &change.before, &change.after, host)
+        }
+        // Nothing of one file system becomes the other.
+        Spec::Volume(_) if *path == Pointer::new("/spec/filesystem") => {
+            let word = |value: &Value| value.as_str().unwrap_or(FileSystem::Ext4.word()).to_owned();
+            match word(&change.before) == word(&change.after) {
+                true => Effect::Live,
+                false => Effect::Forbidden,
+            }
         }
         _ => effect(spec.kind(), path),
     }
@@ -205,6 +215,7 @@ fn volume_size(volume: &Volume, before: &Value, after: &Value, host: &Capabiliti
     }
     match root_size(before, after, host) {
         Effect::Rebuild => Effect::Forbidden,
+        Effect::StopNeeded if volume.filesystem == Some(FileSystem::Xfs) => Effect::Forbidden,
         Effect::NextStart => Effect::StopNeeded,
         other => other,
     }

@@ -23,6 +23,7 @@ pub mod feature;
 pub mod fields;
 pub mod files;
 pub mod folder;
+pub mod ground;
 pub mod id;
 pub mod instance;
 pub mod kind;

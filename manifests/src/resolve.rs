@@ -17,6 +17,7 @@ mod source;
 mod texts;
 mod unknown;
 mod variables;
+mod volume_defaults;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -373,6 +374,9 @@ fn merged(document: &Document, tree: &Tree, found: &mut Diagnostics) -> (Node, V
         Some(Value::Map(devices)) => devices.iter().map(|(key, _)| key.name.clone()).collect(),
         _ => Vec::new(),
     };
+    if document.kind == Kind::Volume {
+        volume_defaults::under_volume(&mut spec, written, tree);
+    }
     if let Some(written) = written {
         merge::spec(&mut spec, written);
         spec.place = written.place.clone();
@@ -419,6 +423,7 @@ fn resource(
     if let Spec::Instance(instance) = &mut spec {
         device_names(address, &node, found);
         complete_root(document, instance, &tree.pools, found);
+        volume_defaults::size_of_root(instance, tree);
     }
     needs.extend(secrets_of(&node, document, tree, found));
     let provenance = Provenance::new(Arc::new(node));

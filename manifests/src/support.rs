@@ -14,6 +14,7 @@ mod zfs;
 pub use self::host::beyond;
 pub use self::lvm::LEAST_LVM;
 pub use self::machines::MOST_PROCESSORS;
+pub use self::volumes::LEAST_XFS;
 pub use self::zfs::LEAST_ZFS;
 
 use crate::desired::{DesiredSet, Resource};
@@ -91,7 +92,7 @@ const NETWORK: &[&str] = &[
     "config",
 ];
 /// The same of pools.
-const POOL: &[&str] = &["volumeDefaults", "btrfs", "zfs", "members", "config"];
+const POOL: &[&str] = &["volumeDefaults/snapshots/stateful", "members", "config"];
 /// The same of images.
 const IMAGE: &[&str] = &["autoUpdate", "config"];
 
@@ -172,7 +173,7 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                 }
                 not_yet(resource, IMAGE, &mut say);
             }
-            Spec::Volume(volume) => volumes::of(resource, volume, &mut say),
+            Spec::Volume(volume) => volumes::of(resource, volume, desired, &mut say),
             Spec::SnapshotSchedule(_) => {}
             Spec::Backup(backup) => {
                 if backup.compression != Compression::Zstd {
@@ -203,6 +204,12 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
 }
 
 fn one_pool(resource: &Resource, pool: &StoragePool, say: &mut dyn FnMut(&str, String)) {
+    volumes::defaults_of(pool, say);
+    let options = pool.btrfs.as_ref();
+    let options = options.and_then(|btrfs| btrfs.mount_options.as_deref());
+    if let Some(why) = options.and_then(volumes::trouble) {
+        say("/spec/btrfs/mountOptions", why);
+    }
     match pool.driver {
         PoolDriver::Dir => not_yet(resource, &["size", "wipe"], say),
         PoolDriver::Btrfs => {

@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 
+import pools
 from measure import Failed, Opened, Row, Sample, run, table
 from bare import Bare, answered
 from peer import Crun
@@ -433,7 +434,7 @@ def main():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines", "backups"])
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines", "backups", "pools"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
@@ -446,6 +447,7 @@ def main():
             ("fifty", bench.fifty),
             ("machines", bench.machines),
             ("backups", bench.backups),
+            ("pools", lambda: (pools.quick(bench, each), pools.many(bench, each))),
         ):
             if bench.wanted(word):
                 measure()

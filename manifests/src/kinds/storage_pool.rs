@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::desired::Reference;
 use crate::instance::snapshots::Snapshots;
 use crate::kind::ResourceKind;
+use crate::kinds::volume::FileSystem;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::text::Text;
 
@@ -37,11 +38,11 @@ crate::words! {
 crate::fields! {
     /// What volumes of a pool have where they do not say.
     pub struct VolumeDefaults {
-        /// How big they are.
+        /// How big they are, and roots of instances.
         size: Option<ByteSize> = None,
-        /// The file system on block devices.
-        filesystem: Option<String> = None,
-        /// The options with which it is mounted.
+        /// Their file system, and that of roots that are made from now on (pools of LVM).
+        filesystem: Option<FileSystem> = None,
+        /// The options with which that is mounted.
         mount_options: Option<String> = None,
         /// The engine's own snapshots of them.
         snapshots: Option<Snapshots> = None,
@@ -51,7 +52,8 @@ crate::fields! {
 crate::fields! {
     /// What only btrfs has.
     pub struct Btrfs {
-        /// The options with which the pool is mounted.
+        /// The options with which the pool is mounted, with commas between them. Where the pool is a folder, whoever
+        /// mounts what it lies in says them.
         mount_options: Option<String> = None,
     }
 }

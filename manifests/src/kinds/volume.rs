@@ -22,6 +22,18 @@ crate::words! {
     }
 }
 
+crate::words! {
+    /// The file system of a volume that has one of its own.
+    pub enum FileSystem {
+        /// What Linux has for everything.
+        Ext4 "ext4",
+        /// For big files; it grows, and never gets smaller.
+        Xfs "xfs",
+        /// Subvolumes in a volume.
+        Btrfs "btrfs",
+    }
+}
+
 crate::fields! {
     /// Who owns the top folder of a volume when it is made.
     pub struct Initial {
@@ -65,9 +77,9 @@ crate::fields! {
         shifted: bool = false,
         /// Whether ids are not mapped at all.
         unmapped: bool = false,
-        /// The file system on a block device.
-        filesystem: Option<String> = None,
-        /// The options with which it is mounted.
+        /// Its file system, where it has one of its own (pools of LVM); absent: ext4.
+        filesystem: Option<FileSystem> = None,
+        /// The options with which that is mounted, with commas between them.
         mount_options: Option<String> = None,
         /// Who owns its top folder when it is made.
         initial: Option<Initial> = None,

@@ -22,7 +22,7 @@ impl Document {
     pub(super) fn taken(&mut self) -> Self {
         let nothing = Node::made(Value::Null);
         let node = match self.kind {
-            Kind::Profile | Kind::Secret => self.node.clone(),
+            Kind::Profile | Kind::Secret | Kind::StoragePool => self.node.clone(),
             _ => std::mem::replace(&mut self.node, nothing),
         };
         Self {

@@ -8,6 +8,7 @@ mod host_ports;
 mod in_range;
 mod network_plans;
 pub(crate) mod one_meaning;
+mod pools_apart;
 pub(crate) mod quota_fits;
 pub(crate) mod requirements;
 pub(crate) mod restrictions;
@@ -39,6 +40,7 @@ pub const RULES: &[&dyn Rule] = &[
     &cycle_free::CycleFree,
     &unique_addresses::UniqueAddresses,
     &host_ports::HostPorts,
+    &pools_apart::PoolsApart,
     &network_plans::NetworkPlans,
     &quota_fits::QuotaFits,
     &restrictions::Restrictions,

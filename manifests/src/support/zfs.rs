@@ -1,6 +1,6 @@
 //! What pools of driver `zfs` ask for and do not get.
 
-use crate::kinds::storage_pool::StoragePool;
+use crate::kinds::storage_pool::{CloneCopy, StoragePool};
 
 /// Bytes that a zpool of a pool's own needs at the least: it keeps up to half of so few for itself (`spa_slop_shift` and
 /// `spa_min_slop` of OpenZFS).
@@ -33,6 +33,14 @@ pub(super) fn of(pool: &StoragePool, say: &mut dyn FnMut(&str, String)) {
             );
         }
     }
+    let copies = pool.zfs.as_ref().map(|zfs| zfs.clone_copy);
+    if copies == Some(CloneCopy::Rebase) {
+        say(
+            "/spec/zfs/cloneCopy",
+            "instances of this engine share their images as layers: there is no clone of an image to go back to"
+                .to_owned(),
+        );
+    }
     if pool.wipe && !is_device {
         say(
             "/spec/wipe",
@@ -61,7 +69,7 @@ fn trouble(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::storage_pool::PoolDriver;
+    use crate::kinds::storage_pool::{PoolDriver, Zfs};
 
     fn said(change: impl FnOnce(&mut StoragePool)) -> Vec<String> {
         let mut pool = StoragePool {
@@ -82,6 +90,9 @@ mod tests {
         assert_eq!(said(|pool| pool.size = bytes("256MiB")), [""; 0]);
         assert_eq!(said(|pool| pool.size = bytes("255MiB")), ["/spec/size"]);
         assert_eq!(said(|pool| pool.wipe = true), ["/spec/wipe"]);
+        let copies = |clone_copy| said(|pool| pool.zfs = Some(Zfs { clone_copy }));
+        assert_eq!(copies(CloneCopy::False), [""; 0]);
+        assert_eq!(copies(CloneCopy::Rebase), ["/spec/zfs/cloneCopy"]);
         for good in ["tank", "tank/keel", "tank/a b:c".replace(' ', "-").as_str()] {
             assert_eq!(said(|pool| pool.source = source(good)), [""; 0], "{good}");
         }

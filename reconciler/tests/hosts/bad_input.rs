@@ -2,7 +2,7 @@
 
 use manifests::path_io;
 
-use crate::world::{TestWorld, shell};
+use crate::world::{HOST, TestWorld, shell};
 
 /// A source with one instance and nothing that it needs beside a pool and an image.
 fn with_one(more: &str) -> TestWorld {
@@ -103,6 +103,28 @@ runtime::own_processes_test! {
         path_io::rename(&away, &pool).expect("put back");
         world.keel(&["start", "one"]).with(0);
         world.converge();
+        world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
+    fn two_pools_do_not_stand_on_one_folder_by_whatever_path() {
+        let world = with_one(ROOT);
+        let (ground, link) = (world.path().join("ground"), world.path().join("link"));
+        world.write("host.yaml", &HOST.replacen("driver: dir", &format!("source: {}", ground.display()), 1));
+        world.converge();
+        let second = |source: &std::path::Path| {
+            let head = "apiVersion: evenkeel/v1\nkind: StoragePool\nmetadata: { name: second }\n";
+            world.write("second.yaml", &format!("{head}spec: {{ source: {} }}\n", source.display()));
+        };
+        second(&ground.join("volumes"));
+        world.keel(&["validate"]).with(3).saying("lie in each other");
+        std::os::unix::fs::symlink(&ground, &link).expect("a link");
+        second(&link);
+        world.keel(&["apply", "--yes"]).with(7).saying("storage-pool/fast stands on that already");
+        world.unwrite("second.yaml");
+        world.nothing_to_do();
+        path_io::remove_file(&link).expect("removed");
         world.destroy();
     }
 }

@@ -77,6 +77,9 @@ runtime::own_processes_test! {
         assert!(drift.contains("512MiB"), "as big as the pool: {drift}");
         limit("32M");
         world.nothing_to_do();
+        // One that is full cannot start, and says what would help.
+        let full = world.keel(&["restart", "two"]);
+        assert!(full.code != Some(0) && full.stderr.contains("that is full (a bigger `size`"), "{full:?}");
         world.write("two.yaml", &TWO.replace("32MiB", "64MiB"));
         settle(&world);
         fill(40).with(0);

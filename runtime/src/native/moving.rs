@@ -110,6 +110,7 @@ fn copy(
             (ContentType::Block | ContentType::Iso, _) => VolumeContent::Block { below: None },
         },
         // As the original is.
+        own: seen.own.clone(),
         initial: Initial::default(),
     };
     let filled = |error: StorageError| match (&error, seen.size) {

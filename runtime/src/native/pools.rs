@@ -1,13 +1,15 @@
 //! Storage pools in the words of manifests and in those of drivers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use manifests::action::{Action, Verb};
 use manifests::desired::Resource;
+use manifests::ground::Ground;
 use manifests::id::Uid;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::storage_pool::{PoolDriver, StoragePool};
+use manifests::kinds::volume::FileSystem;
 use manifests::observed::{Holds, Item, ObservedSet, Unclear};
 use manifests::path_io::{self, AtPath as _};
 use manifests::scalar::byte_size::ByteSize;
@@ -20,7 +22,7 @@ use super::definition::Definition;
 use super::disk_image::DiskError;
 use super::host::Host;
 use super::storage::{
-    self, Backing, DatasetPlan, DriverKind, GroupOn, PoolPlan, PoolSeen, StorageDriver,
+    self, Backing, DatasetPlan, DriverKind, GroupOn, OwnFiles, PoolPlan, PoolSeen, StorageDriver,
     StorageError, ThinPoolPlan, VolumeId, ZpoolOn,
 };
 use crate::error::{Class, RuntimeError};
@@ -175,6 +177,10 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
         }
         _ => (DriverKind::Dir, false, None),
     };
+    let mount_options = match &pool.spec {
+        Spec::StoragePool(spec) => mount_options(spec).map(str::to_owned),
+        _ => None,
+    };
     let backing = match pool.picks.stands_on.clone() {
         StandsOn::Folder => Backing::Folder,
         StandsOn::LoopFile { file, size } => Backing::LoopFile { file, size },
@@ -208,8 +214,38 @@ pub(super) fn driver(host: &Host, pool: &Definition<PoolPicks>) -> Box<dyn Stora
             folder: pool.picks.folder.clone(),
             mark,
             backing,
+            mount_options,
         },
     )
+}
+
+/// The options with which a pool's own file system is mounted.
+fn mount_options(pool: &StoragePool) -> Option<&str> {
+    let btrfs = pool.btrfs.as_ref()?;
+    btrfs.mount_options.as_deref()
+}
+
+/// The file system of its own that a volume has, where its driver gives it one.
+pub(super) fn own_files(kind: Option<FileSystem>, mount_options: Option<&String>) -> OwnFiles {
+    OwnFiles {
+        kind: match kind {
+            Some(FileSystem::Xfs) => storage::FileSystem::Xfs,
+            // That of btrfs is told while planning.
+            Some(FileSystem::Ext4 | FileSystem::Btrfs) | None => storage::FileSystem::Ext4,
+        },
+        mount_options: mount_options.cloned(),
+    }
+}
+
+/// The same of roots of instances that are made in a pool.
+pub(super) fn own_files_of_roots(pool: &Definition<PoolPicks>) -> OwnFiles {
+    match &pool.spec {
+        Spec::StoragePool(pool) => {
+            let defaults = &pool.volume_defaults;
+            own_files(defaults.filesystem, defaults.mount_options.as_ref())
+        }
+        _ => OwnFiles::default(),
+    }
 }
 
 type Pool = (Arc<Definition<PoolPicks>>, Box<dyn StorageDriver>);
@@ -324,6 +360,37 @@ fn pick(host: &Host, name: &str, uid: &Uid, pool: &StoragePool) -> Result<PoolPi
     Ok(PoolPicks { folder, stands_on })
 }
 
+/// Fails where another pool of this state folder has what a new one is to stand on, by whatever path.
+fn stands_apart(host: &Host, uid: &Uid, pool: &StoragePool) -> Result<(), RuntimeError> {
+    let failed = |error| RuntimeError::new("make", Class::NeedsOperator, error);
+    let ground = |pool: &StoragePool| {
+        let real = |source: &String| {
+            let found = Path::new(source).canonicalize().ok();
+            found.and_then(|found| found.to_str().map(str::to_owned))
+        };
+        let source = pool.source.as_ref();
+        let source = source.map(|source| real(source).unwrap_or_else(|| source.clone()));
+        Ground::of(&StoragePool {
+            source,
+            ..pool.clone()
+        })
+    };
+    let mine = ground(pool);
+    let all = host.definitions.every::<PoolPicks>(Kind::StoragePool);
+    for other in all.map_err(failed)? {
+        let Spec::StoragePool(spec) = &other.spec else {
+            continue;
+        };
+        let theirs = ground(spec);
+        let meets = |one: &Ground| theirs.iter().any(|other| one.meets(other));
+        if other.uid != *uid && mine.iter().any(meets) {
+            let why = format!("{} stands on that already", other.address);
+            return Err(RuntimeError::new("make", Class::NeedsOperator, why));
+        }
+    }
+    Ok(())
+}
+
 /// Takes over the size that is asked for now.
 fn resize(picks: &mut PoolPicks, wanted: Option<u64>) -> Result<(), RuntimeError> {
     let (
@@ -392,11 +459,20 @@ pub(super) fn perform(
             let may_create = before.as_ref().is_none_or(|before| !before.complete);
             let complete = before.as_ref().is_some_and(|before| before.complete);
             let of_it = |error: RuntimeError| error.of(&action.address);
+            if !complete {
+                stands_apart(host, &action.uid, spec).map_err(of_it)?;
+            }
             let mut picks = match before {
                 Some(before) => before.picks,
                 None => pick(host, &action.address.name, &action.uid, spec).map_err(of_it)?,
             };
             resize(&mut picks, spec.size.as_ref().map(ByteSize::bytes)).map_err(of_it)?;
+            if mount_options(spec).is_some() && picks.stands_on == StandsOn::Folder {
+                let why = "it is a folder of a btrfs that somebody else mounts, with options of his own: \
+                           `btrfs.mountOptions` is for pools on a device or in a file of their own";
+                let error = RuntimeError::new("mount", Class::NeedsOperator, why);
+                return Err(error.of(&action.address));
+            }
             let mut definition = Definition {
                 address: action.address.clone(),
                 mark: Some(action.mark.clone()),

@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use super::failure::{Doing as _, Failure};
@@ -31,6 +32,20 @@ pub fn stage() -> Result<Staging, Failure> {
     attach(&tmpfs, CWD, "the staging tmpfs")?;
     rustix::process::fchdir(&tmpfs).named("enter the staging tmpfs")?;
     Ok(Staging(tmpfs))
+}
+
+/// An overlay that cannot make a folder for itself beside what is written is mounted, and nobody can write to it
+/// (fs/overlayfs/super.c, `ovl_make_workdir`).
+fn is_read_only(at: &str) -> bool {
+    rustix::fs::statvfs(at).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+fn no_room(path: &str) -> Failure {
+    let words = format!(
+        "mount an overlay with the writable folder {path}: that is full (a bigger `size` of the root, or fewer snapshots and \
+         files in its pool, make room) or read-only"
+    );
+    Failure::new(words, libc::ENOSPC)
 }
 
 impl Staging {
@@ -83,15 +98,18 @@ impl Staging {
                     format!("userxattr,lowerdir={lower},upperdir=w/upper,workdir=w/work\0");
                 let options = std::ffi::CStr::from_bytes_with_nul(options.as_bytes())
                     .map_err(|_| Failure::new("spell the overlay's options", libc::EINVAL))?;
-                rustix::mount::mount("overlay", "r", "overlay", MountFlags::empty(), options).doing(
-                    || {
-                        format!(
-                            "mount an overlay of {} layers with the writable folder {}",
-                            layers.len(),
-                            writable.path
-                        )
-                    },
-                )
+                let mounted =
+                    rustix::mount::mount("overlay", "r", "overlay", MountFlags::empty(), options);
+                if mounted == Err(Errno::ROFS) || mounted.is_ok() && is_read_only("r") {
+                    return Err(no_room(&writable.path));
+                }
+                mounted.doing(|| {
+                    format!(
+                        "mount an overlay of {} layers with the writable folder {}",
+                        layers.len(),
+                        writable.path
+                    )
+                })
             }
             Root::Tree { tree } => {
                 let mount = locked.next().ok_or_else(missing)?;

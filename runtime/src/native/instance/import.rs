@@ -22,7 +22,7 @@ use crate::native::host::Host;
 use crate::native::image::ImageError;
 use crate::native::image::carried::{DISK, INITRD, KERNEL};
 use crate::native::imports::{DOING, bytes, fits, refused, room, sync, unpack};
-use crate::native::pools::{self, root_volume};
+use crate::native::pools::{self, own_files_of_roots, root_volume};
 use crate::native::storage::{
     Initial, Kept, KeptTree, KeptTrees, LayeredDisk, Placed, PoolSeen, StorageDriver, VolumePlan,
 };
@@ -147,6 +147,7 @@ impl Coming {
             image,
             size: root::size(instance),
             content,
+            own: own_files_of_roots(&pool_of(host, self.pool())?.0),
             initial: Initial::default(),
         };
         self.driver.ensure_volume(&plan).map_err(&failed)?;

@@ -399,7 +399,7 @@ fn create(
         // In a new root cloud-init has not run yet.
         definition.picks.cloud_init = None;
     }
-    let (_, driver) = pool_of(host, &definition.picks.pool)?;
+    let (pool, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .ensure_volume(&VolumePlan {
             id: pools::root_volume(&definition.uid),
@@ -407,6 +407,7 @@ fn create(
             image,
             size: root::size(instance),
             content,
+            own: pools::own_files_of_roots(&pool),
             initial: Initial::default(),
         })
         .map_err(|error| {

@@ -18,10 +18,10 @@ use std::time::Duration;
 use manifests::path_io::{self, AtPath as _};
 use rustix::fs::{IFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use rustix::mount::MountFlags;
 
-use super::driver::{Backing, Ensured, PoolPlan, Sized, StorageFeatures, VolumeId};
+use super::driver::{Backing, Ensured, FileSystem, PoolPlan, Sized, StorageFeatures, VolumeId};
 use super::error::StorageError;
+use super::file_system;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{list_or_nothing, make_private};
 use super::kept_trees::{OwnFileSystem, SNAPSHOTS, Subvolume};
@@ -43,12 +43,14 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Subvolumes {
     backing: Backing,
+    mount_options: Option<String>,
 }
 
 impl Subvolumes {
     pub(super) fn new(plan: &PoolPlan) -> Self {
         Self {
             backing: plan.backing.clone(),
+            mount_options: plan.mount_options.clone(),
         }
     }
 
@@ -125,6 +127,19 @@ impl Subvolumes {
             | Backing::Dataset(_) => Err(io::Error::from(io::ErrorKind::NotFound))
                 .at("find a device for", Path::new("/"))?,
         }
+    }
+
+    /// Mounts what is mounted with the options that are asked for now. Those that nobody asks for any more stay until it is
+    /// mounted the next time: btrfs knows no word for most of them.
+    fn mount_otherwise(&self, pool: &Path) -> Result<(), StorageError> {
+        let Some(options) = self.mount_options.as_deref() else {
+            return Ok(());
+        };
+        let (flags, own) = file_system::options(Some(options));
+        let data = file_system::as_data(&own);
+        rustix::mount::mount_remount(pool, flags, data.as_c_str())
+            .at("mount with other options", pool)?;
+        Ok(())
     }
 
     /// Lets the file, its device and the file system be as big as they are to be. May be repeated after a crash.
@@ -350,7 +365,10 @@ impl Files for Subvolumes {
             Backing::LoopFile { file: path, .. } | Backing::Device { device: path, .. } => path,
         };
         let device = match self.mounted(pool)? {
-            Some(device) => device,
+            Some(device) => {
+                self.mount_otherwise(pool)?;
+                device
+            }
             None => {
                 let there = path.try_exists().at("look at", path)?;
                 if !there && !may_create {
@@ -377,9 +395,9 @@ impl Files for Subvolumes {
                     self.make()?;
                 }
                 let (device, _attached) = self.attach()?;
-                // Not for containers: they have clones of these with flags of their own.
-                let flags = MountFlags::NOSUID | MountFlags::NODEV;
-                rustix::mount::mount(&device, pool, "btrfs", flags, None)
+                let (flags, own) = file_system::options(self.mount_options.as_deref());
+                let data = file_system::as_data(&own);
+                rustix::mount::mount(&device, pool, "btrfs", flags, data.as_c_str())
                     .at("mount a btrfs on", pool)?;
                 make_private(pool)?;
                 done = Ensured::Done;
@@ -436,7 +454,12 @@ impl Files for Subvolumes {
         }
     }
 
-    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError> {
+    fn make_tree(
+        &self,
+        volume: &Path,
+        size: Option<u64>,
+        _kind: FileSystem,
+    ) -> Result<(), StorageError> {
         if let Some(size) = size {
             sized::rounded(size)?;
         }
@@ -462,7 +485,12 @@ impl Files for Subvolumes {
         Ok(tree_of(volume)?.is_some())
     }
 
-    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+    fn mount(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        _options: Option<&str>,
+    ) -> Result<(), StorageError> {
         match tree_of(volume)? {
             Some(_) => Ok(()),
             None => Err(StorageError::NoVolume(id.clone())),

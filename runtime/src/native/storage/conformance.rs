@@ -43,6 +43,7 @@ impl Bench {
         PoolPlan {
             folder: self.pool(),
             mark: mark.to_owned(),
+            mount_options: None,
             backing: match self.kind {
                 DriverKind::Dir => Backing::Folder,
                 DriverKind::Btrfs => Backing::LoopFile {
@@ -159,6 +160,7 @@ pub(super) fn bench(kind: DriverKind) -> Bench {
         folder: PathBuf::new(),
         mark: String::new(),
         backing: Backing::Folder,
+        mount_options: None,
     };
     let mut bench = Bench {
         keep: tempfile::tempdir().unwrap(),
@@ -227,6 +229,7 @@ pub(super) fn root(uid: &str, size: Option<u64>) -> VolumePlan {
         image: Some("f".repeat(64)),
         size,
         content: VolumeContent::Filesystem,
+        own: OwnFiles::default(),
         initial: Initial::default(),
     }
 }

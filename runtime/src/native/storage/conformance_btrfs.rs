@@ -6,14 +6,9 @@ use manifests::path_io;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::conformance::{Bench, MIB, bench, custom, root, wait_a_little};
+use super::conformance_tools::{data_of, ready, text};
 use super::*;
 use crate::sys::{command, loop_device};
-
-fn ready() -> Bench {
-    let bench = bench(DriverKind::Btrfs);
-    bench.driver.ensure_pool(true).unwrap();
-    bench
-}
 
 fn on(bench: &Bench, backing: Backing, mark: &str) -> Box<dyn StorageDriver> {
     let plan = bench.plan(mark);
@@ -25,17 +20,9 @@ fn program(words: &[&str]) -> String {
     String::from_utf8(out).unwrap()
 }
 
-fn data_of(bench: &Bench, plan: &VolumePlan) -> std::path::PathBuf {
-    match bench.driver.place(&plan.id).unwrap() {
-        Placed::Custom { folder } => folder,
-        Placed::Root { upper, .. } => upper,
-        disk @ Placed::Disk { .. } => panic!("{disk:?}"),
-    }
-}
-
 crate::host_test! {
     fn limits_hold_and_change_while_it_is_used() {
-        let bench = ready();
+        let bench = ready(DriverKind::Btrfs);
         let driver = &bench.driver;
         let plan = root("u1", Some(32 * MIB));
         driver.ensure_volume(&plan).unwrap();
@@ -94,7 +81,7 @@ crate::host_test! {
 
 crate::host_test! {
     fn a_mount_that_is_gone_is_put_back_and_never_made_anew() {
-        let bench = ready();
+        let bench = ready(DriverKind::Btrfs);
         let (driver, plan) = (&bench.driver, custom("c1", None));
         driver.ensure_volume(&plan).unwrap();
         path_io::write(data_of(&bench, &plan).join("file"), "mine").unwrap();
@@ -146,7 +133,7 @@ crate::host_test! {
 
 crate::host_test! {
     fn the_file_of_a_pool_grows_while_it_is_used() {
-        let bench = ready();
+        let bench = ready(DriverKind::Btrfs);
         let total = |driver: &dyn StorageDriver| match driver.seen().unwrap() {
             PoolSeen::Ready { total, set, .. } => (total, set),
             other => panic!("{other:?}"),
@@ -189,6 +176,7 @@ crate::host_test! {
             folder: folder.to_path_buf(),
             mark: "c".to_owned(),
             backing: Backing::Folder,
+            mount_options: None,
         });
         let pool = in_it(&sub);
         assert_eq!(pool.ensure_pool(true).unwrap(), Ensured::Done);
@@ -205,7 +193,7 @@ crate::host_test! {
 
 crate::host_test! {
     fn subvolumes_in_a_volume_go_with_it() {
-        let bench = ready();
+        let bench = ready(DriverKind::Btrfs);
         let (driver, plan) = (&bench.driver, custom("c1", None));
         driver.ensure_volume(&plan).unwrap();
         let data = data_of(&bench, &plan);
@@ -227,5 +215,29 @@ crate::host_test! {
         assert_eq!(driver.volume(&plan.id).unwrap().unwrap().size, Some(0));
         assert_eq!(driver.placed(&plan.id), None);
         assert_eq!(driver.remove_volume(&plan.id).unwrap(), Ensured::Done);
+    }
+}
+
+crate::host_test! {
+    fn a_pool_is_mounted_with_its_options_and_with_others_while_it_is_used() {
+        let bench = bench(DriverKind::Btrfs);
+        let with = |options: &str| {
+            let plan = bench.plan("a");
+            super::open(DriverKind::Btrfs, PoolPlan { mount_options: Some(options.to_owned()), ..plan })
+        };
+        let line = || {
+            let (mounts, pool) = (text("/proc/self/mounts"), bench.pool().canonicalize().unwrap().display().to_string());
+            let found = mounts.lines().find(|line| line.split(' ').nth(1) == Some(pool.as_str()));
+            found.unwrap_or_default().to_owned()
+        };
+        with("compress=nonsense").ensure_pool(true).unwrap_err();
+        assert_eq!(line(), "", "it is not mounted with something else");
+        assert_eq!(with("noatime,compress=zstd:5").ensure_pool(true).unwrap(), Ensured::Done);
+        assert!(line().contains("noatime") && line().contains("compress=zstd:5"), "{}", line());
+        let holder = std::fs::File::open(bench.pool()).unwrap();
+        with("compress=lzo").ensure_pool(false).unwrap();
+        assert!(!line().contains("noatime") && line().contains("compress=lzo"), "{}", line());
+        drop(holder);
+        assert_eq!(with("compress=lzo").remove_pool().unwrap(), Ensured::Done);
     }
 }

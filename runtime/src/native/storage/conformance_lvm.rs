@@ -1,14 +1,15 @@
 //! What only pools of LVM do: snapshots of volumes in use, what their groups lie on, full thin pools, and what somebody does to
 //! them by hand. On a kernel without a device mapper they are left out, and the guest of `tests/guest.sh` runs them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use manifests::path_io;
 use rustix::mount::{UnmountFlags, unmount};
 
 use super::conformance::{Bench, MIB, bench, custom, entry, has_thin_pools, root};
+use super::conformance_tools::{data_of, device, kept, ready, text};
 use super::*;
-use crate::sys::{command, loop_device};
+use crate::sys::{command, mount_table};
 
 /// A test on the kernel that has what it needs.
 macro_rules! lvm_test {
@@ -20,12 +21,6 @@ macro_rules! lvm_test {
             }
         }
     };
-}
-
-fn ready() -> Bench {
-    let bench = bench(DriverKind::Lvm);
-    bench.driver.ensure_pool(true).unwrap();
-    bench
 }
 
 fn on(bench: &Bench, on: GroupOn, mark: &str) -> Box<dyn StorageDriver> {
@@ -64,46 +59,9 @@ fn names(bench: &Bench) -> Vec<String> {
     told.split_whitespace().map(str::to_owned).collect()
 }
 
-fn data_of(bench: &Bench, plan: &VolumePlan) -> PathBuf {
-    match bench.driver.place(&plan.id).unwrap() {
-        Placed::Custom { folder } => folder,
-        Placed::Root { upper, .. } => upper,
-        disk @ Placed::Disk { .. } => panic!("{disk:?}"),
-    }
-}
-
-fn kept() -> KeptTree {
-    KeptTree {
-        created_at: jiff::Timestamp::UNIX_EPOCH,
-        description: String::new(),
-        made_by: None,
-        expires_at: None,
-        about: serde_json::Value::Null,
-    }
-}
-
-fn text(path: impl AsRef<Path>) -> String {
-    path_io::read_to_string(path).unwrap()
-}
-
-/// A file that is shown as a device.
-fn device(bench: &Bench, name: &str) -> loop_device::LoopDevice {
-    let file = bench.keep.path().join(name);
-    std::fs::File::create_new(&file)
-        .unwrap()
-        .set_len(256 * MIB)
-        .unwrap();
-    let open = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(&file)
-        .unwrap();
-    loop_device::attach(&open).unwrap()
-}
-
 lvm_test! {
     fn snapshots_are_made_at_once_and_gone_back_to() {
-        let bench = ready();
+        let bench = ready(DriverKind::Lvm);
         let driver = &bench.driver;
         let go_on = &mut || true;
         for plan in [root("u1", Some(64 * MIB)), custom("c1", None)] {
@@ -114,10 +72,10 @@ lvm_test! {
             path_io::write(data.join("file"), "one").unwrap();
             // It is in use, and stays so.
             let holder = std::fs::File::open(data.join("file")).unwrap();
-            trees.create("a", &kept(), go_on).unwrap();
-            assert!(matches!(trees.create("a", &kept(), go_on), Err(StorageError::SnapshotExists(_))));
+            trees.create("a", &kept(""), go_on).unwrap();
+            assert!(matches!(trees.create("a", &kept(""), go_on), Err(StorageError::SnapshotExists(_))));
             path_io::write(data.join("file"), "two").unwrap();
-            trees.create("b", &kept(), go_on).unwrap();
+            trees.create("b", &kept(""), go_on).unwrap();
             path_io::write(data.join("file"), "three").unwrap();
             assert_eq!(text(trees.kept("a").unwrap().join("file")), "one");
             assert_eq!(text(trees.kept("b").unwrap().join("file")), "two");
@@ -151,7 +109,7 @@ lvm_test! {
             let place = trees.prepare("d").unwrap();
             path_io::ensure_dir(&place).unwrap();
             path_io::write(place.join("file"), "far").unwrap();
-            trees.complete("d", &kept()).unwrap();
+            trees.complete("d", &kept("")).unwrap();
             assert_eq!(text(trees.kept("d").unwrap().join("file")), "far");
             path_io::write(trees.kept("d").unwrap().join("file"), "x").unwrap_err();
             trees.revert("d", go_on).unwrap();
@@ -176,13 +134,13 @@ lvm_test! {
 
 lvm_test! {
     fn what_a_crash_left_goes_and_nothing_else() {
-        let bench = ready();
+        let bench = ready(DriverKind::Lvm);
         let driver = &bench.driver;
         let (plan, go_on) = (custom("c1", None), &mut || true);
         driver.ensure_volume(&plan).unwrap();
         path_io::write(data_of(&bench, &plan).join("file"), "mine").unwrap();
         let trees = driver.kept_trees(&plan.id).unwrap();
-        trees.create("a", &kept(), go_on).unwrap();
+        trees.create("a", &kept(""), go_on).unwrap();
         let folder = driver.volume(&plan.id).unwrap().unwrap().folder;
         let before = names(&bench);
         // Killed while one was made, before and after its volume was.
@@ -220,7 +178,7 @@ lvm_test! {
 
 lvm_test! {
     fn a_mount_that_is_gone_is_put_back_and_a_volume_that_is_lost_is_told() {
-        let bench = ready();
+        let bench = ready(DriverKind::Lvm);
         let (driver, plan) = (&bench.driver, custom("c1", Some(32 * MIB)));
         driver.ensure_volume(&plan).unwrap();
         path_io::write(data_of(&bench, &plan).join("file"), "mine").unwrap();
@@ -272,7 +230,7 @@ lvm_test! {
 
 lvm_test! {
     fn the_file_of_a_pool_grows_while_it_is_used() {
-        let bench = ready();
+        let bench = ready(DriverKind::Lvm);
         let total = |driver: &dyn StorageDriver| match driver.seen().unwrap() {
             PoolSeen::Ready { total, set, .. } => (total, set),
             other => panic!("{other:?}"),
@@ -291,7 +249,7 @@ lvm_test! {
 
 lvm_test! {
     fn a_full_thin_pool_is_told_and_what_is_in_it_stays() {
-        let bench = ready();
+        let bench = ready(DriverKind::Lvm);
         let driver = &bench.driver;
         let (plan, go_on) = (custom("c1", None), &mut || true);
         driver.ensure_volume(&plan).unwrap();
@@ -312,7 +270,7 @@ lvm_test! {
             assert!(matches!(&found, Err(StorageError::PoolFull { what: "data", .. })), "{found:?}");
         };
         is_full(driver.ensure_volume(&custom("c2", Some(32 * MIB))).map(|_| ()));
-        is_full(trees.create("a", &kept(), go_on));
+        is_full(trees.create("a", &kept(""), go_on));
         assert_eq!(driver.volumes().unwrap().len(), 2, "nothing half-done is left");
         driver.remove_volume(&other.id).unwrap();
         // It can be thrown away all the same, and what it held is whole.
@@ -329,7 +287,7 @@ lvm_test! {
 lvm_test! {
     fn a_device_is_taken_only_if_nobody_has_it() {
         let bench = bench(DriverKind::Lvm);
-        let shown = device(&bench, "device");
+        let shown = device(&bench, "device", 256 * MIB);
         let path = shown.path.clone();
         command::run("mke2fs", ["-q", "-F", path.to_str().unwrap()], None).unwrap();
         let of = |wipe, mark| on(&bench, GroupOn::Device { device: path.clone(), wipe }, mark);
@@ -358,7 +316,7 @@ lvm_test! {
 lvm_test! {
     fn of_a_group_of_somebody_only_what_is_ours_is_touched() {
         let bench = bench(DriverKind::Lvm);
-        let shown = device(&bench, "device");
+        let shown = device(&bench, "device", 256 * MIB);
         let thin_pool = |name: &str, own| ThinPoolPlan {
             thin_pool: name.to_owned(),
             on: GroupOn::Somebodys { thin_pool: own },
@@ -392,5 +350,63 @@ lvm_test! {
             assert_eq!(names(&bench), before);
         }
         lvm("vgremove", &["--yes", "--force", &group]);
+    }
+}
+
+lvm_test! {
+    fn an_xfs_is_kept_grown_and_gone_back_to_and_is_mounted_as_asked() {
+        let bench = ready(DriverKind::Lvm);
+        let (driver, go_on) = (&bench.driver, &mut || true);
+        let plan = VolumePlan {
+            own: OwnFiles { kind: FileSystem::Xfs, mount_options: Some("noatime,logbufs=4".to_owned()) },
+            ..custom("c1", Some(300 * MIB))
+        };
+        let small = driver.ensure_volume(&VolumePlan { size: Some(64 * MIB), ..plan.clone() });
+        assert!(matches!(small, Err(StorageError::TooSmall { .. })), "{small:?}");
+        assert_eq!(names(&bench).len(), 2, "nothing is left of it: {:?}", names(&bench));
+        driver.ensure_volume(&plan).unwrap();
+        let data = data_of(&bench, &plan);
+        let mounted = |at: &std::path::Path| {
+            let table = mount_table::read().unwrap();
+            let found = table.iter().rev().find(|mount| at.starts_with(&mount.mount_point)).unwrap();
+            let lines = text("/proc/self/mounts");
+            let point = found.mount_point.display().to_string();
+            let line = lines.lines().find(|line| line.split(' ').nth(1) == Some(point.as_str())).unwrap();
+            (found.filesystem.clone(), line.to_owned())
+        };
+        let (kind, line) = mounted(&data);
+        assert!(kind == "xfs" && line.contains("noatime") && line.contains("logbufs=4"), "{line}");
+        assert_eq!(driver.volume(&plan.id).unwrap().unwrap().own, plan.own);
+        let trees = driver.kept_trees(&plan.id).unwrap();
+        path_io::write(data.join("file"), "one").unwrap();
+        trees.create("a", &kept(""), go_on).unwrap();
+        path_io::write(data.join("file"), "two").unwrap();
+        // It grows while it is used, and what was kept is read beside it.
+        assert_eq!(driver.resize(&plan.id, Some(320 * MIB)).unwrap(), Ensured::Done);
+        assert!(rustix::fs::statvfs(&data).unwrap().f_blocks * 4096 > 290 * MIB);
+        assert_eq!(text(trees.kept("a").unwrap().join("file")), "one");
+        assert_eq!(mounted(&trees.kept("a").unwrap()).0, "xfs");
+        driver.release(&plan.id).unwrap();
+        trees.revert("a", go_on).unwrap();
+        assert_eq!(driver.volume(&plan.id).unwrap().unwrap().size, Some(320 * MIB));
+        assert_eq!(text(data_of(&bench, &plan).join("file")), "one");
+        driver.release(&plan.id).unwrap();
+        assert_eq!(driver.resize(&plan.id, Some(340 * MIB)).unwrap(), Ensured::Done);
+        let shrunk = driver.resize(&plan.id, Some(310 * MIB));
+        assert!(matches!(shrunk, Err(StorageError::Shrinks { .. })), "{shrunk:?}");
+        // What comes from elsewhere is kept in one, too.
+        let place = trees.prepare("d").unwrap();
+        path_io::ensure_dir(&place).unwrap();
+        path_io::write(place.join("file"), "far").unwrap();
+        trees.complete("d", &kept("")).unwrap();
+        trees.revert("d", go_on).unwrap();
+        // Other options count when it is mounted the next time.
+        assert_eq!(driver.set_mount_options(&plan.id, None).unwrap(), Ensured::Done);
+        assert_eq!(driver.set_mount_options(&plan.id, None).unwrap(), Ensured::Already);
+        let data = data_of(&bench, &plan);
+        assert_eq!(text(data.join("file")), "far");
+        assert!(!mounted(&data).1.contains("noatime"));
+        driver.remove_volume(&plan.id).unwrap();
+        assert_eq!(names(&bench).len(), 2, "{:?}", names(&bench));
     }
 }

@@ -7,6 +7,7 @@ use manifests::path_io;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::conformance::{Bench, MIB, bench, custom, entry, has_zfs, root};
+use super::conformance_tools::{data_of, kept, ready};
 use super::*;
 use crate::sys::{command, loop_device, mount_table};
 
@@ -20,12 +21,6 @@ macro_rules! zfs_test {
             }
         }
     };
-}
-
-fn ready() -> Bench {
-    let bench = bench(DriverKind::Zfs);
-    bench.driver.ensure_pool(true).unwrap();
-    bench
 }
 
 fn on(bench: &Bench, dataset: DatasetPlan, mark: &str) -> Box<dyn StorageDriver> {
@@ -71,27 +66,9 @@ fn noise(bytes: u64) -> Vec<u8> {
     all
 }
 
-fn data_of(bench: &Bench, plan: &VolumePlan) -> PathBuf {
-    match bench.driver.place(&plan.id).unwrap() {
-        Placed::Custom { folder } => folder,
-        Placed::Root { upper, .. } => upper,
-        disk @ Placed::Disk { .. } => panic!("{disk:?}"),
-    }
-}
-
-fn kept(word: &str) -> KeptTree {
-    KeptTree {
-        created_at: jiff::Timestamp::UNIX_EPOCH,
-        description: word.to_owned(),
-        made_by: None,
-        expires_at: None,
-        about: serde_json::Value::Null,
-    }
-}
-
 zfs_test! {
     fn limits_hold_and_change_while_it_is_used() {
-        let bench = ready();
+        let bench = ready(DriverKind::Zfs);
         let driver = &bench.driver;
         let plan = root("u1", Some(32 * MIB));
         driver.ensure_volume(&plan).unwrap();
@@ -137,7 +114,7 @@ zfs_test! {
 
 zfs_test! {
     fn one_goes_back_to_any_snapshot_and_loses_none() {
-        let bench = ready();
+        let bench = ready(DriverKind::Zfs);
         let (driver, name) = (&bench.driver, bench.dataset().name);
         for plan in [root("u1", Some(64 * MIB)), custom("c1", None)] {
             driver.ensure_volume(&plan).unwrap();
@@ -207,7 +184,7 @@ zfs_test! {
 
 zfs_test! {
     fn a_volume_goes_with_all_that_it_was() {
-        let bench = ready();
+        let bench = ready(DriverKind::Zfs);
         let (driver, name) = (&bench.driver, bench.dataset().name);
         let (plan, go_on) = (custom("c1", None), &mut || true);
         driver.ensure_volume(&plan).unwrap();
@@ -252,7 +229,7 @@ zfs_test! {
 
 zfs_test! {
     fn a_mount_that_is_gone_is_put_back_and_never_made_anew() {
-        let bench = ready();
+        let bench = ready(DriverKind::Zfs);
         let (driver, plan, name) = (&bench.driver, custom("c1", None), bench.dataset().name);
         driver.ensure_volume(&plan).unwrap();
         path_io::write(data_of(&bench, &plan).join("file"), "mine").unwrap();
@@ -329,7 +306,7 @@ zfs_test! {
 
 zfs_test! {
     fn the_file_of_a_pool_grows_while_it_is_used() {
-        let bench = ready();
+        let bench = ready(DriverKind::Zfs);
         let total = |driver: &dyn StorageDriver| match driver.seen().unwrap() {
             PoolSeen::Ready { total, set, .. } => (total, set),
             other => panic!("{other:?}"),
@@ -441,6 +418,7 @@ zfs_test! {
                 folder: inner,
                 mark: "b".to_owned(),
                 backing: Backing::Dataset(DatasetPlan { name: format!("{name}/x"), on: ZpoolOn::Somebodys }),
+                mount_options: None,
             });
             pool.ensure_volume(&root("u1", Some(64 * MIB))).unwrap();
             assert_eq!(inside.seen().unwrap(), PoolSeen::Missing);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use manifests::path_io::AtPath as _;
 
-use super::driver::{Ensured, Sized, StorageFeatures, VolumeId};
+use super::driver::{Ensured, FileSystem, Sized, StorageFeatures, VolumeId};
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::make_folder;
@@ -63,7 +63,12 @@ impl Files for Plain {
         Ok(None)
     }
 
-    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError> {
+    fn make_tree(
+        &self,
+        volume: &Path,
+        size: Option<u64>,
+        _kind: FileSystem,
+    ) -> Result<(), StorageError> {
         make_folder(&volume.join(TREE))?;
         match size {
             None => Ok(()),
@@ -80,7 +85,12 @@ impl Files for Plain {
             || sized::mounted_device(&file_of(volume), &volume.join(TREE))?.is_some())
     }
 
-    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+    fn mount(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        _options: Option<&str>,
+    ) -> Result<(), StorageError> {
         sized::mount(&file_of(volume), &volume.join(TREE), id)
     }
 

@@ -1,12 +1,13 @@
 //! What every storage driver does: the seam between the engine and one kind of pool.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::StorageError;
-use super::kept_trees::KeptTrees;
+use super::kept_trees::{KeptTree, KeptTrees};
 use super::layers::LayeredDisk;
 use crate::native::disk_image::Format;
 
@@ -19,6 +20,8 @@ pub struct PoolPlan {
     pub mark: String,
     /// What its folder stands on.
     pub backing: Backing,
+    /// The options with which that is mounted, where the driver mounts it with any, with commas between them.
+    pub mount_options: Option<String>,
 }
 
 /// What the folder of a pool stands on.
@@ -172,8 +175,31 @@ pub struct VolumePlan {
     pub size: Option<u64>,
     /// What is in it.
     pub content: VolumeContent,
+    /// Its own file system, where its driver gives it one on a device.
+    pub own: OwnFiles,
     /// Owner and mode of the volume's own root folder when it is made; a disk has none.
     pub initial: Initial,
+}
+
+/// The file system that a volume of files has, where its driver gives each its own on a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnFiles {
+    /// Which. It stays.
+    pub kind: FileSystem,
+    /// The options with which it is mounted, with commas between them.
+    pub mount_options: Option<String>,
+}
+
+/// A file system on a device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FileSystem {
+    /// ext4.
+    #[default]
+    Ext4,
+    /// XFS, which never gets smaller.
+    Xfs,
 }
 
 /// What a new volume is made of.
@@ -272,6 +298,8 @@ pub struct VolumeSeen {
     pub image: Option<String>,
     /// What is in it.
     pub content: ContentType,
+    /// Its own file system, as it was asked for.
+    pub own: OwnFiles,
     /// Bytes; of a disk those that its machine sees. `None`: no limit of its own, or a disk whose header is spoiled.
     pub size: Option<u64>,
     /// Whether its own file system is mounted in this mount namespace; `None` for one without its own.
@@ -408,6 +436,15 @@ pub trait StorageDriver: Send + Sync {
     /// [`StorageError::InUse`] (when shrinking, or without [`StorageFeatures::grow_live`]), [`StorageError::DoesNotFit`],
     /// [`StorageError::NeedsRebuild`], [`StorageError::Shrinks`], …
     fn resize(&self, id: &VolumeId, size: Option<u64>) -> Result<Ensured, StorageError>;
+    /// Says with which options its own file system is mounted from now on, where it has one. What is mounted stays as it is.
+    ///
+    /// # Errors
+    /// [`StorageError::NoVolume`], or what failed.
+    fn set_mount_options(
+        &self,
+        id: &VolumeId,
+        options: Option<&str>,
+    ) -> Result<Ensured, StorageError>;
     /// Bytes that a volume occupies. Walks the tree of one without its own file system.
     ///
     /// # Errors
@@ -426,6 +463,12 @@ pub trait StorageDriver: Send + Sync {
     /// # Errors
     /// [`StorageError::NoVolume`], or it is the root disk of a machine, which has layers.
     fn kept_trees(&self, id: &VolumeId) -> Result<KeptTrees, StorageError>;
+    /// The snapshots of a volume that was just seen, by name: as [`Self::kept_trees`] has them, without another look at the
+    /// pool.
+    ///
+    /// # Errors
+    /// As [`Self::kept_trees`].
+    fn kept_of(&self, seen: &VolumeSeen) -> Result<BTreeMap<String, KeptTree>, StorageError>;
     /// One volume as it is; `None`: there is none.
     ///
     /// # Errors

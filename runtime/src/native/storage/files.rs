@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::driver::{Ensured, StorageFeatures, VolumeId};
+use super::driver::{Ensured, FileSystem, StorageFeatures, VolumeId};
 use super::error::StorageError;
 use super::kept_trees::{AtOnce, OwnFileSystem, Subvolume};
 use super::unmounting::Users;
@@ -60,8 +60,13 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Makes the tree of a volume in its folder.
-    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError>;
+    /// Makes the tree of a volume in its folder; `kind`: its file system, where it has one of its own on a device.
+    fn make_tree(
+        &self,
+        volume: &Path,
+        size: Option<u64>,
+        kind: FileSystem,
+    ) -> Result<(), StorageError>;
     /// Makes a place for the disk of a machine in the folder of a volume, and tells where it is.
     fn make_home(&self, volume: &Path, id: &VolumeId) -> Result<PathBuf, StorageError>;
     /// Makes that place usable.
@@ -78,8 +83,13 @@ pub(super) trait Files: fmt::Debug + Send + Sync {
     }
     /// Whether what is in the tree can be used.
     fn at_hand(&self, volume: &Path, asked: Option<u64>) -> Result<bool, StorageError>;
-    /// Makes that of a volume with a size so.
-    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError>;
+    /// Makes that of a volume with a size so; `options`: those of its file system, where it has one of its own on a device.
+    fn mount(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        options: Option<&str>,
+    ) -> Result<(), StorageError>;
     /// Undoes that; answers whether there was something to undo.
     fn unmount(&self, volume: &Path, users: Users, id: &VolumeId) -> Result<bool, StorageError>;
     /// Unmounts what readers of snapshots have in place.

@@ -12,6 +12,7 @@
 //! A folder gets its name when it is complete, and loses it before anything in it is removed; names that start with
 //! `.new-` or `.gone-` are what a crash left.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::io::Write as _;
@@ -31,7 +32,7 @@ use super::folders::{
     files_of, list_or_nothing, make_folder, make_private, means_nothing, name_of, prepare,
     sync_folder,
 };
-use super::kept_trees::KeptTrees;
+use super::kept_trees::{KeptTree, KeptTrees};
 use super::layers::LayeredDisk;
 use super::marker::{self, PoolMarker, VolumeMarker};
 use super::unmounting::Users;
@@ -44,8 +45,8 @@ pub(super) const VOLUMES: &str = "volumes";
 pub(super) const TRASH: &str = "trash";
 const POOL_MARKER: &str = "pool.json";
 pub(super) const VOLUME_MARKER: &str = "volume.json";
-const NEW: &str = ".new-";
-const GONE: &str = ".gone-";
+pub(super) const NEW: &str = ".new-";
+pub(super) const GONE: &str = ".gone-";
 
 /// A pool that is a folder.
 #[derive(Debug)]
@@ -192,7 +193,7 @@ impl<F: Files> FolderPool<F> {
     }
 
     /// The snapshots of a volume.
-    fn trees(&self, folder: PathBuf, id: VolumeId, asked: Option<u64>) -> KeptTrees {
+    pub(super) fn trees(&self, folder: PathBuf, id: VolumeId, asked: Option<u64>) -> KeptTrees {
         KeptTrees {
             tree: folder.join(TREE).join(files_of(&id)),
             own: self.files.own_file_system(&folder, asked),
@@ -204,7 +205,7 @@ impl<F: Files> FolderPool<F> {
     }
 
     /// The snapshots of a disk, which lie beside it.
-    fn disks(home: PathBuf, id: VolumeId, file: &str) -> KeptTrees {
+    pub(super) fn disks(home: PathBuf, id: VolumeId, file: &str) -> KeptTrees {
         KeptTrees {
             tree: home.join(file),
             own: None,
@@ -213,39 +214,6 @@ impl<F: Files> FolderPool<F> {
             volume: home,
             id,
         }
-    }
-
-    fn clear_up(&self) -> Result<(), StorageError> {
-        path_io::sweep_unfinished(self.pool())?;
-        for kind in [INSTANCES, VOLUMES, TRASH] {
-            for path in list_or_nothing(&self.pool().join(kind))? {
-                let name = name_of(&path);
-                let id = match kind {
-                    VOLUMES => VolumeId::Custom(name.clone()),
-                    _ => VolumeId::Root(name.clone()),
-                };
-                if name.starts_with(NEW) || name.starts_with(GONE) {
-                    self.clear_mounts(&path, Users::CutOff, &id)?;
-                    self.files.remove(&path)?;
-                    continue;
-                }
-                self.files.put_away(&path, &id)?;
-                let marker = marker::read::<VolumeMarker>(&path.join(VOLUME_MARKER))?;
-                let file = match marker.map(|marker| marker.content) {
-                    None => continue,
-                    Some(ContentType::Filesystem) => {
-                        self.trees(path, id, Some(0)).sweep()?;
-                        continue;
-                    }
-                    Some(ContentType::Block) => block::FILE,
-                    Some(ContentType::Iso) => block::ISO,
-                };
-                if let Some(home) = self.files.home_at_hand(&path)? {
-                    Self::disks(home, id, file).sweep()?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Removes the pool's folder; a mount point, or a folder with things of others, stays.
@@ -294,6 +262,7 @@ impl<F: Files> FolderPool<F> {
             mark: found.mark,
             image: found.image,
             content: found.content,
+            own: found.own,
             size: limited.size,
             mounted: limited.mounted,
             folder: path.to_path_buf(),
@@ -482,7 +451,7 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let made = (|| {
             match &plan.content {
                 VolumeContent::Filesystem => {
-                    self.files.make_tree(&new, plan.size)?;
+                    self.files.make_tree(&new, plan.size, plan.own.kind)?;
                     // A file system of its own is made ready when it is mounted.
                     if self.files.at_hand(&new, plan.size)? {
                         prepare(&new.join(TREE), &plan.id, marker.initial())?;
@@ -543,6 +512,20 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         Ok(Ensured::Done)
     }
 
+    fn set_mount_options(
+        &self,
+        id: &VolumeId,
+        options: Option<&str>,
+    ) -> Result<Ensured, StorageError> {
+        let mut marker = self.marker_of(id)?;
+        if marker.own.mount_options.as_deref() == options {
+            return Ok(Ensured::Already);
+        }
+        marker.own.mount_options = options.map(str::to_owned);
+        write_marker(&self.folder_of(id)?, &marker)?;
+        Ok(Ensured::Done)
+    }
+
     fn used(&self, id: &VolumeId) -> Result<u64, StorageError> {
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
@@ -583,6 +566,16 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         Ok(Self::disks(self.files.home(&folder, id)?, id.clone(), file))
     }
 
+    fn kept_of(&self, seen: &VolumeSeen) -> Result<BTreeMap<String, KeptTree>, StorageError> {
+        match seen.content {
+            // For their names it does not matter what their volume is limited to.
+            ContentType::Filesystem => self
+                .trees(seen.folder.clone(), seen.id.clone(), seen.size)
+                .all(),
+            ContentType::Block | ContentType::Iso => self.kept_trees(&seen.id)?.all(),
+        }
+    }
+
     fn volume(&self, id: &VolumeId) -> Result<Option<VolumeSeen>, StorageError> {
         self.check()?;
         self.seen_volume(&self.folder_of(id)?, id.clone())
@@ -620,7 +613,8 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         }
         let disk = folder.join(TREE);
         if self.files.has_own(marker.size) {
-            self.files.mount(&folder, id)?;
+            let options = marker.own.mount_options.as_deref();
+            self.files.mount(&folder, id, options)?;
             // A new file system has none of these yet.
             prepare(&disk, id, marker.initial())?;
         }

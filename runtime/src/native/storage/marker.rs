@@ -5,7 +5,7 @@ use std::path::Path;
 use manifests::path_io;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::driver::{ContentType, Initial, VolumeContent, VolumeId, VolumePlan};
+use super::driver::{ContentType, Initial, OwnFiles, VolumeContent, VolumeId, VolumePlan};
 use super::error::StorageError;
 
 /// In the pool's folder.
@@ -31,6 +31,8 @@ pub(super) struct VolumeMarker {
     /// As it was asked for; the file system may be up to a block bigger, a disk up to a sector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) size: Option<u64>,
+    #[serde(default)]
+    pub(super) own: OwnFiles,
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) mode: u32,
@@ -49,6 +51,7 @@ impl VolumeMarker {
                 VolumeContent::Iso { .. } => ContentType::Iso,
             },
             size: plan.size,
+            own: plan.own.clone(),
             uid: plan.initial.uid,
             gid: plan.initial.gid,
             mode: plan.initial.mode,

@@ -14,12 +14,16 @@ mod conformance_btrfs;
 #[cfg(test)]
 mod conformance_lvm;
 #[cfg(test)]
+mod conformance_tools;
+#[cfg(test)]
 mod conformance_zfs;
 mod dir;
 mod driver;
 mod error;
+mod file_system;
 mod files;
 mod folder_pool;
+mod folder_sweep;
 mod folder_trash;
 mod folders;
 mod kept_trees;
@@ -34,9 +38,9 @@ mod usage;
 mod zfs;
 
 pub use driver::{
-    Backing, Becomes, ContentType, DatasetPlan, DiskBelow, Ensured, GroupOn, Initial, Placed,
-    PoolPlan, PoolSeen, Sized, StorageDriver, StorageFeatures, ThinPoolPlan, TrashEntry,
-    VolumeContent, VolumeId, VolumePlan, VolumeSeen, ZpoolOn,
+    Backing, Becomes, ContentType, DatasetPlan, DiskBelow, Ensured, FileSystem, GroupOn, Initial,
+    OwnFiles, Placed, PoolPlan, PoolSeen, Sized, StorageDriver, StorageFeatures, ThinPoolPlan,
+    TrashEntry, VolumeContent, VolumeId, VolumePlan, VolumeSeen, ZpoolOn,
 };
 pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees, Passing, fill};

@@ -9,7 +9,7 @@ use manifests::lifecycle::Lifecycle;
 use manifests::observed::Remembered;
 use manifests::path_io::{self, PathError};
 
-use super::{VolumePicks, copies, failed, id, own_mark, size, spec, stored};
+use super::{VolumePicks, copies, failed, id, own_files, own_mark, size, spec, stored};
 use crate::error::{Class, RuntimeError};
 use crate::native::backup::{BackupError, Blob, Places, Tree, VolumeHead};
 use crate::native::backups::{BackupImport, VolumeImport};
@@ -128,6 +128,7 @@ impl Coming {
             image: None,
             size,
             content,
+            own: own_files(volume),
             initial: Initial {
                 uid: initial.uid,
                 gid: initial.gid,

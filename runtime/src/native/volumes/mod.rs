@@ -26,7 +26,7 @@ use super::host::Host;
 use super::instance;
 use super::moving;
 use super::pools::{self, pool_of};
-use super::storage::{Initial, StorageError, VolumeContent, VolumeId, VolumePlan};
+use super::storage::{Initial, OwnFiles, StorageError, VolumeContent, VolumeId, VolumePlan};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{Context, Effected};
 
@@ -96,6 +96,11 @@ fn own_mark(host: &Host, uid: &Uid) -> String {
 /// Its pool, as its address has it.
 fn pool(address: &Address) -> &str {
     address.pool.as_deref().unwrap_or_default()
+}
+
+/// Its own file system, where its pool gives it one.
+fn own_files(volume: &Volume) -> OwnFiles {
+    pools::own_files(volume.filesystem, volume.mount_options.as_ref())
 }
 
 fn size(volume: &Volume) -> Option<u64> {
@@ -265,6 +270,7 @@ fn create(
                         VolumeContent::Block { below: None }
                     }
                 },
+                own: own_files(volume),
                 initial: Initial {
                     uid: initial.uid,
                     gid: initial.gid,
@@ -319,8 +325,29 @@ fn update(
             meant.size.clone_from(&old.size);
         }
     }
+    let at = Pointer::new("/spec/mountOptions");
+    if done.is_ok() && changes.iter().any(|change| change.path == at) {
+        done = mount_otherwise(host, &definition, after);
+    }
     host.definitions.write(&definition).map_err(stored)?;
     done
+}
+
+/// Lets a volume that nobody uses be mounted with other options.
+fn mount_otherwise(
+    host: &Host,
+    definition: &Definition<VolumePicks>,
+    volume: &Volume,
+) -> Result<Effected, RuntimeError> {
+    const DOING: &str = "mount";
+    let (_, driver) = pool_of(host, pool(&definition.address))?;
+    let id = id(&definition.uid);
+    users::idle(host, definition, "mount with other options")?;
+    users::rest(driver.as_ref(), &id).map_err(failed(DOING))?;
+    driver
+        .set_mount_options(&id, volume.mount_options.as_deref())
+        .map_err(failed(DOING))?;
+    Ok(Effected::Done)
 }
 
 /// Gives a volume its size.

@@ -124,7 +124,6 @@ fn item(
     let Spec::Volume(meant) = &definition.spec else {
         return None;
     };
-    let id = id(&definition.uid);
     let mut volume = meant.clone();
     let mut status = json!({ "uid": definition.uid });
     let mut kept = Vec::new();
@@ -136,7 +135,7 @@ fn item(
             volume.size = has.map(ByteSize::from_bytes);
         }
         status["path"] = json!(seen.folder);
-        kept = snapshots::all(driver, &id).unwrap_or_default();
+        kept = snapshots::all(driver, seen).unwrap_or_default();
         if !kept.is_empty() {
             status["snapshots"] = json!(kept);
         }

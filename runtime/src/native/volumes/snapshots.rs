@@ -8,7 +8,7 @@ use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::instance::snapshots::{checked, kept_tree, name_for, of_trees};
 use crate::native::pools::pool_of;
-use crate::native::storage::{KeptTrees, StorageDriver, StorageError, VolumeId, released};
+use crate::native::storage::{KeptTrees, StorageDriver, StorageError, VolumeSeen, released};
 use crate::runtime::{Context, NewSnapshot, Snapshot};
 
 fn of(
@@ -22,13 +22,12 @@ fn of(
     Ok((driver, trees))
 }
 
-/// Those of a volume of a pool, oldest first.
+/// Those of a volume that was just seen, oldest first.
 pub(super) fn all(
     driver: &dyn StorageDriver,
-    id: &VolumeId,
+    seen: &VolumeSeen,
 ) -> Result<Vec<Snapshot>, StorageError> {
-    let all = driver.kept_trees(id)?.all()?;
-    Ok(of_trees(all))
+    Ok(of_trees(driver.kept_of(seen)?))
 }
 
 /// The snapshots of a volume, oldest first.
@@ -36,8 +35,9 @@ pub(in crate::native) fn told(
     host: &Host,
     definition: &Definition<VolumePicks>,
 ) -> Result<Vec<Snapshot>, RuntimeError> {
-    let (driver, _) = of(host, definition)?;
-    all(driver.as_ref(), &id(&definition.uid)).map_err(failed("read the snapshots of"))
+    let (_, trees) = of(host, definition)?;
+    let all = trees.all().map_err(failed("read the snapshots of"))?;
+    Ok(of_trees(all))
 }
 
 /// Makes a snapshot; its name.

@@ -1,9 +1,9 @@
-//! Pools of driver `lvm`: every tree is a thin volume with an ext4 of its own.
+//! Pools of driver `lvm`: every tree is a thin volume with a file system of its own, an ext4 or an XFS.
 //!
 //! ```text
 //! GROUP/THIN-POOL                      where all volumes have their blocks
 //! GROUP/keel_…  (tag keel-files)       an ext4 that is mounted at POOL: markers, trash, records of snapshots
-//! GROUP/keel_…                         volumes and snapshots, each named in a file:
+//! GROUP/keel_…                         volumes and snapshots, each named in a file, with its file system if that is no ext4:
 //! POOL/instances/UID/volume.lv         … of a volume, which is mounted at POOL/instances/UID/disk
 //!                   /snapshots/NAME/volume.lv
 //! ```
@@ -29,9 +29,10 @@ use rustix::mount::MountFlags;
 use self::group::Group;
 use self::snapshots::Thin;
 use super::driver::{
-    Backing, Ensured, GroupOn, PoolPlan, Sized, StorageFeatures, ThinPoolPlan, VolumeId,
+    Backing, Ensured, FileSystem, GroupOn, PoolPlan, Sized, StorageFeatures, ThinPoolPlan, VolumeId,
 };
 use super::error::StorageError;
+use super::file_system;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{fresh_name, is_empty_place, list_or_nothing, make_folder, make_private};
 use super::kept_trees::{AtOnce, OwnFileSystem, SNAPSHOTS};
@@ -86,11 +87,11 @@ impl ThinVolumes {
     }
 
     /// The logical volume that a folder names.
-    fn named(&self, folder: &Path) -> Result<Option<String>, StorageError> {
+    fn named(&self, folder: &Path) -> Result<Option<Named>, StorageError> {
         named_in(&folder.join(NAMED))
     }
 
-    fn name_of(&self, volume: &Path, id: &VolumeId) -> Result<String, StorageError> {
+    fn name_of(&self, volume: &Path, id: &VolumeId) -> Result<Named, StorageError> {
         let name = self.named(volume)?;
         name.ok_or_else(|| StorageError::NoVolume(id.clone()))
     }
@@ -99,7 +100,7 @@ impl ThinVolumes {
     fn mounted_volume(&self, volume: &Path) -> Result<Option<Mapped>, StorageError> {
         match self.named(volume)? {
             None => Ok(None),
-            Some(name) => mounted_at(&self.group, &name, &volume.join(TREE)),
+            Some(named) => mounted_at(&self.group, &named.name, &volume.join(TREE)),
         }
     }
 
@@ -112,24 +113,55 @@ impl ThinVolumes {
     }
 }
 
-fn named_in(path: &Path) -> Result<Option<String>, StorageError> {
-    let name = match path_io::read_if_exists(path) {
+/// A logical volume as a file names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    name: String,
+    /// The file system on it.
+    kind: FileSystem,
+}
+
+impl Named {
+    /// What the file says.
+    fn text(&self) -> String {
+        match self.kind {
+            FileSystem::Ext4 => format!("{}\n", self.name),
+            FileSystem::Xfs => format!("{} xfs\n", self.name),
+        }
+    }
+
+    /// What a file says.
+    fn of(text: &str) -> Option<Self> {
+        let (name, kind) = match text.trim_end().split_once(' ') {
+            None => (text.trim_end(), FileSystem::Ext4),
+            Some((name, "xfs")) => (name, FileSystem::Xfs),
+            Some(_) => return None,
+        };
+        let digits = name.strip_prefix("keel_")?;
+        let is_name = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_name.then(|| Self {
+            name: name.to_owned(),
+            kind,
+        })
+    }
+}
+
+fn named_in(path: &Path) -> Result<Option<Named>, StorageError> {
+    let text = match path_io::read_if_exists(path) {
         // What is beside snapshots and none of them.
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => None,
         other => other?,
     };
-    let Some(name) = name else {
+    let Some(text) = text else {
         return Ok(None);
     };
-    let name = name.trim_end();
-    let digits = name.strip_prefix("keel_").unwrap_or_default();
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(StorageError::Broken {
+    match Named::of(&text) {
+        Some(named) => Ok(Some(named)),
+        None => Err(StorageError::Broken {
             path: path.to_path_buf(),
-            problem: format!("{name:?} is no logical volume of a pool"),
-        });
+            problem: format!("{:?} is no logical volume of a pool", text.trim_end()),
+        }),
     }
-    Ok(Some(name.to_owned()))
 }
 
 /// The device of a volume, if that is what is mounted at a folder.
@@ -144,20 +176,27 @@ fn mounted_at(group: &Group, name: &str, at: &Path) -> Result<Option<Mapped>, St
 }
 
 /// Makes a volume that a file names from before it is there, with an empty file system; answers its name.
-fn make(group: &Group, named: &Path, size: u64) -> Result<String, StorageError> {
+fn make(group: &Group, file: &Path, size: u64, kind: FileSystem) -> Result<Named, StorageError> {
     group.room()?;
     let name = fresh_name()?;
-    path_io::write_durably(named, format!("{name}\n"))?;
-    let plan = &group.plan;
-    let arguments = arguments::make_volume(&plan.group, &plan.thin_pool, &name, size, &group.tag);
+    let named = Named { name, kind };
+    path_io::write_durably(file, named.text())?;
+    let (plan, name) = (&group.plan, &named.name);
+    let arguments = arguments::make_volume(&plan.group, &plan.thin_pool, name, size, &group.tag);
     group.change("lvcreate", arguments)?;
-    sized::make_file_system(&group.device(&name)?.path)?;
-    Ok(name)
+    file_system::make(&group.device(name)?.path, kind, size)?;
+    Ok(named)
 }
 
 /// Mounts a volume's file system at a folder of ours; one that is mounted already stays.
-fn mount(group: &Group, name: &str, at: &Path, writable: bool) -> Result<(), StorageError> {
-    if mounted_at(group, name, at)?.is_some() {
+fn mount(
+    group: &Group,
+    named: &Named,
+    at: &Path,
+    writable: bool,
+    options: Option<&str>,
+) -> Result<(), StorageError> {
+    if mounted_at(group, &named.name, at)?.is_some() {
         return Ok(());
     }
     if let Some(foreign) = mount_table::at_or_below(at)?.first() {
@@ -166,16 +205,8 @@ fn mount(group: &Group, name: &str, at: &Path, writable: bool) -> Result<(), Sto
         }
         .into());
     }
-    let device = group.device(name)?.path;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    // What is deleted in it goes back to the pool. Tables that nobody needs yet are not written: they would take a part of the
-    // pool. Where the pool is full it is read, and not written to any more.
-    let (flags, options) = match writable {
-        true => (flags, c"discard,noinit_itable,errors=remount-ro"),
-        false => (flags | MountFlags::RDONLY, c""),
-    };
-    rustix::mount::mount(&device, at, "ext4", flags, options).at("mount an ext4 on", at)?;
-    Ok(())
+    let device = group.device(&named.name)?.path;
+    file_system::mount(&device, at, named.kind, writable, options)
 }
 
 /// Unmounts a volume's file system from a folder; answers whether it was mounted.
@@ -197,7 +228,7 @@ fn discard(group: &Group, folder: &Path) -> Result<(), StorageError> {
     folders.extend(list_or_nothing(&folder.join(SNAPSHOTS)).unwrap_or_default());
     for one in &folders {
         for file in [NAMED, NEXT] {
-            names.extend(named_in(&one.join(file))?);
+            names.extend(named_in(&one.join(file))?.map(|named| named.name));
         }
     }
     if !group.remove(&names)? {
@@ -284,20 +315,25 @@ impl Files for ThinVolumes {
         self.group.space().map(Some)
     }
 
-    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError> {
+    fn make_tree(
+        &self,
+        volume: &Path,
+        size: Option<u64>,
+        kind: FileSystem,
+    ) -> Result<(), StorageError> {
         let bytes = self.bytes(size)?;
         make_folder(&volume.join(TREE))?;
-        make(&self.group, &volume.join(NAMED), bytes)?;
+        make(&self.group, &volume.join(NAMED), bytes, kind)?;
         Ok(())
     }
 
     fn make_home(&self, volume: &Path, id: &VolumeId) -> Result<PathBuf, StorageError> {
-        self.make_tree(volume, None)?;
+        self.make_tree(volume, None, FileSystem::Ext4)?;
         self.home(volume, id)
     }
 
     fn home(&self, volume: &Path, id: &VolumeId) -> Result<PathBuf, StorageError> {
-        self.mount(volume, id)?;
+        self.mount(volume, id, None)?;
         let home = volume.join(TREE);
         make_private(&home)?;
         Ok(home)
@@ -316,23 +352,28 @@ impl Files for ThinVolumes {
         Ok(self.mounted_volume(volume)?.is_some())
     }
 
-    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
-        let name = self.name_of(volume, id)?;
-        mount(&self.group, &name, &volume.join(TREE), true)
+    fn mount(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        options: Option<&str>,
+    ) -> Result<(), StorageError> {
+        let named = self.name_of(volume, id)?;
+        mount(&self.group, &named, &volume.join(TREE), true, options)
     }
 
     fn unmount(&self, volume: &Path, users: Users, id: &VolumeId) -> Result<bool, StorageError> {
         match self.named(volume)? {
             None => Ok(false),
-            Some(name) => unmount(&self.group, &name, &volume.join(TREE), users, id),
+            Some(named) => unmount(&self.group, &named.name, &volume.join(TREE), users, id),
         }
     }
 
     fn put_away(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
         for kept in list_or_nothing(&volume.join(SNAPSHOTS))? {
-            if let Some(name) = self.named(&kept)? {
+            if let Some(named) = self.named(&kept)? {
                 let at = snapshots::tree_of(&kept);
-                unmount(&self.group, &name, &at, Users::CutOff, id)?;
+                unmount(&self.group, &named.name, &at, Users::CutOff, id)?;
             }
         }
         Ok(())
@@ -345,7 +386,7 @@ impl Files for ThinVolumes {
     fn limited(&self, volume: &Path, asked: Option<u64>) -> Result<Limited, StorageError> {
         let found = match self.named(volume)? {
             None => None,
-            Some(name) => self.group.volume(&name)?,
+            Some(named) => self.group.volume(&named.name)?,
         };
         let size = match (found, asked) {
             // Somebody removed it.
@@ -374,21 +415,22 @@ impl Files for ThinVolumes {
             (Some(_), Some(after)) => self.bytes(Some(after))?,
             _ => return Err(StorageError::NeedsRebuild(id.clone())),
         };
-        let name = self.name_of(volume, id)?;
-        let found = self.group.volume(&name)?;
+        let named = self.name_of(volume, id)?;
+        let (name, kind) = (&named.name, named.kind);
+        let found = self.group.volume(name)?;
         let before = found
             .ok_or_else(|| StorageError::NoVolume(id.clone()))?
             .size;
         if before == after && asked == size {
             return Ok(Ensured::Already);
         }
-        let device = self.group.device(&name)?.path;
+        let device = self.group.device(name)?.path;
         let mounted = self.mounted_volume(volume)?.is_some();
         if !mounted && !device_mapper::is_held(&device)? {
-            snapshots::fit(&self.group, &name, before, after, id)?;
-        } else if mounted && after >= before && sized::can_grow_live() {
-            snapshots::extend(&self.group, &name, before, after)?;
-            sized::fill_live(&volume.join(TREE), after)?;
+            snapshots::fit(&self.group, &named, &volume.join(TREE), before, after, id)?;
+        } else if mounted && after >= before && file_system::can_grow_live(kind) {
+            snapshots::extend(&self.group, name, before, after)?;
+            file_system::fill_live(&volume.join(TREE), kind, after)?;
         } else {
             return Err(StorageError::InUse(id.clone()));
         }
@@ -396,7 +438,7 @@ impl Files for ThinVolumes {
     }
 
     fn used(&self, volume: &Path, _asked: Option<u64>) -> Result<u64, StorageError> {
-        let Some(name) = self.named(volume)? else {
+        let Some(named) = self.named(volume)? else {
             return Ok(0);
         };
         if let Some(mounted) = self.mounted_volume(volume)? {
@@ -406,7 +448,8 @@ impl Files for ThinVolumes {
             let folder = std::fs::File::open(&at).at("open", &at)?;
             rustix::fs::syncfs(&folder).at("sync", &at)?;
         }
-        Ok(self.group.volume(&name)?.map_or(0, |found| found.used()))
+        let found = self.group.volume(&named.name)?;
+        Ok(found.map_or(0, |found| found.used()))
     }
 
     fn used_in_trash(&self, folder: &Path) -> Result<Option<u64>, StorageError> {
@@ -414,8 +457,11 @@ impl Files for ThinVolumes {
         let mut folders = vec![folder.to_path_buf()];
         folders.extend(list_or_nothing(&folder.join(SNAPSHOTS))?);
         for folder in folders {
-            if let Some(name) = self.named(&folder)? {
-                sum += self.group.volume(&name)?.map_or(0, |found| found.used());
+            if let Some(named) = self.named(&folder)? {
+                sum += self
+                    .group
+                    .volume(&named.name)?
+                    .map_or(0, |found| found.used());
             }
         }
         Ok(Some(sum))

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use manifests::path_io;
 
 use super::group::Group;
-use super::{NAMED, NEXT, arguments, discard, make, mount, mounted_at, named_in, unmount};
-use crate::native::storage::driver::VolumeId;
+use super::{NAMED, NEXT, Named, arguments, discard, make, mount, mounted_at, named_in, unmount};
+use crate::native::storage::driver::{FileSystem, VolumeId};
 use crate::native::storage::error::StorageError;
+use crate::native::storage::file_system;
 use crate::native::storage::files::TREE;
 use crate::native::storage::folders::fresh_name;
 use crate::native::storage::folders::{make_private, sync_folder};
@@ -34,7 +35,7 @@ pub(super) struct Thin {
 }
 
 impl Thin {
-    fn name(&self) -> Result<String, StorageError> {
+    fn name(&self) -> Result<Named, StorageError> {
         let name = named_in(&self.volume.join(NAMED))?;
         name.ok_or_else(|| StorageError::NoVolume(self.id.clone()))
     }
@@ -46,7 +47,7 @@ impl Thin {
             .size)
     }
 
-    fn name_in(&self, kept: &Path) -> Result<String, StorageError> {
+    fn name_in(&self, kept: &Path) -> Result<Named, StorageError> {
         named_in(&kept.join(NAMED))?.ok_or_else(|| StorageError::Broken {
             path: kept.to_path_buf(),
             problem: "no logical volume belongs to this snapshot".to_owned(),
@@ -57,33 +58,38 @@ impl Thin {
 impl AtOnce for Thin {
     fn keep(&self, folder: &Path) -> Result<(), StorageError> {
         self.group.room()?;
-        let (origin, name) = (self.name()?, fresh_name()?);
-        path_io::write_durably(folder.join(NAMED), format!("{name}\n"))?;
-        let arguments = arguments::keep(self.group.name(), &origin, &name, &self.group.tag);
+        let origin = self.name()?;
+        let (name, kind) = (fresh_name()?, origin.kind);
+        let named = Named { name, kind };
+        path_io::write_durably(folder.join(NAMED), named.text())?;
+        let (group, tag) = (self.group.name(), &self.group.tag);
+        let arguments = arguments::keep(group, &origin.name, &named.name, tag);
         self.group.change("lvcreate", arguments)
     }
 
     fn kept(&self, folder: &Path) -> Result<PathBuf, StorageError> {
         let at = tree_of(folder);
-        make_private_unless_mounted(&self.group, &self.name_in(folder)?, &at)?;
-        mount(&self.group, &self.name_in(folder)?, &at, false)?;
+        let named = self.name_in(folder)?;
+        make_private_unless_mounted(&self.group, &named.name, &at)?;
+        mount(&self.group, &named, &at, false, None)?;
         Ok(at)
     }
 
     fn empty(&self, folder: &Path) -> Result<PathBuf, StorageError> {
         let size = match self.asked {
-            Some(_) => self.size_of(&self.name()?)?,
+            Some(_) => self.size_of(&self.name()?.name)?,
             None => self.group.thin_pool()?.size,
         };
-        let name = make(&self.group, &folder.join(NAMED), size)?;
+        let kind = self.name()?.kind;
+        let named = make(&self.group, &folder.join(NAMED), size, kind)?;
         let at = tree_of(folder);
         make_private(&at)?;
-        mount(&self.group, &name, &at, true)?;
+        mount(&self.group, &named, &at, true, None)?;
         Ok(at)
     }
 
     fn seal(&self, folder: &Path) -> Result<(), StorageError> {
-        let (name, at) = (self.name_in(folder)?, tree_of(folder));
+        let (name, at) = (self.name_in(folder)?.name, tree_of(folder));
         if mounted_at(&self.group, &name, &at)?.is_none() {
             return Ok(());
         }
@@ -97,20 +103,24 @@ impl AtOnce for Thin {
         self.group.room()?;
         unmount(
             &self.group,
-            &now,
+            &now.name,
             &self.volume.join(TREE),
             Users::Respect,
             &self.id,
         )?;
         // Somebody may have removed it.
-        let has = self.group.volume(&now)?.map(|found| found.size);
-        let was = self.size_of(&kept)?;
+        let has = self.group.volume(&now.name)?.map(|found| found.size);
+        let was = self.size_of(&kept.name)?;
         let (name, next) = (fresh_name()?, self.volume.join(NEXT));
-        path_io::write_durably(&next, format!("{name}\n"))?;
-        let arguments = arguments::unkeep(self.group.name(), &kept, &name, &self.group.tag);
+        let kind = kept.kind;
+        let named = Named { name, kind };
+        path_io::write_durably(&next, named.text())?;
+        let (group, tag) = (self.group.name(), &self.group.tag);
+        let arguments = arguments::unkeep(group, &kept.name, &named.name, tag);
         self.group.change("lvcreate", arguments)?;
         if let Some(has) = has.filter(|has| *has != was) {
-            fit(&self.group, &name, was, has, &self.id)?;
+            let at = self.volume.join(TREE);
+            fit(&self.group, &named, &at, was, has, &self.id)?;
         }
         exchange(&next, &self.volume.join(NAMED))?;
         sync_folder(&self.volume)?;
@@ -118,7 +128,7 @@ impl AtOnce for Thin {
     }
 
     fn discard(&self, folder: &Path) -> Result<(), StorageError> {
-        if let Some(name) = named_in(&folder.join(NAMED))? {
+        if let Some(Named { name, .. }) = named_in(&folder.join(NAMED))? {
             unmount(
                 &self.group,
                 &name,
@@ -132,7 +142,7 @@ impl AtOnce for Thin {
 
     fn clear_next(&self) -> Result<(), StorageError> {
         let next = self.volume.join(NEXT);
-        let Some(name) = named_in(&next)? else {
+        let Some(Named { name, .. }) = named_in(&next)? else {
             return Ok(());
         };
         if !self.group.remove(&[name])? {
@@ -163,14 +173,31 @@ pub(super) fn extend(
     group.change("lvextend", arguments::extend(group.name(), name, after))
 }
 
-/// Lets a volume that nobody uses, and its file system, have another size. May be repeated after a crash.
+/// Lets a volume that nobody uses, and its file system, have another size. `at`: where an XFS is mounted for that, since it
+/// grows nowhere else. May be repeated after a crash.
 pub(super) fn fit(
     group: &Group,
-    name: &str,
+    named: &Named,
+    at: &Path,
     before: u64,
     after: u64,
     id: &VolumeId,
 ) -> Result<(), StorageError> {
+    let name = &named.name;
+    if named.kind == FileSystem::Xfs {
+        if after < before {
+            return Err(StorageError::Shrinks {
+                volume: id.clone(),
+                has: before,
+                size: after,
+            });
+        }
+        extend(group, name, before, after)?;
+        mount(group, named, at, true, None)?;
+        file_system::fill_live(at, named.kind, after)?;
+        unmount(group, name, at, Users::Respect, id)?;
+        return Ok(());
+    }
     extend(group, name, before, after)?;
     sized::fit_unused(&group.device(name)?.path, after, id)?;
     if after < before {

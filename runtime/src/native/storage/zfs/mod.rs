@@ -31,7 +31,7 @@ use self::ground::Raised;
 use self::record::Datasets;
 use self::snapshots::{Tree, close};
 use super::driver::{
-    Backing, DatasetPlan, Ensured, PoolPlan, Sized, StorageFeatures, VolumeId, ZpoolOn,
+    Backing, DatasetPlan, Ensured, FileSystem, PoolPlan, Sized, StorageFeatures, VolumeId, ZpoolOn,
 };
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
@@ -182,7 +182,12 @@ impl Files for DatasetFiles {
         Ok(row.map(|row| (row.used, row.used + row.available)))
     }
 
-    fn make_tree(&self, volume: &Path, size: Option<u64>) -> Result<(), StorageError> {
+    fn make_tree(
+        &self,
+        volume: &Path,
+        size: Option<u64>,
+        _kind: FileSystem,
+    ) -> Result<(), StorageError> {
         if let Some(size) = size {
             sized::rounded(size)?;
         }
@@ -208,7 +213,12 @@ impl Files for DatasetFiles {
         }
     }
 
-    fn mount(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+    fn mount(
+        &self,
+        volume: &Path,
+        id: &VolumeId,
+        _options: Option<&str>,
+    ) -> Result<(), StorageError> {
         let tree = self.tree_of(volume)?;
         let tree = tree.ok_or_else(|| StorageError::NoVolume(id.clone()))?;
         let at = volume.join(TREE);
