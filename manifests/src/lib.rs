@@ -10,6 +10,7 @@ pub mod action;
 pub mod attached;
 pub mod change;
 pub mod codes;
+pub mod controller;
 pub mod decode;
 pub mod desired;
 pub mod devices;

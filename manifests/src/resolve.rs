@@ -54,11 +54,13 @@ use project::Projects;
 use references::{depends_on, needs_of, secrets_of};
 use root_disk::complete_root;
 use texts::take_in;
-use unknown::{api_version, misplaced, unknown_keys, unknown_kind};
+use unknown::{misplaced, unknown_keys, unknown_kind};
 
 pub use for_each::MOST;
 pub use layers::BAD_BASE;
 pub use patches::BAD_PATCH;
+pub(crate) use unknown::api_version;
+
 pub use texts::{NOT_TAKEN, PLACES as TEXT_PLACES};
 
 /// A name that its kind does not allow.

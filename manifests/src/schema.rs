@@ -30,6 +30,7 @@ pub fn files() -> Vec<(String, String)> {
         .iter()
         .map(|kind| (kind.word().to_owned(), of_kind(*kind)));
     let rest = [
+        ("controller".to_owned(), of_controller()),
         ("source".to_owned(), of_source()),
         (ALL.to_owned(), of_all()),
     ];
@@ -51,6 +52,17 @@ pub fn of_source() -> Value {
     let mut generator = generator();
     let document = envelope::source(&mut generator);
     root(&document, generator, None)
+}
+
+/// The schema of the settings of a controller. It is not among [`of_all`]: they are no manifest.
+pub fn of_controller() -> Value {
+    let mut generator = generator();
+    let document = envelope::controller(&mut generator);
+    let mut teller = Teller::new(generator.take_definitions(true));
+    let top = teller.tell(&document, &Place::document(None));
+    let mut schema = whole(top, teller.into_definitions());
+    normal::normal(&mut schema);
+    schema
 }
 
 /// The schema of all kinds: `kind` chooses. `if` and `then` instead of `oneOf`, since editors then name the mistake and

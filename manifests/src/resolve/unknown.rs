@@ -53,7 +53,7 @@ pub(super) fn misplaced(kind: Kind, mut found: Diagnostics) -> Diagnostics {
 }
 
 /// Checks that a document is of this language.
-pub(super) fn api_version(node: &Node, found: &mut Diagnostics) {
+pub(crate) fn api_version(node: &Node, found: &mut Diagnostics) {
     let hint = format!("write `apiVersion: {API_VERSION}`");
     match node.get("apiVersion") {
         Some(version) if version.text() == Some(API_VERSION) => {}

@@ -3,6 +3,7 @@
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::controller::{self, Controller};
 use crate::envelope::{
     API_VERSION, DependsOn, Metadata, WrittenBudget, WrittenHost, WrittenLifecycle, WrittenTarget,
     WrittenTrash, WrittenWindows, name_pattern, name_words,
@@ -201,6 +202,21 @@ pub(super) fn source(generator: &mut SchemaGenerator) -> Value {
     object(
         super::SOURCE_KIND,
         OF_SOURCE,
+        &["apiVersion", "kind"],
+        &properties,
+    )
+}
+
+/// The settings of a controller.
+pub(super) fn controller(generator: &mut SchemaGenerator) -> Value {
+    let mut properties = head(controller::KIND, controller::DESCRIPTION);
+    let mut fields = Controller::json_schema(generator).to_value();
+    if let Some(Value::Object(fields)) = fields.get_mut("properties") {
+        properties.append(fields);
+    }
+    object(
+        controller::KIND,
+        controller::DESCRIPTION,
         &["apiVersion", "kind"],
         &properties,
     )

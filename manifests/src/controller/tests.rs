@@ -1,0 +1,152 @@
+//! Settings as people write them, and what is wrong with some.
+
+use super::*;
+use crate::controller::source::VerifyMode;
+
+#[test]
+fn settings_mean_what_they_say() {
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controller
+interval: 5m
+sources:
+  - name: edge
+    git:
+      url: git@git.example.org:team/edge.git
+      branch: main
+      path: hosts/edge
+      ssh: { key: /etc/keel/id, knownHosts: /etc/keel/known_hosts }
+      verify: { mode: range, allowedSigners: /etc/keel/signers }
+    projects: [shop]
+    dependsOn: [base]
+  - name: base
+    directory: { path: /etc/keel/base }
+";
+    let (controller, found) = read("controller.yaml", text);
+    let controller = controller.unwrap_or_else(|| panic!("{found:?}"));
+    let git = controller.sources[0].git.as_ref().expect("a repository");
+    assert_eq!(git.wanted().to_string(), "branch main");
+    assert_eq!(git.interval, Duration::from_seconds(60));
+    let verify = git.verify.as_ref().expect("signers");
+    assert_eq!(verify.mode, VerifyMode::Range);
+    assert_eq!(controller.sources[1].depends_on, Vec::<String>::new());
+    let empty = "apiVersion: evenkeel/v1\nkind: Controller\n";
+    assert_eq!(read("x", empty).0, Some(Controller::default()));
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_with_its_place() {
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controler
+interval: 0s
+sources:
+  - name: edge
+    git:
+      url: /srv/git/edge.git
+      branch: main
+      tag: v1
+      path: ../x
+      ssh: { key: /etc/keel/id }
+      verify: { mode: head }
+    dependsOn: [bas, b]
+  - name: edge
+    directory: { path: /a }
+  - name: b
+    git: { url: 'https://git.example.org/b', https: { token: {}, proxy: nowhere }, verify: { mode: tag, keyring: /k } }
+    dependsOn: [edge]
+  - name: base
+  - directory: {}
+";
+    let (controller, found) = read("c.yaml", text);
+    assert_eq!(controller, None);
+    let told: Vec<String> = found
+        .sorted()
+        .iter()
+        .map(|one| format!("{}:{} {}", one.origin.line, one.origin.column, one.message))
+        .collect();
+    let expected = [
+        "2:7 the settings of a controller are of kind Controller",
+        "3:11 0s is too short",
+        "9:12 both `branch` and `tag` say what is followed",
+        "10:13 `../x` is no folder of a repository",
+        "11:12 /srv/git/edge.git is not reached by ssh",
+        "12:15 field `allowedSigners` is missing in sources.0.git.verify",
+        "13:17 there is no source `bas`",
+        "14:11 two sources are called `edge`",
+        "17:62 a token is in one place",
+        "17:73 `nowhere` is no proxy",
+        "17:100 no tag is followed here",
+        "19:5 field `git` is missing in sources.3",
+        "20:5 field `name` is missing in sources.4",
+        "20:16 field `path` is missing in sources.4.directory",
+    ];
+    let plain: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(plain, expected, "{told:#?}");
+}
+
+#[test]
+fn sources_do_not_wait_for_each_other() {
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controller
+sources:
+  - { name: a, directory: { path: /a }, dependsOn: [b] }
+  - { name: b, directory: { path: /b }, dependsOn: [c] }
+  - { name: c, directory: { path: /c }, dependsOn: [b] }
+  - { name: d, directory: { path: /d } }
+";
+    let (_, found) = read("c.yaml", text);
+    let told: Vec<&str> = found
+        .sorted()
+        .iter()
+        .map(|one| one.message.as_str())
+        .collect();
+    assert_eq!(told, ["these sources wait for each other: a, b, c"]);
+}
+
+#[test]
+fn words_that_are_not_known_have_a_nearest_one() {
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controller
+source: []
+sources:
+  - name: edge
+    git: { url: 'http://git.example.org/e', brnch: main, commit: abc }
+";
+    let (_, found) = read("c.yaml", text);
+    let hints: Vec<String> = found
+        .sorted()
+        .iter()
+        .map(|one| {
+            format!(
+                "{} | {}",
+                one.message,
+                one.hint.as_deref().unwrap_or_default()
+            )
+        })
+        .collect();
+    assert!(
+        hints[0].contains("`source`") && hints[0].contains("sources"),
+        "{hints:#?}"
+    );
+    assert!(
+        hints
+            .iter()
+            .any(|one| one.contains("brnch") && one.contains("branch")),
+        "{hints:#?}"
+    );
+    assert!(
+        hints.iter().any(|one| one.contains("by http")),
+        "{hints:#?}"
+    );
+    assert!(
+        hints
+            .iter()
+            .any(|one| one.contains("40 hexadecimal digits")),
+        "{hints:#?}"
+    );
+    assert!(read("c.yaml", "").1.has_errors());
+    assert!(read("c.yaml", "- a\n").1.has_errors());
+}
