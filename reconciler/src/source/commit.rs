@@ -4,22 +4,14 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use manifests::files::{Entry, Files};
-use manifests::folder;
 use manifests::path_io::{AtPath as _, PathError};
 use manifests::read::Texts;
 use runtime::sys::command::CommandError;
 
-/// The most bytes that one file may have.
-const MOST: u64 = 16 << 20;
-/// The most bytes that all files together may have.
-const MOST_OF_ALL: u64 = 256 << 20;
-/// Where a link leads is no longer than this.
-const LONGEST_LINK: u64 = 4096;
-/// So many links on the way of one path are followed, as the kernel does.
-const MOST_LINKS: usize = 40;
+use super::reading::{LONGEST_LINK, Step, in_layers, resolved, submodule, with_size};
 
 /// The names of files of which one tells which others are read: they are fetched at once, and not by a child each.
 const READ_FIRST: [&str; 2] = ["keel.yaml", ".keelignore"];
@@ -131,26 +123,13 @@ impl<'a> Commit<'a> {
     /// Where a path leads, as it would in a checkout: links of the commit are followed. It may lead out of it. None where
     /// that has no end.
     pub(super) fn resolved(&self, path: &Path) -> Option<PathBuf> {
-        let mut at = PathBuf::from("/");
-        let mut rest: Vec<PathBuf> = steps(path);
-        let mut links = 0;
-        while let Some(step) = rest.pop() {
-            if step == Path::new("/") {
-                at = step;
-            } else if step == Path::new("..") {
-                at.pop();
-            } else {
-                at.push(step);
-            }
-            if let Some(Node::Link(blob)) = self.node(&at) {
-                links += 1;
-                let target = self.fetched.get(&blob.object);
-                let target = target.filter(|_| links <= MOST_LINKS)?;
-                rest.extend(steps(Path::new(OsStr::from_bytes(target))));
-                at.pop();
-            }
-        }
-        Some(at)
+        resolved(path, |at| match self.node(at) {
+            Some(Node::Link(blob)) => match self.fetched.get(&blob.object) {
+                Some(target) => Step::Link(target.clone()),
+                None => Step::Lost,
+            },
+            _ => Step::Plain,
+        })
     }
 
     /// Whether a link leads to a folder. What is not in the commit is where it would lead in a checkout.
@@ -179,27 +158,19 @@ impl<'a> Commit<'a> {
         let Some(Node::File(blob)) = self.node(path) else {
             return Err(std::io::ErrorKind::NotFound.into());
         };
-        let all = self.taken.get().saturating_add(blob.size);
-        if blob.size > MOST || all > MOST_OF_ALL {
-            let most = if blob.size > MOST { MOST } else { MOST_OF_ALL };
-            let why = format!("it is more than is read: {} MiB", most >> 20);
-            return Err(std::io::Error::other(why));
-        }
-        self.taken.set(all);
+        self.taken.set(with_size(self.taken.get(), blob.size)?);
         let fetched = self.fetched.get(&blob.object);
         Ok(fetched.cloned().ok_or_else(|| blob.clone()))
     }
 
     /// What is in the layers of a source and cannot be read: `sub is a submodule`.
     pub(super) fn passed_over(&self, texts: &Texts) -> Vec<String> {
-        let layers = texts.bases.iter().chain(texts.refused.keys());
-        let layers: Vec<&str> = layers.map(String::as_str).chain([""]).collect();
         let nodes = self.folders.values().flatten();
-        nodes
+        let submodules = nodes
             .filter(|(_, node)| matches!(node, Node::Submodule))
-            .map(|(path, _)| folder::name(&texts.root, path))
-            .filter(|name| layers.iter().any(|layer| folder::holds(layer, name)))
-            .map(|name| format!("{name} is a submodule, which is not read"))
+            .map(|(path, _)| path.as_path());
+        in_layers(texts, submodules)
+            .map(|name| submodule(&name))
             .collect()
     }
 }
@@ -261,15 +232,6 @@ impl Files for Commit<'_> {
     fn top(&self, folder: &Path) -> Option<PathBuf> {
         folder.starts_with(self.top).then(|| self.top.to_path_buf())
     }
-}
-
-/// The steps of a path, the last one first.
-fn steps(path: &Path) -> Vec<PathBuf> {
-    let steps = path.components().filter(|step| *step != Component::CurDir);
-    steps
-        .rev()
-        .map(|step| PathBuf::from(step.as_os_str()))
-        .collect()
 }
 
 /// One line of `git ls-tree -r -l -z`: `MODE TYPE OBJECT SIZE`, a tab, the name.

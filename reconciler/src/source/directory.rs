@@ -44,6 +44,11 @@ impl Followed for Directory {
 
     fn latest(&mut self, last: Option<&Last>) -> Result<Latest, SourceError> {
         let texts = read::read(&self.path)?;
+        if texts.files.is_empty() {
+            return Err(SourceError::Empty {
+                place: self.describe(),
+            });
+        }
         let digest = digest(&texts);
         if last.is_some_and(|last| last.digest == digest) {
             return Ok(Latest::Unchanged { commit: None });
@@ -93,6 +98,8 @@ mod tests {
         let gone = source.latest(None).expect_err("it is not there yet");
         assert_eq!(gone.class(), SourceClass::Retry, "{gone}");
         path_io::create_dir_all(&at).expect("a folder");
+        let empty = source.latest(None).expect_err("nothing is in it");
+        assert_eq!(empty.class(), SourceClass::Refused, "{empty}");
         path_io::write(at.join("a.yaml"), "a: 1\n").expect("written");
         let mut moved = |last: Option<&Last>| match source.latest(last) {
             Ok(Latest::Moved(tree)) => Some(tree),

@@ -8,5 +8,7 @@ pub mod directory;
 pub mod failure;
 pub mod followed;
 pub mod git;
+mod reading;
+pub mod repository;
 pub mod revision;
 pub mod watch;

@@ -1,0 +1,346 @@
+//! Real repositories, made by the program git.
+
+use manifests::path_io;
+use runtime::sys::command::run;
+
+use super::*;
+use crate::source::failure::SourceClass;
+
+/// A repository and a work tree of it.
+struct Team {
+    folder: tempfile::TempDir,
+    /// Each commit has a time of its own.
+    time: std::cell::Cell<u64>,
+}
+
+impl Team {
+    fn new() -> Self {
+        let this = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+            time: std::cell::Cell::new(1_700_000_000),
+        };
+        path_io::create_dir_all(this.work("")).expect("a folder");
+        this.git(&["init", "-q", "-b", "main"]);
+        let bare = this.bare();
+        let bare = bare.to_str().expect("a path");
+        run("git", ["init", "-q", "--bare", "-b", "main", bare], None).expect("a repository");
+        this.git(&["remote", "add", "origin", bare]);
+        this
+    }
+
+    fn bare(&self) -> PathBuf {
+        self.folder.path().join("edge.git")
+    }
+
+    fn work(&self, name: &str) -> PathBuf {
+        self.folder.path().join("work").join(name)
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        self.time.set(self.time.get() + 60);
+        let date = format!("{} +0000", self.time.get());
+        let mut all: Vec<String> = vec![
+            format!("GIT_AUTHOR_DATE={date}"),
+            format!("GIT_COMMITTER_DATE={date}"),
+            "GIT_CONFIG_GLOBAL=/dev/null".to_owned(),
+            "GIT_CONFIG_NOSYSTEM=1".to_owned(),
+        ];
+        all.extend(["git", "-C"].map(str::to_owned));
+        all.push(self.work("").display().to_string());
+        let settings = [
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@example.org",
+            "-c",
+            "protocol.file.allow=always",
+        ];
+        all.extend(
+            settings
+                .iter()
+                .chain(arguments)
+                .map(|word| (*word).to_owned()),
+        );
+        let said = run("env", all, None).unwrap_or_else(|error| panic!("{error}"));
+        String::from_utf8_lossy(&said).trim().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.work(name);
+        path_io::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        path_io::write(path, text).expect("written");
+    }
+
+    /// Commits all there is and pushes it; answers the commit.
+    fn push(&self, message: &str) -> String {
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "--allow-empty", "-m", message]);
+        self.git(&["push", "-q", "--force", "--tags", "origin", "HEAD"]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    fn follow(&self, change: impl FnOnce(&mut GitSource)) -> Git {
+        let mut settings = GitSource {
+            url: Some(RepositoryUrl::Local(self.bare())),
+            ..GitSource::default()
+        };
+        change(&mut settings);
+        Git::new("edge", &settings).expect("settings")
+    }
+}
+
+fn moved(source: &mut Git, last: Option<&Last>) -> Tree {
+    match source.latest(last) {
+        Ok(Latest::Moved(tree)) => *tree,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn last(tree: &Tree) -> Last {
+    Last {
+        commit: tree.commit.clone(),
+        digest: tree.digest.clone(),
+        approved_rewind: None,
+    }
+}
+
+fn names(tree: &Tree) -> Vec<&str> {
+    tree.texts
+        .files
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect()
+}
+
+#[test]
+fn a_branch_is_followed_where_it_goes_forward() {
+    let team = Team::new();
+    let mut source = team.follow(|_| {});
+    let missing = source.latest(None).expect_err("no commit yet");
+    assert_eq!(missing.class(), SourceClass::Refused, "{missing}");
+    team.write("keel.yaml", "kind: Source\n");
+    team.write("hosts/edge/web.yaml", "a: 1\n");
+    let first = team.push("one");
+    let tree = moved(&mut source, None);
+    assert_eq!(tree.commit.as_deref(), Some(first.as_str()));
+    assert_eq!(names(&tree), ["hosts/edge/web.yaml", "keel.yaml"]);
+    assert_eq!(tree.revision.as_deref(), first.get(..7));
+    let repository = tree.repository.clone().expect("a repository");
+    assert_eq!(repository.first_commit.as_deref(), Some(first.as_str()));
+    assert!(tree.committed_at.is_some());
+    let in_force = last(&tree);
+    let unchanged = |commit: &str| Latest::Unchanged {
+        commit: Some(commit.to_owned()),
+    };
+    assert_eq!(
+        source.latest(Some(&in_force)).expect("read"),
+        unchanged(&first)
+    );
+    // A commit that changes nothing of it.
+    let second = team.push("empty");
+    assert_eq!(
+        source.latest(Some(&in_force)).expect("read"),
+        unchanged(&second)
+    );
+    // Another process knows nothing but what was in force.
+    let mut again = team.follow(|_| {});
+    assert_eq!(
+        again.latest(Some(&in_force)).expect("read"),
+        unchanged(&second)
+    );
+    team.git(&["checkout", "-q", "-b", "side"]);
+    team.write("hosts/edge/web.yaml", "a: 2\n");
+    team.push("side");
+    team.git(&["checkout", "-q", "main"]);
+    team.push("main");
+    team.git(&["merge", "-q", "--no-ff", "-m", "merge", "side"]);
+    let merged = team.push("merged");
+    team.git(&[
+        "--git-dir",
+        team.bare().to_str().expect("a path"),
+        "pack-refs",
+        "--all",
+    ]);
+    let tree = moved(&mut source, Some(&in_force));
+    assert_eq!(tree.commit, Some(merged));
+    // Written anew: what is in force is no part of it any more.
+    let in_force = last(&tree);
+    team.git(&["reset", "-q", "--hard", &second]);
+    team.write("hosts/edge/web.yaml", "a: 3\n");
+    let rewound = team.push("rewound");
+    let error = source.latest(Some(&in_force)).expect_err("rewound");
+    assert_eq!(
+        (error.class(), error.reason()),
+        (SourceClass::Refused, "SourceRewound")
+    );
+    let approved = Last {
+        approved_rewind: Some(rewound.clone()),
+        ..in_force
+    };
+    assert_eq!(moved(&mut source, Some(&approved)).commit, Some(rewound));
+    // It vanishes and comes back.
+    path_io::rename(team.bare(), team.folder.path().join("away")).expect("moved");
+    let error = source
+        .latest(Some(&in_force_of(&approved)))
+        .expect_err("gone");
+    assert_eq!(error.class(), SourceClass::Retry, "{error}");
+}
+
+fn in_force_of(last: &Last) -> Last {
+    Last {
+        commit: last.approved_rewind.clone(),
+        ..last.clone()
+    }
+}
+
+#[test]
+fn tags_and_versions_are_followed() {
+    let team = Team::new();
+    team.write("a.yaml", "a: 1\n");
+    team.push("one");
+    team.git(&["tag", "v1.0.0"]);
+    team.write("a.yaml", "a: 2\n");
+    team.push("two");
+    team.git(&["tag", "-a", "-m", "x", "v1.1.0"]);
+    team.git(&["tag", "v2.0.0"]);
+    let two = team.push("three");
+    let two = team.git(&["rev-parse", &format!("{two}~1")]);
+    let range = |text: &str| text.parse().expect("a range");
+    let mut source = team.follow(|git| git.semver = Some(range("^1")));
+    let tree = moved(&mut source, None);
+    assert_eq!(tree.commit.as_deref(), Some(two.as_str()), "peeled");
+    // A later version on another branch of releases.
+    team.git(&["checkout", "-q", "--orphan", "other"]);
+    team.write("a.yaml", "a: 3\n");
+    let other = team.push("other");
+    team.git(&["tag", "v1.2.0"]);
+    team.push("more");
+    let tree = moved(&mut source, Some(&last(&tree)));
+    assert_eq!(tree.commit.as_deref(), Some(other.as_str()));
+    // A tag that comes to name something else is no later version.
+    team.git(&["tag", "-f", "v1.2.0", "main"]);
+    team.push("lies");
+    let error = source.latest(Some(&last(&tree))).expect_err("it lies");
+    assert_eq!(error.reason(), "SourceRewound", "{error}");
+    let mut tag = team.follow(|git| git.tag = Some("v1.0.0".parse().expect("a name")));
+    assert_eq!(moved(&mut tag, None).texts.files[0].1, "a: 1\n");
+    let mut commit = team.follow(|git| git.commit = Some(other.parse().expect("a name")));
+    assert_eq!(moved(&mut commit, None).commit, Some(other));
+}
+
+#[test]
+fn what_a_repository_brings_along_does_nothing() {
+    let team = Team::new();
+    let canary = team.folder.path().join("canary");
+    let touch = format!("touch {}", canary.display());
+    team.write("edge/web.yaml", "a: 1\n");
+    team.write("edge/.gitattributes", "* filter=evil\n");
+    team.write("outside.yaml", "b: 1\n");
+    std::os::unix::fs::symlink("../outside.yaml", team.work("edge/notes.txt")).expect("a link");
+    team.git(&["add", "-A"]);
+    let sub = "1".repeat(40);
+    team.git(&[
+        "update-index",
+        "--add",
+        "--cacheinfo",
+        &format!("160000,{sub},edge/sub"),
+    ]);
+    team.git(&["commit", "-q", "-m", "one"]);
+    team.git(&["push", "-q", "origin", "HEAD"]);
+    let settings = team.bare().join("config");
+    let honest = path_io::read(&settings).expect("settings");
+    let config = format!(
+        "[core]\n\tfsmonitor = {touch}\n\thooksPath = /\n[filter \"evil\"]\n\tsmudge = {touch}\n\tclean = {touch}\n[include]\n\tpath = /dev/zero\n"
+    );
+    path_io::write(&settings, config).expect("written");
+    let mut source = team.follow(|git| git.path = "edge".to_owned());
+    let tree = moved(&mut source, None);
+    assert_eq!(names(&tree), ["web.yaml"]);
+    assert_eq!(tree.passed_over, ["sub is a submodule, which is not read"]);
+    assert!(!canary.exists());
+    path_io::write(&settings, honest).expect("written");
+    team.write("target", "/etc");
+    let blob = team.git(&["hash-object", "-w", "target"]);
+    for (mode, name, refused) in [
+        ("120000", "apps", "apps"),
+        ("120000", "web.yaml", "web.yaml"),
+        ("100644", "deep/er.yaml", ""),
+        ("100644", "..", ""),
+    ] {
+        // By hand: git itself makes no such names.
+        let mut entry = format!("{mode} {name}\0").into_bytes();
+        entry.extend(hex::decode(&blob).expect("digits"));
+        let work = team.work("");
+        let work = work.to_str().expect("a path");
+        let make = [
+            "-C",
+            work,
+            "hash-object",
+            "-t",
+            "tree",
+            "-w",
+            "--literally",
+            "--stdin",
+        ];
+        let made = run("git", make, Some(&entry)).expect("a tree");
+        let tree = String::from_utf8_lossy(&made).trim().to_owned();
+        let commit = team.git(&["commit-tree", "-m", "x", &tree]);
+        team.git(&[
+            "push",
+            "-q",
+            "--force",
+            "origin",
+            &format!("{commit}:refs/heads/evil"),
+        ]);
+        let mut source = team.follow(|git| git.branch = Some("evil".parse().expect("a name")));
+        let error = source.latest(None).expect_err("refused");
+        assert_eq!(error.class(), SourceClass::Refused, "{error}");
+        assert!(error.to_string().contains(refused), "{error}");
+    }
+}
+
+#[test]
+fn folders_that_are_missing_empty_or_too_much_are_refused() {
+    let team = Team::new();
+    team.write("empty/README", "nothing\n");
+    team.write(
+        "lfs/a.yaml",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n",
+    );
+    team.write("big/a.yaml", &"#".repeat(17 << 20));
+    std::os::unix::fs::symlink("loop2", team.work("loop1")).expect("a link");
+    std::os::unix::fs::symlink("loop1", team.work("loop2")).expect("a link");
+    std::os::unix::fs::symlink("many", team.work("current")).expect("a link");
+    for number in 0..10_000 {
+        path_io::create_dir_all(team.work("many")).expect("a folder");
+        path_io::write(
+            team.work(&format!("many/{number}.yaml")),
+            format!("a: {number}\n"),
+        )
+        .expect("written");
+    }
+    team.push("one");
+    for (path, reason, words) in [
+        ("gone", "SourceNotThere", "the folder gone"),
+        ("empty", "SourceEmpty", "no manifests in empty"),
+        ("empty/README", "SourceNotThere", "empty/README"),
+        ("loop1", "SourceNotThere", "loop1"),
+        ("lfs", "SourceUnreadable", "lfs/a.yaml"),
+        ("big", "SourceUnreadable", "big/a.yaml"),
+    ] {
+        let error = team
+            .follow(|git| git.path = path.to_owned())
+            .latest(None)
+            .expect_err("refused");
+        assert_eq!(
+            (error.class(), error.reason()),
+            (SourceClass::Refused, reason),
+            "{error}"
+        );
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    for path in ["many", "current"] {
+        let tree = moved(&mut team.follow(|git| git.path = path.to_owned()), None);
+        assert_eq!(tree.texts.files.len(), 10_000);
+    }
+}
