@@ -284,7 +284,19 @@ impl Conversation {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
-        Self::begin_as(program, arguments, None)
+        Self::start(program, arguments, None, false)
+    }
+
+    /// As [`Self::begin`]; the socket is its standard output as well.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn begin_both<I, A>(program: &str, arguments: I) -> Result<(Self, OwnedFd), CommandError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        Self::start(program, arguments, None, true)
     }
 
     /// As [`Self::begin`], as another user and group, without other groups and without capabilities.
@@ -295,6 +307,19 @@ impl Conversation {
         program: &str,
         arguments: I,
         user: Option<(u32, u32)>,
+    ) -> Result<(Self, OwnedFd), CommandError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        Self::start(program, arguments, user, false)
+    }
+
+    fn start<I, A>(
+        program: &str,
+        arguments: I,
+        user: Option<(u32, u32)>,
+        both: bool,
     ) -> Result<(Self, OwnedFd), CommandError>
     where
         I: IntoIterator<Item = A>,
@@ -316,9 +341,13 @@ impl Conversation {
             .map(|a| a.as_ref().to_os_string())
             .collect();
         let mut command = cleared(program, &arguments);
+        let stdout = match both {
+            true => Stdio::from(its.try_clone().map_err(start)?),
+            false => Stdio::null(),
+        };
         command
             .stdin(Stdio::from(its))
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped());
         if let Some((uid, gid)) = user {
             // Before what follows: with another user a process loses whom it ends with.

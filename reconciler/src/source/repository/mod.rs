@@ -1,18 +1,27 @@
 //! A git repository as a source: one reference of it is followed, one folder of it read. There is never a work tree.
 //!
-//! Map: [`choosing`] picks a reference, [`local`] asks a repository of this host, [`objects`] and [`tree`] read commits,
-//! [`lineage`] says what comes after what.
+//! Map: [`choosing`] picks a reference; [`local`] asks a repository of this host, [`remote`] one of a server, by [`protocol`]
+//! over [`ssh`] or [`https`] into a [`store`]; [`objects`] and [`tree`] read commits; [`lineage`] says what comes after what;
+//! [`verify`] who signed it.
 
 mod choosing;
+mod https;
 mod lineage;
 mod local;
 mod objects;
+mod packet;
+mod protocol;
+mod remote;
+mod ssh;
+mod store;
 mod tree;
+mod verify;
+mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git2::Oid;
+use git2::{ErrorCode, Oid};
 use manifests::controller::{GitSource, RepositoryUrl, Wanted};
 use manifests::files::{Entry, Files as _};
 use manifests::folder;
@@ -25,10 +34,24 @@ use super::failure::SourceError;
 use super::followed::{Followed, Last, Latest, Tree, Watched};
 use super::git;
 use choosing::{Choosing, Chosen, object};
-use lineage::lineage;
+use https::TokenPlace;
+use lineage::{Lineage, lineage};
 use local::Local;
 use objects::Objects;
+use remote::{Remote, Way};
+use ssh::Server;
 use tree::CommitTree;
+use verify::Verifier;
+
+/// What is around the sources of a controller.
+pub struct Around<'a> {
+    /// The folder of their object stores: `sources` in the state folder.
+    pub sources: &'a Path,
+    /// A variable of the environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The client of ssh.
+    pub ssh: &'a str,
+}
 
 /// A repository that is followed.
 #[derive(Debug)]
@@ -38,10 +61,65 @@ pub struct Git {
     wanted: Wanted,
     path: PathBuf,
     interval: Duration,
-    place: Local,
-    /// What it said when it was last looked at: the object, the commit, the digest.
-    seen: Option<(Oid, String, String)>,
+    place: Place,
+    verifier: Option<Verifier>,
+    seen: Option<Seen>,
     first_commit: Option<String>,
+}
+
+/// Where a repository is.
+#[derive(Debug)]
+enum Place {
+    Local(Local),
+    Remote(Box<Remote>),
+}
+
+impl Place {
+    fn of(
+        name: &str,
+        url: &RepositoryUrl,
+        settings: &GitSource,
+        around: &Around<'_>,
+    ) -> Result<Self, SourceError> {
+        let way = match url {
+            RepositoryUrl::Local(path) => return Ok(Self::Local(Local::at(path))),
+            RepositoryUrl::Ssh {
+                user,
+                host,
+                port,
+                path,
+            } => Way::Ssh {
+                client: around.ssh.to_owned(),
+                server: Server {
+                    user: user.clone(),
+                    host: host.clone(),
+                    port: *port,
+                    path: path.clone(),
+                },
+                access: settings.ssh.clone().unwrap_or_default(),
+            },
+            RepositoryUrl::Https { .. } => {
+                let access = settings.https.clone().unwrap_or_default();
+                let token = access.token.as_ref();
+                let token = token
+                    .map(|token| TokenPlace::of(token, around))
+                    .transpose()?;
+                Way::Https { access, token }
+            }
+        };
+        let store = around.sources.join(format!("{name}.git"));
+        let limit = settings.timeout.as_std();
+        let remote = Remote::new(url.to_string(), way, limit, store);
+        Ok(Self::Remote(Box::new(remote)))
+    }
+}
+
+/// What it said when it was last looked at.
+#[derive(Debug)]
+struct Seen {
+    object: Oid,
+    commit: String,
+    digest: String,
 }
 
 /// Where a long history begins is not looked for.
@@ -52,53 +130,119 @@ impl Git {
     ///
     /// # Errors
     /// The settings name something that cannot be used.
-    pub fn new(name: impl Into<String>, settings: &GitSource) -> Result<Self, SourceError> {
-        let unusable = |what: &str| SourceError::Settings {
-            what: what.to_owned(),
-            source: "this version of keel follows repositories of this host, unsigned".into(),
-        };
-        let url = settings.url.clone();
-        let url = url.ok_or_else(|| unusable("a repository without url"))?;
-        let RepositoryUrl::Local(path) = &url else {
-            return Err(unusable("a repository of another host"));
-        };
-        if settings.verify.is_some() {
-            return Err(unusable("a repository with `verify`"));
-        }
+    pub fn new(
+        name: impl Into<String>,
+        settings: &GitSource,
+        around: &Around<'_>,
+    ) -> Result<Self, SourceError> {
+        let name = name.into();
+        let url = settings.url.clone().ok_or_else(|| SourceError::Settings {
+            what: format!("follow {name}"),
+            source: "it has no url".into(),
+        })?;
+        let place = Place::of(&name, &url, settings, around)?;
+        let folder = around.sources.to_path_buf();
+        let verify = settings.verify.as_ref();
         Ok(Self {
-            name: name.into(),
-            place: Local::at(path),
+            verifier: verify.map(|verify| Verifier::new(verify, folder, &name)),
             wanted: settings.wanted(),
             path: Path::new(&settings.path).components().collect(),
             interval: settings.interval.as_std(),
+            name,
             url,
+            place,
             seen: None,
             first_commit: None,
         })
     }
 
-    /// Refuses a commit that does not come after the one in force.
-    fn not_rewound(
-        &self,
+    fn look(&mut self, last: Option<&Last>) -> Result<Latest, SourceError> {
+        let before = last.and_then(|last| object(last.commit.as_deref()?));
+        let choosing = Choosing::new(&self.wanted, before);
+        let wanted = self.wanted.to_string();
+        let chosen = match &mut self.place {
+            Place::Local(local) => local.choose(choosing, &wanted)?,
+            Place::Remote(remote) => remote.choose(choosing, &wanted)?,
+        };
+        if let (Some(seen), Some(last)) = (&self.seen, last)
+            && seen.object == chosen.object
+            && last.commit.as_ref() == Some(&seen.commit)
+            && last.digest == seen.digest
+        {
+            return Ok(Latest::Unchanged {
+                commit: Some(seen.commit.clone()),
+            });
+        }
+        let objects = match &mut self.place {
+            Place::Local(local) => local.objects()?,
+            Place::Remote(remote) => remote.objects(chosen.object)?,
+        };
+        let (tag, commit) = objects.peeled(chosen.object)?;
+        let history = self.history(&objects, &chosen, commit, last)?;
+        let since = history.as_ref().map(|(history, found)| {
+            let history = history.as_ref().unwrap_or(&objects);
+            (history, found.since.as_slice())
+        });
+        let verifier = self.verifier.as_ref();
+        let signed_by = verifier.map(|verifier| {
+            verifier.check(&chosen.reference, tag.as_deref(), commit, &objects, since)
+        });
+        let signed_by = signed_by.transpose()?;
+        let mut tree = self.read(&objects, commit)?;
+        tree.signed_by = signed_by;
+        self.seen = Some(Seen {
+            object: chosen.object,
+            commit: commit.to_string(),
+            digest: tree.digest.clone(),
+        });
+        match last {
+            Some(last) if last.digest == tree.digest => Ok(Latest::Unchanged {
+                commit: tree.commit,
+            }),
+            _ => Ok(Latest::Moved(Box::new(tree))),
+        }
+    }
+
+    /// What came since the commit in force, with the objects that say so, where that is asked for.
+    ///
+    /// # Errors
+    /// The commit does not come after the one in force.
+    fn history(
+        &mut self,
         objects: &Objects,
         chosen: &Chosen,
         commit: Oid,
-        last: &Last,
-    ) -> Result<(), SourceError> {
+        last: Option<&Last>,
+    ) -> Result<Option<(Option<Objects>, Lineage)>, SourceError> {
         let name = commit.to_string();
-        let Some(before) = last.commit.as_deref().and_then(object) else {
-            return Ok(());
+        let before = last.and_then(|last| object(last.commit.as_deref()?));
+        let (Some(before), Some(last)) = (before, last) else {
+            return Ok(None);
         };
+        let is_whole = self.verifier.as_ref().is_some_and(Verifier::wants_history);
         let is_meant = matches!(self.wanted, Wanted::Commit(_))
             || chosen.is_later_version
             || last.approved_rewind.as_deref() == Some(&name);
-        if is_meant || commit == before || lineage(objects, commit, before)?.descends {
-            return Ok(());
+        if commit == before || is_meant && !is_whole {
+            return Ok(None);
         }
-        Err(SourceError::Rewound {
-            last: git::short(&before.to_string()).to_owned(),
-            commit: name,
-        })
+        let (history, found) = match &mut self.place {
+            Place::Local(_) => (None, lineage(objects, commit, before)?),
+            Place::Remote(remote) => remote.lineage(objects, commit, before, is_whole)?,
+        };
+        if found.is_cut && (is_whole || !found.descends) {
+            return Err(SourceError::NoRepository {
+                url: self.url.to_string(),
+                why: "its history is cut off, so that nobody can tell what came since".to_owned(),
+            });
+        }
+        if !is_meant && !found.descends {
+            return Err(SourceError::Rewound {
+                last: git::short(&before.to_string()).to_owned(),
+                commit: name,
+            });
+        }
+        Ok(Some((history, found)))
     }
 
     /// Reads the folder out of a commit.
@@ -106,7 +250,10 @@ impl Git {
         let name = commit.to_string();
         let short = git::short(&name).to_owned();
         let found = objects.commit(commit)?;
-        let top = self.place.top.clone();
+        let top = match &self.place {
+            Place::Local(local) => local.top.clone(),
+            Place::Remote(remote) => remote.folder().to_path_buf(),
+        };
         let files = CommitTree::new(objects, &top, found.tree_id());
         let wrong = |error: PathError| SourceError::File {
             commit: short.clone(),
@@ -134,7 +281,9 @@ impl Git {
         }
         let passed_over = files.passed_over(&texts);
         drop(files);
-        self.first_commit = self.first_commit.take().or_else(|| first(objects, commit));
+        if self.first_commit.is_none() && matches!(self.place, Place::Local(_)) {
+            self.first_commit = first(objects, commit);
+        }
         Ok(Tree {
             digest: digest(&texts),
             revision: Some(short),
@@ -166,32 +315,15 @@ impl Followed for Git {
     }
 
     fn latest(&mut self, last: Option<&Last>) -> Result<Latest, SourceError> {
-        let before = last.and_then(|last| object(last.commit.as_deref()?));
-        let choosing = Choosing::new(&self.wanted, before);
-        let chosen = self.place.choose(choosing, &self.wanted.to_string())?;
-        if let (Some((object, commit, digest)), Some(last)) = (&self.seen, last)
-            && *object == chosen.object
-            && last.commit.as_ref() == Some(commit)
-            && last.digest == *digest
-        {
-            return Ok(Latest::Unchanged {
-                commit: Some(commit.clone()),
-            });
-        }
-        let objects = self.place.objects()?;
-        let (_, commit) = objects.peeled(chosen.object)?;
-        if let Some(last) = last {
-            self.not_rewound(&objects, &chosen, commit, last)?;
-        }
-        let tree = self.read(&objects, commit)?;
-        let name = commit.to_string();
-        self.seen = Some((chosen.object, name.clone(), tree.digest.clone()));
-        match last {
-            Some(last) if last.digest == tree.digest => {
-                Ok(Latest::Unchanged { commit: Some(name) })
+        let looked = self.look(last);
+        if let Place::Remote(remote) = &mut self.place {
+            remote.close();
+            remote.tidy();
+            if looked.as_ref().is_err_and(is_broken) {
+                remote.forget();
             }
-            _ => Ok(Latest::Moved(Box::new(tree))),
         }
+        looked
     }
 
     fn interval(&self) -> Duration {
@@ -199,8 +331,24 @@ impl Followed for Git {
     }
 
     fn watched(&self) -> Vec<Watched> {
-        self.place.watched()
+        match &self.place {
+            Place::Local(local) => local.watched(),
+            Place::Remote(_) => Vec::new(),
+        }
     }
+}
+
+/// Whether an object store lacks something or has it wrong: it is fetched anew.
+fn is_broken(error: &SourceError) -> bool {
+    let source = match error {
+        SourceError::Objects { source, .. } => Some(source),
+        SourceError::File { source, .. } => source
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<git2::Error>()),
+        _ => None,
+    };
+    // What keel itself will not read would come again.
+    source.is_some_and(|source| source.code() != ErrorCode::Invalid)
 }
 
 /// The first commit of a history, by the line of first parents: it ends in one commit, also where histories were joined.

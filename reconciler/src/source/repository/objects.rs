@@ -92,6 +92,27 @@ impl Objects {
         find().map_err(|source| self.failed(id, source))
     }
 
+    /// The signature of a commit and what it signs; none where it is not signed.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub(super) fn signature(&self, id: Oid) -> Result<Option<(String, Vec<u8>)>, SourceError> {
+        self.commit(id)?;
+        match self.repository.extract_signature(&id, None) {
+            Ok((signature, signed)) => Ok(Some((
+                String::from_utf8_lossy(&signature).into_owned(),
+                signed.to_vec(),
+            ))),
+            // libgit2 answers so where the header is not there.
+            Err(error)
+                if error.code() == ErrorCode::NotFound && error.class() == ErrorClass::Object =>
+            {
+                Ok(None)
+            }
+            Err(source) => Err(self.failed(id, source)),
+        }
+    }
+
     /// What an annotated tag says, and the commit that it leads to in the end; for what is a commit itself, none and that.
     ///
     /// # Errors
