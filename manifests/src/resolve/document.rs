@@ -148,6 +148,12 @@ fn kind(node: &Node, found: &mut Diagnostics) -> Option<Kind> {
                 "a Source stands in a file of the name keel.yaml",
             )
             .hint("move it into keel.yaml"),
+            Some(crate::controller::KIND) => Diagnostic::error(
+                UNKNOWN_WORD,
+                written.place.origin(),
+                "the settings of a controller are no manifest: they say what is followed on a host",
+            )
+            .hint(format!("move them to {}", crate::controller::FILE)),
             Some(word) => unknown_kind(word, written.place.origin()),
             None => wrong_type("kind", written, "a word such as `Instance`"),
         });

@@ -1,10 +1,11 @@
 //! A git repository as a source: one reference of it is followed, one folder of it read. There is never a work tree.
 //!
 //! Map: [`choosing`] picks a reference; [`local`] asks a repository of this host, [`remote`] one of a server, by [`protocol`]
-//! over [`ssh`] or [`https`] into a [`store`]; [`objects`] and [`tree`] read commits; [`lineage`] says what comes after what;
+//! over [`ssh`] or [`https`] into a [`store`], where packs are [`examined`]; [`objects`] and [`tree`] read commits; [`lineage`] says what comes after what;
 //! [`verify`] who signed it.
 
 mod choosing;
+mod examined;
 mod https;
 mod lineage;
 mod local;

@@ -1,6 +1,6 @@
 //! The lines of git's protocol (gitprotocol-common): four hexadecimal digits say how long one is, themselves included.
 
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 
 /// What stands between two lines, or a line.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(super) enum Packet<'a> {
 
 /// Lines out of what a server sends.
 pub(super) struct Packets<'a> {
-    from: Box<dyn Read + 'a>,
+    from: BufReader<Box<dyn Read + 'a>>,
     /// How many bytes may still come.
     left: u64,
     most: u64,
@@ -28,7 +28,8 @@ impl<'a> Packets<'a> {
     /// Reads at most so many bytes.
     pub(super) fn new(from: Box<dyn Read + 'a>, most: u64) -> Self {
         Self {
-            from,
+            // Nothing comes behind an answer before the next question.
+            from: BufReader::with_capacity(64 << 10, from),
             left: most,
             most,
             line: Vec::new(),

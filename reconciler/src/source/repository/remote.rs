@@ -11,6 +11,7 @@ use git2::Oid;
 use manifests::controller::{HttpsAccess, SshAccess, Wanted};
 
 use super::choosing::{Choosing, Chosen};
+use super::examined::Examined;
 use super::https::{Https, TokenPlace};
 use super::lineage::{Lineage, lineage};
 use super::objects::Objects;
@@ -193,7 +194,8 @@ impl Remote {
             most: MOST_OF_PACK,
         };
         let mut pack = store.take()?;
-        let cut = protocol::fetch(&mut *wire, &self.url, &speaks, &request, &mut pack)?;
+        let mut examined = Examined::new(&mut pack);
+        let cut = protocol::fetch(&mut *wire, &self.url, &speaks, &request, &mut examined)?;
         pack.end()?;
         store.remember(want, &cut)?;
         if is_reusable {

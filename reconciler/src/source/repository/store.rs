@@ -12,7 +12,7 @@ use super::objects::Objects;
 use crate::source::failure::SourceError;
 
 /// With more packs than this it is made anew.
-const MOST_PACKS: usize = 50;
+const MOST_PACKS: usize = 100;
 /// With more bytes than this it is made anew.
 const MOST_BYTES: u64 = 1 << 30;
 /// So many of the commits that are here are told to a server: it sends what differs from them.

@@ -10,6 +10,7 @@ use runtime::sys::command::run;
 
 use super::*;
 use crate::source::failure::SourceClass;
+use crate::source::watch::Watching;
 use team::{Team, last, moved, names};
 
 #[test]
@@ -90,6 +91,40 @@ fn in_force_of(last: &Last) -> Last {
     Last {
         commit: last.approved_rewind.clone(),
         ..last.clone()
+    }
+}
+
+#[test]
+fn a_push_is_heard() {
+    let team = Team::new();
+    team.write("web.yaml", "a: 1\n");
+    team.push("one");
+    let mut source = team.follow(|_| {});
+    let mut in_force = last(&moved(&mut source, None));
+    let (tell, told) = std::sync::mpsc::channel();
+    let watched = vec![("edge".to_owned(), source.watched())];
+    let _watching = Watching::begin(watched, move |name| {
+        tell.send(name.to_owned()).expect("heard");
+    })
+    .expect("a thread");
+    let silent = told.recv_timeout(Duration::from_millis(200));
+    assert!(silent.is_err(), "nothing happened");
+    let bare = team.bare();
+    let bare = bare.to_str().expect("a path");
+    for number in 2..5 {
+        team.write("web.yaml", &format!("a: {number}\n"));
+        team.push("more");
+        // A push moves the reference in one step, and what is there then is whole.
+        let tree = loop {
+            let name = told.recv_timeout(Duration::from_secs(5)).expect("heard");
+            assert_eq!(name, "edge");
+            if let Latest::Moved(tree) = source.latest(Some(&in_force)).expect("read") {
+                break tree;
+            }
+        };
+        assert_eq!(tree.texts.files[0].1, format!("a: {number}\n"));
+        in_force = last(&tree);
+        team.git(&["--git-dir", bare, "pack-refs", "--all"]);
     }
 }
 
@@ -211,15 +246,18 @@ fn folders_that_are_missing_empty_or_too_much_are_refused() {
     std::os::unix::fs::symlink("loop2", team.work("loop1")).expect("a link");
     std::os::unix::fs::symlink("loop1", team.work("loop2")).expect("a link");
     std::os::unix::fs::symlink("many", team.work("current")).expect("a link");
-    for number in 0..10_000 {
-        path_io::create_dir_all(team.work("many")).expect("a folder");
-        path_io::write(
-            team.work(&format!("many/{number}.yaml")),
-            format!("a: {number}\n"),
-        )
-        .expect("written");
-    }
     team.push("one");
+    // Ten thousand names of one file, straight into the index.
+    let blob = team.git(&["rev-parse", "HEAD:empty/README"]);
+    let entry = |number: u32| format!("100644 blob {blob}\t{number}.yaml\n");
+    let entries: String = (0..10_000).map(entry).collect();
+    let work = team.work("");
+    let make = ["-C", work.to_str().expect("a path"), "mktree"];
+    let tree = run("git", make, Some(entries.as_bytes())).expect("a tree");
+    let tree = String::from_utf8_lossy(&tree).trim().to_owned();
+    team.git(&["read-tree", "--prefix=many/", &tree]);
+    team.git(&["commit", "-q", "-m", "many"]);
+    team.git(&["push", "-q", "origin", "HEAD"]);
     for (path, reason, words) in [
         ("gone", "SourceNotThere", "the folder gone"),
         ("empty", "SourceEmpty", "no manifests in empty"),

@@ -1,9 +1,11 @@
 //! The ways to a repository elsewhere, and what may happen on them.
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 use manifests::controller::{HttpsAccess, SshAccess, Token};
 use manifests::path_io;
+use runtime::sys::command::run;
 
 use super::server::Server;
 use super::team::{Team, last, moved, names};
@@ -92,6 +94,85 @@ fn a_repository_is_followed_by_https_in_both_protocols() {
         let error = source.latest(Some(&last(&tree))).expect_err("rewound");
         assert_eq!(error.reason(), "SourceRewound", "{error}");
     }
+}
+
+#[test]
+fn a_long_way_forward_is_found_in_steps() {
+    let elsewhere = Elsewhere::new();
+    let mut source = elsewhere.follow(|_, _| {});
+    let tree = moved(&mut source, None);
+    let mut stream = String::new();
+    for number in 0..200 {
+        let from = if number == 0 {
+            "from refs/heads/main^0\n"
+        } else {
+            ""
+        };
+        let (time, text) = (1_800_000_000 + number, format!("a: {number}\n"));
+        stream.push_str(&format!(
+            "commit refs/heads/main\ncommitter a <a@example.org> {time} +0000\ndata 1\nx\n{from}\
+             M 100644 inline edge/web.yaml\ndata {}\n{text}\n",
+            text.len()
+        ));
+    }
+    let bare = elsewhere.team.bare();
+    let import = [
+        "--git-dir",
+        bare.to_str().expect("a path"),
+        "fast-import",
+        "--quiet",
+    ];
+    run("git", import, Some(stream.as_bytes())).expect("imported");
+    elsewhere.server.set(|_| {});
+    let tree = moved(&mut source, Some(&last(&tree)));
+    assert_eq!(tree.texts.files[0].1, "a: 199\n");
+    // What can be done, what is there, the commit; then two depths of history.
+    assert_eq!(elsewhere.server.questions().len(), 5);
+}
+
+#[test]
+fn a_proxy_is_gone_through() {
+    let elsewhere = Elsewhere::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let proxy = format!("http://{}", listener.local_addr().expect("an address"));
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                client.read_exact(&mut byte).expect("a head");
+                head.extend(byte);
+            }
+            let head = String::from_utf8_lossy(&head).into_owned();
+            let to = head.split(' ').nth(1).expect("a server").to_owned();
+            tell.send(to.clone()).expect("heard");
+            let port = to.rsplit(':').next().expect("a port");
+            let server =
+                std::net::TcpStream::connect(format!("127.0.0.1:{port}")).expect("reached");
+            client
+                .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                .expect("answered");
+            let (mut from, mut into) = (
+                client.try_clone().expect("one"),
+                server.try_clone().expect("one"),
+            );
+            std::thread::spawn(move || std::io::copy(&mut from, &mut into));
+            let (mut from, mut into) = (server, client);
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut into);
+                let _ = into.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    moved(
+        &mut elsewhere.follow(|_, https| https.proxy = Some(proxy)),
+        None,
+    );
+    let to = told
+        .recv_timeout(Duration::from_secs(5))
+        .expect("gone through");
+    assert!(to.starts_with("localhost:"), "{to}");
 }
 
 #[test]
