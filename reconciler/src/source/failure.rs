@@ -154,12 +154,13 @@ impl SourceError {
             Self::Folder(error) if error.kind() == std::io::ErrorKind::Other => {
                 SourceClass::Refused
             }
+            // An object store that lacks something is mended, or fetched anew.
+            Self::Objects { .. } | Self::File { .. } if self.is_of_store() => SourceClass::Retry,
             Self::Folder(_)
             | Self::NoRepository { .. }
             | Self::Unreachable { .. }
             | Self::TooSlow { .. }
-            | Self::Server { .. }
-            | Self::Objects { .. } => SourceClass::Retry,
+            | Self::Server { .. } => SourceClass::Retry,
             Self::Empty { .. }
             | Self::NoSuchReference { .. }
             | Self::NoSuchPath { .. }
@@ -167,9 +168,22 @@ impl SourceError {
             | Self::Unsigned { .. }
             | Self::BadSignature { .. }
             | Self::TooLarge { .. }
+            | Self::Objects { .. }
             | Self::File { .. } => SourceClass::Refused,
             Self::Denied { .. } | Self::Settings { .. } => SourceClass::Config,
         }
+    }
+
+    /// Whether an object store lacks something or has it wrong; not what keel itself will not read, which would come again.
+    pub(super) fn is_of_store(&self) -> bool {
+        let source = match self {
+            Self::Objects { source, .. } => Some(source),
+            Self::File { source, .. } => source
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<git2::Error>()),
+            _ => None,
+        };
+        source.is_some_and(|source| source.code() != git2::ErrorCode::Invalid)
     }
 
     /// One word for conditions and metrics.

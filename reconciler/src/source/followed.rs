@@ -68,7 +68,8 @@ pub struct Watched {
     pub quiet: Duration,
 }
 
-/// Where manifests come from, again and again. Looking blocks: it waits for disks and servers, within limits.
+/// Where manifests come from, again and again. Looking blocks: it waits for disks and servers, within limits. It is done by
+/// a thread that belongs to no asynchronous runtime, which would not be let wait.
 pub trait Followed: Send {
     /// What it is called in the settings of the controller.
     fn name(&self) -> &str;

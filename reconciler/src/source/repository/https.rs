@@ -159,7 +159,8 @@ impl Https {
         let found = found
             .and_then(|found| found.to_str().ok())
             .unwrap_or_default();
-        if found != wanted {
+        let kind = found.split(';').next().unwrap_or_default().trim();
+        if !kind.eq_ignore_ascii_case(wanted) {
             let why = format!("its answer is of the type `{}`", found.escape_debug());
             return Err(SourceError::Server { url, why });
         }

@@ -31,21 +31,22 @@ const DEEPEST: usize = 16;
 pub(super) struct Local {
     /// Where its work tree is; of one without, itself.
     pub(super) top: PathBuf,
-    /// Where its objects and references are.
-    git: PathBuf,
 }
 
 impl Local {
     /// A repository at a path, which need not be there now.
     pub(super) fn at(path: &Path) -> Self {
-        let below = path.join(".git");
         Self {
-            git: if below.is_dir() {
-                below
-            } else {
-                path.to_path_buf()
-            },
             top: path.to_path_buf(),
+        }
+    }
+
+    /// Where its objects and references are.
+    fn git(&self) -> PathBuf {
+        let below = self.top.join(".git");
+        match below.is_dir() {
+            true => below,
+            false => self.top.clone(),
         }
     }
 
@@ -69,10 +70,10 @@ impl Local {
         mut choosing: Choosing<'_>,
         wanted: &str,
     ) -> Result<Chosen, SourceError> {
-        if !self.git.join("objects").is_dir() {
+        if !self.git().join("objects").is_dir() {
             return Err(self.none("it has no objects of git"));
         }
-        if self.git.join("reftable").exists() {
+        if self.git().join("reftable").exists() {
             return Err(self.none("its references are kept as reftable, which keel does not read"));
         }
         let prefix = choosing.prefix();
@@ -103,7 +104,7 @@ impl Local {
 
     /// Its objects.
     pub(super) fn objects(&self) -> Result<Objects, SourceError> {
-        Objects::open(&self.git.join("objects"), &self.url())
+        Objects::open(&self.git().join("objects"), &self.url())
     }
 
     /// Where something happens when it moves.
@@ -115,8 +116,8 @@ impl Local {
             quiet: QUIET,
         };
         vec![
-            watched(&self.git, false, &["HEAD", "packed-refs"]),
-            watched(&self.git.join("refs"), true, &[]),
+            watched(&self.git(), false, &["HEAD", "packed-refs"]),
+            watched(&self.git().join("refs"), true, &[]),
         ]
     }
 
@@ -160,7 +161,7 @@ impl Local {
 
     /// The text of the file of a reference.
     fn file(&self, name: &str) -> Result<Option<String>, SourceError> {
-        let path = self.git.join(name);
+        let path = self.git().join(name);
         let Some(file) = regular(&path)? else {
             return Ok(None);
         };
@@ -174,7 +175,7 @@ impl Local {
 
     /// Goes through the list of packed references.
     fn packed(&self, offer: &mut dyn FnMut(&str, &str)) -> Result<(), SourceError> {
-        let Some(file) = regular(&self.git.join("packed-refs"))? else {
+        let Some(file) = regular(&self.git().join("packed-refs"))? else {
             return Ok(());
         };
         let mut lines = BufReader::new(file.take(MOST_OF_LIST));
@@ -215,7 +216,7 @@ impl Local {
         offer: &mut dyn FnMut(&str, &str),
         depth: usize,
     ) -> Result<(), SourceError> {
-        let path = self.git.join(folder);
+        let path = self.git().join(folder);
         if depth > DEEPEST || !path.is_dir() {
             return Ok(());
         }

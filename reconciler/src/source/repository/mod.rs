@@ -22,7 +22,7 @@ mod wire;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use git2::{ErrorCode, Oid};
+use git2::Oid;
 use manifests::controller::{GitSource, RepositoryUrl, Wanted};
 use manifests::files::{Entry, Files as _};
 use manifests::folder;
@@ -320,7 +320,7 @@ impl Followed for Git {
         if let Place::Remote(remote) = &mut self.place {
             remote.close();
             remote.tidy();
-            if looked.as_ref().is_err_and(is_broken) {
+            if looked.as_ref().is_err_and(SourceError::is_of_store) {
                 remote.forget();
             }
         }
@@ -337,19 +337,6 @@ impl Followed for Git {
             Place::Remote(_) => Vec::new(),
         }
     }
-}
-
-/// Whether an object store lacks something or has it wrong: it is fetched anew.
-fn is_broken(error: &SourceError) -> bool {
-    let source = match error {
-        SourceError::Objects { source, .. } => Some(source),
-        SourceError::File { source, .. } => source
-            .get_ref()
-            .and_then(|inner| inner.downcast_ref::<git2::Error>()),
-        _ => None,
-    };
-    // What keel itself will not read would come again.
-    source.is_some_and(|source| source.code() != ErrorCode::Invalid)
 }
 
 /// The first commit of a history, by the line of first parents: it ends in one commit, also where histories were joined.

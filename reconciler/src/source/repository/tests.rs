@@ -157,6 +157,11 @@ fn tags_and_versions_are_followed() {
     team.push("lies");
     let error = source.latest(Some(&last(&tree))).expect_err("it lies");
     assert_eq!(error.reason(), "SourceRewound", "{error}");
+    let blob = team.git(&["rev-parse", "HEAD:a.yaml"]);
+    team.git(&["tag", "-f", "v1.3.0", &blob]);
+    team.push("no commit");
+    let error = source.latest(Some(&last(&tree))).expect_err("a file");
+    assert_eq!(error.class(), SourceClass::Refused, "{error}");
     let mut tag = team.follow(|git| git.tag = Some("v1.0.0".parse().expect("a name")));
     assert_eq!(moved(&mut tag, None).texts.files[0].1, "a: 1\n");
     let mut commit = team.follow(|git| git.commit = Some(other.parse().expect("a name")));
