@@ -1,17 +1,16 @@
 //! A repository of this host, read where it is: nothing is copied, and no program of git is run. Of its settings nothing
 //! is heeded, so that who may write to it can make keel do nothing.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manifests::controller::RefName;
 use manifests::path_io;
-use rustix::fs::{Mode, OFlags, open};
 
 use super::choosing::{Choosing, Chosen, object};
 use super::objects::Objects;
+use super::regular;
 use crate::source::failure::SourceError;
 use crate::source::followed::Watched;
 
@@ -104,7 +103,9 @@ impl Local {
 
     /// Its objects.
     pub(super) fn objects(&self) -> Result<Objects, SourceError> {
-        Objects::open(&self.git().join("objects"), &self.url())
+        let folder = self.git().join("objects");
+        let folders = regular::folders(&folder).map_err(|why| self.none(&why))?;
+        Objects::open(&folder, folders, &self.url())
     }
 
     /// Where something happens when it moves.
@@ -162,7 +163,7 @@ impl Local {
     /// The text of the file of a reference.
     fn file(&self, name: &str) -> Result<Option<String>, SourceError> {
         let path = self.git().join(name);
-        let Some(file) = regular(&path)? else {
+        let Some(file) = regular::file(&path) else {
             return Ok(None);
         };
         let mut text = String::new();
@@ -175,7 +176,7 @@ impl Local {
 
     /// Goes through the list of packed references.
     fn packed(&self, offer: &mut dyn FnMut(&str, &str)) -> Result<(), SourceError> {
-        let Some(file) = regular(&self.git().join("packed-refs"))? else {
+        let Some(file) = regular::file(&self.git().join("packed-refs")) else {
             return Ok(());
         };
         let mut lines = BufReader::new(file.take(MOST_OF_LIST));
@@ -233,17 +234,4 @@ impl Local {
         }
         Ok(())
     }
-}
-
-/// Opens a file that is one: no link is followed, and a pipe is not waited for.
-fn regular(path: &Path) -> Result<Option<File>, SourceError> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = open(path, flags, Mode::empty()) else {
-        return Ok(None);
-    };
-    let file = File::from(file);
-    Ok(file
-        .metadata()
-        .is_ok_and(|found| found.is_file())
-        .then_some(file))
 }

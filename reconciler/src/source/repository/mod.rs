@@ -12,6 +12,7 @@ mod local;
 mod objects;
 mod packet;
 mod protocol;
+mod regular;
 mod remote;
 mod ssh;
 mod store;

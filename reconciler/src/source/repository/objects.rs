@@ -1,9 +1,10 @@
 //! Objects of git, out of an object store. Nothing else of a repository is read: no settings, no attributes, no hooks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use git2::{Commit, ErrorClass, ErrorCode, ObjectType, Odb, Oid, Repository};
 
+use super::regular::is_file;
 use crate::source::failure::SourceError;
 
 /// The most bytes that a commit or tag may have.
@@ -14,16 +15,22 @@ const MOST_OF_TREE: usize = 32 << 20;
 /// The objects of a store.
 pub(super) struct Objects {
     repository: Repository,
+    /// Folders in which an object may be something else than a file.
+    folders: Vec<PathBuf>,
     /// Where they come from, for people.
     url: String,
 }
 
 impl Objects {
-    /// Opens an `objects` folder.
+    /// Opens an `objects` folder. In `folders` others may write.
     ///
     /// # Errors
     /// It cannot be opened.
-    pub(super) fn open(folder: &Path, url: &str) -> Result<Self, SourceError> {
+    pub(super) fn open(
+        folder: &Path,
+        folders: Vec<PathBuf>,
+        url: &str,
+    ) -> Result<Self, SourceError> {
         let open = || {
             let path = folder
                 .to_str()
@@ -35,6 +42,7 @@ impl Objects {
         match open() {
             Ok(repository) => Ok(Self {
                 repository,
+                folders,
                 url: url.to_owned(),
             }),
             Err(source) => Err(SourceError::Objects {
@@ -60,6 +68,9 @@ impl Objects {
 
     /// The kind and size of an object.
     pub(super) fn header(&self, id: Oid) -> Result<(usize, ObjectType), git2::Error> {
+        if !is_file(&self.folders, id) {
+            return Err(wrong("it is no file"));
+        }
         self.repository.odb()?.read_header(id)
     }
 

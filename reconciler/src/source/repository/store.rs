@@ -63,7 +63,7 @@ impl Store {
     /// Its objects.
     pub(super) fn objects(&self, url: &str) -> Result<Objects, SourceError> {
         self.ensure()?;
-        Objects::open(&self.objects_folder(), url)
+        Objects::open(&self.objects_folder(), Vec::new(), url)
     }
 
     /// Removes all of it.

@@ -240,6 +240,47 @@ fn what_a_repository_brings_along_does_nothing() {
 }
 
 #[test]
+fn nothing_is_waited_for_in_the_place_of_a_file() {
+    let team = Team::new();
+    team.write("web.yaml", "a: 1\n");
+    let commit = team.push("one");
+    let bare = team.bare();
+    let loose = format!("objects/{}/{}", &commit[..2], &commit[2..]);
+    for name in [
+        "objects/info/alternates",
+        "objects/pack/pack-1.idx",
+        &loose,
+        "packed-refs",
+        "refs/heads/main",
+    ] {
+        let (path, away) = (bare.join(name), team.folder.path().join("away"));
+        let was_there = path_io::rename(&path, &away).is_ok();
+        let pipe = path.to_str().expect("a path");
+        run("mkfifo", [pipe], None).expect("a pipe");
+        let looked = team.follow(|_| {}).latest(None);
+        // A list of references that is none counts as absent: its references are files here.
+        assert_eq!(looked.is_err(), name != "packed-refs", "{name}: {looked:?}");
+        path_io::remove_file(&path).expect("removed");
+        if was_there {
+            path_io::rename(&away, &path).expect("back");
+        }
+    }
+    // A store that stands on another one, as `git clone --shared` makes it.
+    let shared = team.folder.path().join("shared.git");
+    let clone = [
+        "clone",
+        "-q",
+        "--bare",
+        "--shared",
+        bare.to_str().expect("a path"),
+        shared.to_str().expect("a path"),
+    ];
+    run("git", clone, None).expect("a clone");
+    let mut source = team.follow(|git| git.url = Some(RepositoryUrl::Local(shared)));
+    assert_eq!(moved(&mut source, None).commit, Some(commit));
+}
+
+#[test]
 fn folders_that_are_missing_empty_or_too_much_are_refused() {
     let team = Team::new();
     team.write("empty/README", "nothing\n");

@@ -131,6 +131,38 @@ fn a_long_way_forward_is_found_in_steps() {
 }
 
 #[test]
+fn a_file_that_is_too_large_does_not_come() {
+    let elsewhere = Elsewhere::new();
+    let mut noise = 1_u64;
+    let mut next = || {
+        noise = noise
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        format!("{noise:016x}")
+    };
+    let large: String = std::iter::repeat_with(&mut next)
+        .take((17 << 20) / 16)
+        .collect();
+    elsewhere.team.write("large/image.iso", &large);
+    elsewhere.team.push("large");
+    moved(&mut elsewhere.follow(|_, _| {}), None);
+    let packs = path_io::list(elsewhere.team.stores().join("edge.git/objects/pack"));
+    let sizes = packs
+        .expect("packs")
+        .into_iter()
+        .map(|pack| pack.metadata().expect("a file").len());
+    assert!(sizes.sum::<u64>() < 1 << 20, "only what is read came");
+    elsewhere
+        .team
+        .git(&["mv", "large/image.iso", "large/a.yaml"]);
+    elsewhere.team.push("a manifest");
+    let error = elsewhere.follow(|_, _| {}).latest(None);
+    let error = error.expect_err("too large");
+    assert_eq!(error.class(), SourceClass::Refused, "{error:?}");
+    assert!(error.to_string().contains("large/a.yaml"), "{error}");
+}
+
+#[test]
 fn a_proxy_is_gone_through() {
     let elsewhere = Elsewhere::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
