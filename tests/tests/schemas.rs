@@ -2,6 +2,8 @@
 
 #[path = "support/strict.rs"]
 mod strict;
+#[path = "support/yaml.rs"]
+mod yaml;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,7 +12,7 @@ use manifests::diagnostic::Origin;
 use manifests::lifecycle::DriftMode;
 use manifests::observed::Unseen;
 use manifests::pointer::Pointer;
-use manifests::{path_io, schema};
+use manifests::{controller, path_io, schema};
 use reconciler::diff::WhyStale;
 use reconciler::journal::Author;
 use reconciler::plan::NotSeen;
@@ -46,6 +48,42 @@ fn the_committed_schemas_are_current() {
         stale.is_empty(),
         "not current: {stale:?}\nrenew them: cargo run -p reconciler --bin keel -- schema write schemas"
     );
+}
+
+#[test]
+fn the_settings_of_a_controller_are_right_by_parser_and_schema() {
+    let path = root().join("examples/controller/controller.yaml");
+    let text = path_io::read_to_string(path).expect("settings");
+    let validator = jsonschema::draft7::new(&schema::of_controller()).expect("a schema");
+    let is_right = |text: &str| {
+        let (controller, found) = controller::read("controller.yaml", text);
+        let documents = yaml::documents(text);
+        let wrong: Vec<String> = documents
+            .iter()
+            .flat_map(|document| wrong_with(&validator, document))
+            .collect();
+        assert_eq!(
+            controller.is_some(),
+            wrong.is_empty(),
+            "{found:?} {wrong:?}"
+        );
+        wrong.is_empty()
+    };
+    assert!(
+        is_right(&text),
+        "{:?}",
+        controller::read("controller.yaml", &text).1
+    );
+    for (right, wrong) in [
+        ("kind: Controller", "kind: Source"),
+        ("interval: 10m", "interval: soon"),
+        ("branch: main", "brnch: main"),
+        ("mode: range", "mode: all"),
+        ("proxy: http", "proxies: http"),
+    ] {
+        let changed = text.replace(right, wrong);
+        assert!(changed != text && !is_right(&changed), "{wrong}");
+    }
 }
 
 #[test]

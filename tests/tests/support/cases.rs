@@ -13,8 +13,8 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Among the examples: pipelines, whose YAML is of others.
-const NO_MANIFESTS: &str = "ci";
+/// Among the examples: pipelines, whose YAML is of others, and the settings of a controller.
+const NO_MANIFESTS: [&str; 2] = ["ci", "controller"];
 
 /// The cases of a folder: files of manifests, and folders of them.
 pub(crate) fn cases(name: &str) -> Vec<PathBuf> {
@@ -22,7 +22,7 @@ pub(crate) fn cases(name: &str) -> Vec<PathBuf> {
         .expect("a folder of cases")
         .into_iter()
         .filter(|path| path.is_dir() || path.extension().is_some_and(|end| end == "yaml"))
-        .filter(|path| !path.ends_with(NO_MANIFESTS))
+        .filter(|path| !NO_MANIFESTS.iter().any(|name| path.ends_with(name)))
         .collect();
     assert!(!cases.is_empty(), "{name} has cases");
     cases

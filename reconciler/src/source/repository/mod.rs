@@ -122,6 +122,8 @@ struct Seen {
     object: Oid,
     commit: String,
     digest: String,
+    /// The commit that was in force then, after which this one was found to come.
+    after: Option<String>,
 }
 
 /// Where a long history begins is not looked for.
@@ -168,7 +170,7 @@ impl Git {
         };
         if let (Some(seen), Some(last)) = (&self.seen, last)
             && seen.object == chosen.object
-            && last.commit.as_ref() == Some(&seen.commit)
+            && (last.commit.as_ref() == Some(&seen.commit) || last.commit == seen.after)
             && last.digest == seen.digest
         {
             return Ok(Latest::Unchanged {
@@ -196,6 +198,7 @@ impl Git {
             object: chosen.object,
             commit: commit.to_string(),
             digest: tree.digest.clone(),
+            after: last.and_then(|last| last.commit.clone()),
         });
         match last {
             Some(last) if last.digest == tree.digest => Ok(Latest::Unchanged {

@@ -69,6 +69,17 @@ fn a_repository_is_followed_by_https_in_both_protocols() {
             "{unchanged:?}"
         );
         assert_eq!(server.questions().len(), if is_old { 1 } else { 2 });
+        // So too after a commit that changed nothing, though the one in force stays the one before.
+        team.push("empty");
+        for questions in [if is_old { 2 } else { 3 }, if is_old { 1 } else { 2 }] {
+            server.set(|manner| manner.is_old = is_old);
+            let unchanged = source.latest(Some(&first)).expect("asked");
+            assert!(
+                matches!(unchanged, Latest::Unchanged { .. }),
+                "{unchanged:?}"
+            );
+            assert_eq!(server.questions().len(), questions);
+        }
         // Forward by more commits than one, of which only the last is fetched whole.
         for number in 2..6 {
             team.write("edge/web.yaml", &format!("a: {number}\n"));
