@@ -286,3 +286,50 @@ fn take(mut packets: Packets<'_>, pack: &mut dyn Write) -> io::Result<Vec<Oid>> 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use manifests::controller::Wanted;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::source::repository::examined::Examined;
+
+    /// Lines as a server sends them, and bytes that are none.
+    fn sent() -> impl Strategy<Value = Vec<u8>> {
+        let line = |body: Vec<u8>| [format!("{:04x}", body.len() + 4).into_bytes(), body].concat();
+        let id = "0123456789012345678901234567890123456789";
+        let known = prop::sample::select(vec![
+            b"0000".to_vec(),
+            b"0001".to_vec(),
+            b"0002".to_vec(),
+            line(b"version 2\n".to_vec()),
+            line(b"fetch=shallow filter\n".to_vec()),
+            line(format!("{id} HEAD\0side-band-64k shallow\n").into_bytes()),
+            line(format!("{id} refs/tags/v1 peeled:{id}\n").into_bytes()),
+            line(format!("shallow {id}\n").into_bytes()),
+            line(b"packfile\n".to_vec()),
+            line(b"NAK\n".to_vec()),
+            line(b"\x01PACK\0\0\0\x02\0\0\0\x01\x30x\x9c".to_vec()),
+            line(b"\x02counting\n".to_vec()),
+            line(b"\x03broken\n".to_vec()),
+            line(b"ERR no\n".to_vec()),
+        ]);
+        let bytes = prop::collection::vec(any::<u8>(), 0..20);
+        let piece = prop_oneof![8 => known, 1 => bytes.clone(), 1 => bytes.prop_map(line)];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_sends_ends_in_an_answer_or_an_error(sent in sent()) {
+            let packets = || Packets::new(Box::new(sent.as_slice()), 1 << 20);
+            let choosing = || Choosing::new(&Wanted::Head, None);
+            let _ = greeting(packets(), choosing());
+            let _ = listed(packets(), choosing());
+            let mut into = Vec::new();
+            let _ = take(packets(), &mut Examined::new(&mut into));
+            prop_assert!(into.len() <= sent.len());
+        }
+    }
+}

@@ -1,9 +1,10 @@
 //! Commits and tags that are signed, wrongly signed, and not signed.
 
-use manifests::controller::{Verify, VerifyMode};
+use manifests::controller::{HttpsAccess, Verify, VerifyMode};
 use manifests::path_io;
 use runtime::sys::command::run;
 
+use super::server::Server;
 use super::team::{Team, last, moved};
 use super::*;
 use crate::source::failure::SourceClass;
@@ -143,19 +144,58 @@ fn only_what_somebody_signed_who_may_is_taken_over() {
 #[test]
 fn every_commit_since_the_one_in_force_is_looked_at() {
     let signing = Signing::new();
+    let server = Server::of(signing.team.bare());
+    let authority = signing.path("ca.pem");
+    path_io::write(&authority, &server.certificate).expect("written");
+    let elsewhere = |git: &mut GitSource| {
+        let authority = authority.to_str().expect("a path").parse();
+        git.url = Some(server.address.parse().expect("an address"));
+        git.https = Some(HttpsAccess {
+            authority: Some(authority.expect("a path")),
+            ..HttpsAccess::default()
+        });
+    };
+    let range = || {
+        [
+            signing.follow(VerifyMode::Range, |_| {}),
+            signing.follow(VerifyMode::Range, elsewhere),
+        ]
+    };
+    let refused = |in_force: &Last| {
+        for mut source in range() {
+            let error = source
+                .latest(Some(in_force))
+                .expect_err("not all are signed");
+            assert_eq!(error.reason(), "SourceNotVerified", "{error}");
+        }
+    };
+    let taken = |in_force: Option<&Last>| {
+        let [one, other] = range().map(|mut source| last(&moved(&mut source, in_force)));
+        assert_eq!(one, other);
+        one
+    };
     signing.commit(Some("ann"), "a: 1\n");
-    let mut range = signing.follow(VerifyMode::Range, |_| {});
-    let first = last(&moved(&mut range, None));
+    let first = taken(None);
     signing.commit(Some("ann"), "a: 2\n");
     signing.commit(Some("old"), "a: 3\n");
-    let second = last(&moved(&mut range, Some(&first)));
+    let second = taken(Some(&first));
     // One that nobody signed, below one that Ann signed.
-    signing.commit(None, "a: 4\n");
+    let before = signing.commit(None, "a: 4\n");
     signing.commit(Some("ann"), "a: 5\n");
-    let error = range.latest(Some(&second)).expect_err("not all are signed");
-    assert_eq!(error.reason(), "SourceNotVerified", "{error}");
+    refused(&second);
     let mut head = signing.follow(VerifyMode::Head, |_| {});
     moved(&mut head, Some(&second));
+    // One on a branch that began before the one in force and was merged by Ann.
+    let git = |words: &[&str]| signing.team.git(words);
+    git(&["reset", "-q", "--hard", &format!("{before}~1")]);
+    git(&["checkout", "-q", "-b", "side", "HEAD~1"]);
+    signing.team.write("other.yaml", "b: 1\n");
+    git(&["add", "-A"]);
+    git(&["commit", "-q", "-m", "x"]);
+    git(&["checkout", "-q", "main"]);
+    signing.sign(Some("ann"), &["merge", "-q", "--no-ff", "-m", "x", "side"]);
+    git(&["push", "-q", "--force", "origin", "HEAD"]);
+    refused(&second);
 }
 
 #[test]
