@@ -54,7 +54,8 @@ lifecycle: {{ prune: delete }}
 def keep(tree, folder, name):
     """Makes a read-only snapshot of a subvolume; tells the milliseconds of the call."""
     source, into = (os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (tree, folder))
-    asked = struct.pack("qQQ32s4040s", source, 0, READ_ONLY, b"", name.encode())
+    # Of what cannot be changed Python takes a kilobyte at the most.
+    asked = bytearray(struct.pack("qQQ32s4040s", source, 0, READ_ONLY, b"", name.encode()))
     began = time.perf_counter_ns()
     fcntl.ioctl(into, SNAP_CREATE_V2, asked)
     took = (time.perf_counter_ns() - began) / 1e6
@@ -65,7 +66,7 @@ def keep(tree, folder, name):
 
 def drop(folder, name):
     into = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.ioctl(into, SNAP_DESTROY, struct.pack("q4088s", 0, name.encode()))
+    fcntl.ioctl(into, SNAP_DESTROY, bytearray(struct.pack("q4088s", 0, name.encode())))
     os.close(into)
 
 

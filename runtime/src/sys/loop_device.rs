@@ -162,6 +162,15 @@ pub fn showing(file: &Path) -> Result<Vec<PathBuf>, PathError> {
     Ok(found)
 }
 
+/// Whether a block device, by its `major:minor`, shows this file: as [`showing`], and all others are left alone.
+pub fn shows(number: &str, file: &Path) -> bool {
+    let wanted = file.canonicalize().unwrap_or_else(|_| file.to_path_buf());
+    let block = Path::new("/sys/dev/block").join(number);
+    path_io::read(block.join("loop/backing_file")).is_ok_and(|shown| {
+        shown.strip_suffix(b"\n").unwrap_or(&shown) == wanted.as_os_str().as_bytes()
+    })
+}
+
 fn open(path: &Path) -> Result<File, PathError> {
     OpenOptions::new()
         .read(true)
@@ -184,6 +193,8 @@ mod tests {
                 assert_eq!(showing(&path).unwrap(), Vec::<PathBuf>::new());
                 let device = attach(&file).unwrap();
                 assert_eq!(showing(&path).unwrap(), std::slice::from_ref(&device.path));
+                let number = path_io::read_to_string(Path::new("/sys/block").join(device.path.file_name().unwrap()).join("dev")).unwrap();
+                assert!(shows(number.trim(), &path) && !shows(number.trim(), keep.path()) && !shows("7:9999", &path));
                 let size = || path_io::read_to_string(Path::new("/sys/block").join(device.path.file_name().unwrap()).join("size")).unwrap();
                 assert_eq!(size().trim(), "2048");
                 file.set_len(2 << 20).unwrap();

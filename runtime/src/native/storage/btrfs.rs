@@ -73,10 +73,14 @@ impl Subvolumes {
         };
         let number = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_rdev).ok();
         let source = number(&mount.source);
-        let ours = self
-            .devices()?
-            .iter()
-            .any(|device| number(device) == source);
+        let ours = match &self.backing {
+            Backing::Device { device, .. } => number(device) == source,
+            Backing::LoopFile { file, .. } => source.is_some_and(|source| {
+                let (major, minor) = (rustix::fs::major(source), rustix::fs::minor(source));
+                loop_device::shows(&format!("{major}:{minor}"), file)
+            }),
+            Backing::Folder | Backing::ThinPool(_) | Backing::Dataset(_) => false,
+        };
         if !ours || mount.filesystem != "btrfs" || mount.root != Path::new("/") {
             return Err(RemoveTreeError::Mounted { path: canonical }.into());
         }

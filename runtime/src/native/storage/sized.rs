@@ -97,8 +97,7 @@ pub(super) fn mounted_device(
     let Some(mount) = table.iter().rev().find(|m| m.mount_point == canonical) else {
         return Ok(None);
     };
-    let ours = loop_device::showing(file)?;
-    Ok(ours.contains(&mount.source).then(|| mount.source.clone()))
+    Ok(loop_device::shows(&mount.device, file).then(|| mount.source.clone()))
 }
 
 /// Mounts the file's file system at a folder of ours; one that is mounted already stays.
