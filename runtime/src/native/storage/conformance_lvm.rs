@@ -85,6 +85,13 @@ lvm_test! {
             assert_eq!(text(copy.join("file")), "three");
             trees.passed().unwrap();
             assert!(!copy.exists());
+            // Whoever reads one still has it when the volume is unmounted, and when crashes are tidied up after.
+            let passing = trees.pass(go_on).unwrap();
+            driver.sweep().unwrap();
+            assert!(matches!(driver.release(&plan.id), Err(StorageError::InUse(_))), "somebody has it open");
+            assert_eq!(text(passing.at.join("file")), "three");
+            trees.passed().unwrap();
+            drop(passing);
             assert!(matches!(trees.revert("a", go_on), Err(StorageError::InUse(_))), "somebody has it open");
             drop(holder);
             trees.revert("a", go_on).unwrap();

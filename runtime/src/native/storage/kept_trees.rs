@@ -528,6 +528,11 @@ impl KeptTrees {
     }
 }
 
+/// Whether somebody reads a copy of a volume, for a backup: what is in place for him stays so until he has ended.
+pub(super) fn is_read(volume: &Path) -> bool {
+    is_held(&volume.join(SNAPSHOTS).join(PASSING))
+}
+
 /// Whether somebody who lives has locked a folder.
 fn is_held(folder: &Path) -> bool {
     let locked = File::open(folder)

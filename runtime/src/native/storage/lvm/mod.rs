@@ -35,7 +35,7 @@ use super::error::StorageError;
 use super::file_system;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{fresh_name, is_empty_place, list_or_nothing, make_folder, make_private};
-use super::kept_trees::{AtOnce, OwnFileSystem, SNAPSHOTS};
+use super::kept_trees::{AtOnce, OwnFileSystem, SNAPSHOTS, is_read};
 use super::sized;
 use super::unmounting::{Users, unmount_ours, unmount_pool};
 use crate::sys::device_mapper::{self, Mapped};
@@ -370,6 +370,9 @@ impl Files for ThinVolumes {
     }
 
     fn put_away(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+        if is_read(volume) {
+            return Ok(());
+        }
         for kept in list_or_nothing(&volume.join(SNAPSHOTS))? {
             if let Some(named) = self.named(&kept)? {
                 let at = snapshots::tree_of(&kept);

@@ -36,7 +36,7 @@ use super::driver::{
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{fresh_name, is_empty_place, make_folder, make_private};
-use super::kept_trees::{AtOnce, OwnFileSystem};
+use super::kept_trees::{AtOnce, OwnFileSystem, is_read};
 use super::sized;
 use super::unmounting::{Users, unmount_pool};
 use crate::sys::mount_table;
@@ -240,6 +240,9 @@ impl Files for DatasetFiles {
     }
 
     fn put_away(&self, volume: &Path, id: &VolumeId) -> Result<(), StorageError> {
+        if is_read(volume) {
+            return Ok(());
+        }
         for folder in snapshots::folders(volume)? {
             // Who reads one still is in nobody's way.
             close(&self.base, &folder, Users::Respect, id)?;
