@@ -180,23 +180,15 @@ type Sighting = (
     Result<shim::Found, shim::ShimError>,
 );
 
-/// Asks the monitors of the machines that run, all at once: each answers in its own time.
-fn machines(instances: &[Sighting]) -> instance::Machines {
-    let running: Vec<_> = instances
-        .iter()
-        .filter(
-            |(one, _)| matches!(&one.spec, Spec::Instance(instance) if !instance.is_container()),
-        )
-        .filter_map(|(one, found)| match found {
-            Ok(shim::Found::Running(running)) => Some((one.uid, running.as_ref())),
-            _ => None,
-        })
-        .collect();
-    at_once::waiting(&running, |(uid, running)| {
-        (*uid, instance::machine::look_at(running))
-    })
-    .into_iter()
-    .collect()
+/// The machines that run.
+fn machines(instances: &[Sighting]) -> (Vec<Uid>, Vec<instance::machine::Machine<'_>>) {
+    let running = instances.iter().filter_map(|(one, found)| {
+        let (Spec::Instance(meant), Ok(shim::Found::Running(running))) = (&one.spec, found) else {
+            return None;
+        };
+        (!meant.is_container()).then(|| (one.uid, (meant.as_ref(), running.as_ref())))
+    });
+    running.unzip()
 }
 
 /// Asks after each instance, once for all that is to be known of it.
@@ -285,6 +277,9 @@ impl Runtime for NativeRuntime {
         pools::count_trash(&mut out);
         instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
         let sightings = sightings(host, &instances);
+        // They answer while everything else is looked at.
+        let (uids, machines) = machines(&sightings);
+        let asking = instance::machine::Asking::begin(&machines);
         let runs = |(one, found): &Sighting| {
             matches!(found, Ok(shim::Found::Running(_))).then_some(one.uid)
         };
@@ -304,7 +299,7 @@ impl Runtime for NativeRuntime {
         }
         networks::observe_unattached(host, &instances, &guests, &mut ports);
         networks::observe_foreign(&networks, &mut out);
-        let machines = machines(&sightings);
+        let machines = uids.into_iter().zip(asking.end()).collect();
         let healths = instance::healths(host, &sightings, &ports, &machines);
         let surroundings = instance::Surroundings::new(&ports, &machines, &healths);
         let each = at_once::each(&sightings, |(one, found)| {
@@ -337,7 +332,9 @@ impl Runtime for NativeRuntime {
                     let guests = guests(&sightings);
                     let mut ports = BTreeMap::new();
                     networks::observe_unattached(host, alone, &guests, &mut ports);
-                    let machines = machines(&sightings);
+                    let (uids, machines) = machines(&sightings);
+                    let looks = instance::machine::Asking::begin(&machines).end();
+                    let machines = uids.into_iter().zip(looks).collect();
                     let healths = instance::healths(host, &sightings, &ports, &machines);
                     let surroundings = instance::Surroundings::new(&ports, &machines, &healths);
                     for (one, found) in &sightings {

@@ -15,7 +15,7 @@ own_processes_test! {
         let mut guest = world.guest();
         assert_eq!(guest.run("nproc"), "1");
         let seen = look(&mut world.qmp()).expect("a look");
-        assert_eq!((seen.power(), seen.processors, seen.memory), (Power::Running, 1, 256 << 20));
+        assert_eq!((seen.power(), seen.processors, seen.memory), (Power::Running, 1, Some(256 << 20)));
         let running = world.running();
         guest.tell("poweroff");
         let record = world.end(&running);

@@ -518,7 +518,7 @@ fn live_machine(
         Some(look) => look,
         // It has been started since.
         None => {
-            asked = machine::look_at(running);
+            asked = machine::look_at(instance, running);
             &asked
         }
     };

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
@@ -112,6 +112,17 @@ impl LineSocket {
             return Ok(None);
         }
         Ok(events.iter().position(|event| !event.revents().is_empty()))
+    }
+
+    /// Whether it has something to read, or has ended: now, or before the deadline, which may be over.
+    pub(super) fn speaks(&self, deadline: &Deadline) -> bool {
+        let mut events = [PollFd::new(&self.socket, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        rustix::event::poll(&mut events, Some(&now)).is_ok_and(|spoken| spoken > 0)
+            || deadline.wait_on(&mut events).unwrap_or(false)
     }
 
     /// Sends all of it, the descriptor with its first byte. What could not be sent to its end ends the connection: nobody
@@ -232,13 +243,10 @@ impl LineSocket {
             // A long line is no reason to keep so much for ever.
             self.read.shrink_to(2 * PIECE);
         }
-        let begin = self.read.len();
         loop {
-            self.read.resize(begin + PIECE, 0);
-            let received =
-                rustix::net::recv(&self.socket, &mut self.read[begin..], RecvFlags::DONTWAIT);
-            self.read
-                .truncate(begin + received.map_or(0, |(bytes, _)| bytes));
+            self.read.reserve(PIECE);
+            let room = rustix::buffer::spare_capacity(&mut self.read);
+            let received = rustix::net::recv(&self.socket, room, RecvFlags::DONTWAIT);
             match received {
                 Ok((0, _)) => return Err(Failure::Closed),
                 Ok(_) if deadline.left().is_zero() && deadline.after > Duration::ZERO => {

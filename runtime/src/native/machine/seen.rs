@@ -1,12 +1,14 @@
 //! What a running machine is: read from QEMU by its monitor.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::devices::{limits_of, nodes_of};
 use super::plan::DiskLimits;
-use super::qmp::{Qmp, QmpError, RunState, Status};
+use super::qmp::{Answers, Inquiry, MOMENT, Qmp, QmpError, RunState, Status};
 
 /// What a monitor says of its machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,17 +17,17 @@ pub struct MachineSeen {
     pub state: RunState,
     /// Processors that are plugged in.
     pub processors: u32,
-    /// Bytes of memory that are plugged in.
-    pub memory: u64,
+    /// Bytes of memory that are plugged in; absent: it was not asked, since the balloon says what the guest has of it.
+    pub memory: Option<u64>,
     /// Bytes of it that the balloon leaves to the guest; absent: there is no balloon.
     pub balloon: Option<u64>,
     /// Devices that were asked for, with what they are: `disk-root` is a `scsi-hd`. One without a name has its path.
     pub devices: BTreeMap<String, String>,
-    /// Nodes of disks.
+    /// Nodes that drives are on.
     pub nodes: BTreeMap<String, NodeSeen>,
     /// Drives that are empty or open, by device.
     pub empty: Vec<String>,
-    /// The limits of groups.
+    /// The limits of groups: of those that were asked for, and of those that drives are in.
     pub limits: BTreeMap<String, DiskLimits>,
     /// Whether somebody in the guest serves the agent's port.
     pub agent: bool,
@@ -74,70 +76,152 @@ pub const fn power(state: RunState) -> Power {
     }
 }
 
-/// Asks a monitor all of it, in few words: QEMU reads its monitor byte by byte, in some three microseconds each.
+/// A machine that was asked what it is, and not listened to yet.
+#[derive(Debug)]
+pub struct Asked {
+    inquiry: Inquiry,
+    groups: Vec<String>,
+}
+
+impl Asked {
+    /// Asks a monitor that nobody talks with. `groups` are those of limits that the machine should have; `patience` is for
+    /// all of the answers.
+    ///
+    /// # Errors
+    /// There is no monitor.
+    pub fn ask(path: &Path, groups: Vec<String>, patience: Duration) -> Result<Self, QmpError> {
+        let inquiry = Inquiry::ask(path, &questions(&groups), patience, MOMENT)?;
+        Ok(Self { inquiry, groups })
+    }
+
+    /// Whether it has begun to speak, or does within a moment of when it was asked: somebody else may be connected to it.
+    pub fn speaks(&self) -> bool {
+        self.inquiry.speaks()
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// QEMU does not answer, or not as QEMU does.
+    pub fn seen(self) -> Result<MachineSeen, QmpError> {
+        let (mut qmp, answers) = self.inquiry.answers()?;
+        understood(&mut qmp, answers, &self.groups, Memory::WithoutBalloon)
+    }
+}
+
+/// Asks a monitor all of it, also what memory is plugged in.
 ///
 /// # Errors
 /// QEMU does not answer, or not as QEMU does.
 pub fn look(qmp: &mut Qmp) -> Result<MachineSeen, QmpError> {
+    let answers = qmp.execute_each(&questions(&[]))?;
+    understood(qmp, answers, &[], Memory::Always)
+}
+
+/// As [`look`], but what is only of use to who changes it is left out. `groups`: as in [`Asked::ask`].
+///
+/// # Errors
+/// As [`look`].
+pub fn glance(qmp: &mut Qmp, groups: &[String]) -> Result<MachineSeen, QmpError> {
+    let answers = qmp.execute_each(&questions(groups))?;
+    understood(qmp, answers, groups, Memory::WithoutBalloon)
+}
+
+/// When it is asked what memory is plugged in: QEMU walks through all that it is made of for that, as for the balloon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Memory {
+    Always,
+    WithoutBalloon,
+}
+
+type Question = (&'static str, Value);
+
+/// What every monitor is asked at first, in few words.
+fn questions(groups: &[String]) -> Vec<Question> {
     let plain = |command| (command, Value::Null);
-    let asked = [
+    let mut asked = vec![
         plain("query-status"),
         plain("query-cpus-fast"),
-        plain("query-memory-size-summary"),
+        // Also what of each drive the node is that it is on.
         plain("query-block"),
-        plain("query-named-block-nodes"),
         plain("query-chardev"),
         plain("query-balloon"),
         ("qom-list", json!({ "path": "/machine/peripheral" })),
         ("qom-list", json!({ "path": NAMELESS })),
     ];
-    let mut answers = qmp.execute_each(&asked)?.into_iter();
+    asked.extend(groups.iter().map(limits_question));
+    asked
+}
+
+fn limits_question(group: &String) -> Question {
+    let path = format!("/objects/{group}");
+    ("qom-get", json!({ "path": path, "property": "limits" }))
+}
+
+/// What the answers to the [`questions`] mean; asks the rest where there is some.
+fn understood(
+    qmp: &mut Qmp,
+    answers: Answers,
+    groups: &[String],
+    memory: Memory,
+) -> Result<MachineSeen, QmpError> {
+    let mut answers = answers.into_iter();
     let mut next = || answers.next().unwrap_or(Ok(Value::Null));
     let status: Status =
         serde_json::from_value(next()?).map_err(|source| QmpError::Unexpected {
             command: "query-status".to_owned(),
             source,
         })?;
-    let state = status.state;
-    let (processors, memory, blocks, nodes, chardevs) =
-        (next()?, next()?, next()?, next()?, next()?);
+    let (processors, blocks, chardevs) = (next()?, next()?, next()?);
     // Refused where a guest has no balloon.
     let balloon = next().ok().and_then(|balloon| balloon["actual"].as_u64());
     let mut devices = children(&next()?);
     let nameless = children(&next()?).into_iter();
     devices.extend(nameless.map(|(name, kind)| (format!("{NAMELESS}/{name}"), kind)));
-    let groups: Vec<String> = list(&nodes)
+    let mut limits = limits_among(groups, answers);
+    // Those of disks that no manifest has any more.
+    let others: Vec<String> = list(&blocks)
+        .map(|block| &block["inserted"])
         .filter(|node| node["drv"] == "throttle")
-        .filter_map(|node| node["node-name"].as_str())
-        .map(|node| nodes_of(node.to_owned()).group)
+        .filter_map(|node| Some(nodes_of(node["node-name"].as_str()?.to_owned()).group))
+        .filter(|group| !groups.contains(group))
         .collect();
-    let of_groups: Vec<(&str, Value)> = groups
-        .iter()
-        .map(|group| {
-            let path = format!("/objects/{group}");
-            ("qom-get", json!({ "path": path, "property": "limits" }))
-        })
-        .collect();
-    // One that is not ours may have a group of another name: refused.
-    let limits = groups
-        .into_iter()
-        .zip(qmp.execute_each(&of_groups)?)
-        .filter_map(|(group, found)| Some((group, limits_of(&found.ok()?))))
-        .collect();
+    let mut more: Vec<Question> = others.iter().map(limits_question).collect();
+    let asks_memory = memory == Memory::Always || balloon.is_none();
+    if asks_memory {
+        more.push(("query-memory-size-summary", Value::Null));
+    }
+    let mut answers = qmp.execute_each(&more)?;
+    let memory = match asks_memory.then(|| answers.pop()).flatten() {
+        None => None,
+        Some(summary) => {
+            let summary = summary?;
+            let of = |part: &str| summary[part].as_u64().unwrap_or(0);
+            Some(of("base-memory") + of("plugged-memory"))
+        }
+    };
+    limits.extend(limits_among(&others, answers.into_iter()));
     Ok(MachineSeen {
-        state,
+        state: status.state,
         processors: u32::try_from(processors.as_array().map_or(0, Vec::len)).unwrap_or(u32::MAX),
-        memory: memory["base-memory"].as_u64().unwrap_or(0)
-            + memory["plugged-memory"].as_u64().unwrap_or(0),
+        memory,
         balloon,
         devices,
-        nodes: list(&nodes)
-            .filter_map(|node| Some((node["node-name"].as_str()?.to_owned(), seen_node(node))))
-            .collect(),
+        nodes: list(&blocks).filter_map(seen_node).collect(),
         empty: list(&blocks).filter_map(empty_drive).collect(),
         limits,
         agent: serves_agent(&chardevs),
     })
+}
+
+/// One that is not ours may have a group of another name, and one that should be there may not: refused.
+fn limits_among(
+    groups: &[String],
+    answers: impl Iterator<Item = Result<Value, QmpError>>,
+) -> BTreeMap<String, DiskLimits> {
+    let told = groups.iter().zip(answers);
+    told.filter_map(|(group, found)| Some((group.clone(), limits_of(&found.ok()?))))
+        .collect()
 }
 
 fn serves_agent(chardevs: &Value) -> bool {
@@ -168,13 +252,16 @@ fn list(answer: &Value) -> impl Iterator<Item = &Value> {
     answer.as_array().into_iter().flatten()
 }
 
-fn seen_node(node: &Value) -> NodeSeen {
-    NodeSeen {
+/// The node that a drive is on, with its name.
+fn seen_node(block: &Value) -> Option<(String, NodeSeen)> {
+    let node = &block["inserted"];
+    let seen = NodeSeen {
         size: node["image"]["virtual-size"].as_u64().unwrap_or(0),
         read_only: node["ro"].as_bool().unwrap_or(false),
         direct: node["cache"]["direct"].as_bool().unwrap_or(false),
         no_flush: node["cache"]["no-flush"].as_bool().unwrap_or(false),
-    }
+    };
+    Some((node["node-name"].as_str()?.to_owned(), seen))
 }
 
 /// The device of a drive with nothing in it, or whose tray is open.
@@ -207,6 +294,80 @@ mod tests {
         ] {
             assert_eq!(power(state), wanted, "{state:?}");
         }
+    }
+
+    /// What is understood of the answers to the first questions, where `more` is said to those that follow.
+    fn told(groups: &[&str], answers: [Value; 9], more: &'static str) -> (MachineSeen, String) {
+        use std::io::{Read as _, Write as _};
+        let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let greeting = "{\"QMP\": {}}\n{\"return\": {}, \"id\": 1}\n";
+        theirs.write_all(greeting.as_bytes()).unwrap();
+        theirs.write_all(more.as_bytes()).unwrap();
+        let mut qmp = Qmp::over(ours.into(), Duration::from_secs(10)).unwrap();
+        let groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
+        let answers = answers.map(|answer| match answer.is_null() {
+            true => Err(QmpError::Closed),
+            false => Ok(answer),
+        });
+        let answers = answers.into_iter().take(questions(&groups).len()).collect();
+        let seen = understood(&mut qmp, answers, &groups, Memory::WithoutBalloon).unwrap();
+        drop(qmp);
+        let mut sent = String::new();
+        theirs.read_to_string(&mut sent).unwrap();
+        (seen, sent.lines().skip(1).collect())
+    }
+
+    /// A machine with a disk of git's and one that somebody plugged in.
+    fn answers(balloon: Value) -> [Value; 9] {
+        let drive = |id: &str| {
+            json!({"qdev": id, "inserted": {"node-name": id, "drv": "throttle", "ro": false,
+                "cache": {"direct": true, "no-flush": false}, "image": {"virtual-size": 4096}}})
+        };
+        [
+            json!({"status": "running", "running": true}),
+            json!([{}, {}]),
+            json!([drive("disk-root"), drive("disk-other"), {"qdev": "cd", "tray_open": true}]),
+            json!([{"label": "agent", "frontend-open": true}]),
+            balloon,
+            json!([{"name": "type", "type": "string"}, {"name": "disk-root", "type": "child<scsi-hd>"}]),
+            json!([{"name": "device[0]", "type": "child<usb-tablet>"}]),
+            json!({"bps-total": 7, "iops-read": 0}),
+            Value::Null,
+        ]
+    }
+
+    #[test]
+    fn what_is_not_as_expected_is_asked_after() {
+        let more = "{\"return\": {\"iops-total\": 9}, \"id\": 2}\n";
+        let with_balloon = answers(json!({"actual": 64}));
+        let (seen, sent) = told(&["disk-root.l", "disk-gone.l"], with_balloon.clone(), more);
+        assert!(
+            sent.contains("/objects/disk-other.l") && !sent.contains("memory"),
+            "{sent}"
+        );
+        assert_eq!((seen.memory, seen.balloon), (None, Some(64)));
+        assert_eq!((seen.processors, seen.agent), (2, true));
+        assert_eq!(seen.nodes["disk-other"].size, 4096);
+        assert_eq!(seen.empty, ["cd"]);
+        let names: Vec<_> = seen.devices.keys().collect();
+        assert_eq!(names, ["/machine/peripheral-anon/device[0]", "disk-root"]);
+        let limit = |group: &str| {
+            seen.limits
+                .get(group)
+                .map(|limits| (limits.bytes, limits.operations))
+        };
+        assert_eq!(limit("disk-root.l"), Some((Some(7), None)));
+        assert_eq!(limit("disk-other.l"), Some((None, Some(9))));
+        // One that should be there is not.
+        assert_eq!(limit("disk-gone.l"), None);
+        // Without a balloon the memory is what is plugged in.
+        let more = "{\"return\": {\"iops-total\": 9}, \"id\": 2}\n\
+                    {\"return\": {\"base-memory\": 128, \"plugged-memory\": 32}, \"id\": 3}\n";
+        let (seen, _) = told(&["disk-root.l", "disk-gone.l"], answers(Value::Null), more);
+        assert_eq!((seen.memory, seen.balloon), (Some(160), None));
+        // Where all is as expected nothing more is said.
+        let (_, sent) = told(&["disk-root.l", "disk-other.l"], with_balloon, "");
+        assert_eq!(sent, "");
     }
 
     #[test]

@@ -362,10 +362,11 @@ impl Work<'_> {
 
     fn memory(&mut self, after: &Instance, hardware: &Hardware) {
         let wanted = hardware::memory_bytes(&after.limits, self.host.memory);
-        if wanted == self.seen.balloon.unwrap_or(self.seen.memory) {
+        let plugged = self.seen.memory.unwrap_or(0);
+        if wanted == self.seen.balloon.unwrap_or(plugged) {
             return;
         }
-        if wanted > self.seen.memory && wanted > hardware.memory.most {
+        if wanted > plugged && wanted > hardware.memory.most {
             self.later = true;
             return;
         }

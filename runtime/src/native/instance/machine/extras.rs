@@ -190,7 +190,7 @@ mod tests {
         MachineSeen {
             state: RunState::Running,
             processors: 1,
-            memory: 0,
+            memory: None,
             balloon: None,
             devices: parts
                 .iter()

@@ -8,6 +8,7 @@ pub(super) mod export;
 mod extras;
 mod files;
 mod hardware;
+mod looking;
 mod observe;
 mod operate;
 mod passed;
@@ -24,7 +25,6 @@ mod usb;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use manifests::instance::limits::Limits;
@@ -36,6 +36,8 @@ pub(super) use self::change::{update, waits_for_start};
 pub(super) use self::extras::extras;
 pub(in crate::native) use self::files::PutFiles;
 pub(super) use self::files::overlay_files;
+use self::looking::control;
+pub(in crate::native) use self::looking::{Asking, Look, Machine, look_at};
 pub(super) use self::observe::{overlay, power};
 use self::operate::addresses;
 pub(super) use self::operate::{agent_answers, cloud_init_is_done, run_quietly};
@@ -50,14 +52,11 @@ use super::picks::InstancePicks;
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
-use crate::native::machine::command_line::sockets;
 use crate::native::machine::pinning;
-use crate::native::machine::qmp::{Qmp, QmpError};
-use crate::native::machine::seen::{MachineSeen, look};
+use crate::native::machine::qmp::QmpError;
+use crate::native::machine::seen::{self, Power};
 use crate::native::shim::Running;
 
-/// How long a monitor may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How long a process that was let go may take to end.
 const LEAVING: Duration = Duration::from_secs(30);
 
@@ -69,42 +68,11 @@ fn connect_failed(error: QmpError) -> RuntimeError {
     RuntimeError::new("reach", Class::Retry, error)
 }
 
-/// A connection to a running machine for changing it.
-pub(super) fn control(running: &Running) -> Result<Qmp, QmpError> {
-    connect(running.run_dir(), [sockets::CONTROL, sockets::RESCUE])
-}
-
-/// A machine as it was found.
-pub(in crate::native) struct Look {
-    /// What its monitor says.
-    pub(super) seen: Result<MachineSeen, QmpError>,
-    /// The addresses that its guest tells; none where nobody tells.
-    pub(super) addresses: Option<Vec<String>>,
-}
-
-/// Looks at a running machine.
-pub(in crate::native) fn look_at(running: &Running) -> Look {
-    let monitors = [sockets::RESCUE, sockets::CONTROL];
-    let seen = connect(running.run_dir(), monitors).and_then(|mut qmp| look(&mut qmp));
-    // Nobody waits for a guest in which nobody listens.
-    let agent = seen.as_ref().is_ok_and(|seen| seen.agent);
-    Look {
-        seen,
-        addresses: agent.then(|| addresses(running)),
-    }
-}
-
-/// Somebody may hold one of the two monitors.
-fn connect(run_dir: &Path, [first, second]: [&str; 2]) -> Result<Qmp, QmpError> {
-    Qmp::connect_any(&[&run_dir.join(first), &run_dir.join(second)], ANSWER)
-}
-
 /// Whether the guest of a machine stands still.
 pub(super) fn is_paused(running: &Running) -> Result<bool, RuntimeError> {
-    use manifests::kinds::instance::PowerState;
     let mut qmp = control(running).map_err(connect_failed)?;
-    let seen = look(&mut qmp).map_err(monitor_failed("look at"))?;
-    Ok(power(&seen) == PowerState::Frozen)
+    let status = qmp.status().map_err(monitor_failed("look at"))?;
+    Ok(seen::power(status.state) == Power::Paused)
 }
 
 /// The limits of a machine's process: its memory and its processors are hardware.

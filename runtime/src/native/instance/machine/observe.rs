@@ -31,8 +31,9 @@ pub(in crate::native::instance) fn overlay(
     if hardware::count(&instance.limits) != seen.processors {
         instance.limits.cpu = Some(CpuLimit::Count(seen.processors));
     }
-    let memory = seen.balloon.unwrap_or(seen.memory);
-    if hardware::memory_bytes(&instance.limits, host_memory) != memory {
+    if let Some(memory) = seen.balloon.or(seen.memory)
+        && hardware::memory_bytes(&instance.limits, host_memory) != memory
+    {
         instance.limits.memory = Some(MemoryLimit::Size(ByteSize::from_bytes(memory)));
     }
     let gone = |name: &String, device: &mut Device| match device {

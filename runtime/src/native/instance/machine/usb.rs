@@ -220,7 +220,7 @@ mod tests {
             let seen = MachineSeen {
                 state: RunState::Running,
                 processors: 1,
-                memory: 0,
+                memory: None,
                 balloon: None,
                 devices: parts
                     .iter()

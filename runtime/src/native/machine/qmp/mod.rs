@@ -5,6 +5,7 @@
 
 mod commands;
 mod error;
+mod inquiry;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -22,6 +23,7 @@ use crate::native::deadline::Deadline;
 
 pub use self::commands::{Job, JobStatus, RunState, Status};
 pub use self::error::QmpError;
+pub use self::inquiry::{Answers, Inquiry};
 pub use self::wire::Event;
 
 /// How many events are kept until somebody reads them, and how many bytes of them. The oldest are lost first.
@@ -29,7 +31,7 @@ const KEPT: usize = 1000;
 const KEPT_BYTES: usize = 1 << 20;
 
 /// How long one monitor is waited for alone where there is another.
-const MOMENT: Duration = Duration::from_millis(200);
+pub const MOMENT: Duration = Duration::from_millis(200);
 
 /// A connection to a monitor. QEMU serves one for each monitor; who comes later waits until this one is dropped.
 #[derive(Debug)]
@@ -99,7 +101,15 @@ impl Qmp {
         patience: Duration,
         deadline: &Deadline,
     ) -> Result<Self, QmpError> {
-        let mut qmp = Self {
+        let mut qmp = Self::unknown(lines, patience);
+        qmp.greeting(deadline)?;
+        qmp.ask("qmp_capabilities", Value::Null, None, deadline)?;
+        Ok(qmp)
+    }
+
+    /// One that has not greeted yet.
+    fn unknown(lines: LineSocket, patience: Duration) -> Self {
+        Self {
             lines,
             version: String::new(),
             patience,
@@ -107,20 +117,22 @@ impl Qmp {
             events: VecDeque::new(),
             events_bytes: 0,
             lost: 0,
-        };
-        let greeting = "the greeting";
-        match qmp.receive(greeting, &mut { FLOOD }, deadline) {
-            Ok((Message::Greeting(version), _)) => qmp.version = version,
-            Ok(_) => {
-                return Err(QmpError::Strange {
-                    what: "no greeting",
-                });
-            }
-            Err(QmpError::Silent { after, .. }) => return Err(QmpError::NoGreeting { after }),
-            Err(error) => return Err(error),
         }
-        qmp.ask("qmp_capabilities", Value::Null, None, deadline)?;
-        Ok(qmp)
+    }
+
+    /// Waits for the greeting.
+    fn greeting(&mut self, deadline: &Deadline) -> Result<(), QmpError> {
+        match self.receive("the greeting", &mut { FLOOD }, deadline) {
+            Ok((Message::Greeting(version), _)) => {
+                self.version = version;
+                Ok(())
+            }
+            Ok(_) => Err(QmpError::Strange {
+                what: "no greeting",
+            }),
+            Err(QmpError::Silent { after, .. }) => Err(QmpError::NoGreeting { after }),
+            Err(error) => Err(error),
+        }
     }
 
     /// The version of this QEMU, for people: what it can is asked of it, and not read off that.
@@ -203,10 +215,7 @@ impl Qmp {
     ///
     /// # Errors
     /// QEMU did not answer in time, has ended or lost its senses.
-    pub fn execute_each(
-        &mut self,
-        commands: &[(&str, Value)],
-    ) -> Result<Vec<Result<Value, QmpError>>, QmpError> {
+    pub fn execute_each(&mut self, commands: &[(&str, Value)]) -> Result<Answers, QmpError> {
         let deadline = Deadline::after(self.patience);
         let Some((first, _)) = commands.first() else {
             return Ok(Vec::new());

@@ -99,6 +99,65 @@ fn answers_are_matched_and_events_kept() {
     assert!(matches!(qmp.status(), Err(QmpError::Closed)));
 }
 
+/// A peer that listens at a socket of its own, and what it was sent before it said anything.
+fn asked(answers: &'static str) -> Result<(Qmp, Answers, String), QmpError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor");
+    let listener = UnixListener::bind(&path).unwrap();
+    let list = json!({"path": "/machine"});
+    let questions = [("query-status", Value::Null), ("qom-list", list)];
+    let inquiry = Inquiry::ask(&path, &questions, SOON, SHORT)?;
+    let (mut theirs, _) = listener.accept().unwrap();
+    let mut sent = [0; 1024];
+    let length = theirs.read(&mut sent).unwrap();
+    assert!(!within(SOON, || inquiry.speaks()));
+    say(&mut theirs, answers);
+    assert!(inquiry.speaks());
+    drop(theirs);
+    let (qmp, answers) = within(SOON, || inquiry.answers())?;
+    let sent = String::from_utf8_lossy(&sent[..length]).into_owned();
+    Ok((qmp, answers, sent))
+}
+
+#[test]
+fn questions_are_asked_at_once_and_answered_in_their_order() {
+    let (mut qmp, answers, sent) = asked(
+        "{\"QMP\": {\"version\": {\"qemu\": {\"micro\": 22, \"minor\": 2, \"major\": 7}}}}\r\n\
+         {\"return\": {}}\r\n{\"event\": \"STOP\"}\r\n\
+         {\"error\": {\"class\": \"GenericError\", \"desc\": \"no\"}}\r\n{\"return\": [7]}\r\n",
+    )
+    .unwrap();
+    assert_eq!(
+        sent,
+        "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-status\"}\
+         {\"execute\":\"qom-list\",\"arguments\":{\"path\":\"/machine\"}}"
+    );
+    let refused = answers[0].as_ref().unwrap_err().to_string();
+    assert_eq!(refused, "QEMU refused query-status: no (GenericError)");
+    assert_eq!(*answers[1].as_ref().unwrap(), json!([7]));
+    assert_eq!(
+        qmp.events().map(|one| one.name).collect::<Vec<_>>(),
+        ["STOP"]
+    );
+}
+
+#[test]
+fn an_answer_to_what_was_not_asked_is_none() {
+    for answers in [
+        "{\"return\": {}}\n",
+        "{\"QMP\": {}}\n{\"return\": {}, \"id\": 1}\n",
+        "{\"QMP\": {}}\n{\"QMP\": {}}\n",
+    ] {
+        let error = asked(answers).unwrap_err();
+        assert!(matches!(error, QmpError::Strange { .. }), "{error:?}");
+    }
+    let error = asked("{\"QMP\": {}}\n{\"return\": {}}\n").unwrap_err();
+    assert!(matches!(error, QmpError::Closed), "{error:?}");
+    let refused = "{\"QMP\": {}}\n{\"error\": {\"class\": \"x\", \"desc\": \"y\"}}\n";
+    let error = asked(refused).unwrap_err();
+    assert!(matches!(error, QmpError::Refused { .. }), "{error:?}");
+}
+
 #[test]
 fn a_late_answer_is_not_taken_for_the_next() {
     let (send, receive) = std::sync::mpsc::channel();
@@ -394,6 +453,17 @@ crate::own_processes_test! {
         assert!(matches!(silent, QmpError::Silent { .. }), "{silent:?}");
         rustix::process::kill_process(own, rustix::process::Signal::CONT).unwrap();
         qmp.set_patience(SOON);
+        assert_eq!(qmp.status().unwrap().state, RunState::Paused);
+        // Who asks ahead is served when this one has left, and by the QEMU that is installed as well.
+        let questions = [("query-status", Value::Null), ("no-such-command", Value::Null), ("query-balloon", Value::Null)];
+        let inquiry = Inquiry::ask(&path, &questions, SOON, SHORT).unwrap();
+        assert!(!inquiry.speaks());
+        drop(qmp);
+        let (mut qmp, answers) = inquiry.answers().unwrap();
+        assert_eq!(answers[0].as_ref().unwrap()["status"], json!("paused"));
+        for refused in &answers[1..] {
+            assert!(matches!(refused, Err(QmpError::Refused { .. })), "{refused:?}");
+        }
         assert_eq!(qmp.status().unwrap().state, RunState::Paused);
         // The next client is served when this one has left.
         drop(qmp);
