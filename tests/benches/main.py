@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -271,13 +272,14 @@ class Bench:
             world.apply()
         world.want(base + "".join(machine(f"m{n}", "tiny", "Frozen") for n in range(20)))
         world.apply()
-        plan, pss = Sample(), Sample("KiB")
+        observed, plan, pss = Sample(), Sample(), Sample("KiB")
         for _, kept in each(self.rounds):
-            took, _, said = world.call("plan", world.source)
+            took, _, said = world.call("plan", "--verbose", world.source)
             if "Nothing to do" not in said:
                 raise SystemExit(f"the plan is not empty:\n{said}")
             if kept:
                 plan.add(took)
+                observed.add(spent(said, "observe"))
         for pid in world.pids():
             pss.add(pss_of(pid))
         world.end()
@@ -287,7 +289,8 @@ class Bench:
         self.add("machine: snapshot while it runs: whole command", "250 ms", plain, most=250)
         self.add("machine: snapshot with 192 MiB of memory: whole command", "1000 ms", memory, most=1000)
         self.add("machine: made from an image of 2 GiB: step", "20 ms", clone, most=20)
-        self.add("machines: plan with nothing to do, 20 running", "40 ms", plan, most=40)
+        self.add("machines: 20 observed", "40 ms", observed, most=40)
+        self.add("machines: plan with nothing to do, 20 running: whole command", "", plan)
         self.add("machines: companion's memory (PSS)", "400 KiB", pss, most=400)
 
     def snapshots(self, world, base):
@@ -339,6 +342,14 @@ class Bench:
                 os.remove(file)
         world.end()
         self.add("backup: export of 1 GiB", "1.25 x", took, "tar | zstd -3", peer, ratio=1.25)
+
+
+def spent(said, part):
+    """Milliseconds of a part of a command, as its log has them."""
+    found = re.search(part + r": .*time\.busy=([0-9.]+)(ns|µs|ms|s)\b", said)
+    if not found:
+        raise Failed(f"the log does not say how long {part} took:\n{said}")
+    return float(found[1]) * {"ns": 1e-6, "µs": 1e-3, "ms": 1, "s": 1e3}[found[2]]
 
 
 def fill(tree):

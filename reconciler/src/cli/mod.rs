@@ -287,7 +287,7 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
     })
 }
 
-/// Writes what is done to stderr: nothing is set up unless it was asked for.
+/// Writes what is done to stderr, and how long what has a beginning and an end took: nothing is set up unless it was asked for.
 fn log(verbose: u8) {
     let level = match verbose {
         0 => return,
@@ -296,6 +296,7 @@ fn log(verbose: u8) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
         .with_writer(std::io::stderr)
         .with_target(verbose > 1)
         .init();

@@ -223,6 +223,7 @@ impl Runtime for NativeRuntime {
     }
 
     fn observe(&self) -> Result<ObservedSet, RuntimeError> {
+        let _timed = tracing::debug_span!("observe").entered();
         self.host.definitions.forget();
         let host = &self.host;
         let failed = |error| RuntimeError::new("read the state folder", Class::Retry, error);
