@@ -37,7 +37,7 @@ step() {
 . tests/needs.sh
 needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 iputils-ping \
   util-linux squashfs-tools e2fsprogs btrfs-progs tzdata xz-utils zstd git procps python3 mmdebstrap ca-certificates curl jq unzip \
-  qemu-system-x86 qemu-utils qemu-guest-agent ovmf swtpm binutils
+  qemu-system-x86 qemu-utils qemu-guest-agent ovmf swtpm binutils openssh-client gpg gpg-agent gpgv
 needs_cargo
 if ! command -v cargo-nextest >/dev/null; then
   echo "installing cargo-nextest (this takes some minutes)"

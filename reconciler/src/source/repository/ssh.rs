@@ -57,6 +57,17 @@ impl Ssh {
         }
     }
 
+    /// Ends what is open.
+    fn leave(&mut self) {
+        if let Some((client, mut stream)) = self.open.take() {
+            // Nothing more is wanted: a server that is left without a word notes a failure.
+            let _ = stream.set_write_timeout(Some(END));
+            let _ = stream.write_all(super::packet::FLUSH);
+            drop(stream);
+            let _ = client.end(END);
+        }
+    }
+
     /// What the client says comes in time.
     fn answer(&mut self) -> Result<Box<dyn Read + '_>, SourceError> {
         let deadline = self.deadline;
@@ -89,7 +100,7 @@ impl Read for Patient<'_> {
 impl Wire for Ssh {
     fn begin(&mut self) -> Result<Box<dyn Read + '_>, SourceError> {
         self.deadline = Deadline::after(self.limit);
-        self.open = None;
+        self.leave();
         let begun = Conversation::begin_both("env", &self.arguments);
         let (client, socket) = begun.map_err(|error| self.unreachable(error))?;
         self.open = Some((client, UnixStream::from(socket)));
@@ -148,14 +159,7 @@ impl Wire for Ssh {
 
 impl Drop for Ssh {
     fn drop(&mut self) {
-        if let Some((client, mut stream)) = self.open.take() {
-            // Nothing more is wanted: a server that is left without a word notes a failure.
-            let _ = stream.set_write_timeout(Some(END));
-            let _ = stream.write_all(super::packet::FLUSH);
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-            drop(stream);
-            let _ = client.end(END);
-        }
+        self.leave();
     }
 }
 

@@ -306,6 +306,19 @@ fn a_server_that_does_not_answer_as_it_should_is_told() {
     server.set(|_| {});
     let error = ask(|_, https| https.authority = None);
     assert_eq!(error.class(), SourceClass::Retry, "{}", told(&error));
+    for url in [
+        "https://localhost:1/team/edge.git",
+        "https://nowhere.invalid/edge.git",
+    ] {
+        let mut source =
+            elsewhere.follow(|git, _| git.url = Some(url.parse().expect("an address")));
+        let error = source.latest(None).expect_err("nobody is there");
+        assert_eq!(
+            (error.class(), error.reason()),
+            (SourceClass::Retry, "SourceUnreachable"),
+            "{error:?}"
+        );
+    }
     let error = ask(|git, _| git.branch = Some("gone".parse().expect("a name")));
     assert_eq!(error.reason(), "SourceNotThere", "{}", told(&error));
     let error = ask(|git, _| git.commit = Some("1".repeat(40).parse().expect("a name")));
