@@ -29,6 +29,15 @@ impl Deadline {
         }
     }
 
+    /// The same, but not before so much time has passed from now on.
+    pub(in crate::native) fn at_least(self, moment: Duration) -> Self {
+        let soonest = now().checked_add(moment);
+        Self {
+            end: self.end.zip(soonest).map(|(end, soonest)| end.max(soonest)),
+            ..self
+        }
+    }
+
     /// What is left of it; a time that no clock can show is never over.
     pub(in crate::native) fn left(&self) -> Duration {
         let left = |end: Instant| end.saturating_duration_since(now());

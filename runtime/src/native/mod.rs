@@ -238,6 +238,20 @@ impl Runtime for NativeRuntime {
                 }
             })
         };
+        let (mut instances, bad_instances) = host
+            .definitions
+            .all::<InstancePicks>(Kind::Instance)
+            .map_err(failed)?;
+        let (volumes, bad_volumes) = host
+            .definitions
+            .all::<VolumePicks>(Kind::Volume)
+            .map_err(failed)?;
+        out.trash = instance::trashed(host, &instances, &volumes)?;
+        instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
+        let sightings = sightings(host, &instances);
+        // They answer while everything else is looked at.
+        let (uids, machines) = machines(&sightings);
+        let asking = instance::machine::Asking::begin(&machines);
         let (pools, bad) = host
             .definitions
             .all::<PoolPicks>(Kind::StoragePool)
@@ -264,23 +278,9 @@ impl Runtime for NativeRuntime {
                 schedules::observe(schedule, &mut out);
             }
         }
-        let (mut instances, bad) = host
-            .definitions
-            .all::<InstancePicks>(Kind::Instance)
-            .map_err(failed)?;
-        out.unclear.extend(unclear(Kind::Instance, bad));
-        let (volumes, bad) = host
-            .definitions
-            .all::<VolumePicks>(Kind::Volume)
-            .map_err(failed)?;
-        out.unclear.extend(unclear(Kind::Volume, bad));
-        out.trash = instance::trashed(host, &instances, &volumes)?;
+        out.unclear.extend(unclear(Kind::Instance, bad_instances));
+        out.unclear.extend(unclear(Kind::Volume, bad_volumes));
         pools::count_trash(&mut out);
-        instances.retain(|one| !instance::is_on_its_way(one, &out.trash));
-        let sightings = sightings(host, &instances);
-        // They answer while everything else is looked at.
-        let (uids, machines) = machines(&sightings);
-        let asking = instance::machine::Asking::begin(&machines);
         let runs = |(one, found): &Sighting| {
             matches!(found, Ok(shim::Found::Running(_))).then_some(one.uid)
         };

@@ -94,11 +94,14 @@ own_processes_test! {
             plug::limit_disk(&mut qmp, "more", &disk.limits).expect("limits");
             let seen = look(&mut qmp).expect("a look");
             assert_eq!(seen.limits["disk-more.l"], disk.limits);
-            assert_eq!(seen.nodes["disk-more.q"].size, size);
+            assert_eq!(seen.nodes["disk-more"].size, size);
             plug::unplug_disk(&mut qmp, "disk-more", PATIENCE).expect("it is let go");
             wait(&mut guest, blocks, false);
             let seen = look(&mut qmp).expect("a look");
             assert!(seen.nodes.is_empty() && seen.limits.is_empty(), "{seen:?}");
+            // Nor those below it.
+            let nodes = qmp.execute("query-named-block-nodes", serde_json::Value::Null);
+            assert_eq!(nodes.expect("nodes"), serde_json::json!([]));
         }
     }
 }

@@ -27,7 +27,8 @@ pub struct Inquiry {
     qmp: Qmp,
     commands: Vec<String>,
     deadline: Deadline,
-    /// Until when it should have greeted.
+    /// How long it has to greet, and until when.
+    moment: Duration,
     greeting: Deadline,
 }
 
@@ -61,6 +62,7 @@ impl Inquiry {
             qmp,
             commands: commands.iter().map(|(one, _)| (*one).to_owned()).collect(),
             deadline,
+            moment,
             greeting: Deadline::after(moment.min(patience)),
         })
     }
@@ -79,8 +81,11 @@ impl Inquiry {
             mut qmp,
             commands,
             deadline,
+            moment,
             ..
         } = self;
+        // What it said meanwhile is heard, however late somebody listens.
+        let deadline = deadline.at_least(moment);
         qmp.greeting(&deadline)?;
         qmp.next_answer(READY, &deadline)??;
         let mut answers = Vec::with_capacity(commands.len());

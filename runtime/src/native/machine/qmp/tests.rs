@@ -142,6 +142,29 @@ fn questions_are_asked_at_once_and_answered_in_their_order() {
 }
 
 #[test]
+fn what_was_said_in_time_is_heard_however_late_somebody_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("monitor");
+    let listener = UnixListener::bind(&path).unwrap();
+    let ask = || Inquiry::ask(&path, &[("query-status", Value::Null)], SHORT, SHORT).unwrap();
+    let (said, silent) = (ask(), ask());
+    let (mut theirs, _) = listener.accept().unwrap();
+    say(
+        &mut theirs,
+        "{\"QMP\": {}}\n{\"return\": {}}\n{\"return\": 7}\n",
+    );
+    std::thread::sleep(3 * SHORT);
+    assert!(said.speaks() && !silent.speaks());
+    let (_, answers) = said.answers().unwrap();
+    assert_eq!(*answers[0].as_ref().unwrap(), json!(7));
+    let error = within(SOON, || silent.answers().unwrap_err());
+    assert!(
+        matches!(error, QmpError::NoGreeting { after } if after == SHORT),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn an_answer_to_what_was_not_asked_is_none() {
     for answers in [
         "{\"return\": {}}\n",
