@@ -112,7 +112,11 @@ pub fn launch(
     if let Some(keel) = keel {
         await_go(keel, &ours)?;
     }
-    plug(newborn.pid)?;
+    // Into one that has ended nothing can be plugged, and it has said why.
+    plug(newborn.pid).map_err(|failure| match ended(&ours) {
+        true => reason(&ours, failure),
+        false => failure,
+    })?;
     let (master, mut warnings) = await_ready(&ours)?;
     let master = master.ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
     // Limits of a process are set by whoever may do so in its namespace: the owner, also on a host without

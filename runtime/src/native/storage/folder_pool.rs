@@ -599,7 +599,12 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         let _alone = alone(id);
         // After a start of the host nobody has mounted it yet.
         if matches!(self.state()?, State::Unmounted) {
-            self.files.lay(self.pool(), false)?;
+            // Of those that start together the first mounts it.
+            static LAYING: Mutex<()> = Mutex::new(());
+            let _first = LAYING.lock().unwrap_or_else(PoisonError::into_inner);
+            if matches!(self.state()?, State::Unmounted) {
+                self.files.lay(self.pool(), false)?;
+            }
         }
         let marker = self.marker_of(id)?;
         let folder = self.folder_of(id)?;
