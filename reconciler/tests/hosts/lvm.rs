@@ -18,6 +18,12 @@ pub(crate) fn host_of(size: &str) -> String {
     HOST.replacen("driver: dir", &format!("driver: lvm\n  size: {size}"), 1)
 }
 
+/// The usual source, on a host where somebody has used LVM before: its programs leave the folder of their locks behind.
+fn furnished() -> TestWorld {
+    shell("mkdir -p /run/lock/lvm");
+    TestWorld::furnished()
+}
+
 fn inside(world: &TestWorld, name: &str, line: &str) -> String {
     world
         .keel(&["exec", name, "--", "sh", "-c", line])
@@ -42,7 +48,7 @@ fn volumes() -> usize {
 
 runtime::own_processes_test! {
     fn containers_live_on_thin_volumes() {
-        let world = TestWorld::furnished();
+        let world = furnished();
         world.write("host.yaml", &host_of("100MiB"));
         world.keel(&["plan"]).with(3).saying("128MiB");
         world.write("host.yaml", &host_of("512MiB"));
@@ -113,7 +119,7 @@ runtime::own_processes_test! {
         if !has_thin_pools() {
             return;
         }
-        let world = TestWorld::furnished();
+        let world = furnished();
         world.write("host.yaml", &host_of("512MiB"));
         world.converge();
         inside(&world, "two", "echo mine >/file");
@@ -165,7 +171,7 @@ runtime::own_processes_test! {
         if !has_thin_pools() {
             return;
         }
-        let world = TestWorld::furnished();
+        let world = furnished();
         let kept = tempfile::tempdir().expect("a folder");
         let file = |name: &str| kept.path().join(name).display().to_string();
         let other = |arguments: &[&str]| ended(&mut world.command_on("other", arguments));
