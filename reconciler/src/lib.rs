@@ -1,7 +1,7 @@
 //! The mind of Evenkeel: what differs, what to do about it, doing it, and remembering what was done.
 //!
 //! Arrows go down only: [`cli`] and [`view`] speak with people and use [`session`]; [`apply`], [`journal`], [`store`],
-//! [`source`] and [`state_folder`] touch time, disk and threads; [`plan`], [`diff`] and [`snapshots`] are pure decisions over the words
+//! [`source`], [`controller`] and [`state_folder`] touch time, disk and threads; [`plan`], [`diff`] and [`snapshots`] are pure decisions over the words
 //! of the `manifests` crate.
 //!
 //! Invariants: nothing below [`apply`] knows a clock; what bears another source's mark or none is never changed;
@@ -11,9 +11,11 @@ pub mod apply;
 pub mod cli;
 pub mod clock;
 pub mod codes;
+pub mod controller;
 pub mod diff;
 pub mod error;
 pub mod journal;
+pub mod meaning;
 pub mod plan;
 pub mod policy;
 pub mod secrets;

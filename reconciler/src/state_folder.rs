@@ -189,7 +189,24 @@ impl StateFolder {
     /// # Errors
     /// [`StateFolderError::Busy`] at once if somebody else holds it, and after a moment if nobody who is known does.
     pub fn lock(&self, command: &str, now: jiff::Timestamp) -> Result<Lock, StateFolderError> {
-        let path = self.path.join("lock");
+        self.take("lock", command, now)
+    }
+
+    /// Makes sure that there is no other controller, until what it answers is dropped.
+    ///
+    /// # Errors
+    /// [`StateFolderError::Busy`]: there is one.
+    pub fn only_controller(&self, now: jiff::Timestamp) -> Result<Lock, StateFolderError> {
+        self.take("controller.lock", "keel run", now)
+    }
+
+    fn take(
+        &self,
+        file: &str,
+        command: &str,
+        now: jiff::Timestamp,
+    ) -> Result<Lock, StateFolderError> {
+        let path = self.path.join(file);
         let mut patience = Patience::new(INHERITED);
         loop {
             let mut file = open_lock(&path)?;

@@ -201,6 +201,7 @@ fn planned(runtime: &FakeRuntime, store: &MemoryStore, desired: &DesiredSet) -> 
         allow: &Allow::ALL.into_iter().collect(),
         no_trash: false,
         no_restore: false,
+        resting: &[],
         now: now(),
     })
 }

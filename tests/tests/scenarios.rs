@@ -10,7 +10,8 @@
 //!   `status`, `remembered`, `trash` (it lies there; a number: for so many hours; beside it `by`, `number`, where several
 //!   have its name, and `known: false`, where nobody can tell what it was), `unseen` (why, by path), `unclear` (why).
 //! - `history.yaml`: `now`, `sources`, `applied` by object (what was applied last lies over what is wanted; also of what
-//!   lives no more), `drift`, `pending` (for a restart) and `stopped` (by hand) by object, and what the person says:
+//!   lives no more), `drift`, `pending` (for a restart) and `stopped` (by hand) and `resting` (after failures) by object, `suspended` by
+//!   scope, and what the person says:
 //!   `approve`, `allow`, `noTrash`, `noRestore`, `purpose`, `partial`.
 
 #[path = "support/strict.rs"]
@@ -36,7 +37,7 @@ use manifests::resolve::resolve;
 use manifests::support::settle;
 use reconciler::diff::diff;
 use reconciler::diff::known::{DriftSeen, Known, KnownSource, Owned};
-use reconciler::plan::gates::GATES;
+use reconciler::plan::gates::{GATES, Resting};
 use reconciler::plan::{Allow, Plan, PlanId, PlanInput, PlanOptions, Purpose, World, plan};
 use reconciler::policy::Policies;
 use reconciler::view::live_document::LiveDocument;
@@ -281,7 +282,25 @@ fn known(history: &Value, desired: &DesiredSet, observed: &ObservedSet, now: Tim
             known.holds.insert(mark.uid, hold);
         }
     }
+    for (scope, value) in history["suspended"].as_object().into_iter().flatten() {
+        let suspension = parsed(value).expect("a suspension");
+        let scope = scope.parse().expect("a scope");
+        known.suspensions.insert(scope, suspension);
+    }
     known
+}
+
+/// The objects that are left alone after failures.
+fn resting(of: &Value) -> Vec<Resting> {
+    let objects = of.as_object().into_iter().flatten();
+    objects
+        .map(|(name, value)| Resting {
+            address: name.parse().expect("an address"),
+            times: parsed(&value["times"]).expect("a number"),
+            why: parsed(&value["why"]).expect("a text"),
+            until: parsed(&value["until"]).expect("a time"),
+        })
+        .collect()
 }
 
 fn cost(
@@ -330,6 +349,7 @@ fn played(folder: &Path) -> Played {
             .map(|word| word.parse().expect("a class"))
             .collect(),
     };
+    let resting = resting(&history["resting"]);
     let diff = diff(&desired, &observed, &known, now);
     let plan = plan(&PlanInput {
         id: PlanId(Uuid::nil()),
@@ -345,6 +365,7 @@ fn played(folder: &Path) -> Played {
         allow: &allow,
         no_trash: history["noTrash"] == json!(true),
         no_restore: history["noRestore"] == json!(true),
+        resting: &resting,
         now,
     });
     Played {

@@ -1,6 +1,8 @@
 //! `keel backup`.
 
 mod due;
+
+pub(super) use self::due::run as run_due;
 mod import;
 
 pub(super) use self::due::last_run;

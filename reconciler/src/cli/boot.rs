@@ -33,7 +33,7 @@ const PERIOD: Duration = Duration::from_millis(200);
 pub(super) struct Boot {
     /// How it is written.
     #[arg(short, long, value_name = "FORMAT", default_value = "human")]
-    output: HumanOrJson,
+    pub(super) output: HumanOrJson,
 }
 
 impl Boot {

@@ -8,6 +8,7 @@ use manifests::diagnostic::{Code, Diagnostics};
 use manifests::feature::Capabilities;
 use manifests::kind::Spec;
 use manifests::read::Texts;
+use runtime::error::RuntimeError;
 use runtime::runtime::Runtime as _;
 
 use super::engine::Opened;
@@ -64,6 +65,7 @@ impl Decisions {
             no_trash: self.no_trash,
             no_restore: self.no_restore,
             purpose,
+            resting: Vec::new(),
             repeats: None,
         }
     }
@@ -117,14 +119,23 @@ pub(super) fn on_this_host(
     texts: &Texts,
     opened: &Opened,
 ) -> Result<(), CliError> {
-    let runtime = &opened.runtime;
-    // Who has no machines does not wait for what is found out about them.
-    let host = match machines(desired) {
-        true => runtime.capabilities_for_machines(Some(desired))?,
-        false => runtime.capabilities()?,
-    };
-    right_host(desired, texts, &host)?;
+    right_host(desired, texts, &host_for(desired, opened)?)?;
     with_secrets(desired, texts, opened)
+}
+
+/// What the host can do of what is wanted.
+///
+/// # Errors
+/// The host could not be asked.
+pub(super) fn host_for(
+    desired: &DesiredSet,
+    opened: &Opened,
+) -> Result<Capabilities, RuntimeError> {
+    // Who has no machines does not wait for what is found out about them.
+    match machines(desired) {
+        true => opened.runtime.capabilities_for_machines(Some(desired)),
+        false => opened.runtime.capabilities(),
+    }
 }
 
 fn machines(desired: &DesiredSet) -> bool {
@@ -189,14 +200,20 @@ pub(super) fn right_host(
         say(&format!("{summary}: nothing is done\n"));
         return Err(CliError::said(Exit::Invalid));
     }
-    let Some((name, machine_id)) = &desired.host else {
-        return Ok(());
-    };
+    match other_host(desired, host) {
+        None => Ok(()),
+        Some(message) => Err(CliError::new(Exit::Refused, message)),
+    }
+}
+
+/// Why a source is not for this host; none: it is.
+pub(super) fn other_host(desired: &DesiredSet, host: &Capabilities) -> Option<String> {
+    let (name, machine_id) = desired.host.as_ref()?;
     let refuse = |what: &str, wanted: &str, is: &str| {
         let source = &desired.source.name;
-        let message =
-            format!("source {source} is for the host with {what} {wanted}, this one has {is}");
-        Err(CliError::new(Exit::Refused, message))
+        Some(format!(
+            "source {source} is for the host with {what} {wanted}, this one has {is}"
+        ))
     };
     match (name, machine_id) {
         (Some(name), _) if *name != host.host => refuse("the name", name, &host.host),
@@ -205,7 +222,7 @@ pub(super) fn right_host(
             id,
             host.machine_id.as_deref().unwrap_or("none"),
         ),
-        _ => Ok(()),
+        _ => None,
     }
 }
 

@@ -37,6 +37,7 @@ mod power;
 mod progress;
 mod read;
 mod render;
+mod run;
 mod saved;
 mod schema;
 mod shutdown;
@@ -89,6 +90,7 @@ enum Command {
     Apply(apply::Apply),
     Destroy(destroy::Destroy),
     Drift(drift::Drift),
+    Run(run::Run),
     Observe(observe::Observe),
     Status(status::Status),
     Get(get::Get),
@@ -134,6 +136,7 @@ impl Command {
             Self::Apply(command) => command.run(invocation),
             Self::Destroy(command) => command.run(invocation),
             Self::Drift(command) => command.run(invocation),
+            Self::Run(command) => command.run(invocation),
             Self::Observe(command) => command.run(invocation),
             Self::Status(command) => command.run(invocation),
             Self::Get(command) => command.run(invocation),
@@ -207,7 +210,12 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     cli.global.color.apply();
-    log(cli.global.verbose);
+    let told = match cli.command {
+        // What the controller does is told by nobody else.
+        Command::Run(_) => cli.global.verbose + 1,
+        _ => cli.global.verbose,
+    };
+    log(told, &cli.command);
     let exit = cli.run().unwrap_or_else(|error| {
         say(&error.report());
         error.exit
@@ -263,12 +271,12 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
     Some(match (plain.next()?, plain.next()) {
         ("list" | "ls" | "ps", _) => "to list what lives here: keel get instances",
         ("info" | "show" | "inspect", _) => "to see one object: keel describe KIND NAME",
-        ("launch" | "create" | "run" | "copy", _) => "write it into a manifest, then: keel apply",
+        ("launch" | "create" | "copy", _) => "write it into a manifest, then: keel apply",
         ("config", Some("set" | "unset" | "edit" | "device")) | ("set" | "edit" | "update", _) => {
             "change the manifest, then: keel apply"
         }
         ("config", _) => "to see one object: keel describe KIND NAME",
-        ("up" | "sync" | "reconcile" | "refresh" | "converge", _) => {
+        ("up" | "sync" | "refresh" | "converge", _) => {
             "to make it so: keel apply; to only look: keel plan"
         }
         ("down" | "rm" | "delete" | "remove" | "prune", _) => {
@@ -288,9 +296,10 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
 }
 
 /// Writes what is done to stderr, and how long what has a beginning and an end took: nothing is set up unless it was asked for.
-fn log(verbose: u8) {
+fn log(verbose: u8, command: &Command) {
     let level = match verbose {
         0 => return,
+        1 if matches!(command, Command::Run(_)) => tracing::Level::INFO,
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };

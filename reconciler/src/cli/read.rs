@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use manifests::desired::DesiredSet;
-use manifests::diagnostic::{Diagnostics, Severity};
+use manifests::diagnostic::Diagnostics;
 use manifests::id::SourceName;
 use manifests::read::{self, Texts};
 use manifests::repository::Repository;
 use manifests::resolve::{Resolved, resolve, source_of};
-use manifests::support::{settle, unsupported};
 
 use super::invocation::{Invocation, environment, say};
 use crate::error::{CliError, Exit};
-use crate::policy;
+use crate::meaning::{examine, meaning, strict};
 use crate::source::git;
 use crate::view::diagnostics;
 use crate::view::findings::{Looked, Validated};
@@ -67,11 +66,7 @@ impl Source {
         revision: Option<String>,
         repository: Option<Repository>,
     ) -> Self {
-        let mut resolved = resolve(&texts, revision);
-        if let Some(desired) = &mut resolved.desired {
-            desired.source.repository = repository;
-        }
-        examine(&mut resolved);
+        let resolved = meaning(&texts, revision, repository);
         Self { texts, resolved }
     }
 
@@ -112,22 +107,7 @@ impl Source {
 
     /// Makes an error of what this engine cannot do.
     pub(super) fn strict(mut self) -> Self {
-        let mut found = Diagnostics::default();
-        let mut wrong = false;
-        for diagnostic in self.resolved.found.sorted() {
-            let mut diagnostic = diagnostic.clone();
-            if diagnostic.code.0.starts_with('U') {
-                diagnostic.severity = Severity::Error;
-                wrong = true;
-            }
-            found.push(diagnostic);
-        }
-        self.resolved.found = found;
-        if wrong {
-            self.resolved.desired = None;
-        } else if let Some(desired) = &mut self.resolved.desired {
-            settle(desired);
-        }
+        self.resolved = strict(self.resolved);
         self
     }
 
@@ -179,19 +159,6 @@ impl Source {
             })
             .collect()
     }
-}
-
-/// Looks for what resolving does not know: what the engine cannot do, and policies that are none.
-fn examine(resolved: &mut Resolved) {
-    let Some(desired) = &resolved.desired else {
-        return;
-    };
-    resolved.found.extend(unsupported(desired));
-    let wrong = policy::check(desired.declared());
-    if wrong.has_errors() {
-        resolved.desired = None;
-    }
-    resolved.found.extend(wrong);
 }
 
 /// Manifests with nothing wrong.

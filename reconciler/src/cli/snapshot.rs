@@ -2,6 +2,8 @@
 
 mod due;
 
+pub(super) use self::due::run as run_due;
+
 use manifests::id::Address;
 use runtime::runtime::{Context, NewSnapshot, Runtime as _, Snapshot as Seen, Snapshots as _};
 use serde_json::json;

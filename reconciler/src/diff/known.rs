@@ -13,6 +13,8 @@ use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::suspension::{Scope, Suspension};
+
 /// A change that was accepted and is in force after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -128,6 +130,8 @@ pub struct Known {
     pub sources: BTreeMap<SourceName, KnownSource>,
     /// Instances that a person stopped for a while; also those of which the while is over.
     pub holds: BTreeMap<Uid, Hold>,
+    /// What is suspended; also what is so no longer.
+    pub suspensions: BTreeMap<Scope, Suspension>,
     /// Schedules (first) and the objects that they looked after.
     pub ticks: BTreeMap<(Uid, Uid), Tick>,
 }
@@ -136,5 +140,11 @@ impl Known {
     /// The hold on an object, while it lasts.
     pub fn hold(&self, uid: &Uid, now: jiff::Timestamp) -> Option<&Hold> {
         self.holds.get(uid).filter(|hold| !hold.is_over(now))
+    }
+
+    /// What suspends this, while it lasts.
+    pub fn suspension(&self, scope: &Scope, now: jiff::Timestamp) -> Option<&Suspension> {
+        let found = self.suspensions.get(scope);
+        found.filter(|suspension| !suspension.is_over(now))
     }
 }

@@ -1,7 +1,8 @@
 //! What differs: [`diff`] compares what is wanted, what was seen and what was last applied, and does nothing.
 //!
 //! `pair_up` finds the live object of each manifest, `judge` compares the two field by field, `cause` tells an edit
-//! from drift, `known` is what is remembered, `stale_rules` finds the ignore rules that leave nothing alone.
+//! from drift, `known` is what is remembered, `suspension` what a person
+//! wants left alone, `stale_rules` finds the ignore rules that leave nothing alone.
 
 mod cause;
 mod in_trash;
@@ -9,6 +10,7 @@ mod judge;
 pub mod known;
 mod pair_up;
 mod stale_rules;
+pub mod suspension;
 
 use manifests::change::FieldChange;
 use manifests::desired::DesiredSet;

@@ -5,6 +5,7 @@
 //! `boot` says what is started after a start of the host, `shutdown` what is stopped before its end.
 
 pub mod boot;
+mod digest;
 pub mod effects;
 mod explain;
 pub mod gates;
@@ -15,6 +16,7 @@ mod steps;
 mod trash;
 mod world;
 
+pub use self::digest::digest;
 pub(crate) use self::steps::{health_of, state_of};
 pub use self::world::{PlanOptions, World};
 
@@ -451,6 +453,8 @@ pub struct PlanInput<'a> {
     pub no_trash: bool,
     /// What lies in the trash stays there, also where it is declared again.
     pub no_restore: bool,
+    /// Objects that are left alone after failures.
+    pub resting: &'a [gates::Resting],
     /// The time.
     pub now: jiff::Timestamp,
 }

@@ -11,6 +11,7 @@ use manifests::id::{Mark, Uid};
 use manifests::observed::{Holds, Item, ObservedSet, Remembered};
 use serde_json::Value;
 
+use super::gates::Resting;
 use super::rules::Rules;
 use super::{Allow, Plan, PlanId, PlanInput, Purpose, plan};
 use crate::diff::diff;
@@ -29,6 +30,8 @@ pub struct PlanOptions {
     pub no_restore: bool,
     /// What it is for.
     pub purpose: Purpose,
+    /// Objects that are left alone after failures.
+    pub resting: Vec<Resting>,
     /// The saved plan that is made again: identities and digests come out as they are there.
     pub repeats: Option<PlanId>,
 }
@@ -41,6 +44,7 @@ impl Default for PlanOptions {
             no_trash: false,
             no_restore: false,
             purpose: Purpose::Apply,
+            resting: Vec::new(),
             repeats: None,
         }
     }
@@ -142,6 +146,7 @@ impl World {
             allow: &options.allow,
             no_trash: options.no_trash,
             no_restore: options.no_restore,
+            resting: &options.resting,
             now,
         });
         Plan { id, ..plan }

@@ -59,6 +59,12 @@ fn put(known: &mut Known, write: &Write) {
         Write::Release(uid) => {
             known.holds.remove(uid);
         }
+        Write::Suspend(scope, suspension) => {
+            known.suspensions.insert(scope.clone(), suspension.clone());
+        }
+        Write::Resume(scope) => {
+            known.suspensions.remove(scope);
+        }
         Write::Source(source) => {
             known.sources.insert(source.name.clone(), source.clone());
         }

@@ -68,6 +68,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (schedule, object)
     ) STRICT;
 ",
+    "
+    CREATE TABLE suspensions (
+        scope  TEXT PRIMARY KEY,
+        reason TEXT NOT NULL,
+        by     TEXT,
+        since  TEXT NOT NULL,
+        until  TEXT
+    ) STRICT;
+",
 ];
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use manifests::observed::ObservedSet;
 pub use self::memory::MemoryStore;
 pub use self::sqlite::SqliteStore;
 use crate::diff::known::{DriftSeen, Hold, Known, KnownSource, Owned, Tick};
+use crate::diff::suspension::{Scope, Suspension};
 use crate::journal::Event;
 
 /// The store cannot be read or written.
@@ -82,6 +83,10 @@ pub enum Write {
     Hold(Uid, Hold),
     /// That is over.
     Release(Uid),
+    /// A person wants nothing to be changed for a while.
+    Suspend(Scope, Suspension),
+    /// That is over.
+    Resume(Scope),
     /// A schedule looked after one of its objects.
     Tick {
         /// The schedule.

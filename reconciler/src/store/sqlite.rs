@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use super::migrations::MIGRATIONS;
 use super::{Store, StoreError, Write};
 use crate::diff::known::{Hold, Known, KnownSource, Owned, Tick};
+use crate::diff::suspension::Suspension;
 use crate::journal::{ApplyStatus, Event, Journal, JournalError, ObjectEvent, What};
 
 /// How long one waits for another process's commit.
@@ -266,6 +267,30 @@ impl Store for SqliteStore {
         }
         drop(query);
         let mut query = snapshot
+            .prepare_cached("SELECT scope, reason, by, since, until FROM suspensions")
+            .map_err(&reading)?;
+        let rows = query
+            .query_map([], |row| {
+                let text = |index| row.get::<_, String>(index);
+                let by: Option<String> = row.get(2)?;
+                let until: Option<String> = row.get(4)?;
+                Ok((text(0)?, text(1)?, by, text(3)?, until))
+            })
+            .map_err(&reading)?;
+        for row in rows {
+            let (scope, reason, by, since, until) = row.map_err(&reading)?;
+            let suspension = Suspension {
+                reason,
+                by,
+                since: parsed("time", since)?,
+                until: until.map(|until| parsed("time", until)).transpose()?,
+            };
+            known
+                .suspensions
+                .insert(parsed("scope", scope)?, suspension);
+        }
+        drop(query);
+        let mut query = snapshot
             .prepare_cached("SELECT schedule, object, at, failed_at, failed FROM ticks")
             .map_err(&reading)?;
         let rows = query
@@ -372,6 +397,20 @@ fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
             ],
         ),
         Write::Release(uid) => run("DELETE FROM holds WHERE uid = ?1", params![uid.to_string()]),
+        Write::Suspend(scope, suspension) => run(
+            "INSERT OR REPLACE INTO suspensions VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                scope.to_string(),
+                suspension.reason,
+                suspension.by,
+                suspension.since.to_string(),
+                suspension.until.map(|until| until.to_string()),
+            ],
+        ),
+        Write::Resume(scope) => run(
+            "DELETE FROM suspensions WHERE scope = ?1",
+            params![scope.to_string()],
+        ),
         Write::Source(source) => run(
             "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3, ?4, ?5)",
             params![

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::versioned::{self, Unreadable};
 use crate::diff::known::{Hold, Known, KnownSource, Owned};
+use crate::diff::suspension::Suspension;
 use crate::plan::World;
 
 /// The version of the document; a reader takes every 1.x.
@@ -27,6 +28,13 @@ struct Tool {
 }
 
 /// A hold and whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SuspensionOf {
+    scope: String,
+    #[serde(flatten)]
+    suspension: Suspension,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct HoldOf {
     uid: Uid,
@@ -47,6 +55,8 @@ pub struct LiveDocument {
     sources: Vec<KnownSource>,
     owned: Vec<Owned>,
     holds: Vec<HoldOf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    suspensions: Vec<SuspensionOf>,
     items: Vec<Item>,
     unclear: Vec<Unclear>,
     trash: Vec<Trashed>,
@@ -87,6 +97,14 @@ impl LiveDocument {
                 .into_iter()
                 .map(|(uid, hold)| HoldOf { uid, hold })
                 .collect(),
+            suspensions: known
+                .suspensions
+                .into_iter()
+                .map(|(scope, suspension)| SuspensionOf {
+                    scope: scope.to_string(),
+                    suspension,
+                })
+                .collect(),
             items,
             unclear: observed.unclear,
             trash,
@@ -124,6 +142,11 @@ impl LiveDocument {
                     .into_iter()
                     .map(|one| (one.uid, one.hold))
                     .collect::<BTreeMap<_, _>>(),
+                suspensions: self
+                    .suspensions
+                    .into_iter()
+                    .filter_map(|one| Some((one.scope.parse().ok()?, one.suspension)))
+                    .collect(),
                 ticks: BTreeMap::new(),
             },
             observed: ObservedSet {

@@ -37,6 +37,7 @@ pub mod storage;
 mod stored_images;
 mod sweep;
 mod volumes;
+pub mod watch;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -91,7 +91,7 @@ fn why(error: &CliError) -> String {
 }
 
 /// Does what is due.
-pub(super) fn run(invocation: &Invocation) -> Result<Exit, CliError> {
+pub(in crate::cli) fn run(invocation: &Invocation) -> Result<Exit, CliError> {
     let opened = engine::open(invocation)?;
     catch_signals(invocation)?;
     let session = session(invocation, &opened);

@@ -280,6 +280,7 @@ impl Import {
             allow: Allow::ALL.into(),
             no_trash: false,
             no_restore: false,
+            resting: Vec::new(),
             purpose: Purpose::Apply,
             repeats: None,
         };

@@ -17,7 +17,7 @@ use crate::view::history::when;
 use crate::view::text::{table, visible};
 
 /// Does what is due.
-pub(super) fn run(invocation: &Invocation, opened: &Opened) -> Result<Exit, CliError> {
+pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Exit, CliError> {
     catch_signals(invocation)?;
     let told = |job: &Job| {
         let object = &job.object;

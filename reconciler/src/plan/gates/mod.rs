@@ -16,12 +16,15 @@ mod moved_source;
 mod moves;
 mod policy;
 mod protected;
+mod resting;
 mod stopped_by_hand;
+mod suspended;
 mod trash_quota;
 mod unclear;
 mod window;
 
 pub(crate) use self::dependency::{because as waits_for, blocks_when_failed};
+pub use self::resting::Resting;
 
 use std::collections::BTreeMap;
 
@@ -117,6 +120,8 @@ pub const GATES: &[Gate] = &[
     in_trash::GATE,
     moves::GATE,
     trash_quota::GATE,
+    resting::GATE,
+    suspended::GATE,
 ];
 
 /// Held candidates by index.

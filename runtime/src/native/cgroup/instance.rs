@@ -195,6 +195,14 @@ impl InstanceCgroups {
         self.v1.iter().cloned().chain(self.payload()).collect()
     }
 
+    /// The folders in which the limits of this instance are set.
+    pub fn limit_folders(&self) -> BTreeSet<&Path> {
+        self.places
+            .values()
+            .map(|place| place.instance.as_path())
+            .collect()
+    }
+
     /// The cgroup v1 folders that the shim belongs in.
     pub fn monitors(&self) -> &[PathBuf] {
         &self.monitors

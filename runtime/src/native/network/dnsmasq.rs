@@ -63,6 +63,19 @@ pub enum DnsmasqError {
     },
 }
 
+/// The files that hold the numbers of the processes, of all networks whose run folders are in this one.
+pub fn process_files(run: &Path) -> Vec<PathBuf> {
+    let folders = path_io::list(run).unwrap_or_default().into_iter();
+    let files = folders.map(|run| {
+        Folders {
+            state: run.clone(),
+            run,
+        }
+        .process()
+    });
+    files.collect()
+}
+
 /// Where the files of one dnsmasq are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folders {

@@ -12,7 +12,7 @@ mod tables;
 mod traffic;
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use netlink_sys::{Socket, SocketAddr, protocols};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -37,8 +37,15 @@ const DUMP: u16 = 0x300;
 const CREATE: u16 = 0x400;
 const CREATE_EXCLUSIVE: u16 = 0x600;
 const CREATE_OR_REPLACE: u16 = 0x500;
-/// `include/uapi/linux/rtnetlink.h`.
+/// `RTNLGRP_*` of `include/uapi/linux/rtnetlink.h`.
 const RTNLGRP_LINK: u32 = 1;
+const RTNLGRP_TC: u32 = 4;
+const RTNLGRP_IPV4_IFADDR: u32 = 5;
+const RTNLGRP_IPV4_ROUTE: u32 = 7;
+const RTNLGRP_IPV6_IFADDR: u32 = 9;
+const RTNLGRP_IPV6_ROUTE: u32 = 11;
+/// `NFNLGRP_NFTABLES` of `include/uapi/linux/netfilter/nfnetlink.h`.
+const NFNLGRP_NFTABLES: u32 = 7;
 const TYPE_ERROR: u16 = 2;
 const TYPE_DONE: u16 = 3;
 /// Says that the acknowledgement carries attributes, and that it does not repeat the request.
@@ -163,15 +170,51 @@ impl Connection {
     /// # Errors
     /// The kernel gave no socket, or does not tell.
     pub fn open_monitor() -> Result<Self, NetlinkError> {
-        let connection = Self::open()?;
-        connection
-            .socket
-            .add_membership(RTNLGRP_LINK)
-            .map_err(|source| NetlinkError::Socket {
-                doing: "listen to",
-                source,
-            })?;
+        Self::listening(protocols::NETLINK_ROUTE, &[RTNLGRP_LINK])
+    }
+
+    /// Opens one that hears of every change of a link, an address, a route, or of traffic control; see
+    /// [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// The kernel gave no socket, or does not tell.
+    pub fn open_monitor_of_all() -> Result<Self, NetlinkError> {
+        let groups = [
+            RTNLGRP_LINK,
+            RTNLGRP_TC,
+            RTNLGRP_IPV4_IFADDR,
+            RTNLGRP_IPV4_ROUTE,
+            RTNLGRP_IPV6_IFADDR,
+            RTNLGRP_IPV6_ROUTE,
+        ];
+        Self::listening(protocols::NETLINK_ROUTE, &groups)
+    }
+
+    /// Opens one that hears of every change of a table of nf_tables; see [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// The kernel gave no socket, or does not tell.
+    pub fn open_monitor_of_tables() -> Result<Self, NetlinkError> {
+        Self::listening(protocols::NETLINK_NETFILTER, &[NFNLGRP_NFTABLES])
+    }
+
+    fn listening(protocol: isize, groups: &[u32]) -> Result<Self, NetlinkError> {
+        let connection = Self::new(protocol)?;
+        for group in groups {
+            connection
+                .socket
+                .add_membership(*group)
+                .map_err(|source| NetlinkError::Socket {
+                    doing: "listen to",
+                    source,
+                })?;
+        }
         Ok(connection)
+    }
+
+    /// Readable when there is news on a monitor.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// Waits for news on a monitor, at most so long, and takes all that are there. Answers whether any came.

@@ -1,0 +1,128 @@
+//! Looking at one source: what is new is read, and what it means decides whether it comes into force.
+
+use std::collections::BTreeSet;
+
+use manifests::desired::DesiredSet;
+use manifests::diagnostic::Severity;
+use manifests::id::SourceName;
+use runtime::error::Class;
+
+use super::event::Fetched;
+use super::in_force::InForces;
+use crate::error::chain;
+use crate::meaning::{meaning, strict};
+use crate::source::failure::{SourceClass, SourceError};
+use crate::source::followed::{Followed, Last, Latest, Tree};
+
+/// So many errors of a revision are told; a person who mends it sees all by `keel validate`.
+const TOLD: usize = 3;
+
+/// One source and what was last seen of it.
+pub(super) struct Fetcher<'a> {
+    pub(super) name: SourceName,
+    pub(super) source: Box<dyn Followed>,
+    /// The projects that it may have; empty: all, and what belongs to the host.
+    pub(super) projects: BTreeSet<String>,
+    pub(super) in_force: &'a InForces,
+    /// Also what did not come into force: it is told once.
+    pub(super) seen: Option<Last>,
+}
+
+impl Fetcher<'_> {
+    /// Looks at it once.
+    pub(super) fn fetch(&mut self) -> Fetched {
+        let in_force = self.in_force.of(&self.name);
+        let last = match (&self.seen, in_force.map(|one| one.last())) {
+            (None, last) => last,
+            // What was seen last is no news; what comes must descend from what is in force.
+            (Some(seen), last) => Some(Last {
+                digest: seen.digest.clone(),
+                commit: last.and_then(|last| last.commit),
+                approved_rewind: None,
+            }),
+        };
+        let tree = match self.source.latest(last.as_ref()) {
+            Ok(Latest::Unchanged { .. }) => return Fetched::Unchanged,
+            Ok(Latest::Moved(tree)) => tree,
+            Err(error) => return failed(&error),
+        };
+        let revision = label(&tree);
+        for passed in &tree.passed_over {
+            tracing::warn!(source = %self.name, revision, "{passed}");
+        }
+        self.seen = Some(Last {
+            commit: tree.commit.clone(),
+            digest: tree.digest.clone(),
+            approved_rewind: None,
+        });
+        match self.mean(&tree) {
+            Ok(desired) => {
+                let digest = tree.digest.clone();
+                tracing::info!(source = %self.name, revision, signed_by = tree.signed_by, "in force");
+                if let Err(error) = self.in_force.put(&self.name, *tree, desired) {
+                    tracing::error!(source = %self.name, "{}", chain(&error));
+                }
+                Fetched::Moved(digest)
+            }
+            Err(why) => {
+                tracing::error!(source = %self.name, revision, why, "invalid: what was in force stays in force");
+                Fetched::Invalid { revision, why }
+            }
+        }
+    }
+
+    fn mean(&self, tree: &Tree) -> Result<DesiredSet, String> {
+        let (revision, repository) = (tree.revision.clone(), tree.repository.clone());
+        let resolved = strict(meaning(&tree.texts, revision, repository));
+        let Some(desired) = resolved.desired else {
+            let found = resolved.found.sorted();
+            let errors: Vec<String> = found
+                .iter()
+                .filter(|one| one.severity == Severity::Error)
+                .map(|one| format!("{}: {} [{}]", one.origin, one.message, one.code))
+                .collect();
+            let more = errors.len().saturating_sub(TOLD);
+            let mut why = errors[..errors.len().min(TOLD)].join("; ");
+            if more > 0 {
+                why.push_str(&format!("; and {more} more"));
+            }
+            return Err(why);
+        };
+        self.in_force.is_only(&self.name, &desired.source.name)?;
+        self.within_projects(&desired)?;
+        Ok(desired)
+    }
+
+    fn within_projects(&self, desired: &DesiredSet) -> Result<(), String> {
+        if self.projects.is_empty() {
+            return Ok(());
+        }
+        let strange = desired.resources.values().find(|resource| {
+            let address = &resource.address;
+            address.kind.belongs_to_host() || !self.projects.contains(address.project_name())
+        });
+        match strange {
+            None => Ok(()),
+            Some(resource) => Err(format!(
+                "{}: {} is in none of the projects that this source may have",
+                resource.origin, resource.address
+            )),
+        }
+    }
+}
+
+fn label(tree: &Tree) -> String {
+    let digest = || tree.digest.chars().take(7).collect();
+    tree.revision.clone().unwrap_or_else(digest)
+}
+
+fn failed(error: &SourceError) -> Fetched {
+    Fetched::Failed {
+        class: match error.class() {
+            SourceClass::Retry => Class::Retry,
+            SourceClass::Refused => Class::Refused,
+            SourceClass::Config => Class::NeedsOperator,
+        },
+        why: chain(error),
+    }
+}

@@ -1,0 +1,23 @@
+//! The controller: sources are followed and the host is kept as they say, for months, without a person.
+//!
+//! `event` is what it is told and what it answers, `decide` what follows from it (pure: time and chance are given),
+//! `state` what it knows of its own doing, `backoff` how long it waits after failures, `fights` what it leaves alone
+//! because somebody else changes it back each time. `run` has the threads and the loop, `fetching` looks at sources,
+//! `in_force` keeps what they say, `work` does what was decided, `ground` is what it stands on, `standing` and `last_plans`
+//! are for those who look.
+
+pub mod backoff;
+pub mod decide;
+pub mod event;
+mod fetching;
+pub mod fights;
+pub mod ground;
+pub mod in_force;
+pub mod last_plans;
+pub mod run;
+pub mod standing;
+pub mod state;
+mod work;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,382 @@
+//! The controller at work: threads that wait for sources, for the world and for work, and one loop that decides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::Scope;
+use std::time::{Duration, Instant};
+
+use manifests::id::SourceName;
+use runtime::native::watch::Bell;
+
+use super::event::{Deed, Event, Now, Request, Work};
+use super::fetching::Fetcher;
+use super::ground::Ground;
+use super::in_force::InForces;
+use super::last_plans::LastPlans;
+use super::standing::Standing;
+use super::state::{Followed, Pace, State};
+use super::work::Worker;
+use crate::apply::Silent;
+use crate::diff::suspension::{Scope as Suspended, Suspension};
+use crate::meaning::{meaning, strict};
+use crate::source::{followed, watch};
+
+/// How long until the host is watched again after the kernel refused.
+const WATCH_AGAIN: Duration = Duration::from_secs(30);
+
+/// The controller cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ControllerError {
+    /// The kernel gives no descriptor or no thread.
+    #[error("begin to watch")]
+    Begin(#[source] std::io::Error),
+    /// A thread ended by a fault of ours.
+    #[error("a part of the controller broke down")]
+    Broken,
+}
+
+/// A source that is to be followed.
+pub struct Source {
+    /// What it is called.
+    pub name: SourceName,
+    /// Where it comes from.
+    pub followed: Box<dyn followed::Followed>,
+    /// The projects that it may have; empty: all, and what belongs to the host.
+    pub projects: BTreeSet<String>,
+    /// Sources that must be settled before.
+    pub depends_on: Vec<SourceName>,
+}
+
+/// How the controller works.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How often things are done that no event asks for.
+    pub pace: Pace,
+    /// For jitter.
+    pub seed: u64,
+    /// Each source is brought to where it shall be once; then it leaves.
+    pub once: bool,
+    /// How many steps at once; absent: as apply chooses.
+    pub parallelism: Option<usize>,
+    /// What is suspended.
+    pub suspensions: BTreeMap<Suspended, Suspension>,
+}
+
+/// What the threads tell the loop.
+enum Told {
+    Event(Event),
+    /// A thread ended by a fault of ours.
+    Broken,
+}
+
+/// By which others tell the controller something, and see how it stands.
+#[derive(Clone)]
+pub struct Handle {
+    tell: Sender<Told>,
+    standing: Arc<Mutex<Arc<Standing>>>,
+}
+
+impl Handle {
+    /// Asks for something. What comes of it is seen later.
+    pub fn ask(&self, request: Request) {
+        // A controller that has left does nothing any more.
+        let _ = self.tell.send(Told::Event(Event::Asked(request)));
+    }
+
+    /// Asks it to leave.
+    pub fn leave(&self) {
+        let _ = self.tell.send(Told::Event(Event::Leave));
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Arc<Standing> {
+        let standing = self.standing.lock();
+        Arc::clone(&standing.unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// A controller that has not begun.
+pub struct Controller {
+    told: Receiver<Told>,
+    handle: Handle,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        let (tell, told) = channel();
+        let standing = Arc::default();
+        Self {
+            told,
+            handle: Handle { tell, standing },
+        }
+    }
+}
+
+/// Tells the loop when a thread ends by a panic.
+struct Guard(Sender<Told>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.send(Told::Broken);
+        }
+    }
+}
+
+impl Controller {
+    /// By which others speak with it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Follows the sources until somebody asks it to leave. `stood` is told each time that it stands otherwise.
+    ///
+    /// # Errors
+    /// It cannot begin, or a part of it broke down.
+    pub fn run(
+        self,
+        ground: &dyn Ground,
+        sources: Vec<Source>,
+        settings: Settings,
+        stood: &mut dyn FnMut(&Standing),
+    ) -> Result<Arc<Standing>, ControllerError> {
+        let Self { told, handle } = self;
+        let bell = Bell::new().map_err(ControllerError::Begin)?;
+        let session = ground.session();
+        let in_force = InForces::in_folder(session.folder.path());
+        let plans = LastPlans::default();
+        let watched: Vec<(String, Vec<followed::Watched>)> = sources
+            .iter()
+            .map(|source| (source.name.to_string(), source.followed.watched()))
+            .collect();
+        let asks = handle.clone();
+        let _watching = watch::Watching::begin(watched, move |name| {
+            asks.ask(Request::Fetch(SourceName::new(name)));
+        })
+        .map_err(ControllerError::Begin)?;
+        let began = session.clock.instant();
+        let running = Loop {
+            ground,
+            bell: &bell,
+            in_force: &in_force,
+            plans: &plans,
+            handle: &handle,
+            began,
+            settings: &settings,
+        };
+        std::thread::scope(|scope| running.run(scope, &told, sources, stood))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Loop<'env> {
+    ground: &'env dyn Ground,
+    bell: &'env Bell,
+    in_force: &'env InForces,
+    plans: &'env LastPlans,
+    handle: &'env Handle,
+    began: Instant,
+    settings: &'env Settings,
+}
+
+impl<'env> Loop<'env> {
+    fn now(&self) -> Now {
+        let session = self.ground.session();
+        Now {
+            day: session.clock.now(),
+            up: session
+                .clock
+                .instant()
+                .saturating_duration_since(self.began),
+        }
+    }
+
+    fn run<'scope>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        told: &Receiver<Told>,
+        sources: Vec<Source>,
+        stood: &mut dyn FnMut(&Standing),
+    ) -> Result<Arc<Standing>, ControllerError> {
+        // Whatever ends the loop: nobody waits for the watch.
+        let _end = EndWatch(self.bell);
+        let mut state = self.begin(&sources);
+        let work = self.work(scope);
+        let mut fetches = BTreeMap::new();
+        for source in sources {
+            let name = source.name.clone();
+            fetches.insert(name, self.fetch(scope, source));
+        }
+        if !self.settings.once {
+            scope.spawn(move || self.watch());
+        }
+        let mut event = Event::Woken;
+        loop {
+            let deeds = state.decide(event, self.now());
+            self.stand(&state, stood);
+            for deed in deeds {
+                match deed {
+                    Deed::Fetch(name) => {
+                        if let Some(fetch) = fetches.get(&name) {
+                            let _ = fetch.send(());
+                        }
+                    }
+                    Deed::Begin(one) => {
+                        let _ = work.send(one);
+                    }
+                    Deed::BackUp => self.back_up(scope),
+                    Deed::Leave => return Ok(self.handle.standing()),
+                }
+            }
+            if self.settings.once && state.has_tried_all() {
+                event = Event::Leave;
+                continue;
+            }
+            event = match self.wait(&state, told) {
+                Some(Told::Event(event)) => event,
+                Some(Told::Broken) => return Err(ControllerError::Broken),
+                None => Event::Woken,
+            };
+        }
+    }
+
+    /// What was in force when the last controller ended is so again.
+    fn begin(&self, sources: &[Source]) -> State {
+        let followed = sources.iter().map(|source| {
+            let poll = Some(source.followed.interval());
+            let depends_on = source.depends_on.clone();
+            (source.name.clone(), Followed { poll, depends_on })
+        });
+        let mut state = State::new(
+            followed.collect(),
+            self.settings.suspensions.clone(),
+            self.settings.pace.clone(),
+            self.settings.seed,
+            self.now(),
+        );
+        for (name, source) in &mut state.sources {
+            let before = self
+                .in_force
+                .bring_back(name, &|texts, revision, repository| {
+                    strict(meaning(texts, revision, repository)).desired
+                });
+            if let Some(before) = before {
+                source.begins_with(before.digest.clone());
+            }
+        }
+        state
+    }
+
+    /// Waits for something that happens, or until there is something to do.
+    fn wait(&self, state: &State, told: &Receiver<Told>) -> Option<Told> {
+        let now = self.now();
+        let Some(at) = state.wake_at(now) else {
+            return told.recv().ok();
+        };
+        match told.recv_timeout(at.saturating_sub(now.up)) {
+            Ok(told) => Some(told),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn stand(&self, state: &State, stood: &mut dyn FnMut(&Standing)) {
+        let standing = Arc::new(Standing::of(state, self.in_force, self.now()));
+        stood(&standing);
+        let mut last = self
+            .handle
+            .standing
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *last = standing;
+    }
+
+    fn tell(&self, event: Event) {
+        let _ = self.handle.tell.send(Told::Event(event));
+    }
+
+    fn guard(&self) -> Guard {
+        Guard(self.handle.tell.clone())
+    }
+
+    /// The thread that does one thing after the other.
+    fn work<'scope>(self, scope: &'scope Scope<'scope, 'env>) -> Sender<Work> {
+        let (send, orders) = channel::<Work>();
+        scope.spawn(move || {
+            let _guard = self.guard();
+            let worker = Worker {
+                ground: self.ground,
+                in_force: self.in_force,
+                plans: self.plans,
+                observer: &Silent,
+                parallelism: self.settings.parallelism,
+            };
+            for work in orders {
+                let ended = worker.work(&work);
+                self.bell.look_again();
+                self.tell(Event::Ended(ended));
+            }
+        });
+        send
+    }
+
+    /// The thread that looks at one source.
+    fn fetch<'scope>(self, scope: &'scope Scope<'scope, 'env>, source: Source) -> Sender<()> {
+        let (send, orders) = channel::<()>();
+        scope.spawn(move || {
+            let _guard = self.guard();
+            let name = source.name.clone();
+            let mut fetcher = Fetcher {
+                name: source.name,
+                source: source.followed,
+                projects: source.projects,
+                in_force: self.in_force,
+                seen: None,
+            };
+            for () in orders {
+                let fetched = fetcher.fetch();
+                self.tell(Event::Fetched(name.clone(), fetched));
+            }
+        });
+        send
+    }
+
+    fn back_up<'scope>(self, scope: &'scope Scope<'scope, 'env>) {
+        scope.spawn(move || {
+            let _guard = self.guard();
+            if let Err(why) = self.ground.back_up() {
+                tracing::error!(why, "not all backups that are due were made");
+            }
+            self.tell(Event::BackedUp);
+        });
+    }
+
+    /// The thread that watches the host.
+    fn watch(self) {
+        let _guard = self.guard();
+        loop {
+            let moved = |what| {
+                tracing::debug!(?what, "the world moved");
+                self.tell(Event::WorldMoved);
+            };
+            match self.ground.watch(self.bell, &moved) {
+                Ok(()) => return,
+                Err(error) => {
+                    let why = crate::error::chain(&error);
+                    tracing::error!(why, "the host is not watched: it is looked at less often");
+                }
+            }
+            if self.bell.ends_within(WATCH_AGAIN) {
+                return;
+            }
+        }
+    }
+}
+
+struct EndWatch<'a>(&'a Bell);
+
+impl Drop for EndWatch<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

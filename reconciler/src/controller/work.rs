@@ -1,0 +1,237 @@
+//! Doing what was decided: one thing after the other, each under the lock of the state folder.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifests::change::Cause;
+use manifests::desired::DesiredSet;
+use manifests::lifecycle::DriftMode;
+use runtime::error::Class;
+
+use super::event::{Ended, Failure, Outcome, Reconcile, Reconciled, Work};
+use super::fights::Field;
+use super::ground::Ground;
+use super::in_force::{InForce, InForces};
+use super::last_plans::LastPlans;
+use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport};
+use crate::error::chain;
+use crate::journal;
+use crate::plan::{Plan, PlanOptions, digest};
+use crate::session::SessionError;
+use crate::state_folder::StateFolderError;
+
+/// How long one step may take to start, stop or be seen as wanted.
+const STEP: Duration = Duration::from_secs(120);
+
+/// Does the work of the controller.
+pub(super) struct Worker<'a> {
+    /// The engine.
+    pub ground: &'a dyn Ground,
+    /// What is in force.
+    pub in_force: &'a InForces,
+    /// The newest plan of each source.
+    pub plans: &'a LastPlans,
+    /// Told of each step.
+    pub observer: &'a dyn ApplyObserver,
+    /// How many steps at once; absent: as apply chooses.
+    pub parallelism: Option<usize>,
+}
+
+impl Worker<'_> {
+    /// Does it to its end.
+    pub(super) fn work(&self, work: &Work) -> Ended {
+        match work {
+            Work::Boot => {
+                if let Err(why) = self.ground.boot() {
+                    tracing::error!(%why, "not all that should run was started");
+                }
+                Ended::Boot
+            }
+            Work::Due => {
+                if let Err(why) = self.ground.due() {
+                    tracing::error!(%why, "not all that is due was done");
+                }
+                Ended::Due
+            }
+            Work::Reconcile(order) => {
+                let ended = self.reconcile(order);
+                log(order, &ended);
+                Ended::Reconciled(ended)
+            }
+        }
+    }
+
+    fn reconcile(&self, order: &Reconcile) -> Reconciled {
+        let failed = |class, why: String| Reconciled {
+            source: order.source.clone(),
+            revision: None,
+            outcome: Outcome::Failed { class, why },
+            done: Vec::new(),
+            failed: Vec::new(),
+            corrected: Vec::new(),
+            until: None,
+        };
+        let Some(in_force) = self.in_force.of(&order.source) else {
+            return failed(Class::Bug, "nothing is in force".to_owned());
+        };
+        let mut desired = in_force.desired.clone();
+        leave_alone(&mut desired, &order.contended);
+        if let Err(why) = self.ground.fit(&mut desired, &in_force.texts) {
+            return failed(Class::NeedsOperator, why);
+        }
+        match self.bring(order, &in_force, &desired) {
+            Ok(ended) => Reconciled {
+                revision: Some(in_force.digest.clone()),
+                ..ended
+            },
+            Err(SessionError::Folder(StateFolderError::Busy { .. }) | SessionError::Stale(_)) => {
+                Reconciled {
+                    outcome: Outcome::Busy,
+                    ..failed(Class::Retry, String::new())
+                }
+            }
+            Err(SessionError::Runtime(error)) => failed(error.class, chain(&error)),
+            Err(error) => failed(Class::Retry, chain(&error)),
+        }
+    }
+
+    /// Brings the world to where a source wants it, or looks what that would take.
+    fn bring(
+        &self,
+        order: &Reconcile,
+        in_force: &Arc<InForce>,
+        desired: &DesiredSet,
+    ) -> Result<Reconciled, SessionError> {
+        let session = self.ground.session();
+        let mut options = PlanOptions {
+            resting: order.resting.clone(),
+            ..PlanOptions::default()
+        };
+        if order.only_look {
+            let plan = session.plan(desired, &options)?;
+            let ended = ended(order, &plan, None, Outcome::Looked);
+            self.plans.put(&order.source, plan, in_force);
+            return Ok(ended);
+        }
+        let how = ApplyOptions {
+            parallelism: self.parallelism,
+            timeout: STEP,
+            readiness_timeout: STEP,
+            command: "keel run".to_owned(),
+            ..ApplyOptions::default()
+        };
+        let (plan, report) =
+            session.apply(desired, &options, &how, self.observer, &mut |_| true)?;
+        let (plan, report) = match report {
+            None if order.approved.contains(&digest(&plan)) => {
+                // Somebody answers for this very plan.
+                let codes = plan.stopping.iter();
+                options
+                    .approve
+                    .extend(codes.map(|because| because.code.0.to_owned()));
+                let approved = digest(&plan);
+                session.apply(desired, &options, &how, self.observer, &mut |plan| {
+                    digest(plan) == approved
+                })?
+            }
+            report => (plan, report),
+        };
+        let outcome = match &report {
+            None => Outcome::Stopped {
+                digest: digest(&plan),
+                because: plan
+                    .stopping
+                    .iter()
+                    .map(|because| format!("{}: {}", because.code, because.message))
+                    .collect(),
+            },
+            Some(report) if report.is_complete() => Outcome::Settled,
+            Some(_) => Outcome::Partly,
+        };
+        let ended = ended(order, &plan, report.as_ref(), outcome);
+        self.plans.put(&order.source, plan, in_force);
+        Ok(ended)
+    }
+}
+
+/// Fields that somebody fights over are told and not touched.
+fn leave_alone(desired: &mut DesiredSet, contended: &[Field]) {
+    for (address, path) in contended {
+        if let Some(resource) = desired.resources.get_mut(address) {
+            let rules = &mut resource.lifecycle.drift_by_field;
+            rules.insert(path.clone(), DriftMode::Warn);
+        }
+    }
+}
+
+fn ended(
+    order: &Reconcile,
+    plan: &Plan,
+    report: Option<&ApplyReport>,
+    outcome: Outcome,
+) -> Reconciled {
+    let mut ended = Reconciled {
+        source: order.source.clone(),
+        revision: None,
+        outcome,
+        done: Vec::new(),
+        failed: Vec::new(),
+        corrected: Vec::new(),
+        until: plan
+            .held
+            .iter()
+            // All that holds a step has to let go of it.
+            .filter_map(|held| held.because.iter().map(|because| because.until).max()?)
+            .min(),
+    };
+    for result in report.iter().flat_map(|report| &report.results) {
+        let Some(step) = plan.steps.iter().find(|step| step.id == result.id) else {
+            continue;
+        };
+        let address = step.address().clone();
+        match &result.outcome {
+            journal::Outcome::Succeeded { .. } => {
+                let changes = step.changes.iter();
+                let drifted = changes.filter(|planned| planned.change.cause == Cause::Drifted);
+                ended
+                    .corrected
+                    .extend(drifted.map(|planned| (address.clone(), planned.change.path.clone())));
+                ended.done.push(address);
+            }
+            journal::Outcome::Failed { class, message } => ended.failed.push(Failure {
+                address,
+                class: *class,
+                why: message.clone(),
+            }),
+            journal::Outcome::Skipped { .. } | journal::Outcome::Interrupted { .. } => {}
+        }
+    }
+    // An object with two steps of which one failed has failed.
+    let failed: Vec<_> = ended.failed.iter().map(|one| one.address.clone()).collect();
+    ended.done.retain(|address| !failed.contains(address));
+    ended
+}
+
+/// One line about a reconcile. One that found nothing to do is no news.
+fn log(order: &Reconcile, ended: &Reconciled) {
+    let (source, revision) = (&ended.source, ended.revision.as_deref());
+    for failure in &ended.failed {
+        let (object, why) = (&failure.address, &failure.why);
+        tracing::error!(%source, %object, %why, "failed");
+    }
+    let (done, failed, why) = (ended.done.len(), ended.failed.len(), order.why);
+    match &ended.outcome {
+        Outcome::Settled if done == 0 => {
+            tracing::debug!(%source, revision, why, "as it should be");
+        }
+        Outcome::Settled => tracing::info!(%source, revision, why, done, "settled"),
+        Outcome::Partly => tracing::warn!(%source, revision, why, done, failed, "partly done"),
+        Outcome::Looked => tracing::debug!(%source, revision, why, "looked at, suspended"),
+        Outcome::Stopped { digest, because } => {
+            let because = because.join("; ");
+            tracing::warn!(%source, revision, digest, because, "waits for a person: keel approve");
+        }
+        Outcome::Busy => tracing::debug!(%source, "somebody else is at work"),
+        Outcome::Failed { why, .. } => tracing::error!(%source, revision, why, "failed"),
+    }
+}
