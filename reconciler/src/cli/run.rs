@@ -1,13 +1,15 @@
 //! `keel run`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manifests::controller;
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
 use manifests::id::SourceName;
+use manifests::path_io;
 use manifests::read::{Texts, read_source};
 use manifests::resolve::source_of;
 use runtime::error::RuntimeError;
@@ -19,33 +21,51 @@ use super::boot::Boot;
 use super::decide::{host_for, look_up_secrets, other_host, session};
 use super::engine::{self, Opened};
 use super::global::duration;
-use super::invocation::{Invocation, absolute};
+use super::invocation::{Invocation, absolute, environment, say};
 use super::{backup, snapshot};
 use crate::controller::event::{Outcome, Request};
 use crate::controller::ground::Ground;
 use crate::controller::run::{Controller, Handle, Settings, Source};
 use crate::controller::standing::{SourceStanding, Standing};
 use crate::controller::state::Pace;
+use crate::diff::suspension::{Scope, Suspension};
 use crate::error::{CliError, Exit, chain, exit_of};
 use crate::session::Session;
 use crate::source::directory::Directory;
+use crate::source::open::open;
+use crate::source::repository::Around;
 use crate::store::Store as _;
+use crate::view::diagnostics;
 
-/// Follow a source and keep the host as it says.
+/// Follow sources and keep the host as they say.
 ///
 /// Stays until it is asked to leave (Ctrl-C, SIGTERM); SIGHUP makes it look at once. What the world changes is seen
 /// within a second and put back.
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
-    /// The folder of the source; absent: this folder.
+    /// A folder of manifests that is followed; absent: what the settings name.
+    #[arg(conflicts_with = "config")]
     path: Option<PathBuf>,
-    /// Bring it to where it shall be once, and leave.
+    /// The settings: the repositories and folders that are followed.
+    #[arg(long, value_name = "FILE", default_value = controller::FILE)]
+    config: PathBuf,
+    /// Bring all to where it shall be once, and leave.
     #[arg(long)]
     once: bool,
-    /// How often all is looked at, though nothing happens.
-    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
-    interval: Duration,
+    /// How often all is looked at, though nothing happens; absent: as the settings say, each ten minutes where there are none.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    interval: Option<Duration>,
 }
+
+/// What is followed, and how.
+struct Wanted {
+    sources: Vec<Source>,
+    interval: Duration,
+    suspensions: BTreeMap<Scope, Suspension>,
+}
+
+/// How often a folder is read that was named by hand, though nothing was heard of it.
+const READ_AGAIN: Duration = Duration::from_secs(300);
 
 /// What the controller does on this host.
 struct Native<'a> {
@@ -117,8 +137,11 @@ impl Ground for Native<'_> {
 
 impl Run {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let path = absolute(self.path.as_deref().unwrap_or(Path::new(".")))?;
-        let source = source_in(&path, self.interval)?;
+        let wanted = match &self.path {
+            Some(path) => folder(&absolute(path)?)?,
+            None => settings(invocation, &self.config)?,
+        };
+        let interval = self.interval.unwrap_or(wanted.interval);
         let opened = engine::open(invocation)?;
         let _alone = opened.folder.only_controller(invocation.now())?;
         let mut quiet = invocation.global.clone();
@@ -126,13 +149,18 @@ impl Run {
         let silent = Invocation::new(quiet, invocation.cancel);
         let settings = Settings {
             pace: Pace {
-                interval: self.interval,
+                interval,
                 ..Pace::default()
             },
             seed: u64::from(std::process::id()),
             once: self.once,
             parallelism: invocation.global.parallelism.map(usize::from),
-            suspensions: engine::store(&opened.folder)?.load()?.suspensions,
+            suspensions: engine::store(&opened.folder)?
+                .load()?
+                .suspensions
+                .into_iter()
+                .chain(wanted.suspensions)
+                .collect(),
         };
         let controller = Controller::default();
         listen(invocation, controller.handle())?;
@@ -151,7 +179,7 @@ impl Run {
             }
         };
         let standing = controller
-            .run(&ground, vec![source], settings, &mut stood)
+            .run(&ground, wanted.sources, &settings, &mut stood)
             .map_err(|error| CliError::new(Exit::Unexpected, error))?;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         Ok(match self.once {
@@ -161,17 +189,68 @@ impl Run {
     }
 }
 
+/// What the settings name. What is wrong with them was said.
+fn settings(invocation: &Invocation, file: &Path) -> Result<Wanted, CliError> {
+    let text = path_io::read_to_string(file).map_err(|error| {
+        CliError::new(Exit::Invalid, error).hint("or name a folder of manifests: keel run PATH")
+    })?;
+    let name = file.display().to_string();
+    let (settings, found) = controller::read(&name, &text);
+    say(&diagnostics::page(&found, &[(name, text)]));
+    let Some(settings) = settings else {
+        return Err(CliError::said(Exit::Invalid));
+    };
+    let folder = engine::folder(invocation)?;
+    let around = Around {
+        sources: &folder.path().join("sources"),
+        variable: &environment,
+        ssh: "ssh",
+    };
+    let mut wanted = Wanted {
+        sources: Vec::new(),
+        interval: settings.interval.as_std(),
+        suspensions: BTreeMap::new(),
+    };
+    for source in &settings.sources {
+        let name = SourceName::new(source.name.as_str());
+        if let Some(suspend) = &source.suspend {
+            let suspension = Suspension {
+                reason: suspend.reason.clone(),
+                by: Some(file.display().to_string()),
+                since: invocation.now(),
+                until: None,
+            };
+            wanted
+                .suspensions
+                .insert(Scope::Source(name.clone()), suspension);
+        }
+        let depends_on = source.depends_on.iter();
+        wanted.sources.push(Source {
+            followed: open(source, &around).map_err(|error| CliError::new(Exit::Invalid, error))?,
+            projects: source.projects.iter().cloned().collect(),
+            depends_on: depends_on.map(SourceName::new).collect(),
+            name,
+        });
+    }
+    Ok(wanted)
+}
+
 /// A folder as a source, called as its `keel.yaml` says.
-fn source_in(path: &Path, interval: Duration) -> Result<Source, CliError> {
+fn folder(path: &Path) -> Result<Wanted, CliError> {
     let texts = read_source(path)
         .map_err(|error| CliError::new(Exit::Invalid, error).hint("name a folder of manifests"))?;
     let name = source_of(&texts).map_or_else(SourceName::unnamed, |source| source.name);
-    let followed = Directory::new(name.as_str(), path, interval);
-    Ok(Source {
+    let followed = Directory::new(name.as_str(), path, READ_AGAIN);
+    let source = Source {
         name,
         followed: Box::new(followed),
         projects: BTreeSet::new(),
         depends_on: Vec::new(),
+    };
+    Ok(Wanted {
+        sources: vec![source],
+        interval: Pace::default().interval,
+        suspensions: BTreeMap::new(),
     })
 }
 

@@ -70,6 +70,8 @@ impl Fights {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
 
     fn field(name: &str) -> Field {
@@ -90,12 +92,12 @@ mod tests {
                 .corrected(&[a.clone(), b.clone()], minutes(0))
                 .is_empty()
         );
-        assert!(fights.corrected(&[a.clone()], minutes(4)).is_empty());
-        assert_eq!(fights.corrected(&[a.clone()], minutes(8)), [a.clone()]);
+        assert!(fights.corrected(from_ref(&a), minutes(4)).is_empty());
+        assert_eq!(fights.corrected(from_ref(&a), minutes(8)), from_ref(&a));
         // The other one was put back three times, too, but took its time.
-        assert!(fights.corrected(&[b.clone()], minutes(9)).is_empty());
-        assert!(fights.corrected(&[b.clone()], minutes(12)).is_empty());
-        assert_eq!(fights.contended(minutes(13)), [a.clone()]);
+        assert!(fights.corrected(from_ref(&b), minutes(9)).is_empty());
+        assert!(fights.corrected(from_ref(&b), minutes(12)).is_empty());
+        assert_eq!(fights.contended(minutes(13)), from_ref(&a));
         assert_eq!(fights.next(minutes(13)), Some(minutes(68)));
         assert!(fights.contended(minutes(68)).is_empty());
     }

@@ -13,6 +13,7 @@ use manifests::read::Texts;
 use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 
+use crate::meaning::{meaning, strict};
 use crate::source::followed::{Last, Tree};
 
 /// A revision that means something.
@@ -141,13 +142,9 @@ impl InForces {
         path_io::write_durably(self.file(source), text)
     }
 
-    /// Brings back what was in force when the last controller ended; `mean` says what texts mean. None where nothing was,
-    /// or where this keel understands it no more.
-    pub fn bring_back(
-        &self,
-        source: &SourceName,
-        mean: &dyn Fn(&Texts, Option<String>, Option<Repository>) -> Option<DesiredSet>,
-    ) -> Option<Arc<InForce>> {
+    /// Brings back what was in force when the last controller ended. None where nothing was, or where this keel
+    /// understands it no more.
+    pub fn bring_back(&self, source: &SourceName) -> Option<Arc<InForce>> {
         let text = path_io::read_if_exists(self.file(source)).ok()??;
         let kept: Kept = serde_json::from_str(&text).ok()?;
         let texts = Texts {
@@ -158,7 +155,8 @@ impl InForces {
             refused: kept.refused,
             ..Texts::default()
         };
-        let desired = mean(&texts, kept.revision.clone(), kept.repository)?;
+        let resolved = meaning(&texts, kept.revision.clone(), kept.repository);
+        let desired = strict(resolved).desired?;
         let one = Arc::new(InForce {
             revision: kept.revision,
             commit: kept.commit,

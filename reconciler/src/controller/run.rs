@@ -1,7 +1,7 @@
 //! The controller at work: threads that wait for sources, for the world and for work, and one loop that decides.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
@@ -19,7 +19,6 @@ use super::state::{Followed, Pace, State};
 use super::work::Worker;
 use crate::apply::Silent;
 use crate::diff::suspension::{Scope as Suspended, Suspension};
-use crate::meaning::{meaning, strict};
 use crate::source::{followed, watch};
 
 /// How long until the host is watched again after the kernel refused.
@@ -138,7 +137,7 @@ impl Controller {
         self,
         ground: &dyn Ground,
         sources: Vec<Source>,
-        settings: Settings,
+        settings: &Settings,
         stood: &mut dyn FnMut(&Standing),
     ) -> Result<Arc<Standing>, ControllerError> {
         let Self { told, handle } = self;
@@ -163,7 +162,7 @@ impl Controller {
             plans: &plans,
             handle: &handle,
             began,
-            settings: &settings,
+            settings,
         };
         std::thread::scope(|scope| running.run(scope, &told, sources, stood))
     }
@@ -256,12 +255,7 @@ impl<'env> Loop<'env> {
             self.now(),
         );
         for (name, source) in &mut state.sources {
-            let before = self
-                .in_force
-                .bring_back(name, &|texts, revision, repository| {
-                    strict(meaning(texts, revision, repository)).desired
-                });
-            if let Some(before) = before {
+            if let Some(before) = self.in_force.bring_back(name) {
                 source.begins_with(before.digest.clone());
             }
         }
@@ -274,10 +268,7 @@ impl<'env> Loop<'env> {
         let Some(at) = state.wake_at(now) else {
             return told.recv().ok();
         };
-        match told.recv_timeout(at.saturating_sub(now.up)) {
-            Ok(told) => Some(told),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        told.recv_timeout(at.saturating_sub(now.up)).ok()
     }
 
     fn stand(&self, state: &State, stood: &mut dyn FnMut(&Standing)) {

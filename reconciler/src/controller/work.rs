@@ -55,7 +55,8 @@ impl Worker<'_> {
             }
             Work::Reconcile(order) => {
                 let ended = self.reconcile(order);
-                log(order, &ended);
+                let in_force = self.in_force.of(&order.source);
+                log(order, &ended, in_force.as_deref());
                 Ended::Reconciled(ended)
             }
         }
@@ -213,8 +214,8 @@ fn ended(
 }
 
 /// One line about a reconcile. One that found nothing to do is no news.
-fn log(order: &Reconcile, ended: &Reconciled) {
-    let (source, revision) = (&ended.source, ended.revision.as_deref());
+fn log(order: &Reconcile, ended: &Reconciled, in_force: Option<&InForce>) {
+    let (source, revision) = (&ended.source, in_force.map(InForce::label));
     for failure in &ended.failed {
         let (object, why) = (&failure.address, &failure.why);
         tracing::error!(%source, %object, %why, "failed");

@@ -19,7 +19,7 @@ struct Case {
 }
 
 /// The file of this name in the cgroup of an instance's init, whichever hierarchy has it.
-fn cgroup_file(world: &TestWorld, names: &[&str]) -> PathBuf {
+pub(crate) fn cgroup_file(world: &TestWorld, names: &[&str]) -> PathBuf {
     let init = world.init("one");
     let text = path_io::read_to_string(format!("/proc/{init}/cgroup")).expect("its cgroups");
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();

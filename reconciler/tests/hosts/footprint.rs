@@ -109,13 +109,16 @@ fn of_the_house(line: &str) -> bool {
             | ["", "run", "keel", _]
             | ["", "run", "keel", _, "instances" | "network"],
         ) => true,
-        ("state", [.., "images", "aliases"] | [.., "filters", _]) => true,
+        ("state", [.., "images", "aliases"] | [.., "filters", _] | [.., "controller", _]) => true,
         ("state", [.., name]) => [
             "keel.db",
             "keel.db-wal",
             "keel.db-shm",
             "id",
             "lock",
+            "controller.lock",
+            "controller",
+            "sources",
             "reserve",
             "secrets.key",
             "images",

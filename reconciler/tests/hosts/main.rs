@@ -17,6 +17,7 @@ mod bad_input;
 mod boot;
 mod btrfs;
 mod cloud_init;
+mod controller;
 mod debian;
 mod drifts;
 mod footprint;

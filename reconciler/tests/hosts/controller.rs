@@ -1,0 +1,188 @@
+//! `keel run`: what moves, in a source or in the world, is put right by itself.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use manifests::path_io;
+
+use crate::drifts::cgroup_file;
+use crate::world::{PATIENCE, TestWorld};
+
+/// The file that limits memory, of cgroup 2 or 1.
+const MEMORY: [&str; 2] = ["memory.max", "memory.limit_in_bytes"];
+
+/// What the issue promises for drift that an event tells of.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// On a machine with other work a second is no measure of keel.
+const GRACE: Duration = Duration::from_secs(4);
+
+/// A controller that runs.
+struct Running(Child);
+
+impl Running {
+    fn begin(world: &TestWorld, arguments: &[&str]) -> Self {
+        let log = std::fs::File::create(world.path().join("run.log")).expect("a log");
+        let mut command = world.command(&[&["run"], arguments].concat());
+        let child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .spawn();
+        Self(child.expect("it starts"))
+    }
+
+    /// It is asked to leave, and does.
+    fn leave(mut self) {
+        let pid = i32::try_from(self.0.id()).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
+        assert!(self.0.wait().expect("its end").success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something holds; answers how long that took.
+#[track_caller]
+fn until(what: &str, world: &TestWorld, mut holds: impl FnMut() -> bool) -> Duration {
+    let began = Instant::now();
+    while !holds() {
+        if began.elapsed() > PATIENCE {
+            let log = path_io::read_to_string(world.path().join("run.log")).unwrap_or_default();
+            panic!("{what}: not within {PATIENCE:?}\n{log}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    began.elapsed()
+}
+
+#[track_caller]
+fn soon(what: &str, world: &TestWorld, holds: impl FnMut() -> bool) {
+    let took = until(what, world, holds);
+    println!("{what}: {took:?}");
+    assert!(took < AT_ONCE + GRACE, "{what} took {took:?}");
+}
+
+/// The state of an instance, if it is there.
+fn state(world: &TestWorld, name: &str) -> Option<String> {
+    let output = world
+        .command(&["get", "instance", name, "-o", "json"])
+        .output()
+        .expect("keel starts");
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    value["status"]["state"].as_str().map(str::to_owned)
+}
+
+fn git(folder: &Path, arguments: &[&str]) {
+    let output = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args([
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "-c",
+            "commit.gpgsign=false",
+        ])
+        .args(arguments)
+        .output()
+        .expect("git");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "git {arguments:?}: {said}");
+}
+
+runtime::own_processes_test! {
+    fn what_moves_in_the_world_is_put_right_at_once_and_an_invalid_edit_changes_nothing() {
+        let world = TestWorld::furnished();
+        let manifests = world.path().join("manifests").to_str().expect("UTF-8").to_owned();
+        let running = Running::begin(&world, &[&manifests]);
+        until("it runs", &world, || state(&world, "one").as_deref() == Some("Running"));
+        // A second controller is refused: two would not know of each other.
+        world.keel(&["run", &manifests]).with(6);
+
+        let limit = cgroup_file(&world, &MEMORY);
+        let read = |file: &Path| path_io::read_to_string(file).unwrap_or_default();
+        let wanted = read(&limit);
+        path_io::write_kernel_file(&limit, "33554432").expect("changed by hand");
+        soon("a limit is as before", &world, || read(&limit) == wanted);
+
+        let init = world.init("one");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(init).expect("a pid"));
+        rustix::process::kill_process(pid.expect("a pid"), rustix::process::Signal::KILL).expect("killed");
+        soon("a dead init lives again", &world, || {
+            state(&world, "one").as_deref() == Some("Running") && world.init("one") != init
+        });
+
+        let tables = || {
+            let output = Command::new("nft").args(["list", "tables"]).output().expect("nft");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let all = tables();
+        let table = all.lines().next().expect("a table").to_owned();
+        let words: Vec<&str> = std::iter::once("delete").chain(table.split(' ')).collect();
+        assert!(Command::new("nft").args(words).status().expect("nft").success());
+        soon("a table of the firewall is back", &world, || tables().contains(&table));
+
+        let before = world.init("one");
+        world.write("broken.yaml", "kind: [\n");
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(world.init("one"), before, "nothing was done for what means nothing");
+        running.leave();
+        assert_eq!(state(&world, "one").as_deref(), Some("Running"), "it goes on without");
+        world.unwrite("broken.yaml");
+        world.nothing_to_do();
+        world.destroy();
+    }
+}
+
+runtime::own_processes_test! {
+    fn commits_of_a_repository_are_followed_and_one_that_means_nothing_is_passed_over() {
+        let world = TestWorld::furnished();
+        let work = world.path().join("manifests");
+        let bare = world.path().join("bare.git");
+        let bare = bare.to_str().expect("UTF-8");
+        git(world.path(), &["init", "-q", "--bare", "-b", "main", bare]);
+        git(&work, &["init", "-q", "-b", "main"]);
+        let commit = |words: &str| {
+            git(&work, &["add", "-A"]);
+            git(&work, &["commit", "-q", "-m", words]);
+            git(&work, &["push", "-q", bare, "main"]);
+        };
+        commit("first");
+        let settings = world.path().join("controller.yaml");
+        let text = format!(
+            "apiVersion: evenkeel/v1\nkind: Controller\nsources:\n- name: crash\n  git: {{ url: {bare}, branch: main, interval: 1h }}\n"
+        );
+        path_io::write(&settings, text).expect("written");
+        let settings = settings.to_str().expect("UTF-8");
+        let once = world.keel(&["run", "--config", settings, "--once"]);
+        once.with(0);
+        assert_eq!(state(&world, "one").as_deref(), Some("Running"));
+
+        let running = Running::begin(&world, &["--config", settings]);
+        let limit = cgroup_file(&world, &MEMORY);
+        let before = path_io::read_to_string(&limit).expect("a limit");
+        world.write("one.yaml", &world.one().replace("64MiB", "96MiB"));
+        commit("more memory");
+        soon("a commit is in force", &world, || {
+            path_io::read_to_string(&limit).is_ok_and(|now| now != before)
+        });
+        world.write("broken.yaml", "kind: [\n");
+        commit("broken");
+        git(&work, &["revert", "--no-edit", "HEAD"]);
+        world.write("one.yaml", &world.one().replace("64MiB", "80MiB"));
+        commit("mended");
+        soon("the next good commit is in force", &world, || {
+            path_io::read_to_string(&limit).is_ok_and(|now| now.trim() == "83886080")
+        });
+        running.leave();
+        world.keel(&["destroy", "--source", "crash", "--no-trash", "--yes"]).with(0);
+        world.nothing_left();
+    }
+}
