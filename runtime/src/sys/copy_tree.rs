@@ -22,7 +22,7 @@ use rustix::io::Errno;
 use super::copy_bytes::{CopyError, copy_bytes};
 
 /// Two descriptors are open for each folder on the way down; a process has 1024 at least.
-const DEEPEST: usize = 400;
+pub(super) const DEEPEST: usize = 400;
 
 /// Why a tree was not copied.
 #[derive(Debug, thiserror::Error)]
@@ -131,13 +131,13 @@ pub fn exchange(new: &Path, old: &Path) -> Result<(), PathError> {
     rustix::fs::renameat_with(here, new, here, old, RenameFlags::EXCHANGE).at("exchange", old)
 }
 
-const FOLDER: OFlags = OFlags::RDONLY
+pub(super) const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
 /// Attributes that another program may refuse to let go or that mean nothing here.
-const NOT_OURS: &[&str] = &["security.selinux", "security.evm", "security.ima"];
+pub(super) const NOT_OURS: &[&str] = &["security.selinux", "security.evm", "security.ima"];
 
 struct Copying<'a> {
     from: &'a Path,
@@ -263,21 +263,14 @@ impl Copying<'_> {
         flags: OFlags,
         shown: &Path,
     ) -> Result<OwnedFd, CopyTreeError> {
-        let resolve = ResolveFlags::BENEATH
-            | ResolveFlags::NO_XDEV
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS;
-        let open = |flags| rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve);
-        let opened = match open(flags | OFlags::NOATIME) {
-            Err(Errno::PERM) => open(flags),
-            other => other,
-        };
-        match opened {
-            Err(Errno::XDEV) => Err(CopyTreeError::Mounted {
-                path: shown.to_path_buf(),
-            }),
-            other => Ok(other.at("open", shown)?),
-        }
+        open_beside(folder, name, flags, shown).map_err(|error| {
+            match error.raw_os_error() == Some(libc::EXDEV) {
+                true => CopyTreeError::Mounted {
+                    path: shown.to_path_buf(),
+                },
+                false => error.into(),
+            }
+        })
     }
 
     /// Owner, then mode (a change of the owner takes set-uid bits away), then attributes (and capabilities), then times.
@@ -312,7 +305,29 @@ impl Copying<'_> {
     }
 }
 
-fn as_path(name: &std::ffi::CStr) -> &Path {
+/// Opens what has this name in a folder, over no mount and through no link.
+///
+/// # Errors
+/// `EXDEV` where something is mounted on it.
+pub(super) fn open_beside(
+    folder: BorrowedFd<'_>,
+    name: &CString,
+    flags: OFlags,
+    shown: &Path,
+) -> Result<OwnedFd, PathError> {
+    let resolve = ResolveFlags::BENEATH
+        | ResolveFlags::NO_XDEV
+        | ResolveFlags::NO_SYMLINKS
+        | ResolveFlags::NO_MAGICLINKS;
+    let open = |flags| rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve);
+    match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        other => other,
+    }
+    .at("open", shown)
+}
+
+pub(super) fn as_path(name: &std::ffi::CStr) -> &Path {
     Path::new(OsStr::from_bytes(name.to_bytes()))
 }
 
@@ -334,7 +349,7 @@ fn times(stat: &Stat) -> Timestamps {
 }
 
 /// The names of a file's extended attributes; none where the file system has none.
-fn names_of_attributes(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
+pub(super) fn names_of_attributes(file: BorrowedFd<'_>) -> rustix::io::Result<Vec<CString>> {
     let mut list = vec![0; 64 * 1024];
     let length = match rustix::fs::flistxattr(file, &mut list[..]) {
         Err(Errno::NOTSUP) => 0,

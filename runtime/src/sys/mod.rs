@@ -6,6 +6,7 @@ pub mod btrfs;
 pub mod clone3;
 pub mod command;
 pub mod companion;
+pub mod compare_tree;
 pub mod copy_bytes;
 pub mod copy_tree;
 pub mod device_mapper;
