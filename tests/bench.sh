@@ -17,7 +17,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 . tests/needs.sh
 needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 util-linux \
-  python3-minimal python3 crun zstd
+  python3-minimal python3 crun zstd btrfs-progs
 needs_editors
 target=$(readlink -m "${CARGO_TARGET_DIR:-target}")
 programs=${KEEL_BENCH_PROGRAMS:-}

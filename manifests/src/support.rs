@@ -180,10 +180,6 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     let why = "this engine packs backups by zstd only";
                     say("/spec/compression", why.to_owned());
                 }
-                if backup.optimized {
-                    let why = "this engine writes backups that fit every driver only";
-                    say("/spec/optimized", why.to_owned());
-                }
             }
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Project(_) | Spec::Policy(_) | Spec::Secret(_) => {}

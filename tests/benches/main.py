@@ -342,6 +342,43 @@ class Bench:
                 os.remove(file)
         world.end()
         self.add("backup: export of 1 GiB", "1.25 x", took, "tar | zstd -3", peer, ratio=1.25)
+        self.streams()
+
+    def streams(self):
+        """The same on a pool of btrfs, as a stream, in turns with `btrfs send` of a snapshot into a file, which is synced."""
+        world = self.world("streams")
+        pool = HOST.replace("driver: dir", "driver: btrfs, size: 4GiB")
+        volume = "apiVersion: evenkeel/v1\nkind: Volume\nmetadata: { name: big }\nspec: { pool: bench }\nlifecycle: { prune: delete }\n"
+        world.want(f"{pool}---\n{volume}")
+        world.apply()
+        folder = json.loads(world.call("get", "volume", "bench/big", "-o", "json")[2])["status"]["path"]
+        tree = os.path.join(folder, "disk")
+        fill(os.path.join(tree, "data"))
+        mine, other = (os.path.join(world.folder, name) for name in ("mine.keel", "other.btrfs"))
+        kept = os.path.join(folder, "sent")
+        line = (
+            f"btrfs -q subvolume snapshot -r {tree} {kept} && btrfs -q send {kept} -f {other} && sync {other} && "
+            f"btrfs -q subvolume delete {kept}"
+        )
+        took, peer = Sample(), Sample()
+        for number, counts in each(max(3, self.rounds // 6)):
+
+            def keel():
+                spent = world.call("backup", "export", "volume/bench/big", "--optimized", "-o", mine)[0]
+                if counts:
+                    took.add(spent)
+
+            def send():
+                spent = run(["/bin/sh", "-c", line])[0]
+                if counts:
+                    peer.add(spent)
+
+            for turn in (keel, send) if number % 2 else (send, keel):
+                turn()
+            for file in (mine, other):
+                os.remove(file)
+        world.end()
+        self.add("backup: export of 1 GiB, optimized", "1.11 x", took, "btrfs send", peer, ratio=1.11)
 
 
 def spent(said, part):

@@ -46,7 +46,8 @@ crate::fields! {
         destination: Destination = Destination::default(),
         /// How they are packed.
         compression: Compression = Compression::Zstd,
-        /// Whether they are in the pool driver's own form, which is faster and fits only that driver.
+        /// Whether they are in the pool driver's own form, which is faster and fits only that driver: that of `btrfs`. Objects on
+        /// pools of other drivers get none then.
         optimized: bool = false,
         /// age recipients that can read them; none: they are not encrypted.
         encrypt_to: Vec<String> = Vec::new(),

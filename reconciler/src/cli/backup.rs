@@ -93,6 +93,10 @@ struct Export {
     /// Leave the image out: the file is smaller, and only restores where the image is.
     #[arg(long)]
     without_image: bool,
+    /// In the form of its pool's driver, as streams of `btrfs send`: faster, and only pools of that driver take it. Disks of
+    /// machines are in it as they are in any case.
+    #[arg(long)]
+    optimized: bool,
     /// Encrypt it for the holder of this key of age (age1…); several can read it.
     #[arg(long, value_name = "AGE1…")]
     recipient: Vec<Recipient>,
@@ -177,6 +181,7 @@ struct Wanted<'a> {
     snapshot: Option<String>,
     snapshots: bool,
     image: bool,
+    optimized: bool,
     volumes: bool,
     recipients: &'a [Recipient],
     made_by: Option<MadeBy>,
@@ -218,6 +223,7 @@ fn write(
         snapshot: wanted.snapshot.clone(),
         snapshots: wanted.snapshots,
         image: wanted.image,
+        optimized: wanted.optimized,
         volumes,
         seal: (!wanted.recipients.is_empty()).then_some(&seal as &Seal<'_>),
         made_by: wanted.made_by,
@@ -247,6 +253,7 @@ impl Export {
             snapshot: self.snapshot.clone(),
             snapshots: self.snapshots == Which::All,
             image: !self.without_image,
+            optimized: self.optimized,
             volumes: self.volumes,
             recipients: &self.recipient,
             made_by: None,
@@ -354,6 +361,9 @@ fn page(checked: &Checked) -> String {
 
 /// A part as people call it: with the name of the volume in the place of its number.
 fn named(head: &Head, part: &str) -> String {
+    if let Some(part) = part.strip_prefix("streams/") {
+        return format!("{} (btrfs)", named(head, part));
+    }
     let found = part.strip_prefix("volumes/").and_then(|rest| {
         let (number, rest) = rest.split_once('/')?;
         let volume = head.volumes.get(number.parse::<usize>().ok()?)?;

@@ -120,6 +120,7 @@ mod tests {
                     folder: "/srv/backups".into(),
                     recipients: Vec::new(),
                     volumes: false,
+                    optimized: false,
                 }),
             },
         }

@@ -55,6 +55,8 @@ pub struct Files {
     pub recipients: Vec<String>,
     /// Whether the volumes that an instance uses are in them.
     pub volumes: bool,
+    /// Whether they are in the form of their pool's driver.
+    pub optimized: bool,
 }
 
 /// One object that a schedule makes snapshots of.
@@ -240,6 +242,7 @@ fn rule_of_backup(backup: &Backup) -> Result<Option<Rule>, TimeZoneName> {
             folder: folder.as_path().to_path_buf(),
             recipients: backup.encrypt_to.clone(),
             volumes: backup.volumes,
+            optimized: backup.optimized,
         }),
     }))
 }

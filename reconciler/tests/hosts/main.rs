@@ -47,6 +47,7 @@ mod macvtaps;
 mod missed;
 mod moves;
 mod neighbours;
+mod optimized;
 mod ownership;
 mod pipelines;
 mod policies;

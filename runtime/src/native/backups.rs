@@ -11,13 +11,17 @@ use manifests::id::{Address, SourceName, Uid};
 use manifests::kind::{Kind, Spec};
 
 use super::NativeRuntime;
-use super::backup::{self, BackupError, Blob, Checked, Head, Member, Rules, SectionCount, Sink};
+use super::backup::{
+    self, BackupError, Blob, Checked, Form, Head, Member, Rules, SectionCount, Sink,
+};
 use super::backup::{From, Making, Source, Target, Tree, Unseal, Visitor};
 use super::busy::{self, Read};
 use super::host::Host;
 use super::image::ImageError;
 use super::image::attributes::Attributes;
 use super::image::tar_stream::TarEntry;
+use super::send_stream::Command;
+use super::storage::{KeptTrees, Receiving};
 use super::{imports, instance, volumes};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Context;
@@ -41,6 +45,8 @@ pub struct BackupExport<'a> {
     pub snapshots: bool,
     /// Whether the image below its root is in it.
     pub image: bool,
+    /// Whether trees are in the form of their pool's driver, where that has one: faster, and for that driver alone.
+    pub optimized: bool,
     /// The volumes of the instance that are in it, in the order of their documents.
     pub volumes: Vec<Address>,
     /// How it is encrypted; none: not.
@@ -149,6 +155,32 @@ pub(super) fn undisturbed(
     Ok(())
 }
 
+/// Refuses the form of a driver where that has none.
+pub(super) fn has_own_form(trees: &KeptTrees, optimized: bool) -> Result<(), RuntimeError> {
+    if !optimized || trees.has_streams() {
+        return Ok(());
+    }
+    let why = "only pools of driver btrfs have a form of their own: leave optimized out";
+    Err(RuntimeError::new(DOING, Class::Unsupported, why))
+}
+
+/// Takes streams into a volume, where some of its trees are such; a pool of another driver refuses them.
+pub(super) fn streams(
+    trees: &KeptTrees,
+    own: Form,
+    mut kept: impl Iterator<Item = Form>,
+) -> Result<Option<Receiving>, RuntimeError> {
+    if own == Form::Files && kept.all(|form| form == Form::Files) {
+        return Ok(None);
+    }
+    if let Some(receiving) = trees.receiving() {
+        return Ok(Some(receiving));
+    }
+    let why = "it is in the form of pools of driver btrfs (optimized), and this pool is of another one: export it without \
+               --optimized, or name a pool of btrfs with --pool";
+    Err(imports::refused(why.to_owned()))
+}
+
 /// The class of a failure with a backup.
 pub(super) fn class(error: &BackupError) -> Class {
     match error {
@@ -180,6 +212,10 @@ impl Visitor for OnlyChecks {
         _: &TarEntry,
         _: &mut dyn io::Read,
     ) -> Result<(), BackupError> {
+        Ok(())
+    }
+
+    fn command(&mut self, _: &Tree, _: &Command<'_>) -> Result<(), BackupError> {
         Ok(())
     }
 

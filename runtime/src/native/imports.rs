@@ -16,6 +16,8 @@ use super::host::Host;
 use super::image::tree_writer::Written;
 use super::image_documents;
 use super::instance::import as instances;
+use super::send_stream::Command;
+use super::storage::Receiving;
 use super::volumes::import as volumes;
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Context;
@@ -154,6 +156,22 @@ impl Places for Coming {
         }
     }
 
+    fn command(&mut self, tree: &Tree, command: &Command<'_>) -> Result<(), BackupError> {
+        match tree {
+            Tree::Volume(number) | Tree::VolumeSnapshot(number, _) => {
+                let mut volumes = self.volumes.iter_mut();
+                match volumes.find(|volume| volume.number() == *number) {
+                    Some(volume) => volume.command(tree, command),
+                    None => Ok(()),
+                }
+            }
+            _ => match &mut self.instance {
+                Some(instance) => instance.command(tree, command),
+                None => Ok(()),
+            },
+        }
+    }
+
     fn blob(&mut self, blob: Blob) -> Result<Option<PathBuf>, BackupError> {
         match blob {
             Blob::Volume(number) | Blob::VolumeSnapshot(number, _) => {
@@ -217,6 +235,26 @@ pub(super) fn fits(needed: u64, free: u64) -> Result<(), RuntimeError> {
 pub(super) fn bytes(checked: &Checked, is_so: impl Fn(&str) -> bool) -> u64 {
     let parts = checked.parts.iter().filter(|part| is_so(&part.name));
     parts.map(|part| part.bytes).sum()
+}
+
+/// Whether a part belongs to what is at the begin of its name, in whatever form it is.
+pub(super) fn is_of(part: &str, begin: &str) -> bool {
+    part.strip_prefix("streams/")
+        .unwrap_or(part)
+        .starts_with(begin)
+}
+
+/// Does the next command of a stream for an object that takes such.
+pub(super) fn receive(
+    receiving: Option<&mut Receiving>,
+    snapshot: Option<&str>,
+    command: &Command<'_>,
+) -> Result<(), BackupError> {
+    let Some(receiving) = receiving else {
+        return Ok(());
+    };
+    let taken = receiving.take(snapshot, command);
+    taken.map_err(|error| BackupError::Storage(Box::new(error)))
 }
 
 /// Waits until the file system of a folder is on disk.

@@ -31,6 +31,7 @@ pub mod probe;
 mod publish;
 mod schedules;
 mod secrets;
+pub mod send_stream;
 pub mod shim;
 mod snapshots;
 pub mod storage;

@@ -85,7 +85,7 @@ fn tidy(host: &Host, id: &VolumeId, pool: &str) {
     }
 }
 
-/// Makes the copy, whole and on disk.
+/// Makes the copy, whole and on disk, and compares it with the original.
 fn copy(
     source: &dyn StorageDriver,
     target: &dyn StorageDriver,
@@ -125,10 +125,21 @@ fn copy(
     room(source, target, id)?;
     target.ensure_volume(&plan).map_err(failed)?;
     let to = target.place(id).map_err(failed)?;
+    let has_layers = matches!((id, &from), (VolumeId::Root(_), Placed::Disk { .. }));
+    if !has_layers {
+        let (kept, into) = (source.kept_trees(id), target.kept_trees(id));
+        let (kept, into) = (kept.map_err(failed)?, into.map_err(failed)?);
+        // Of subvolumes only what differs between snapshots is copied.
+        if kept.stream_to(&into, &mut go_on).map_err(failed)? {
+            target.release(id).map_err(failed)?;
+            return Ok(());
+        }
+    }
     match (id, &from, &to) {
         (_, Placed::Root { upper: from, .. }, Placed::Root { upper: to, .. })
         | (_, Placed::Custom { folder: from }, Placed::Custom { folder: to }) => {
             storage::fill(from, to, &mut go_on).map_err(filled)?;
+            storage::compare(from, to, &mut go_on).map_err(failed)?;
         }
         (VolumeId::Root(_), Placed::Disk { .. }, Placed::Disk { .. }) => {
             let layers = source.layered(id).map_err(failed)?;
@@ -139,13 +150,13 @@ fn copy(
             if seen.content == ContentType::Block {
                 storage::fill(from, to, &mut go_on).map_err(filled)?;
             }
+            storage::compare(from, to, &mut go_on).map_err(failed)?;
         }
         _ => {
             let why = "it is of another kind in the other pool";
             return Err(RuntimeError::new(DOING, Class::Bug, why));
         }
     }
-    let has_layers = matches!((id, &from), (VolumeId::Root(_), Placed::Disk { .. }));
     if !has_layers {
         let (kept, into) = (source.kept_trees(id), target.kept_trees(id));
         let kept = kept.map_err(failed)?;

@@ -108,6 +108,30 @@ struct Limit {
     reserved_exclusive: u64,
 }
 
+/// `struct btrfs_ioctl_send_args`.
+#[repr(C)]
+struct Send {
+    pipe: i64,
+    sources: u64,
+    source: *const u64,
+    parent: u64,
+    flags: u64,
+    version: u32,
+    reserved: [u8; 28],
+}
+
+/// `struct btrfs_ioctl_get_subvol_info_args`.
+#[repr(C)]
+struct About {
+    id: u64,
+    name: [u8; 256],
+    unused: [u64; 4],
+    uuid: [u8; 16],
+    parent: [u8; 16],
+    received: [u8; 16],
+    rest: [u64; 20],
+}
+
 const RESIZE: u64 = request(false, 3, size_of::<Named>());
 const CREATE: u64 = request(false, 14, size_of::<Named>());
 const DESTROY: u64 = request(false, 15, size_of::<Named>());
@@ -119,11 +143,14 @@ const QUOTA: u64 = request(true, 40, size_of::<Quota>());
 const GROUP: u64 = request(false, 42, size_of::<Group>());
 /// It only reads, and the kernel calls it `_IOR`.
 const LIMIT: u64 = (2 << 30) | ((size_of::<Limit>() as u64) << 16) | (0x94 << 8) | 43;
+/// It only reads, and the kernel calls it `_IOR`.
+const ABOUT: u64 = (2 << 30) | ((size_of::<About>() as u64) << 16) | (0x94 << 8) | 60;
+const SEND: u64 = request(false, 38, size_of::<Send>());
 const DESTROY_BY_ID: u64 = request(false, 63, size_of::<ById>());
 
 fn call<T>(on: BorrowedFd<'_>, request: u64, argument: &mut T) -> rustix::io::Result<()> {
     // SAFETY: every request of this file is of the size of the structure that it is called with, which is live, has no
-    // padding and no pointers, and may be filled with any bytes.
+    // padding, and may be filled with any bytes; the one pointer in them is that of `send`, which is live as long.
     match unsafe { libc::ioctl(on.as_raw_fd(), request as _, std::ptr::from_mut(argument)) } {
         0.. => Ok(()),
         _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
@@ -226,6 +253,57 @@ pub fn delete_by_id(anywhere: impl AsFd, id: u64) -> rustix::io::Result<()> {
 /// The kernel's refusal.
 pub fn make_writable(subvolume: impl AsFd) -> rustix::io::Result<()> {
     call(subvolume.as_fd(), SET_FLAGS, &mut 0_u64)
+}
+
+/// Lets nobody write to a subvolume any more.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn make_read_only(subvolume: impl AsFd) -> rustix::io::Result<()> {
+    call(subvolume.as_fd(), SET_FLAGS, &mut { READ_ONLY })
+}
+
+/// The identity of a subvolume, and of the one of which it was made as a snapshot; that one may be gone.
+///
+/// # Errors
+/// The kernel's refusal.
+pub fn identity(subvolume: impl AsFd) -> rustix::io::Result<([u8; 16], [u8; 16])> {
+    let mut about = About {
+        id: 0,
+        name: [0; 256],
+        unused: [0; 4],
+        uuid: [0; 16],
+        parent: [0; 16],
+        received: [0; 16],
+        rest: [0; 20],
+    };
+    call(subvolume.as_fd(), ABOUT, &mut about)?;
+    Ok((about.uuid, about.parent))
+}
+
+/// Writes into a pipe how a subvolume is made to which nobody may write: all of it, or what differs from one that was sent
+/// before. In version 1 of the stream. Returns when all is in the pipe.
+///
+/// # Errors
+/// The kernel's refusal: `EPIPE` where nobody reads any more.
+pub fn send(
+    subvolume: impl AsFd,
+    before: Option<BorrowedFd<'_>>,
+    pipe: impl AsFd,
+) -> rustix::io::Result<()> {
+    let before = before.map(id).transpose()?;
+    // What has its bytes in it shares them there, too, without being sent.
+    let source = before.unwrap_or(0);
+    let mut how = Send {
+        pipe: pipe.as_fd().as_raw_fd().into(),
+        sources: before.map_or(0, |_| 1),
+        source: &raw const source,
+        parent: source,
+        flags: 0,
+        version: 0,
+        reserved: [0; 28],
+    };
+    call(subvolume.as_fd(), SEND, &mut how)
 }
 
 /// Lets the file system be as big as its device.
@@ -439,5 +517,7 @@ mod tests {
         assert_eq!(GROUP, 0x4010_942a);
         assert_eq!(LIMIT, 0x8030_942b);
         assert_eq!(DESTROY_BY_ID, 0x5000_943f);
+        assert_eq!(ABOUT, 0x81f8_943c);
+        assert_eq!(SEND, 0x4048_9426);
     }
 }

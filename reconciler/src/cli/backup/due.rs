@@ -75,6 +75,7 @@ fn make(invocation: &Invocation, opened: &Opened, export: &Export) -> Result<u64
         snapshot: None,
         snapshots: true,
         image: true,
+        optimized: export.files.optimized,
         volumes: export.files.volumes,
         recipients: &recipients,
         made_by: Some(MadeBy {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use manifests::path_io::PathError;
 
 use crate::native::image::ImageError;
+use crate::native::storage::StorageError;
 
 /// Why a backup was not made, or not read.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +16,9 @@ pub enum BackupError {
     /// The archive as such cannot be read, or an entry of it not be written.
     #[error(transparent)]
     Archive(#[from] ImageError),
+    /// What comes out of it cannot be put into its pool.
+    #[error(transparent)]
+    Storage(Box<StorageError>),
     /// The file is there.
     #[error("{} is there already", path.display())]
     Exists {

@@ -13,8 +13,10 @@ use crate::native::image::ImageRecord;
 
 /// What a backup says that it is.
 pub(in crate::native) const MAGIC: &str = "keel-backup";
-/// The version that is written; a reader takes it and those before. 2: volumes.
-pub(in crate::native) const FORMAT_VERSION: u32 = 2;
+/// The newest version; a reader takes it and those before. 2: volumes. 3: streams.
+pub(in crate::native) const FORMAT_VERSION: u32 = 3;
+/// The version of what has no streams: whoever reads no newer one can read it.
+const WITHOUT_STREAMS: u32 = 2;
 
 /// The first member.
 pub(super) const HEAD: &str = "backup.json";
@@ -22,6 +24,8 @@ pub(super) const HEAD: &str = "backup.json";
 pub(super) const MANIFEST: &str = "manifest.yaml";
 /// The last.
 pub(super) const INDEX: &str = "index.json";
+/// The folder of streams.
+pub(super) const STREAMS: &str = "streams";
 /// The folder of sums.
 pub(super) const SUMS: &str = "sums";
 /// After so many members there are sums.
@@ -52,6 +56,9 @@ pub struct Head {
     /// The snapshot that it is a backup of; none: of all as it was then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of_snapshot: Option<String>,
+    /// How the files of its root are in it.
+    #[serde(default, skip_serializing_if = "Form::is_files")]
+    pub form: Form,
     /// The image below its root; none: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ImageHead>,
@@ -66,6 +73,25 @@ pub struct Head {
     pub volumes: Vec<VolumeHead>,
 }
 
+/// How a tree is in a backup.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Form {
+    /// File by file: for pools of every driver.
+    #[default]
+    Files,
+    /// As a stream of `btrfs send`: for pools of that driver alone.
+    Btrfs,
+}
+
+impl Form {
+    /// Whether it fits every driver.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+    fn is_files(&self) -> bool {
+        *self == Self::Files
+    }
+}
+
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +100,9 @@ pub struct VolumeHead {
     pub address: Address,
     /// What is on it.
     pub content_type: ContentType,
+    /// How its files are in it.
+    #[serde(default, skip_serializing_if = "Form::is_files")]
+    pub form: Form,
     /// Its snapshots that are in the backup.
     #[serde(default)]
     pub snapshots: Vec<SnapshotHead>,
@@ -103,6 +132,9 @@ pub struct SnapshotHead {
     /// The layer of a machine's disk that it keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<u32>,
+    /// How its files are in it.
+    #[serde(default, skip_serializing_if = "Form::is_files")]
+    pub form: Form,
 }
 
 /// Which layer of a disk lies on which.
@@ -140,6 +172,32 @@ pub struct SectionCount {
 }
 
 impl Head {
+    /// Itself, of the lowest version that has what is in it.
+    pub(in crate::native) fn written(mut self) -> Self {
+        self.format_version = self.version();
+        self
+    }
+
+    /// The version that has what is in it.
+    pub(super) fn version(&self) -> u32 {
+        let in_volumes = self.volumes.iter().flat_map(|volume| {
+            volume
+                .snapshots
+                .iter()
+                .map(|one| one.form)
+                .chain([volume.form])
+        });
+        let own = self.snapshots.iter().map(|one| one.form);
+        match in_volumes
+            .chain(own)
+            .chain([self.form])
+            .all(|form| form.is_files())
+        {
+            true => WITHOUT_STREAMS,
+            false => FORMAT_VERSION,
+        }
+    }
+
     /// What it is a backup of.
     pub fn of(&self) -> Option<&Address> {
         let volume = self.volumes.first().map(|volume| &volume.address);
@@ -175,9 +233,10 @@ impl Head {
                 parts.extend(layers.below.keys().map(|one| format!("disk/{one}.qcow2")));
             }
             None => {
-                parts.insert("root".to_owned());
-                let names = self.snapshots.iter();
-                parts.extend(names.map(|one| format!("snapshots/{}", one.name)));
+                parts.insert(Tree::Root.part_in(self.form));
+                let kept = self.snapshots.iter();
+                let kept = kept.map(|one| Tree::Snapshot(one.name.clone()).part_in(one.form));
+                parts.extend(kept);
             }
         }
         parts
@@ -201,6 +260,10 @@ impl Head {
                 faults.push(format!("it has {address} twice"));
             }
             faults.extend(faults_of(&volume.snapshots, |one| one.layer.is_none()));
+            let forms = volume.snapshots.iter().map(|one| one.form);
+            if !volume.is_of_files() && !forms.chain([volume.form]).all(|form| form.is_files()) {
+                faults.push(format!("{address} is a disk, and has a stream"));
+            }
         }
         if self.instance.is_none() {
             let nothing_of_one = self.r#type.is_none()
@@ -229,6 +292,10 @@ impl Head {
             && image.record.machine.is_some() != is_machine
         {
             faults.push("its image is for the other kind of instances".to_owned());
+        }
+        let forms = self.snapshots.iter().map(|one| one.form);
+        if is_machine && !forms.chain([self.form]).all(|form| form.is_files()) {
+            faults.push("a machine has no stream".to_owned());
         }
         if self.image.is_none() && !is_machine {
             faults.push("a container without an image".to_owned());
@@ -268,8 +335,9 @@ impl VolumeHead {
     fn parts(&self, number: u32) -> Vec<String> {
         if self.is_of_files() {
             let kept = self.snapshots.iter();
-            let kept = kept.map(|one| Tree::VolumeSnapshot(number, one.name.clone()).part());
-            return std::iter::once(Tree::Volume(number).part())
+            let kept =
+                kept.map(|one| Tree::VolumeSnapshot(number, one.name.clone()).part_in(one.form));
+            return std::iter::once(Tree::Volume(number).part_in(self.form))
                 .chain(kept)
                 .collect();
         }

@@ -1,11 +1,12 @@
 //! What may be in a backup, and where: every judgement about a member is made here, and none touches a file system.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::format::{HEAD, INDEX, MANIFEST, SUMS};
+use super::format::{Form, HEAD, INDEX, MANIFEST, STREAMS, SUMS};
 use crate::native::image::attributes::{Attributes, kept_xattr};
 use crate::native::image::tar_stream::{TarEntry, TarKind};
 use crate::native::image::tree_writer::entry_path;
@@ -62,6 +63,17 @@ pub(in crate::native) enum Place {
     Tree(Tree, Option<PathBuf>),
     /// A file alone.
     Blob(Blob),
+    /// This piece of the stream of a tree.
+    Stream(Tree, u32),
+}
+
+/// What a member is that belongs nowhere.
+const NO_PART: &str = "is no part of a backup";
+
+/// A number as it is written, and not otherwise.
+fn number(text: &str) -> Option<u32> {
+    let lawful = text == "0" || !text.starts_with(['0', '+']);
+    text.parse::<u32>().ok().filter(|_| lawful)
 }
 
 impl Place {
@@ -69,6 +81,9 @@ impl Place {
     pub(super) fn of(name: &[u8]) -> Result<Self, String> {
         let path = entry_path(name, &super::reader::LIMITS).map_err(|why| why.to_string())?;
         let path = path.ok_or("has no name")?;
+        if let Ok(within) = path.strip_prefix(STREAMS) {
+            return Self::of_stream(within).ok_or_else(|| NO_PART.to_owned());
+        }
         let names: Vec<&OsStr> = path.iter().collect();
         let words: Vec<&str> = names
             .iter()
@@ -78,10 +93,6 @@ impl Place {
         let within = |tree, above: usize| {
             let rest: PathBuf = names.iter().skip(above).collect();
             Self::Tree(tree, (!rest.as_os_str().is_empty()).then_some(rest))
-        };
-        let number = |text: &str| {
-            let lawful = text == "0" || !text.starts_with('0');
-            text.parse::<u32>().ok().filter(|_| lawful)
         };
         let layer = |text: &str| number(text.strip_suffix(".qcow2")?);
         let variables = |text: &str| VARIABLES.iter().find(|name| **name == text).copied();
@@ -117,7 +128,16 @@ impl Place {
             _ => None,
         };
         // Names that are no text were taken for none above: only within a tree they may be so.
-        place.ok_or_else(|| "is no part of a backup".to_owned())
+        place.ok_or_else(|| NO_PART.to_owned())
+    }
+
+    /// A piece of a stream: the name of its tree, and a number.
+    fn of_stream(within: &Path) -> Option<Self> {
+        let number = number(within.file_name()?.to_str()?)?;
+        match Self::of(within.parent()?.as_os_str().as_bytes()) {
+            Ok(Self::Tree(tree, None)) if tree.may_be_stream() => Some(Self::Stream(tree, number)),
+            _ => None,
+        }
     }
 
     /// The name of the part; empty for what the writer itself makes.
@@ -126,11 +146,29 @@ impl Place {
             Self::Head | Self::Manifest | Self::Sums | Self::Index => String::new(),
             Self::Tree(tree, _) => tree.part(),
             Self::Blob(blob) => blob.part(),
+            Self::Stream(tree, _) => tree.stream(),
         }
     }
 }
 
 impl Tree {
+    /// The name of the part that it is as a stream; its pieces are numbered below it.
+    pub(in crate::native) fn stream(&self) -> String {
+        format!("{STREAMS}/{}", self.part())
+    }
+
+    /// The name of the part in a form.
+    pub(in crate::native) fn part_in(&self, form: Form) -> String {
+        match form {
+            Form::Files => self.part(),
+            Form::Btrfs => self.stream(),
+        }
+    }
+
+    const fn may_be_stream(&self) -> bool {
+        !matches!(self, Self::Image | Self::Tpm)
+    }
+
     /// The name of the part.
     pub(in crate::native) fn part(&self) -> String {
         match self {
@@ -301,24 +339,45 @@ pub(super) struct Order {
     /// Parts that have begun, in that order.
     pub(super) parts: Vec<String>,
     last: Option<PathBuf>,
+    /// How many pieces there were of the last part, which is a stream.
+    pieces: u32,
     /// The folders above the last member, from the root.
     folders: Vec<PathBuf>,
 }
 
 impl Order {
+    fn begin(&mut self, part: String) -> Result<(), String> {
+        if self.parts.contains(&part) {
+            return Err("is there twice".to_owned());
+        }
+        self.parts.push(part);
+        self.last = None;
+        Ok(())
+    }
+
     /// Takes the next member; what is wrong with its place.
     pub(super) fn take(&mut self, place: &Place, is_folder: bool) -> Result<(), String> {
         let part = place.part();
+        if let Place::Stream(_, number) = place {
+            if *number == 0 {
+                self.pieces = 0;
+                self.begin(part)?;
+                self.folders = Vec::new();
+            } else if self.parts.last() != Some(&part) {
+                return Err("is not with the rest of its stream".to_owned());
+            }
+            if *number != self.pieces {
+                return Err("is not in its order".to_owned());
+            }
+            self.pieces = self.pieces.saturating_add(1);
+            return Ok(());
+        }
         let path = match place {
             Place::Tree(_, path) => path.as_deref(),
             _ => None,
         };
         let Some(path) = path else {
-            if self.parts.contains(&part) {
-                return Err("is there twice".to_owned());
-            }
-            self.parts.push(part);
-            self.last = None;
+            self.begin(part)?;
             self.folders = match place {
                 Place::Tree(..) => vec![PathBuf::new()],
                 _ => Vec::new(),

@@ -6,19 +6,46 @@ use manifests::id::Uid;
 use manifests::path_io::AtPath as _;
 
 use super::error::BackupError;
-use super::format::{Head, Index};
+use super::format::{Form, Head, Index};
+use super::judge::Tree;
 use super::noted::Noted;
 use super::packer::Packer;
 use super::tar_writer::BackupWriter;
 use super::target::Target;
-use super::trees::{write_file, write_tree};
+use super::trees::{write_file, write_stream, write_tree};
 use crate::native::backups::Seal;
+use crate::native::storage::{KeptTrees, Sent, StorageError};
 
 /// A tree or a file of this host.
 #[derive(Debug)]
 pub(in crate::native) enum From {
     Tree(PathBuf),
     File(PathBuf),
+    Stream(Sent),
+}
+
+/// A tree as a part, and in which form.
+pub(in crate::native) type Part = (Form, (String, From));
+
+/// These trees of one object as parts, which come in this order: file by file, or as streams where its pool has such.
+///
+/// # Errors
+/// One cannot be looked at.
+pub(in crate::native) fn parts_of(
+    trees: &KeptTrees,
+    all: Vec<(Tree, PathBuf)>,
+    optimized: bool,
+) -> Result<Vec<Part>, StorageError> {
+    let files: Vec<PathBuf> = all.iter().map(|(_, files)| files.clone()).collect();
+    let sent = match optimized {
+        true => trees.sent(&files)?,
+        false => vec![None; files.len()],
+    };
+    let part = |((tree, files), sent): ((Tree, PathBuf), Option<Sent>)| match sent {
+        Some(sent) => (Form::Btrfs, (tree.stream(), From::Stream(sent))),
+        None => (Form::Files, (tree.part(), From::Tree(files))),
+    };
+    Ok(all.into_iter().zip(sent).map(part).collect())
 }
 
 /// What becomes a backup: nobody writes to any of it.
@@ -52,12 +79,17 @@ impl Making<'_> {
         };
         let text = serde_json::to_vec_pretty(self.head);
         let text = text.map_err(std::io::Error::from).at("write", self.path)?;
-        let made = BackupWriter::new(Packer::new(sink), &text, self.manifest);
+        let streams = self
+            .parts
+            .iter()
+            .any(|(_, from)| matches!(from, From::Stream(_)));
+        let made = BackupWriter::new(Packer::new(sink, streams), &text, self.manifest);
         let mut out = made.at("write", self.path)?;
         for (part, from) in self.parts {
             match from {
                 From::Tree(root) => write_tree(&mut out, part, root, go_on)?,
                 From::File(file) => write_file(&mut out, part, file, go_on)?,
+                From::Stream(sent) => write_stream(&mut out, part, sent, go_on)?,
             }
         }
         let (packer, index) = out.finish().at("write", self.path)?;

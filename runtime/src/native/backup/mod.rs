@@ -12,6 +12,8 @@
 //!   snapshots/NAME/…           a container's snapshots; those of a machine are layers
 //!   volumes/N/files/…          a volume that is files, with snapshots/NAME/…
 //!   volumes/N/disk             a volume that is a disk, with its snapshots disks/M
+//!   streams/TREE/N             instead of any of these trees: the pieces of a stream of `btrfs send` (`send_stream`), which
+//!                              may stand on one of the same object that comes before it
 //!   sums/N                     the SHA-256 of each member since the sums before, headers included, a line a member
 //!   index.json                 how much of what there is, and the SHA-256 of all sums
 //! )
@@ -27,6 +29,9 @@ mod making;
 mod noted;
 mod packer;
 mod reader;
+#[cfg(test)]
+mod stream_tests;
+mod streams;
 mod tar_writer;
 mod target;
 #[cfg(test)]
@@ -36,9 +41,11 @@ mod unpack;
 
 pub use error::BackupError;
 pub(in crate::native) use format::{FORMAT_VERSION, MAGIC};
-pub use format::{Head, ImageHead, Index, LayersHead, SectionCount, SnapshotHead, VolumeHead};
+pub use format::{
+    Form, Head, ImageHead, Index, LayersHead, SectionCount, SnapshotHead, VolumeHead,
+};
 pub(in crate::native) use judge::{Blob, Member, Rules, Tree, VARIABLES};
-pub(in crate::native) use making::{From, Making};
+pub(in crate::native) use making::{From, Making, Part, parts_of};
 pub use noted::{Kept, Noted, delete, kept_in, sweep};
 pub use packer::Sink;
 pub use reader::{Checked, Unseal};

@@ -10,6 +10,8 @@ const CHUNK: usize = 512 * 1024;
 const WAITING: usize = 4;
 /// What `zstd` itself takes.
 const LEVEL: i32 = 3;
+/// What is asked for where it is to be quick.
+const QUICK: i32 = 1;
 
 /// Where packed bytes go.
 pub trait Sink: Write + Send {
@@ -34,12 +36,13 @@ pub(in crate::native) struct Packer {
 }
 
 impl Packer {
-    pub(in crate::native) fn new(sink: Box<dyn Sink>) -> Self {
+    pub(in crate::native) fn new(sink: Box<dyn Sink>, quick: bool) -> Self {
+        let level = if quick { QUICK } else { LEVEL };
         let (sender, receiver) = sync_channel(WAITING);
         Self {
             buffer: Vec::with_capacity(CHUNK),
             sender: Some(sender),
-            worker: Some(std::thread::spawn(move || pack(sink, &receiver))),
+            worker: Some(std::thread::spawn(move || pack(sink, level, &receiver))),
         }
     }
 
@@ -90,8 +93,8 @@ impl Write for Packer {
     }
 }
 
-fn pack(sink: Box<dyn Sink>, chunks: &Receiver<Vec<u8>>) -> io::Result<()> {
-    let mut encoder = zstd::stream::write::Encoder::new(sink, LEVEL)?;
+fn pack(sink: Box<dyn Sink>, level: i32, chunks: &Receiver<Vec<u8>>) -> io::Result<()> {
+    let mut encoder = zstd::stream::write::Encoder::new(sink, level)?;
     encoder.include_checksum(true)?;
     let mut ended = false;
     for chunk in chunks {

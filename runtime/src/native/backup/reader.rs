@@ -12,12 +12,14 @@ use sha2::{Digest as _, Sha256};
 use super::error::BackupError;
 use super::format::{FORMAT_VERSION, Head, Index, LONGEST, MAGIC, STRETCH, SectionCount};
 use super::judge::{Blob, Member, Order, Place, Rules, Tree, fits, judge, shown};
+use super::streams::{Stopped, Streams};
 use crate::native::image::ImageError;
 use crate::native::image::attributes::Attributes;
 use crate::native::image::limits::Limits;
 use crate::native::image::meter::{Meter, Packed, Unpacked};
 use crate::native::image::packing::Packing;
 use crate::native::image::tar_stream::{TarEntry, TarKind, TarStream};
+use crate::native::send_stream::Command;
 
 /// What bounds the reading of a backup. How much it holds is compared with what its pool has: zeros that somebody wrote pack
 /// a thousand to one, so no ratio is suspicious.
@@ -60,6 +62,9 @@ pub(in crate::native) trait Visitor {
         entry: &TarEntry,
         data: &mut dyn Read,
     ) -> Result<(), BackupError>;
+
+    /// The next command of the stream of a tree; it was judged.
+    fn command(&mut self, tree: &Tree, command: &Command<'_>) -> Result<(), BackupError>;
 
     /// A file alone.
     fn blob(
@@ -191,6 +196,8 @@ pub(in crate::native) fn read(
             index: None,
             rules: Rules::ANY,
             order: Order::default(),
+            streams: Streams::default(),
+            piece: Vec::new(),
             stretch: Vec::new(),
             sums: Sha256::new(),
             members: 0,
@@ -245,6 +252,9 @@ struct Reading<'a> {
     index: Option<Index>,
     rules: Rules,
     order: Order,
+    streams: Streams,
+    /// Room for what is read of a stream at once.
+    piece: Vec<u8>,
     /// Names and sums of members since the last sums.
     stretch: Vec<(String, String)>,
     sums: Sha256,
@@ -259,6 +269,13 @@ impl Reading<'_> {
             let Some(entry) = tar.next()? else {
                 break;
             };
+            if !matches!(
+                Place::of(&entry.name),
+                Ok(Place::Stream(_, 1..) | Place::Sums)
+            ) && let Err(fault) = self.streams.end()
+            {
+                self.faults.add(fault);
+            }
             let vouched = self.one(tar, &entry)?;
             tar.skip_rest()?;
             if vouched {
@@ -352,14 +369,23 @@ impl Reading<'_> {
                     Err(why) => self.faults.add(format!("{name} {why}")),
                 }
             }
+            Place::Stream(tree, number) => {
+                self.count(&place, entry);
+                let judged = self
+                    .order
+                    .take(&place, false)
+                    .and_then(|()| is_a_file(entry));
+                match judged {
+                    Ok(()) => self.piece_of(tree, *number, tar)?,
+                    Err(why) => self.faults.add(format!("{name} {why}")),
+                }
+            }
             Place::Blob(blob) => {
                 self.count(&place, entry);
-                let judged = self.order.take(&place, false).and_then(|()| {
-                    match entry.kind == TarKind::File && !entry.socket {
-                        true => fits(entry),
-                        false => Err("is no file".to_owned()),
-                    }
-                });
+                let judged = self
+                    .order
+                    .take(&place, false)
+                    .and_then(|()| is_a_file(entry));
                 match judged {
                     Ok(()) => self.visitor.blob(*blob, entry, tar)?,
                     Err(why) => self.faults.add(format!("{name} {why}")),
@@ -367,6 +393,39 @@ impl Reading<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// A piece of a stream.
+    fn piece_of<R: Read>(
+        &mut self,
+        tree: &Tree,
+        number: u32,
+        tar: &mut TarStream<R>,
+    ) -> Result<(), BackupError> {
+        if number == 0 {
+            self.streams.begin(tree);
+        }
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.resize(256 * 1024, 0);
+        loop {
+            let got = match tar.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.at("read", self.path).map_err(ImageError::from)?,
+            };
+            if got == 0 {
+                break;
+            }
+            let bytes = piece.get(..got).unwrap_or_default();
+            let visitor = &mut *self.visitor;
+            let mut take = |command: &Command<'_>| visitor.command(tree, command);
+            match self.streams.feed(bytes, self.rules, &mut take) {
+                Ok(()) => {}
+                Err(Stopped::Taker(error)) => return Err(error),
+                Err(Stopped::Fault(why)) => self.faults.add(format!("{} {why}", tree.stream())),
+            }
+        }
+        self.piece = piece;
+        Ok(())
     }
 
     fn take_head(&mut self, text: &[u8]) -> Result<(), BackupError> {
@@ -386,6 +445,9 @@ impl Reading<'_> {
             serde_json::from_value(value).map_err(|error| self.none(error.to_string()))?;
         if let Some(fault) = head.faults().into_iter().next() {
             return Err(self.none(fault));
+        }
+        if u64::from(head.version()) > found {
+            return Err(self.none(format!("it is of version {found}, and has streams")));
         }
         self.rules = self.visitor.begin(&head)?;
         self.head = Some(head);
@@ -431,7 +493,7 @@ impl Reading<'_> {
 
     /// Judges the whole.
     fn settle(
-        self,
+        mut self,
         read: Result<(), BackupError>,
     ) -> Result<(Head, String, Vec<SectionCount>), BackupError> {
         let (head, manifest) = match (self.head, self.manifest, read) {
@@ -457,6 +519,9 @@ impl Reading<'_> {
                 });
             }
         };
+        if let Err(fault) = self.streams.end() {
+            self.faults.add(fault);
+        }
         if !self.stretch.is_empty() {
             self.faults.add("the last sums are missing");
         }
@@ -482,12 +547,20 @@ impl Reading<'_> {
         }
         let announced = head.parts();
         for part in there {
-            let by_name = part.starts_with("snapshots/") || part.starts_with("volumes/");
-            if by_name && !announced.contains(part) {
+            let by_name = ["snapshots/", "volumes/", "streams/"];
+            if by_name.iter().any(|begin| part.starts_with(begin)) && !announced.contains(part) {
                 self.faults.add(format!("{part} is announced nowhere"));
             }
         }
         Ok((head, manifest, self.counted))
+    }
+}
+
+/// Whether a member is one plain file.
+fn is_a_file(entry: &TarEntry) -> Result<(), String> {
+    match entry.kind == TarKind::File && !entry.socket {
+        true => fits(entry),
+        false => Err("is no file".to_owned()),
     }
 }
 

@@ -13,8 +13,9 @@ use super::*;
 use crate::native::image::attributes::Attributes;
 use crate::native::image::tar_stream::TarEntry;
 use crate::native::image::{Form, ImageProperties, ImageRecord};
+use crate::native::send_stream::Command;
 
-fn head() -> Head {
+pub(super) fn head() -> Head {
     Head {
         format: MAGIC.to_owned(),
         format_version: FORMAT_VERSION,
@@ -23,6 +24,7 @@ fn head() -> Head {
         instance: Some("instance/web".parse().unwrap()),
         r#type: Some(manifests::kinds::instance::InstanceType::Container),
         of_snapshot: None,
+        form: format::Form::Files,
         image: Some(ImageHead {
             included: false,
             record: ImageRecord {
@@ -65,6 +67,10 @@ impl Visitor for Nothing {
         Ok(())
     }
 
+    fn command(&mut self, _: &Tree, _: &Command<'_>) -> Result<(), BackupError> {
+        Ok(())
+    }
+
     fn blob(&mut self, _: Blob, _: &TarEntry, _: &mut dyn Read) -> Result<(), BackupError> {
         Ok(())
     }
@@ -84,16 +90,16 @@ fn check(file: &Path) -> Result<Checked, BackupError> {
     read(&source, &mut |_| true, &mut Nothing(USUAL))
 }
 
-type Writer = BackupWriter<Vec<u8>>;
+pub(super) type Writer = BackupWriter<Vec<u8>>;
 
-fn written(head: &Head, members: impl FnOnce(&mut Writer)) -> Vec<u8> {
+pub(super) fn written(head: &Head, members: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let text = serde_json::to_vec(head).unwrap();
     let mut writer = BackupWriter::new(Vec::new(), &text, "kind: Instance\n").unwrap();
     members(&mut writer);
     writer.finish().unwrap().0
 }
 
-fn add(writer: &mut Writer, header: &Header<'_>, content: &[u8]) {
+pub(super) fn add(writer: &mut Writer, header: &Header<'_>, content: &[u8]) {
     let size = content.len() as u64;
     let mut data = content;
     writer
@@ -101,7 +107,7 @@ fn add(writer: &mut Writer, header: &Header<'_>, content: &[u8]) {
         .unwrap();
 }
 
-fn named(name: &str, kind: u8) -> Header<'_> {
+pub(super) fn named(name: &str, kind: u8) -> Header<'_> {
     Header {
         name: name.as_bytes(),
         kind,
@@ -119,6 +125,7 @@ fn what_contradicts_itself_is_no_backup() {
         created_at: jiff::Timestamp::UNIX_EPOCH,
         description: String::new(),
         layer,
+        form: format::Form::Files,
     };
     let machine = |active, below: &[(u32, Option<u32>)]| Head {
         r#type: Some(manifests::kinds::instance::InstanceType::VirtualMachine),
@@ -213,7 +220,7 @@ fn what_contradicts_itself_is_no_backup() {
 }
 
 /// The first lines of what is wrong with an archive.
-fn told(tar: &[u8]) -> String {
+pub(super) fn told(tar: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.keel");
     path_io::write(&file, zstd::encode_all(tar, 1).unwrap()).unwrap();
@@ -230,10 +237,11 @@ fn root(writer: &mut Writer) {
 }
 
 /// A backup of volumes of files, without an instance.
-fn of_volumes(addresses: &[&str]) -> Head {
+pub(super) fn of_volumes(addresses: &[&str]) -> Head {
     let volumes = addresses.iter().map(|address| VolumeHead {
         address: address.parse().unwrap(),
         content_type: manifests::kinds::volume::ContentType::Filesystem,
+        form: format::Form::Files,
         snapshots: Vec::new(),
     });
     Head {
@@ -496,7 +504,7 @@ fn what_is_no_backup_or_not_whole_says_so() {
     };
     assert_eq!(
         told(&written(&newer, root)),
-        "x is of format version 3, and this keel reads up to 2"
+        "x is of format version 4, and this keel reads up to 3"
     );
     assert_eq!(told(&written(&head(), |_| {})), "root is missing");
     let folder = tempfile::tempdir().unwrap();
@@ -550,7 +558,7 @@ crate::host_test! {
         let target = Target::begin(&file, false).expect("begun");
         let text = serde_json::to_vec(&head()).expect("text");
         let sink = Box::new(target.writer().expect("a handle"));
-        let mut out = BackupWriter::new(Packer::new(sink), &text, "kind: Instance\n").expect("begun");
+        let mut out = BackupWriter::new(Packer::new(sink, false), &text, "kind: Instance\n").expect("begun");
         write_tree(&mut out, "root", &tree, &|| true).expect("written");
         let (packer, index) = out.finish().expect("finished");
         packer.finish().expect("packed");
@@ -564,7 +572,7 @@ crate::host_test! {
         assert!(matches!(Target::begin(&file, false), Err(BackupError::Exists { .. })));
         let target = Target::begin(&file, true).expect("begun");
         let sink = Box::new(target.writer().expect("a handle"));
-        let mut out = BackupWriter::new(Packer::new(sink), &text, "kind: Instance\n").expect("begun");
+        let mut out = BackupWriter::new(Packer::new(sink, false), &text, "kind: Instance\n").expect("begun");
         let left = write_tree(&mut out, "root", &tree, &|| false);
         assert!(matches!(left, Err(BackupError::Interrupted)), "{left:?}");
         drop((out, target));

@@ -18,9 +18,12 @@ use super::tar_writer::{BackupWriter, Header};
 use crate::native::image::ImageError;
 use crate::native::image::tree_writer::Run;
 use crate::native::image::walk::{Entry, EntryKind, walk, xattr_names};
+use crate::native::storage::{Sending, Sent, StorageError};
 
 /// More runs than this are joined over their smallest holes: a reader takes a map of a megabyte.
 const MOST_RUNS: usize = 16_000;
+/// Bytes of a stream in one member.
+const PIECE: usize = 4 << 20;
 
 /// Writes the tree at `root` as the part of this name.
 pub(in crate::native) fn write_tree<W: Write>(
@@ -150,6 +153,46 @@ pub(in crate::native) fn write_file<W: Write>(
         ..Header::default()
     };
     content(out, &header, &file, size, path, go_on)
+}
+
+/// Writes a subvolume as the part of this name, in pieces: how long its stream is nobody knows before its end.
+pub(in crate::native) fn write_stream<W: Write>(
+    out: &mut BackupWriter<W>,
+    part: &str,
+    sent: &Sent,
+    go_on: &dyn Fn() -> bool,
+) -> Result<(), BackupError> {
+    out.begin_part(part);
+    let shown = &sent.subvolume;
+    let cannot = |error: StorageError| io::Error::other(error);
+    let mut sending = Sending::begin(sent).map_err(cannot).at("send", shown)?;
+    let mut piece = vec![0; PIECE];
+    for number in 0_u32.. {
+        let mut filled = 0;
+        while filled < PIECE {
+            if !go_on() {
+                return Err(BackupError::Interrupted);
+            }
+            match sending.read(piece.get_mut(filled..).unwrap_or_default()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) => break,
+                other => filled += other.at("read the stream of", shown)?,
+            }
+        }
+        if filled == 0 {
+            break;
+        }
+        let name = format!("{part}/{number}");
+        let header = Header {
+            name: name.as_bytes(),
+            kind: b'0',
+            mode: 0o600,
+            ..Header::default()
+        };
+        let (size, mut data) = (filled as u64, piece.get(..filled).unwrap_or_default());
+        out.member(&header, size, &[(0, size)], &mut data, shown)?;
+    }
+    Ok(sending.end().map_err(cannot).at("send", shown)?)
 }
 
 fn content<W: Write>(

@@ -15,6 +15,7 @@ use crate::native::image::ImageError;
 use crate::native::image::attributes::Attributes;
 use crate::native::image::tar_stream::TarEntry;
 use crate::native::image::tree_writer::{TreeWriter, Written};
+use crate::native::send_stream::Command;
 
 /// Where parts go; those that have no place are only checked.
 pub(in crate::native) trait Places {
@@ -22,6 +23,8 @@ pub(in crate::native) trait Places {
     fn tree(&mut self, tree: &Tree) -> Result<Option<PathBuf>, BackupError>;
     /// A file, which is not there yet.
     fn blob(&mut self, blob: Blob) -> Result<Option<PathBuf>, BackupError>;
+    /// Does the next command of the stream of a tree.
+    fn command(&mut self, tree: &Tree, command: &Command<'_>) -> Result<(), BackupError>;
 }
 
 /// Puts parts into their places.
@@ -102,6 +105,10 @@ impl Visitor for Unpacking<'_> {
             Member::Node(kind, device) => writer.node(path, *kind, *device, attributes)?,
         }
         Ok(())
+    }
+
+    fn command(&mut self, tree: &Tree, command: &Command<'_>) -> Result<(), BackupError> {
+        self.places.command(tree, command)
     }
 
     fn blob(

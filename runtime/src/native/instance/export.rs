@@ -14,9 +14,9 @@ use super::snapshots::disk_failed;
 use super::{io_failed, pool_of, running, spec};
 use crate::error::{Class, RuntimeError};
 use crate::native::backup::{
-    FORMAT_VERSION, From, Head, ImageHead, LayersHead, MAGIC, SnapshotHead, Tree,
+    Form, From, Head, ImageHead, LayersHead, MAGIC, SnapshotHead, Tree, parts_of,
 };
-use crate::native::backups::{BackupExport, DOING, Gathered};
+use crate::native::backups::{BackupExport, DOING, Gathered, has_own_form};
 use crate::native::busy::{self, Busy, Read};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -31,6 +31,7 @@ pub(super) struct Parts {
     pub(super) parts: Vec<(String, From)>,
     pub(super) snapshots: Vec<SnapshotHead>,
     pub(super) layers: Option<LayersHead>,
+    pub(super) form: Form,
     pub(super) left_out: Vec<String>,
     pub(super) after: After,
 }
@@ -137,11 +138,13 @@ fn container(
 ) -> Result<(), RuntimeError> {
     let disk = disk_failed(DOING);
     let trees = trees(host, definition)?;
-    let all = trees.all().map_err(&disk)?;
-    let root = Tree::Root.part();
+    has_own_form(&trees, export.optimized)?;
     if let Some(name) = &export.snapshot {
-        let tree = trees.kept(name).map_err(&disk)?;
-        out.parts.push((root, From::Tree(tree)));
+        let all = vec![(Tree::Root, trees.kept(name).map_err(&disk)?)];
+        for (form, part) in parts_of(&trees, all, export.optimized).map_err(&disk)? {
+            out.form = form;
+            out.parts.push(part);
+        }
         return Ok(());
     }
     let tree = match running(host, &definition.uid)? {
@@ -162,18 +165,30 @@ fn container(
             at
         }
     };
-    out.parts.push((root, From::Tree(tree)));
-    if export.snapshots {
-        for (name, kept) in all {
-            let part = Tree::Snapshot(name.clone()).part();
-            let tree = trees.kept(&name).map_err(&disk)?;
-            out.parts.push((part, From::Tree(tree)));
-            out.snapshots.push(SnapshotHead {
+    let kept = match export.snapshots {
+        true => trees.in_order().map_err(&disk)?,
+        false => Vec::new(),
+    };
+    let mut all = Vec::new();
+    for (name, _) in &kept {
+        let files = trees.kept(name).map_err(&disk)?;
+        all.push((Tree::Snapshot(name.clone()), files));
+    }
+    // The last, since it stands on them.
+    all.push((Tree::Root, tree));
+    let parts = parts_of(&trees, all, export.optimized).map_err(&disk)?;
+    let mut kept = kept.into_iter();
+    for (form, part) in parts {
+        out.parts.push(part);
+        match kept.next() {
+            None => out.form = form,
+            Some((name, kept)) => out.snapshots.push(SnapshotHead {
                 name,
                 created_at: kept.created_at,
                 description: kept.description,
                 layer: None,
-            });
+                form,
+            }),
         }
     }
     Ok(())
@@ -210,18 +225,19 @@ fn all_of_it(
     parts.append(&mut own.parts);
     let mut with = Vec::new();
     for (number, reading) in (0..).zip(readings) {
-        let (volume, of_it) = reading.parts(number, export.snapshots)?;
+        let (volume, of_it) = reading.parts(number, export.snapshots, export.optimized)?;
         with.push(volume);
         parts.extend(of_it);
     }
     let head = Head {
         format: MAGIC.to_owned(),
-        format_version: FORMAT_VERSION,
+        format_version: 0,
         program: export.program.clone(),
         created_at: context.now,
         instance: Some(definition.address.clone()),
         r#type: Some(spec(definition)?.r#type),
         of_snapshot: export.snapshot.clone(),
+        form: own.form,
         image,
         snapshots: std::mem::take(&mut own.snapshots),
         layers: own.layers.take(),
@@ -230,7 +246,7 @@ fn all_of_it(
     let mut left_out = std::mem::take(&mut own.left_out);
     left_out.extend(elsewhere(spec(definition)?, &export.volumes));
     Ok(Gathered {
-        head,
+        head: head.written(),
         parts,
         left_out,
     })

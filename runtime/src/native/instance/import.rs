@@ -15,16 +15,18 @@ use super::picks::InstancePicks;
 use super::snapshots::disk_failed;
 use super::{change, io_failed, own_mark, pick_in, pool_of, remove, root, spec, stored};
 use crate::error::{Class, RuntimeError};
-use crate::native::backup::{BackupError, Blob, Places, Rules, Tree};
-use crate::native::backups::{BackupImport, failed};
+use crate::native::backup::{BackupError, Blob, Form, Places, Rules, Tree};
+use crate::native::backups::{BackupImport, failed, streams};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
 use crate::native::image::ImageError;
 use crate::native::image::carried::{DISK, INITRD, KERNEL};
-use crate::native::imports::{DOING, bytes, fits, refused, room, sync, unpack};
+use crate::native::imports::{DOING, bytes, fits, is_of, receive, refused, room, sync, unpack};
 use crate::native::pools::{self, own_files_of_roots, root_volume};
+use crate::native::send_stream::Command;
 use crate::native::storage::{
-    Initial, Kept, KeptTree, KeptTrees, LayeredDisk, Placed, PoolSeen, StorageDriver, VolumePlan,
+    Initial, Kept, KeptTree, KeptTrees, LayeredDisk, Placed, PoolSeen, Receiving, StorageDriver,
+    VolumePlan,
 };
 use crate::native::volumes::import::prepared;
 use crate::native::{disk_image, image_documents};
@@ -40,7 +42,12 @@ pub(in crate::native) struct Coming {
 
 /// Where a root is.
 enum Laid {
-    Container { upper: PathBuf, trees: KeptTrees },
+    Container {
+        upper: PathBuf,
+        trees: KeptTrees,
+        /// Where streams come.
+        receiving: Option<Box<Receiving>>,
+    },
     Machine(LayeredDisk),
 }
 
@@ -152,17 +159,24 @@ impl Coming {
         };
         self.driver.ensure_volume(&plan).map_err(&failed)?;
         let placed = self.driver.place(&volume).map_err(&failed)?;
-        let needed = |part: &str| !part.starts_with("image/") && !part.starts_with("volumes/");
+        let needed = |part: &str| !is_of(part, "image/") && !is_of(part, "volumes/");
         let needed = bytes(import.checked, needed);
         match self.driver.seen().map_err(&failed)? {
             PoolSeen::Ready { used, total, .. } => fits(needed, total.saturating_sub(used))?,
             PoolSeen::Missing | PoolSeen::Unmounted | PoolSeen::Foreign { .. } => {}
         }
         self.laid = match placed {
-            Placed::Root { upper, .. } => Some(Laid::Container {
-                upper,
-                trees: self.driver.kept_trees(&volume).map_err(&failed)?,
-            }),
+            Placed::Root { upper, .. } => {
+                let trees = self.driver.kept_trees(&volume).map_err(&failed)?;
+                let head = &import.checked.head;
+                let kept = head.snapshots.iter().map(|one| one.form);
+                let streams = streams(&trees, head.form, kept)?;
+                Some(Laid::Container {
+                    receiving: streams.map(Box::new),
+                    upper,
+                    trees,
+                })
+            }
             Placed::Disk { .. } => Some(Laid::Machine(
                 self.driver.layered(&volume).map_err(&failed)?,
             )),
@@ -186,8 +200,17 @@ impl Coming {
             .definition
             .to_json()
             .map_err(|error| RuntimeError::new(DOING, Class::Bug, error))?;
-        match &self.laid {
-            Some(Laid::Container { trees, .. }) => container(import, trees, &about)?,
+        match &mut self.laid {
+            Some(Laid::Container {
+                trees, receiving, ..
+            }) => {
+                container(import, trees, &about)?;
+                if import.checked.head.form != Form::Files
+                    && let Some(receiving) = receiving
+                {
+                    receiving.settle().map_err(disk_failed(DOING))?;
+                }
+            }
             Some(Laid::Machine(disk)) => machine(import, disk, &about)?,
             None => {}
         }
@@ -237,6 +260,17 @@ impl Places for Coming {
             (Some(Laid::Machine(disk)), Tree::Tpm) => Some(disk.folder().join(super::machine::TPM)),
             _ => None,
         })
+    }
+
+    fn command(&mut self, tree: &Tree, command: &Command<'_>) -> Result<(), BackupError> {
+        let Some(Laid::Container { receiving, .. }) = &mut self.laid else {
+            return Ok(());
+        };
+        match tree {
+            Tree::Root => receive(receiving.as_deref_mut(), None, command),
+            Tree::Snapshot(name) => receive(receiving.as_deref_mut(), Some(name), command),
+            _ => Ok(()),
+        }
     }
 
     fn blob(&mut self, blob: Blob) -> Result<Option<PathBuf>, BackupError> {
@@ -308,6 +342,10 @@ struct OfImage<'a> {
 impl Places for OfImage<'_> {
     fn tree(&mut self, tree: &Tree) -> Result<Option<PathBuf>, BackupError> {
         Ok((*tree == Tree::Image).then(|| self.folder.join("rootfs")))
+    }
+
+    fn command(&mut self, _: &Tree, _: &Command<'_>) -> Result<(), BackupError> {
+        Ok(())
     }
 
     fn blob(&mut self, blob: Blob) -> Result<Option<PathBuf>, BackupError> {

@@ -174,7 +174,7 @@ fn unfinished(file: &Path) -> PathBuf {
     name.into()
 }
 
-fn open_folder(path: &Path) -> Result<OwnedFd, StorageError> {
+pub(super) fn open_folder(path: &Path) -> Result<OwnedFd, StorageError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty()).at("open", path)?)
 }
@@ -257,6 +257,25 @@ fn limit(volume: &Path, tree: &OwnedFd, size: Option<u64>) -> Result<(), Storage
     let path = volume.join(TREE);
     let id = btrfs::id(tree).at("look at", &path)?;
     Ok(btrfs::limit(open_folder(volume)?, id, size).at("limit", &path)?)
+}
+
+/// Limits a tree that came from elsewhere, to which nobody writes any more.
+///
+/// # Errors
+/// It holds more than that.
+pub(super) fn limit_to(path: &Path, size: u64, id: &VolumeId) -> Result<(), StorageError> {
+    let tree = open_folder(path)?;
+    limit(path.parent().unwrap_or(path), &tree, Some(size))?;
+    // What is not committed yet is not counted yet.
+    rustix::fs::syncfs(&tree).at("sync", path)?;
+    let counted = btrfs::referenced(&tree).at("count what is in", path)?;
+    match counted.is_some_and(|bytes| bytes > size) {
+        false => Ok(()),
+        true => Err(StorageError::DoesNotFit {
+            volume: id.clone(),
+            size,
+        }),
+    }
 }
 
 /// Keeps a subvolume as it is now, as another one in a folder.

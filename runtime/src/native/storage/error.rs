@@ -6,7 +6,9 @@ use manifests::path_io::PathError;
 
 use super::driver::VolumeId;
 use crate::native::disk_image::DiskError;
+use crate::native::send_stream::{ReceiveError, StreamError};
 use crate::sys::command::CommandError;
+use crate::sys::compare_tree::CompareError;
 use crate::sys::copy_tree::CopyTreeError;
 use crate::sys::remove_tree::RemoveTreeError;
 
@@ -22,6 +24,15 @@ pub enum StorageError {
     /// A tree could not be copied.
     #[error(transparent)]
     Copy(#[from] CopyTreeError),
+    /// A copy is not as the original is, or cannot be read.
+    #[error(transparent)]
+    Compare(#[from] CompareError),
+    /// What came as a stream could not be taken.
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    /// A stream cannot be read.
+    #[error("what was sent {0}")]
+    Stream(#[from] StreamError),
     /// A helper program failed.
     #[error(transparent)]
     Command(#[from] CommandError),

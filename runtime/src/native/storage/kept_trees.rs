@@ -30,6 +30,7 @@ use super::folders::{files_of, make_private, sync_folder};
 use super::marker;
 use super::sized;
 use super::unmounting::Users;
+use crate::sys::compare_tree::compare;
 use crate::sys::copy_tree::{CopyTreeError, copy_file, copy_tree, exchange};
 use crate::sys::remove_tree::remove_tree;
 
@@ -313,14 +314,16 @@ impl KeptTrees {
         sync_folder(&self.folder())
     }
 
-    /// Copies all of them to another volume, which has none yet.
+    /// Copies all of them to another volume, which has none yet, and compares the copies.
     ///
     /// # Errors
     /// One cannot be copied, or does not fit.
     pub fn carry(&self, to: &Self, go_on: &mut dyn FnMut() -> bool) -> Result<(), StorageError> {
         for (name, kept) in self.all()? {
             let tree = to.prepare(&name)?;
-            copy(&self.kept(&name)?, &tree, go_on)?;
+            let from = self.kept(&name)?;
+            copy(&from, &tree, go_on)?;
+            compare(&from, &tree, go_on)?;
             to.complete(&name, &kept)?;
         }
         Ok(())
@@ -541,7 +544,11 @@ fn is_held(folder: &Path) -> bool {
 }
 
 /// Copies a tree or a file.
-fn copy(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<u64, CopyTreeError> {
+pub(super) fn copy(
+    from: &Path,
+    to: &Path,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<u64, CopyTreeError> {
     match from.symlink_metadata().is_ok_and(|found| found.is_file()) {
         true => copy_file(from, to, go_on),
         false => copy_tree(from, to, go_on),
@@ -566,7 +573,7 @@ pub fn fill(from: &Path, to: &Path, go_on: &mut dyn FnMut() -> bool) -> Result<(
     done
 }
 
-fn next_to(path: &Path) -> PathBuf {
+pub(super) fn next_to(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(NEXT);
     path.with_file_name(name)

@@ -24,6 +24,7 @@ use super::folder_pool::VOLUME_MARKER;
 use super::folders::sync_folder;
 use super::marker;
 use crate::native::disk_image::{self, Format};
+use crate::sys::compare_tree::compare;
 use crate::sys::copy_tree::{copy_file, copy_tree};
 use crate::sys::remove_tree::remove_tree;
 
@@ -345,7 +346,7 @@ impl LayeredDisk {
         self.sweep(&layers)
     }
 
-    /// Copies all of it, with what lies beside the layers, into the folder of a disk that was just made. Nobody may be using
+    /// Copies all of it, with what lies beside the layers, into the folder of a disk that was just made, and compares. Nobody may be using
     /// either.
     ///
     /// # Errors
@@ -363,9 +364,11 @@ impl LayeredDisk {
             let found = path.symlink_metadata().at("look at", &path)?;
             if found.is_dir() {
                 copy_tree(&path, &into, go_on)?;
+                compare(&path, &into, go_on)?;
                 continue;
             }
             copy_file(&path, &into, go_on)?;
+            compare(&path, &into, go_on)?;
             let (uid, gid) = (Uid::from_raw(found.uid()), Gid::from_raw(found.gid()));
             rustix::fs::chown(&into, Some(uid), Some(gid)).at("give away", &into)?;
             let mode = Mode::from_raw_mode(found.mode() & 0o7777);

@@ -30,12 +30,18 @@ mod kept_trees;
 mod layers;
 mod lvm;
 mod marker;
+mod receiving;
 mod released;
 mod root_view;
+mod sending;
 mod sized;
 mod unmounting;
 mod usage;
 mod zfs;
+
+use std::path::Path;
+
+use crate::sys::compare_tree;
 
 pub use driver::{
     Backing, Becomes, ContentType, DatasetPlan, DiskBelow, Ensured, FileSystem, GroupOn, Initial,
@@ -45,9 +51,23 @@ pub use driver::{
 pub use error::StorageError;
 pub use kept_trees::{KeptTree, KeptTrees, Passing, fill};
 pub use layers::{Kept, LayeredDisk, Layers, Pending};
+pub use receiving::Receiving;
 pub use released::released;
 pub use root_view::{open_merged, open_stopped_root};
+pub use sending::{Sending, Sent};
 pub use zfs::trouble as zfs_trouble;
+
+/// Compares files or a disk with what was copied of them.
+///
+/// # Errors
+/// They differ, or cannot be read.
+pub fn compare(
+    original: &Path,
+    copy: &Path,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<(), StorageError> {
+    Ok(compare_tree::compare(original, copy, go_on)?)
+}
 
 /// The drivers that this engine has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,8 @@ pub(super) enum Original {
         path: PathBuf,
         /// Bytes of it as a disk; none for one of files.
         disk_size: Option<u64>,
+        /// Whether it lies in the pool of the copy.
+        within: bool,
     },
     /// Another volume as it is.
     Volume {
@@ -36,6 +38,8 @@ pub(super) enum Original {
         driver: Box<dyn StorageDriver>,
         /// Bytes of its disk; none for one of files.
         disk_size: Option<u64>,
+        /// Whether that is the pool of the copy.
+        within: bool,
     },
 }
 
@@ -44,6 +48,13 @@ impl Original {
     pub(super) const fn disk_size(&self) -> Option<u64> {
         match self {
             Self::Kept { disk_size, .. } | Self::Volume { disk_size, .. } => *disk_size,
+        }
+    }
+
+    /// Whether it lies in the pool of the copy.
+    const fn is_within(&self) -> bool {
+        match self {
+            Self::Kept { within, .. } | Self::Volume { within, .. } => *within,
         }
     }
 
@@ -94,11 +105,13 @@ pub(super) fn original(
             seen.and_then(|seen| seen.size)
         }
     };
+    let within = of == pool(address);
     Ok(Some(match &source.snapshot {
         None => Original::Volume {
             volume: found,
             driver,
             disk_size,
+            within,
         },
         Some(name) => Original::Kept {
             path: driver
@@ -106,6 +119,7 @@ pub(super) fn original(
                 .and_then(|trees| trees.kept(name))
                 .map_err(failed(DOING))?,
             disk_size,
+            within,
         },
     }))
 }
@@ -140,10 +154,11 @@ fn of_file(path: PathBuf, content: ContentType) -> Result<Original, RuntimeError
     Ok(Original::Kept {
         path,
         disk_size: Some(size),
+        within: false,
     })
 }
 
-/// Copies it into an empty volume. Who writes to the original stands still meanwhile.
+/// Copies it into an empty volume, and compares what comes from elsewhere. Who writes to the original stands still meanwhile.
 pub(super) fn fill(
     host: &Host,
     original: &Original,
@@ -154,7 +169,13 @@ pub(super) fn fill(
     let mut go_on = || !context.cancel.load(Ordering::Relaxed);
     let to = path(driver.place(to).map_err(failed(DOING))?)?;
     let from = original.path()?;
-    let mut work = || storage::fill(&from, &to, &mut go_on).map_err(failed(DOING));
+    let mut work = || {
+        storage::fill(&from, &to, &mut go_on).map_err(failed(DOING))?;
+        match original.is_within() {
+            true => Ok(()),
+            false => storage::compare(&from, &to, &mut go_on).map_err(failed(DOING)),
+        }
+    };
     match original {
         Original::Kept { .. } => work(),
         Original::Volume { volume, .. } => {

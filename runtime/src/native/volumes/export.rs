@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use manifests::kinds::volume::ContentType;
+
 use super::{VolumePicks, copies, failed, id, pool, spec, users};
 use crate::error::RuntimeError;
 use crate::native::backup::{
-    Blob, FORMAT_VERSION, From, Head, MAGIC, SnapshotHead, Tree, VolumeHead,
+    Blob, Form, From, Head, MAGIC, Part, SnapshotHead, Tree, VolumeHead, parts_of,
 };
-use crate::native::backups::{BackupExport, DOING, Gathered};
+use crate::native::backups::{BackupExport, DOING, Gathered, has_own_form};
 use crate::native::busy::{self, Busy, Read};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -83,35 +85,61 @@ impl Reading {
         &self,
         number: u32,
         with_snapshots: bool,
+        optimized: bool,
     ) -> Result<(VolumeHead, Vec<(String, From)>), RuntimeError> {
         let mut head = VolumeHead {
             address: self.volume.address.clone(),
             content_type: spec(&self.volume)?.content_type,
+            form: Form::Files,
             snapshots: Vec::new(),
         };
-        let of_files = head.is_of_files();
-        let part = |tree: Tree, blob: Blob, from: PathBuf| match of_files {
-            true => (tree.part(), From::Tree(from)),
-            false => (blob.part(), From::File(from)),
+        let kept = match with_snapshots {
+            true => self.trees.in_order().map_err(failed(DOING))?,
+            false => Vec::new(),
         };
-        let (tree, blob) = (Tree::Volume(number), Blob::Volume(number));
-        let mut parts = vec![part(tree, blob, self.at.clone())];
-        if !with_snapshots {
-            return Ok((head, parts));
+        let mut files = Vec::new();
+        for (name, _) in &kept {
+            files.push(self.trees.kept(name).map_err(failed(DOING))?);
         }
-        let all = self.trees.all().map_err(failed(DOING))?;
-        for ((name, kept), at) in all.into_iter().zip(0..) {
-            let from = self.trees.kept(&name).map_err(failed(DOING))?;
-            let tree = Tree::VolumeSnapshot(number, name.clone());
-            parts.push(part(tree, Blob::VolumeSnapshot(number, at), from));
-            head.snapshots.push(SnapshotHead {
-                name,
-                created_at: kept.created_at,
-                description: kept.description,
-                layer: None,
-            });
+        // The last, since it stands on them.
+        files.push(self.at.clone());
+        let names = kept.iter().map(|(name, _)| Some(name.clone()));
+        let of_files = head.is_of_files();
+        let parts: Vec<Part> = match of_files {
+            true => {
+                let tree = |name: Option<String>| match name {
+                    Some(name) => Tree::VolumeSnapshot(number, name),
+                    None => Tree::Volume(number),
+                };
+                let all = names.chain([None]).map(tree).zip(files).collect();
+                parts_of(&self.trees, all, optimized).map_err(failed(DOING))?
+            }
+            false => {
+                let blobs = (0..)
+                    .zip(&kept)
+                    .map(|(at, _)| Blob::VolumeSnapshot(number, at));
+                let blobs = blobs.chain([Blob::Volume(number)]).zip(files);
+                blobs
+                    .map(|(blob, file)| (Form::Files, (blob.part(), From::File(file))))
+                    .collect()
+            }
+        };
+        let mut kept = kept.into_iter();
+        let mut all = Vec::new();
+        for (form, part) in parts {
+            all.push(part);
+            match kept.next() {
+                None => head.form = form,
+                Some((name, kept)) => head.snapshots.push(SnapshotHead {
+                    name,
+                    created_at: kept.created_at,
+                    description: kept.description,
+                    layer: None,
+                    form,
+                }),
+            }
         }
-        Ok((head, parts))
+        Ok((head, all))
     }
 
     /// Removes the copy, and unmounts what nobody uses.
@@ -176,22 +204,26 @@ pub(in crate::native) fn gather(
             false => reading.copy(context)?,
         }
         let with_snapshots = export.snapshots && kept.is_none();
-        let (volume, parts) = reading.parts(0, with_snapshots)?;
+        if spec(volume)?.content_type == ContentType::Filesystem {
+            has_own_form(&reading.trees, export.optimized)?;
+        }
+        let (volume, parts) = reading.parts(0, with_snapshots, export.optimized)?;
         let head = Head {
             format: MAGIC.to_owned(),
-            format_version: FORMAT_VERSION,
+            format_version: 0,
             program: export.program.clone(),
             created_at: context.now,
             instance: None,
             r#type: None,
             of_snapshot: export.snapshot.clone(),
+            form: Form::Files,
             image: None,
             snapshots: Vec::new(),
             layers: None,
             volumes: vec![volume],
         };
         Ok(Gathered {
-            head,
+            head: head.written(),
             parts,
             left_out: Vec::new(),
         })

@@ -11,15 +11,16 @@ use manifests::path_io::{self, PathError};
 
 use super::{VolumePicks, copies, failed, id, own_files, own_mark, size, spec, stored};
 use crate::error::{Class, RuntimeError};
-use crate::native::backup::{BackupError, Blob, Places, Tree, VolumeHead};
-use crate::native::backups::{BackupImport, VolumeImport};
+use crate::native::backup::{BackupError, Blob, Form, Places, Tree, VolumeHead};
+use crate::native::backups::{BackupImport, VolumeImport, streams};
 use crate::native::definition::Definition;
 use crate::native::disk_image;
 use crate::native::host::Host;
-use crate::native::imports::{DOING, bytes, refused, room, sync};
+use crate::native::imports::{DOING, bytes, is_of, receive, refused, room, sync};
 use crate::native::pools::pool_of;
+use crate::native::send_stream::Command;
 use crate::native::storage::{
-    Initial, KeptTree, KeptTrees, StorageDriver, VolumeContent, VolumePlan,
+    Initial, KeptTree, KeptTrees, Receiving, StorageDriver, VolumeContent, VolumePlan,
 };
 
 /// The size of a disk until its own one takes its place, in bytes.
@@ -33,6 +34,8 @@ pub(in crate::native) struct Coming {
     driver: Box<dyn StorageDriver>,
     /// Where it goes, once it was made.
     laid: Option<(PathBuf, KeptTrees)>,
+    /// Where streams come.
+    receiving: Option<Receiving>,
 }
 
 impl Coming {
@@ -82,6 +85,7 @@ impl Coming {
             },
             driver,
             laid: None,
+            receiving: None,
         })
     }
 
@@ -140,7 +144,9 @@ impl Coming {
         let trees = self.driver.kept_trees(&of).map_err(failed(DOING))?;
         let folder = at.parent().unwrap_or(&at);
         let own = format!("volumes/{}/", self.number);
-        room(folder, bytes(import.checked, |part| part.starts_with(&own)))?;
+        room(folder, bytes(import.checked, |part| is_of(part, &own)))?;
+        let kept = self.head.snapshots.iter().map(|one| one.form);
+        self.receiving = streams(&trees, self.head.form, kept)?;
         self.laid = Some((at, trees));
         Ok(())
     }
@@ -173,6 +179,11 @@ impl Coming {
             trees
                 .complete(&snapshot.name, &kept)
                 .map_err(failed(DOING))?;
+        }
+        if self.head.form != Form::Files
+            && let Some(receiving) = &mut self.receiving
+        {
+            receiving.settle().map_err(failed(DOING))?;
         }
         sync(at.parent().unwrap_or(at))
     }
@@ -213,6 +224,14 @@ impl Places for Coming {
             Tree::VolumeSnapshot(_, name) => Some(prepared(trees, name)?),
             _ => None,
         })
+    }
+
+    fn command(&mut self, tree: &Tree, command: &Command<'_>) -> Result<(), BackupError> {
+        match tree {
+            Tree::Volume(_) => receive(self.receiving.as_mut(), None, command),
+            Tree::VolumeSnapshot(_, name) => receive(self.receiving.as_mut(), Some(name), command),
+            _ => Ok(()),
+        }
     }
 
     fn blob(&mut self, blob: Blob) -> Result<Option<PathBuf>, BackupError> {

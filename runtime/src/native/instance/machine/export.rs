@@ -10,7 +10,7 @@ use super::super::snapshots::disk_failed;
 use super::snapshots;
 use super::{saved, served};
 use crate::error::RuntimeError;
-use crate::native::backup::{Blob, From, LayersHead, SnapshotHead, Tree, VARIABLES};
+use crate::native::backup::{Blob, Form, From, LayersHead, SnapshotHead, Tree, VARIABLES};
 use crate::native::backups::{BackupExport, DOING};
 use crate::native::definition::Definition;
 use crate::native::host::Host;
@@ -105,6 +105,7 @@ fn all(
                 created_at: kept.created_at,
                 description: kept.description.clone(),
                 layer: Some(kept.layer),
+                form: Form::Files,
             });
             if kept.memory {
                 left_out.push(format!("the memory of snapshot {name}"));
@@ -148,6 +149,7 @@ fn all(
         parts: files,
         snapshots,
         layers: Some(LayersHead { active, below }),
+        form: Form::Files,
         left_out,
         after: After::Nothing,
     }
