@@ -654,6 +654,6 @@ fn kept_for_the_trash(address: &Address) -> Note {
 pub(super) fn gates_data(item: &Item) -> bool {
     matches!(
         item.address.kind,
-        Kind::Instance | Kind::Volume | Kind::StoragePool | Kind::Backup
+        Kind::Instance | Kind::Volume | Kind::StoragePool
     ) || item.holds.snapshots > 0
 }
