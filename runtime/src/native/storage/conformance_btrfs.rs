@@ -241,3 +241,68 @@ crate::host_test! {
         assert_eq!(with("compress=lzo").remove_pool().unwrap(), Ensured::Done);
     }
 }
+
+crate::host_test! {
+    fn a_volume_goes_to_another_btrfs_as_what_differs_between_its_snapshots() {
+        let (here, there) = (ready(DriverKind::Btrfs), ready(DriverKind::Btrfs));
+        let plan = custom("c1", Some(64 * MIB));
+        for bench in [&here, &there] {
+            bench.driver.ensure_volume(&plan).unwrap();
+        }
+        let data = data_of(&here, &plan);
+        let from = here.driver.kept_trees(&plan.id).unwrap();
+        let keep = |name: &str, second: i64| {
+            let kept = KeptTree {
+                created_at: jiff::Timestamp::from_second(second).unwrap(),
+                description: name.to_owned(),
+                made_by: None,
+                expires_at: None,
+                about: serde_json::Value::Null,
+            };
+            from.create(name, &kept, &mut || true).unwrap();
+        };
+        let noise: Vec<u8> = (0..20 * MIB as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        path_io::write(data.join("big"), &noise).unwrap();
+        path_io::write(data.join("file"), "one").unwrap();
+        keep("b-first", 1);
+        path_io::rename(data.join("file"), data.join("moved")).unwrap();
+        keep("a-second", 2);
+        path_io::write(data.join("file"), "three").unwrap();
+        // In the order of time: each stands on the one before.
+        let files = ["b-first", "a-second"].map(|name| from.kept(name).unwrap());
+        let sent = from.sent(&files).unwrap();
+        assert_eq!(sent[0].as_ref().map(|sent| sent.before.clone()), Some(None));
+        assert_eq!(sent[1].as_ref().unwrap().before.as_deref(), files[0].parent());
+        let to = there.driver.kept_trees(&plan.id).unwrap();
+        assert!(from.stream_to(&to, &mut || true).unwrap());
+        assert_eq!(to.all().unwrap(), from.all().unwrap());
+        let moved = data_of(&there, &plan);
+        assert_eq!(path_io::read_to_string(moved.join("file")).unwrap(), "three");
+        assert!(path_io::read(moved.join("big")).unwrap() == noise);
+        assert_eq!(path_io::read_to_string(to.kept("b-first").unwrap().join("file")).unwrap(), "one");
+        assert!(!to.kept("a-second").unwrap().join("file").exists());
+        // Three times 20 MiB share their blocks, there as here.
+        program(&["filesystem", "sync", there.pool().to_str().unwrap()]);
+        let PoolSeen::Ready { used, .. } = there.driver.seen().unwrap() else { panic!("it is away") };
+        assert!(used < 40 * MIB, "{used}");
+        assert_eq!(there.driver.volume(&plan.id).unwrap().unwrap().size, plan.size);
+        to.revert("b-first", &mut || true).unwrap();
+        assert!(data_of(&there, &plan).join("big").exists());
+        // It does not fit, is given up, or comes where there are no subvolumes: nothing is left of it.
+        let small = ready(DriverKind::Btrfs);
+        small.driver.ensure_volume(&custom("c1", Some(16 * MIB))).unwrap();
+        let into = small.driver.kept_trees(&plan.id).unwrap();
+        assert!(matches!(from.stream_to(&into, &mut || true), Err(StorageError::DoesNotFit { .. })));
+        small.driver.remove_volume(&plan.id).unwrap();
+        assert!(from.stream_to(&to, &mut || false).is_err());
+        let plain = bench(DriverKind::Dir);
+        plain.driver.ensure_pool(true).unwrap();
+        plain.driver.ensure_volume(&custom("c1", None)).unwrap();
+        let into = plain.driver.kept_trees(&plan.id).unwrap();
+        assert!(!from.stream_to(&into, &mut || true).unwrap());
+        for name in ["a-second", "b-first"] {
+            from.delete(name).unwrap();
+        }
+        here.driver.remove_volume(&plan.id).unwrap();
+    }
+}
