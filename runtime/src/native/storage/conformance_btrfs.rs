@@ -261,7 +261,9 @@ crate::host_test! {
             };
             from.create(name, &kept, &mut || true).unwrap();
         };
-        let noise: Vec<u8> = (0..20 * MIB as u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let noise: Vec<u8> = (0..5_u32 << 20)
+            .flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect();
         path_io::write(data.join("big"), &noise).unwrap();
         path_io::write(data.join("file"), "one").unwrap();
         keep("b-first", 1);
