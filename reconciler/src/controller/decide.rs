@@ -235,6 +235,8 @@ impl State {
                         Scope::Object(address) => source.fights.end(|one| one == address),
                         Scope::Source(_) | Scope::Everything => source.fights.end(|_| true),
                     }
+                    // Who says so may have mended what failed.
+                    source.not_before = now.up;
                     source.wanted = Some("resumed");
                 }
             }
@@ -243,6 +245,7 @@ impl State {
                 for source in self.sources.values_mut() {
                     let waits = |outcome: &Outcome| matches!(outcome, Outcome::Stopped { digest: one, .. } if *one == digest);
                     if source.outcome.as_ref().is_some_and(waits) {
+                        source.not_before = now.up;
                         source.wanted = Some("approved");
                     }
                 }

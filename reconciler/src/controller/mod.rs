@@ -20,4 +20,6 @@ pub mod state;
 mod work;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;

@@ -295,12 +295,13 @@ impl<'env> Loop<'env> {
         let (send, orders) = channel::<Work>();
         scope.spawn(move || {
             let _guard = self.guard();
-            let worker = Worker {
+            let mut worker = Worker {
                 ground: self.ground,
                 in_force: self.in_force,
                 plans: self.plans,
                 observer: &Silent,
                 parallelism: self.settings.parallelism,
+                told: BTreeMap::new(),
             };
             for work in orders {
                 let ended = worker.work(&work);

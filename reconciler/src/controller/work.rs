@@ -1,10 +1,12 @@
 //! Doing what was decided: one thing after the other, each under the lock of the state folder.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use manifests::change::Cause;
 use manifests::desired::DesiredSet;
+use manifests::id::SourceName;
 use manifests::lifecycle::DriftMode;
 use runtime::error::Class;
 
@@ -35,11 +37,13 @@ pub(super) struct Worker<'a> {
     pub observer: &'a dyn ApplyObserver,
     /// How many steps at once; absent: as apply chooses.
     pub parallelism: Option<usize>,
+    /// How each source was told to have ended last.
+    pub told: BTreeMap<SourceName, Outcome>,
 }
 
 impl Worker<'_> {
     /// Does it to its end.
-    pub(super) fn work(&self, work: &Work) -> Ended {
+    pub(super) fn work(&mut self, work: &Work) -> Ended {
         match work {
             Work::Boot => {
                 if let Err(why) = self.ground.boot() {
@@ -56,7 +60,9 @@ impl Worker<'_> {
             Work::Reconcile(order) => {
                 let ended = self.reconcile(order);
                 let in_force = self.in_force.of(&order.source);
-                log(order, &ended, in_force.as_deref());
+                let source = ended.source.clone();
+                let before = self.told.insert(source, ended.outcome.clone());
+                log(order, &ended, in_force.as_deref(), before.as_ref());
                 Ended::Reconciled(ended)
             }
         }
@@ -213,9 +219,19 @@ fn ended(
     ended
 }
 
-/// One line about a reconcile. One that found nothing to do is no news.
-fn log(order: &Reconcile, ended: &Reconciled, in_force: Option<&InForce>) {
+/// One line about a reconcile. One that found nothing to do is no news, nor one that ended as the one before.
+fn log(
+    order: &Reconcile,
+    ended: &Reconciled,
+    in_force: Option<&InForce>,
+    before: Option<&Outcome>,
+) {
     let (source, revision) = (&ended.source, in_force.map(InForce::label));
+    let nothing = ended.done.is_empty() && ended.failed.is_empty();
+    if nothing && before == Some(&ended.outcome) {
+        tracing::debug!(%source, revision, why = order.why, "as before");
+        return;
+    }
     for failure in &ended.failed {
         let (object, why) = (&failure.address, &failure.why);
         tracing::error!(%source, %object, %why, "failed");
