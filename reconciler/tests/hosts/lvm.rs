@@ -211,6 +211,7 @@ runtime::own_processes_test! {
             other(&["backup", "verify", &file(&format!("{name}-again"))]).with(0);
         }
         other(&["destroy", "--no-trash", "--yes"]).with(0);
+        shell("rmdir /run/shown");
         world.nothing_left();
         assert_eq!(volumes(), 0);
     }
