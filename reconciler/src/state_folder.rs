@@ -200,6 +200,23 @@ impl StateFolder {
         self.take("controller.lock", "keel run", now)
     }
 
+    /// Tells the controller of this folder to look again; answers whether there is one.
+    ///
+    /// # Errors
+    /// Its lock cannot be read, or the kernel refuses.
+    pub fn nudge_controller(&self) -> Result<bool, StateFolderError> {
+        let path = self.path.join("controller.lock");
+        if !path.exists() {
+            return Ok(false);
+        }
+        let mut file = open_lock(&path)?;
+        let Some(owner) = read_owner(&mut file) else {
+            return Ok(false);
+        };
+        let told = holder::tell_to_look(owner.pid, &file).at("signal who holds", &path);
+        Ok(told?)
+    }
+
     fn take(
         &self,
         file: &str,

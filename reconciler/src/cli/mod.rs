@@ -43,6 +43,7 @@ mod schema;
 mod shutdown;
 mod snapshot;
 mod status;
+mod suspend;
 mod top;
 mod trash;
 mod unlock;
@@ -91,6 +92,9 @@ enum Command {
     Destroy(destroy::Destroy),
     Drift(drift::Drift),
     Run(run::Run),
+    Suspend(suspend::Suspend),
+    Resume(suspend::Resume),
+    Reconcile(suspend::Reconcile),
     Observe(observe::Observe),
     Status(status::Status),
     Get(get::Get),
@@ -137,6 +141,9 @@ impl Command {
             Self::Destroy(command) => command.run(invocation),
             Self::Drift(command) => command.run(invocation),
             Self::Run(command) => command.run(invocation),
+            Self::Suspend(command) => command.run(invocation),
+            Self::Resume(command) => command.run(invocation),
+            Self::Reconcile(command) => command.run(invocation),
             Self::Observe(command) => command.run(invocation),
             Self::Status(command) => command.run(invocation),
             Self::Get(command) => command.run(invocation),

@@ -34,6 +34,7 @@ use crate::session::Session;
 use crate::source::directory::Directory;
 use crate::source::open::open;
 use crate::source::repository::Around;
+use crate::state_folder::StateFolder;
 use crate::store::Store as _;
 use crate::view::diagnostics;
 
@@ -155,15 +156,11 @@ impl Run {
             seed: u64::from(std::process::id()),
             once: self.once,
             parallelism: invocation.global.parallelism.map(usize::from),
-            suspensions: engine::store(&opened.folder)?
-                .load()?
-                .suspensions
-                .into_iter()
-                .chain(wanted.suspensions)
-                .collect(),
+            suspensions: suspended(&opened.folder, &wanted.suspensions)?,
         };
         let controller = Controller::default();
-        listen(invocation, controller.handle())?;
+        let folder = opened.folder.clone();
+        listen(invocation, controller.handle(), folder, wanted.suspensions)?;
         let ground = Native {
             invocation,
             silent: &silent,
@@ -254,8 +251,23 @@ fn folder(path: &Path) -> Result<Wanted, CliError> {
     })
 }
 
+/// What people and the settings suspend.
+fn suspended(
+    folder: &StateFolder,
+    settings: &BTreeMap<Scope, Suspension>,
+) -> Result<BTreeMap<Scope, Suspension>, CliError> {
+    let mut all = engine::store(folder)?.load()?.suspensions;
+    all.extend(settings.clone());
+    Ok(all)
+}
+
 /// Signals are told to the controller.
-fn listen(invocation: &Invocation, handle: Handle) -> Result<(), CliError> {
+fn listen(
+    invocation: &Invocation,
+    handle: Handle,
+    folder: StateFolder,
+    settings: BTreeMap<Scope, Suspension>,
+) -> Result<(), CliError> {
     let failed = |error| CliError::new(Exit::Unexpected, format!("catch signals: {error}"));
     let told = interrupt::hear(invocation.cancel).map_err(failed)?;
     let mut told = std::fs::File::from(told);
@@ -264,10 +276,15 @@ fn listen(invocation: &Invocation, handle: Handle) -> Result<(), CliError> {
         .spawn(move || {
             let mut signal = [0];
             while told.read_exact(&mut signal).is_ok() {
-                match i32::from(signal[0]) == interrupt::HANG_UP {
-                    true => handle.ask(Request::Reconcile(None)),
-                    false => handle.leave(),
+                if i32::from(signal[0]) != interrupt::HANG_UP {
+                    handle.leave();
+                    continue;
                 }
+                match suspended(&folder, &settings) {
+                    Ok(all) => handle.ask(Request::Suspended(all)),
+                    Err(error) => tracing::error!("{}", error.report()),
+                }
+                handle.ask(Request::Reconcile(None));
             }
         })
         .map_err(failed)?;

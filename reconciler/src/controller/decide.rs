@@ -227,6 +227,15 @@ impl State {
             Request::Suspend(scope, suspension) => {
                 self.suspensions.insert(scope, suspension);
             }
+            Request::Suspended(all) => {
+                let before: Vec<Scope> = self.suspensions.keys().cloned().collect();
+                self.suspensions = all;
+                for scope in before {
+                    if !self.suspensions.contains_key(&scope) {
+                        self.asked(Request::Resume(scope), now);
+                    }
+                }
+            }
             Request::Resume(scope) => {
                 self.suspensions.remove(&scope);
                 for (name, source) in &mut self.sources {

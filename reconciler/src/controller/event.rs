@@ -1,6 +1,6 @@
 //! What the controller is told, and what it decides to do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use manifests::id::{Address, SourceName};
@@ -169,6 +169,8 @@ pub enum Request {
     Suspend(Scope, Suspension),
     /// Go on.
     Resume(Scope),
+    /// This is all that is suspended.
+    Suspended(BTreeMap<Scope, Suspension>),
     /// The plan of this digest may be done, until then.
     Approve(String, jiff::Timestamp),
 }

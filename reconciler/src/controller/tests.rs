@@ -449,3 +449,23 @@ fn somebody_who_is_at_work_is_waited_for() {
         "{waited:?}"
     );
 }
+
+#[test]
+fn what_is_suspended_by_others_is_taken_over_as_a_whole() {
+    let mut played = Played::settled();
+    let suspension = Suspension {
+        reason: "moving".to_owned(),
+        by: None,
+        since: played.now.day,
+        until: None,
+    };
+    let scope = Scope::Source(SourceName::new("edge"));
+    let all = BTreeMap::from([(scope, suspension)]);
+    played.tell(Event::Asked(Request::Suspended(all)));
+    played.tell(Event::WorldMoved);
+    assert!(played.until_reconciled().only_look);
+    played.well();
+    played.tell(Event::Asked(Request::Suspended(BTreeMap::new())));
+    let work = played.until_reconciled();
+    assert_eq!((work.why, work.only_look), ("resumed", false));
+}

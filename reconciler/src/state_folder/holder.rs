@@ -33,6 +33,23 @@ pub(super) fn end(pid: u32, lock: &File) -> bool {
     poll(&mut waiting, Some(&PATIENCE)).is_ok_and(|ended| ended > 0)
 }
 
+/// Sends SIGHUP to a process that has this file open; answers whether it has.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn tell_to_look(pid: u32, lock: &File) -> std::io::Result<bool> {
+    let Some(process) = hold(pid).filter(|_| pid != std::process::id()) else {
+        return Ok(false);
+    };
+    if !holds(pid, lock) {
+        return Ok(false);
+    }
+    match pidfd_send_signal(&process, Signal::HUP) {
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        other => Ok(other.map(|()| true)?),
+    }
+}
+
 fn hold(pid: u32) -> Option<OwnedFd> {
     let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
     pidfd_open(pid, PidfdFlags::empty()).ok()

@@ -129,6 +129,20 @@ runtime::own_processes_test! {
         assert!(Command::new("nft").args(words).status().expect("nft").success());
         soon("a table of the firewall is back", &world, || tables().contains(&table));
 
+        // Suspended it is left alone, and taken up again when that ends.
+        world.keel(&["suspend", "instance/one", "--reason", "its disk is looked at", "--until", "1h"]).with(0);
+        let limit = cgroup_file(&world, &MEMORY);
+        // What was under way by then comes to its end.
+        std::thread::sleep(Duration::from_millis(500));
+        path_io::write_kernel_file(&limit, "33554432").expect("changed by hand");
+        std::thread::sleep(Duration::from_millis(1500));
+        assert_eq!(read(&limit).trim(), "33554432", "it is suspended");
+        let plan = world.keel(&["plan"]).with(0).stdout;
+        assert!(plan.contains("suspended: its disk is looked at"), "{plan}");
+        world.keel(&["resume", "instance/one"]).with(0);
+        soon("what was suspended is as it should be", &world, || read(&limit) == wanted);
+        world.keel(&["resume", "instance/one"]).with(1).saying("is not suspended");
+
         let before = world.init("one");
         world.write("broken.yaml", "kind: [\n");
         std::thread::sleep(Duration::from_millis(500));
