@@ -37,8 +37,9 @@ macro_rules! fields {
         }
 
         impl $crate::fields::Entries for $name {
-            #[allow(unused_variables, reason = "only a struct without fields warns: of others nothing can be expected")]
             fn write<M: serde::ser::SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+                // A struct may have no fields.
+                let _ = &map;
                 $( if !$crate::fields::left_out(&self.$field, || $default) {
                     map.serialize_entry($crate::fields::key(stringify!($field)).as_ref(), &self.$field)?;
                 } )*
@@ -47,13 +48,14 @@ macro_rules! fields {
         }
 
         impl $crate::change::Compare for $name {
-            #[allow(unused_variables, reason = "only a struct without fields warns: of others nothing can be expected")]
             fn compare(
                 &self,
                 seen: &Self,
                 at: &$crate::pointer::Pointer,
                 out: &mut $crate::change::Comparison,
             ) {
+                // A struct may have no fields.
+                let _ = (seen, at, &out);
                 $( if self.$field != seen.$field {
                     $crate::change::Compare::compare(
                         &self.$field,
