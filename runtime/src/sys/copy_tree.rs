@@ -315,16 +315,29 @@ pub(super) fn open_beside(
     flags: OFlags,
     shown: &Path,
 ) -> Result<OwnedFd, PathError> {
+    open_unread(folder, name, flags).at("open", shown)
+}
+
+/// Opens what lies in a folder, on the same file system and behind no link. Reading it does not change when it was read
+/// last, where the caller may ask for that.
+///
+/// # Errors
+/// The kernel's answer; `EXDEV` where something is mounted on it.
+pub fn open_unread(
+    folder: BorrowedFd<'_>,
+    name: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH
         | ResolveFlags::NO_XDEV
         | ResolveFlags::NO_SYMLINKS
         | ResolveFlags::NO_MAGICLINKS;
     let open = |flags| rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve);
+    // Only the owner may ask for it.
     match open(flags | OFlags::NOATIME) {
         Err(Errno::PERM) => open(flags),
         other => other,
     }
-    .at("open", shown)
 }
 
 pub(super) fn as_path(name: &std::ffi::CStr) -> &Path {

@@ -6,12 +6,13 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use manifests::path_io::AtPath as _;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::attributes::{Attributes, kept_xattr, owner};
 use super::error::{ImageError, Refusal};
 use super::limits::Limits;
+use crate::sys::copy_tree::open_unread;
 
 /// One entry of the walk.
 pub(in crate::native) struct Entry<'a> {
@@ -120,7 +121,7 @@ impl Walk<'_> {
             other => other.at("look at", &shown)?,
         };
         let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => match open_entry(folder, name, READ_FOLDER) {
+            FileType::Directory => match open_unread(folder, name, READ_FOLDER) {
                 Ok(open) => {
                     let stat = rustix::fs::fstat(&open).at("look at", &shown)?;
                     return self.folder(open, stat, path, depth + 1);
@@ -130,7 +131,7 @@ impl Walk<'_> {
             },
             FileType::RegularFile => {
                 let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                match open_entry(folder, name, flags) {
+                match open_unread(folder, name, flags) {
                     Ok(open) => EntryKind::File(open),
                     Err(Errno::XDEV) => EntryKind::MountedFile,
                     Err(error) => return Err(error).at("open", &shown)?,
@@ -148,19 +149,6 @@ impl Walk<'_> {
             _ => EntryKind::Special("of unknown kind"),
         };
         (self.visit)(&Entry { path, stat, kind })
-    }
-}
-
-fn open_entry(folder: BorrowedFd<'_>, name: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH
-        | ResolveFlags::NO_XDEV
-        | ResolveFlags::NO_SYMLINKS
-        | ResolveFlags::NO_MAGICLINKS;
-    let open = |flags| rustix::fs::openat2(folder, name, flags, Mode::empty(), resolve);
-    // Reading must not change the source, access times included; only the owner may ask for that.
-    match open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open(flags),
-        other => other,
     }
 }
 
