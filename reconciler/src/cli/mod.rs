@@ -217,12 +217,7 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     cli.global.color.apply();
-    let told = match cli.command {
-        // What the controller does is told by nobody else.
-        Command::Run(_) => cli.global.verbose + 1,
-        _ => cli.global.verbose,
-    };
-    log(told, &cli.command);
+    log(cli.global.verbose, &cli.command);
     let exit = cli.run().unwrap_or_else(|error| {
         say(&error.report());
         error.exit
@@ -305,8 +300,9 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
 /// Writes what is done to stderr, and how long what has a beginning and an end took: nothing is set up unless it was asked for.
 fn log(verbose: u8, command: &Command) {
     let level = match verbose {
+        // What the controller does is told by nobody else.
+        0 if matches!(command, Command::Run(_)) => tracing::Level::INFO,
         0 => return,
-        1 if matches!(command, Command::Run(_)) => tracing::Level::INFO,
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };

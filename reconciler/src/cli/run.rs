@@ -294,11 +294,11 @@ fn listen(
 /// How a run that ends after one try went.
 fn exit(standing: &Standing) -> Exit {
     let of = |source: &SourceStanding| {
-        if source.invalid.is_some() {
+        if source.invalid {
             return Exit::Invalid;
         }
         match &source.outcome {
-            _ if source.fetching_failed.is_some() => Exit::Unexpected,
+            _ if source.unreachable => Exit::Unexpected,
             None => Exit::Done,
             Some(Outcome::Settled | Outcome::Looked) => Exit::Done,
             Some(Outcome::Partly) => Exit::Partly,

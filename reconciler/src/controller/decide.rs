@@ -71,7 +71,7 @@ impl State {
             for source in self.sources.values() {
                 // What waits for another source is woken by the end of that one.
                 let waits = source.wanted.is_some() && !self.is_free(source);
-                if source.in_force.is_none() || waits {
+                if source.in_force.is_none() || !source.looked || waits {
                     continue;
                 }
                 let wanted = source.wanted.map(|_| source.not_before);
@@ -106,6 +106,7 @@ impl State {
             return;
         };
         source.fetching = false;
+        source.looked = true;
         let poll = source.followed.poll;
         let next = poll.map(|poll| now.up + self.chance.around(poll));
         source.fetch_at = match std::mem::take(&mut source.fetch_again) {
@@ -355,6 +356,7 @@ impl State {
         }
         let ripe = |source: &&SourceState| {
             source.in_force.is_some()
+                && source.looked
                 && source.wanted.is_some()
                 && source.not_before <= now.up
                 && self.is_free(source)

@@ -8,7 +8,7 @@ use manifests::id::SourceName;
 use runtime::error::Class;
 
 use super::event::Fetched;
-use super::in_force::InForces;
+use super::in_force::{InForces, NotPut};
 use crate::error::chain;
 use crate::meaning::{meaning, strict};
 use crate::source::failure::{SourceClass, SourceError};
@@ -55,13 +55,20 @@ impl Fetcher<'_> {
             digest: tree.digest.clone(),
             approved_rewind: None,
         });
-        match self.mean(&tree) {
-            Ok(desired) => {
-                let digest = tree.digest.clone();
-                tracing::info!(source = %self.name, revision, signed_by = tree.signed_by, "in force");
-                if let Err(error) = self.in_force.put(&self.name, *tree, desired) {
+        let digest = tree.digest.clone();
+        let signed_by = tree.signed_by.clone();
+        let put = self.mean(&tree).and_then(|desired| {
+            match self.in_force.put(&self.name, *tree, desired) {
+                Err(error @ NotPut::NotKept(_)) => {
                     tracing::error!(source = %self.name, "{}", chain(&error));
+                    Ok(())
                 }
+                other => other.map_err(|error| chain(&error)),
+            }
+        });
+        match put {
+            Ok(()) => {
+                tracing::info!(source = %self.name, revision, signed_by, "in force");
                 Fetched::Moved(digest)
             }
             Err(why) => {
@@ -88,7 +95,6 @@ impl Fetcher<'_> {
             }
             return Err(why);
         };
-        self.in_force.is_only(&self.name, &desired.source.name)?;
         self.within_projects(&desired)?;
         Ok(desired)
     }

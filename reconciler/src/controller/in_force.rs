@@ -50,6 +50,24 @@ impl InForce {
     }
 }
 
+/// Why something is not in force, or not for longer than this controller runs.
+#[derive(Debug, thiserror::Error)]
+pub enum NotPut {
+    /// Another source has the same name in its `keel.yaml`.
+    #[error(
+        "it is called {called} in its keel.yaml, and so is the source {other}: each would delete what the other one wants"
+    )]
+    Twice {
+        /// The name.
+        called: SourceName,
+        /// The other source.
+        other: SourceName,
+    },
+    /// It cannot be written.
+    #[error("it cannot be kept for the next controller")]
+    NotKept(#[from] PathError),
+}
+
 /// As it is kept on disk.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -90,31 +108,11 @@ impl InForces {
         self.all().get(source).cloned()
     }
 
-    /// Makes sure that no other source has the same name in its `keel.yaml`: each would delete what the other one wants.
+    /// From now on this is in force, and on disk for the next controller.
     ///
     /// # Errors
-    /// One has, in words.
-    pub fn is_only(&self, source: &SourceName, called: &SourceName) -> Result<(), String> {
-        let all = self.all();
-        let mut others = all.iter().filter(|(name, _)| *name != source);
-        match others.find(|(_, one)| one.desired.source.name == *called) {
-            None => Ok(()),
-            Some((other, _)) => Err(format!(
-                "it is called {called} in its keel.yaml, and so is the source {other}: each would delete what the other one wants"
-            )),
-        }
-    }
-
-    /// From now on this is in force. It is on disk before.
-    ///
-    /// # Errors
-    /// It cannot be written: it is in force all the same, until the controller ends.
-    pub fn put(
-        &self,
-        source: &SourceName,
-        tree: Tree,
-        desired: DesiredSet,
-    ) -> Result<(), PathError> {
+    /// [`NotPut::Twice`]: it is not in force. [`NotPut::NotKept`]: it is, until this controller ends.
+    pub fn put(&self, source: &SourceName, tree: Tree, desired: DesiredSet) -> Result<(), NotPut> {
         let kept = Kept {
             revision: tree.revision.clone(),
             commit: tree.commit.clone(),
@@ -135,11 +133,26 @@ impl InForces {
             texts: tree.texts,
             desired,
         };
-        self.all().insert(source.clone(), Arc::new(one));
+        self.insert(source, Arc::new(one))?;
         path_io::create_dir_all(&self.folder)?;
         // Maps of texts always have a form in JSON.
         let text = serde_json::to_string(&kept).unwrap_or_default();
-        path_io::write_durably(self.file(source), text)
+        Ok(path_io::write_durably(self.file(source), text)?)
+    }
+
+    /// Two sources may come at the same time: looking for another one and taking its place are one.
+    fn insert(&self, source: &SourceName, one: Arc<InForce>) -> Result<(), NotPut> {
+        let mut all = self.all();
+        let called = &one.desired.source.name;
+        let mut others = all.iter().filter(|(name, _)| *name != source);
+        if let Some((other, _)) = others.find(|(_, other)| other.desired.source.name == *called) {
+            return Err(NotPut::Twice {
+                called: called.clone(),
+                other: other.clone(),
+            });
+        }
+        all.insert(source.clone(), one);
+        Ok(())
     }
 
     /// Brings back what was in force when the last controller ended. None where nothing was, or where this keel
@@ -165,7 +178,7 @@ impl InForces {
             texts,
             desired,
         });
-        self.all().insert(source.clone(), Arc::clone(&one));
+        self.insert(source, Arc::clone(&one)).ok()?;
         Some(one)
     }
 
@@ -175,5 +188,52 @@ impl InForces {
 
     fn file(&self, source: &SourceName) -> PathBuf {
         self.folder.join(format!("{source}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(called: &str, digest: &str) -> (Tree, DesiredSet) {
+        let head = format!("apiVersion: evenkeel/v1\nkind: Source\nname: {called}\n");
+        let texts = Texts {
+            root: "/nowhere".into(),
+            files: vec![("keel.yaml".to_owned(), head)],
+            ..Texts::default()
+        };
+        let desired = strict(meaning(&texts, None, None)).desired;
+        let tree = Tree {
+            texts,
+            revision: None,
+            commit: None,
+            repository: None,
+            signed_by: None,
+            committed_at: None,
+            digest: digest.to_owned(),
+            passed_over: Vec::new(),
+        };
+        (tree, desired.expect("it means something"))
+    }
+
+    #[test]
+    fn what_is_in_force_is_so_for_the_next_controller_and_no_name_is_two_sources() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (edge, other) = (SourceName::new("edge"), SourceName::new("other"));
+        let first = InForces::in_folder(folder.path());
+        assert!(first.bring_back(&edge).is_none());
+        let (one, desired) = tree("host", "abcdefghi");
+        first.put(&edge, one, desired).expect("in force");
+        let (two, desired) = tree("host", "xyz");
+        let refused = first.put(&other, two, desired).expect_err("the same name");
+        assert!(matches!(refused, NotPut::Twice { .. }), "{refused}");
+        assert!(first.of(&other).is_none());
+        let next = InForces::in_folder(folder.path());
+        let back = next.bring_back(&edge).expect("it was kept");
+        assert_eq!(
+            (back.label(), back.desired.source.name.as_str()),
+            ("abcdefg".to_owned(), "host")
+        );
+        assert!(next.bring_back(&other).is_none());
     }
 }

@@ -13,7 +13,6 @@ use super::event::{Deed, Event, Now, Request, Work};
 use super::fetching::Fetcher;
 use super::ground::Ground;
 use super::in_force::InForces;
-use super::last_plans::LastPlans;
 use super::standing::Standing;
 use super::state::{Followed, Pace, State};
 use super::work::Worker;
@@ -144,7 +143,6 @@ impl Controller {
         let bell = Bell::new().map_err(ControllerError::Begin)?;
         let session = ground.session();
         let in_force = InForces::in_folder(session.folder.path());
-        let plans = LastPlans::default();
         let watched: Vec<(String, Vec<followed::Watched>)> = sources
             .iter()
             .map(|source| (source.name.to_string(), source.followed.watched()))
@@ -159,7 +157,6 @@ impl Controller {
             ground,
             bell: &bell,
             in_force: &in_force,
-            plans: &plans,
             handle: &handle,
             began,
             settings,
@@ -173,7 +170,6 @@ struct Loop<'env> {
     ground: &'env dyn Ground,
     bell: &'env Bell,
     in_force: &'env InForces,
-    plans: &'env LastPlans,
     handle: &'env Handle,
     began: Instant,
     settings: &'env Settings,
@@ -272,7 +268,7 @@ impl<'env> Loop<'env> {
     }
 
     fn stand(&self, state: &State, stood: &mut dyn FnMut(&Standing)) {
-        let standing = Arc::new(Standing::of(state, self.in_force, self.now()));
+        let standing = Arc::new(Standing::of(state));
         stood(&standing);
         let mut last = self
             .handle
@@ -298,7 +294,6 @@ impl<'env> Loop<'env> {
             let mut worker = Worker {
                 ground: self.ground,
                 in_force: self.in_force,
-                plans: self.plans,
                 observer: &Silent,
                 parallelism: self.settings.parallelism,
                 told: BTreeMap::new(),

@@ -24,6 +24,8 @@ struct Life {
     now: Now,
     work: Option<Work>,
     fetching: BTreeSet<SourceName>,
+    /// Of which a look has ended.
+    answered: BTreeSet<SourceName>,
     backing_up: bool,
     revision: u32,
     left: bool,
@@ -42,11 +44,19 @@ impl Life {
             day: "2026-11-27T12:00:00Z".parse().expect("a time"),
             up: Duration::ZERO,
         };
+        let mut state = State::new(followed, BTreeMap::new(), Pace::default(), seed, now);
+        if seed.is_multiple_of(2) {
+            // It is not the first controller.
+            for source in state.sources.values_mut() {
+                source.begins_with("r0".to_owned());
+            }
+        }
         Self {
             seed,
             chance: Chance::of(seed),
-            state: State::new(followed, BTreeMap::new(), Pace::default(), seed, now),
+            state,
             now,
+            answered: BTreeSet::new(),
             work: None,
             fetching: BTreeSet::new(),
             backing_up: false,
@@ -102,6 +112,8 @@ impl Life {
         let Work::Reconcile(order) = work else { return };
         let source = &self.state.sources[&order.source];
         assert!(source.in_force.is_some(), "{seed}: nothing is in force");
+        let answered = self.answered.contains(&order.source);
+        assert!(answered, "{seed}: what was in force is done before a look");
         let suspended = self.state.suspends(&order.source, self.now.day).is_some();
         assert_eq!(order.only_look, suspended, "{seed}: {order:?}");
         for digest in &order.approved {
@@ -131,6 +143,7 @@ impl Life {
         if !self.fetching.remove(&name) {
             return;
         }
+        self.answered.insert(name.clone());
         let fetched = match if well { self.below(2) } else { self.below(5) } {
             0 => Fetched::Unchanged,
             1 => {
@@ -303,6 +316,7 @@ impl Life {
                 continue;
             }
             for name in std::mem::take(&mut self.fetching) {
+                self.answered.insert(name.clone());
                 self.tell(Event::Fetched(name, Fetched::Unchanged));
             }
             if std::mem::take(&mut self.backing_up) {

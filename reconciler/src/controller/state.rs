@@ -94,6 +94,9 @@ pub struct SourceState {
     pub resting: BTreeMap<Address, Rest>,
     /// Fields that somebody fights over.
     pub fights: Fights,
+    /// It was looked at since the start, also in vain. What was in force before is not done before that: something newer
+    /// may have been done meanwhile.
+    pub(super) looked: bool,
     /// Objects that failed and are tried again by what is under way.
     pub(super) trying: BTreeMap<Address, Trouble>,
     /// A look is under way.
@@ -127,6 +130,7 @@ impl SourceState {
             failed: None,
             resting: BTreeMap::new(),
             fights: Fights::default(),
+            looked: false,
             trying: BTreeMap::new(),
             fetching: false,
             fetch_again: false,

@@ -1,7 +1,6 @@
 //! Doing what was decided: one thing after the other, each under the lock of the state folder.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use manifests::change::Cause;
@@ -14,7 +13,6 @@ use super::event::{Ended, Failure, Outcome, Reconcile, Reconciled, Work};
 use super::fights::Field;
 use super::ground::Ground;
 use super::in_force::{InForce, InForces};
-use super::last_plans::LastPlans;
 use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport};
 use crate::error::chain;
 use crate::journal;
@@ -31,8 +29,6 @@ pub(super) struct Worker<'a> {
     pub ground: &'a dyn Ground,
     /// What is in force.
     pub in_force: &'a InForces,
-    /// The newest plan of each source.
-    pub plans: &'a LastPlans,
     /// Told of each step.
     pub observer: &'a dyn ApplyObserver,
     /// How many steps at once; absent: as apply chooses.
@@ -86,7 +82,7 @@ impl Worker<'_> {
         if let Err(why) = self.ground.fit(&mut desired, &in_force.texts) {
             return failed(Class::NeedsOperator, why);
         }
-        match self.bring(order, &in_force, &desired) {
+        match self.bring(order, &desired) {
             Ok(ended) => Reconciled {
                 revision: Some(in_force.digest.clone()),
                 ..ended
@@ -103,12 +99,7 @@ impl Worker<'_> {
     }
 
     /// Brings the world to where a source wants it, or looks what that would take.
-    fn bring(
-        &self,
-        order: &Reconcile,
-        in_force: &Arc<InForce>,
-        desired: &DesiredSet,
-    ) -> Result<Reconciled, SessionError> {
+    fn bring(&self, order: &Reconcile, desired: &DesiredSet) -> Result<Reconciled, SessionError> {
         let session = self.ground.session();
         let mut options = PlanOptions {
             resting: order.resting.clone(),
@@ -116,9 +107,7 @@ impl Worker<'_> {
         };
         if order.only_look {
             let plan = session.plan(desired, &options)?;
-            let ended = ended(order, &plan, None, Outcome::Looked);
-            self.plans.put(&order.source, plan, in_force);
-            return Ok(ended);
+            return Ok(ended(order, &plan, None, Outcome::Looked));
         }
         let how = ApplyOptions {
             parallelism: self.parallelism,
@@ -155,9 +144,7 @@ impl Worker<'_> {
             Some(report) if report.is_complete() => Outcome::Settled,
             Some(_) => Outcome::Partly,
         };
-        let ended = ended(order, &plan, report.as_ref(), outcome);
-        self.plans.put(&order.source, plan, in_force);
-        Ok(ended)
+        Ok(ended(order, &plan, report.as_ref(), outcome))
     }
 }
 
