@@ -148,7 +148,19 @@ impl Session<'_> {
         desired: &DesiredSet,
         options: &PlanOptions,
     ) -> Result<Plan, SessionError> {
-        let world = self.world_with(store)?;
+        self.plan_of(&self.world_with(store)?, desired, options)
+    }
+
+    /// Decides what to do about a world that was looked at.
+    ///
+    /// # Errors
+    /// What would be lost cannot be measured.
+    pub fn plan_of(
+        &self,
+        world: &World,
+        desired: &DesiredSet,
+        options: &PlanOptions,
+    ) -> Result<Plan, SessionError> {
         let id = PlanId(uuid::Uuid::now_v7());
         let rules = Policies::of(&desired.policies);
         let mut plan = world.plan(id, desired, options, &rules, self.clock.now());
@@ -234,13 +246,30 @@ impl Session<'_> {
         observer: &dyn ApplyObserver,
         agree: &mut dyn FnMut(&mut Plan) -> bool,
     ) -> Result<(Plan, Option<ApplyReport>), SessionError> {
+        let (plan, report, _) = self.apply_to(desired, options, how, observer, agree)?;
+        Ok((plan, report))
+    }
+
+    /// As [`Self::apply`]; answers also the world for which the plan was made.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_to(
+        &self,
+        desired: &DesiredSet,
+        options: &PlanOptions,
+        how: &ApplyOptions,
+        observer: &dyn ApplyObserver,
+        agree: &mut dyn FnMut(&mut Plan) -> bool,
+    ) -> Result<(Plan, Option<ApplyReport>, World), SessionError> {
         let store = self.store()?;
-        let mut plan = self.plan_with(&store, desired, options)?;
+        let world = self.world_with(&store)?;
+        let mut plan = self.plan_of(&world, desired, options)?;
         if !agree(&mut plan) || !plan.stopping.is_empty() {
-            return Ok((plan, None));
+            return Ok((plan, None, world));
         }
         let report = self.carry_out(&store, &plan, desired, &[], how, observer)?;
-        Ok((plan, Some(report)))
+        Ok((plan, Some(report), world))
     }
 
     /// Takes the lock and ends in the journal what a dead process began.

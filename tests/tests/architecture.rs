@@ -70,6 +70,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "crate::journal",
             "crate::meaning",
             "crate::plan",
+            "crate::secrets",
             "crate::session",
             "crate::source",
             "crate::state_folder",

@@ -294,11 +294,11 @@ fn listen(
 /// How a run that ends after one try went.
 fn exit(standing: &Standing) -> Exit {
     let of = |source: &SourceStanding| {
-        if source.invalid {
+        if source.invalid.is_some() {
             return Exit::Invalid;
         }
         match &source.outcome {
-            _ if source.unreachable => Exit::Unexpected,
+            _ if source.unreachable.is_some() => Exit::Unexpected,
             None => Exit::Done,
             Some(Outcome::Settled | Outcome::Looked) => Exit::Done,
             Some(Outcome::Partly) => Exit::Partly,

@@ -379,7 +379,7 @@ impl State {
                 address: address.clone(),
                 times: rest.trouble.times,
                 why: rest.trouble.why.clone(),
-                until: later(now, rest.until),
+                until: now.later(rest.until),
             })
             .collect();
         // What is tried again is no longer left alone, but its next failure counts on.
@@ -408,12 +408,6 @@ impl SourceState {
             self.resting.insert(address, Rest { trouble, until });
         }
     }
-}
-
-/// The time of day of a time since the start.
-fn later(now: Now, up: Duration) -> jiff::Timestamp {
-    let left = up.saturating_sub(now.up);
-    now.day.checked_add(left).unwrap_or(jiff::Timestamp::MAX)
 }
 
 fn again(before: Option<Trouble>, class: Class, why: String, now: Now) -> Trouble {

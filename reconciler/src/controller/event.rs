@@ -20,6 +20,14 @@ pub struct Now {
     pub up: Duration,
 }
 
+impl Now {
+    /// The time of day of a time since the start; now where that is over.
+    pub(super) fn later(self, up: Duration) -> jiff::Timestamp {
+        let left = up.saturating_sub(self.up);
+        self.day.checked_add(left).unwrap_or(jiff::Timestamp::MAX)
+    }
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -145,6 +153,25 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
+}
+
+impl Outcome {
+    /// In one line, for people.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Settled => "all is as it should be".to_owned(),
+            Self::Partly => "partly done: something failed, is held or was not begun".to_owned(),
+            Self::Looked => "only looked at: it is suspended".to_owned(),
+            Self::Stopped { digest, because } => {
+                format!(
+                    "stopped until plan {digest} is approved: {}",
+                    because.join("; ")
+                )
+            }
+            Self::Busy => "somebody else is at work".to_owned(),
+            Self::Failed { why, .. } => why.clone(),
+        }
+    }
 }
 
 /// A step that failed.

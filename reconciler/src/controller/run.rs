@@ -13,10 +13,11 @@ use super::event::{Deed, Event, Now, Request, Work};
 use super::fetching::Fetcher;
 use super::ground::Ground;
 use super::in_force::InForces;
+use super::news::{self, Feed};
+use super::picture::{Picture, Pictures};
 use super::standing::Standing;
 use super::state::{Followed, Pace, State};
 use super::work::Worker;
-use crate::apply::Silent;
 use crate::diff::suspension::{Scope as Suspended, Suspension};
 use crate::source::{followed, watch};
 
@@ -73,6 +74,8 @@ enum Told {
 pub struct Handle {
     tell: Sender<Told>,
     standing: Arc<Mutex<Arc<Standing>>>,
+    pictures: Arc<Pictures>,
+    feed: Arc<Feed>,
 }
 
 impl Handle {
@@ -92,6 +95,16 @@ impl Handle {
         let standing = self.standing.lock();
         Arc::clone(&standing.unwrap_or_else(std::sync::PoisonError::into_inner))
     }
+
+    /// What it last saw.
+    pub fn picture(&self) -> Arc<Picture> {
+        self.pictures.newest()
+    }
+
+    /// What happened lately.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
 }
 
 /// A controller that has not begun.
@@ -103,11 +116,13 @@ pub struct Controller {
 impl Default for Controller {
     fn default() -> Self {
         let (tell, told) = channel();
-        let standing = Arc::default();
-        Self {
-            told,
-            handle: Handle { tell, standing },
-        }
+        let handle = Handle {
+            tell,
+            standing: Arc::default(),
+            pictures: Arc::default(),
+            feed: Arc::default(),
+        };
+        Self { told, handle }
     }
 }
 
@@ -268,14 +283,17 @@ impl<'env> Loop<'env> {
     }
 
     fn stand(&self, state: &State, stood: &mut dyn FnMut(&Standing)) {
-        let standing = Arc::new(Standing::of(state));
+        let now = self.now();
+        let standing = Arc::new(Standing::of(state, now));
         stood(&standing);
-        let mut last = self
-            .handle
-            .standing
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *last = standing;
+        let before = {
+            let last = self.handle.standing.lock();
+            let mut last = last.unwrap_or_else(std::sync::PoisonError::into_inner);
+            std::mem::replace(&mut *last, Arc::clone(&standing))
+        };
+        for one in news::between(&before, &standing) {
+            self.handle.feed.tell(now.day, one);
+        }
     }
 
     fn tell(&self, event: Event) {
@@ -294,7 +312,8 @@ impl<'env> Loop<'env> {
             let mut worker = Worker {
                 ground: self.ground,
                 in_force: self.in_force,
-                observer: &Silent,
+                pictures: &self.handle.pictures,
+                feed: &self.handle.feed,
                 parallelism: self.settings.parallelism,
                 told: BTreeMap::new(),
             };

@@ -1,6 +1,7 @@
 //! Doing what was decided: one thing after the other, each under the lock of the state folder.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use manifests::change::Cause;
@@ -13,10 +14,12 @@ use super::event::{Ended, Failure, Outcome, Reconcile, Reconciled, Work};
 use super::fights::Field;
 use super::ground::Ground;
 use super::in_force::{InForce, InForces};
-use crate::apply::{ApplyObserver, ApplyOptions, ApplyReport};
+use super::news::{self, Feed, Herald};
+use super::picture::{Looked, Pictures};
+use crate::apply::{ApplyOptions, ApplyReport};
 use crate::error::chain;
 use crate::journal;
-use crate::plan::{Plan, PlanOptions, digest};
+use crate::plan::{Plan, PlanOptions, World, digest};
 use crate::session::SessionError;
 use crate::state_folder::StateFolderError;
 
@@ -29,8 +32,10 @@ pub(super) struct Worker<'a> {
     pub ground: &'a dyn Ground,
     /// What is in force.
     pub in_force: &'a InForces,
-    /// Told of each step.
-    pub observer: &'a dyn ApplyObserver,
+    /// What was seen, for those who look.
+    pub pictures: &'a Pictures,
+    /// Told of each step, and of what moved.
+    pub feed: &'a Feed,
     /// How many steps at once; absent: as apply chooses.
     pub parallelism: Option<usize>,
     /// How each source was told to have ended last.
@@ -82,7 +87,7 @@ impl Worker<'_> {
         if let Err(why) = self.ground.fit(&mut desired, &in_force.texts) {
             return failed(Class::NeedsOperator, why);
         }
-        match self.bring(order, &desired) {
+        match self.bring(order, &in_force, &desired) {
             Ok(ended) => Reconciled {
                 revision: Some(in_force.digest.clone()),
                 ..ended
@@ -99,15 +104,23 @@ impl Worker<'_> {
     }
 
     /// Brings the world to where a source wants it, or looks what that would take.
-    fn bring(&self, order: &Reconcile, desired: &DesiredSet) -> Result<Reconciled, SessionError> {
+    fn bring(
+        &self,
+        order: &Reconcile,
+        in_force: &Arc<InForce>,
+        desired: &DesiredSet,
+    ) -> Result<Reconciled, SessionError> {
         let session = self.ground.session();
         let mut options = PlanOptions {
             resting: order.resting.clone(),
             ..PlanOptions::default()
         };
         if order.only_look {
-            let plan = session.plan(desired, &options)?;
-            return Ok(ended(order, &plan, None, Outcome::Looked));
+            let world = session.world()?;
+            let plan = session.plan_of(&world, desired, &options)?;
+            let ended = ended(order, &plan, None, Outcome::Looked);
+            self.show(order, in_force, desired, world, plan);
+            return Ok(ended);
         }
         let how = ApplyOptions {
             parallelism: self.parallelism,
@@ -116,9 +129,15 @@ impl Worker<'_> {
             command: "keel run".to_owned(),
             ..ApplyOptions::default()
         };
-        let (plan, report) =
-            session.apply(desired, &options, &how, self.observer, &mut |_| true)?;
-        let (plan, report) = match report {
+        let herald = Herald {
+            feed: self.feed,
+            clock: session.clock,
+            source: &order.source,
+        };
+        let unanswered = options.clone();
+        let applied = session.apply_to(desired, &options, &how, &herald, &mut |_| true)?;
+        let (plan, report, world) = applied;
+        let (plan, report, world) = match report {
             None if order.approved.contains(&digest(&plan)) => {
                 // Somebody answers for this very plan.
                 let codes = plan.stopping.iter();
@@ -126,11 +145,11 @@ impl Worker<'_> {
                     .approve
                     .extend(codes.map(|because| because.code.0.to_owned()));
                 let approved = digest(&plan);
-                session.apply(desired, &options, &how, self.observer, &mut |plan| {
+                session.apply_to(desired, &options, &how, &herald, &mut |plan| {
                     digest(plan) == approved
                 })?
             }
-            report => (plan, report),
+            report => (plan, report, world),
         };
         let outcome = match &report {
             None => Outcome::Stopped {
@@ -144,7 +163,41 @@ impl Worker<'_> {
             Some(report) if report.is_complete() => Outcome::Settled,
             Some(_) => Outcome::Partly,
         };
-        Ok(ended(order, &plan, report.as_ref(), outcome))
+        let ended = ended(order, &plan, report.as_ref(), outcome);
+        let nothing_done = report.is_none_or(|report| report.results.is_empty());
+        match nothing_done {
+            true => self.show(order, in_force, desired, world, plan),
+            // What was done is seen: whoever looks sees the world as it is now.
+            false => match session.world().and_then(|world| {
+                let plan = session.plan_of(&world, desired, &unanswered)?;
+                Ok((world, plan))
+            }) {
+                Ok((world, plan)) => self.show(order, in_force, desired, world, plan),
+                Err(error) => {
+                    tracing::warn!("what was done cannot be looked at: {}", chain(&error));
+                }
+            },
+        }
+        Ok(ended)
+    }
+
+    /// Shows what was seen to those who look, and tells what moved since.
+    fn show(
+        &self,
+        order: &Reconcile,
+        in_force: &Arc<InForce>,
+        desired: &DesiredSet,
+        world: World,
+        plan: Plan,
+    ) {
+        let now = self.ground.session().clock.now();
+        let looked = Looked::new(&world, Arc::clone(in_force), desired, plan, now);
+        self.pictures
+            .put(&order.source, world, looked, |before, after| {
+                for one in news::moved(&order.source, before, after) {
+                    self.feed.tell(now, one);
+                }
+            });
     }
 }
 
