@@ -27,6 +27,24 @@ fn root() -> PathBuf {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one variable asks for the file to be written anew"
+)]
+fn the_committed_description_of_the_api_is_current() {
+    let path = root().join("schemas/openapi.json");
+    let content = format!("{:#}\n", reconciler::api::openapi());
+    if std::env::var_os("KEEL_RENEW").is_some() {
+        path_io::write(&path, &content).expect("written");
+    }
+    let committed = path_io::read_if_exists(&path).expect("a readable file");
+    assert!(
+        committed.as_deref() == Some(&content),
+        "schemas/openapi.json is not current; renew it: KEEL_RENEW=1 cargo nextest run --test schemas"
+    );
+}
+
+#[test]
 fn the_committed_schemas_are_current() {
     let folder = root().join("schemas");
     let mut stale: Vec<String> = Vec::new();

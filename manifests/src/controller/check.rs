@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::source::{GitSource, SourceSettings, Token, Verify, VerifyMode};
-use super::{Controller, RepositoryUrl};
+use super::{Controller, RepositoryUrl, SocketSettings};
 use crate::decode::{BAD_VALUE, MISSING_FIELD};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::envelope::wrong_name;
@@ -29,7 +29,11 @@ struct Checking<'a> {
 /// Checks the settings as a whole.
 pub(super) fn check(controller: &Controller, node: &Node, found: &mut Diagnostics) {
     let mut checking = Checking { node, found };
-    let Controller { sources, interval } = controller;
+    let Controller {
+        sources,
+        interval,
+        api,
+    } = controller;
     checking.not_too_short(interval, &Pointer::new("/interval"));
     let mut names: BTreeMap<&str, Pointer> = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
@@ -65,6 +69,7 @@ pub(super) fn check(controller: &Controller, node: &Node, found: &mut Diagnostic
         }
     }
     checking.no_circle(sources);
+    checking.socket(&api.socket, &Pointer::new("/api/socket"));
 }
 
 impl Checking<'_> {
@@ -92,6 +97,23 @@ impl Checking<'_> {
     fn missing(&mut self, at: &Pointer, field: &str, hint: &str) {
         let message = format!("field `{field}` is missing in {}", at.dotted());
         self.tell(MISSING_FIELD, at, message, hint);
+    }
+
+    fn socket(&mut self, socket: &SocketSettings, at: &Pointer) {
+        if socket.group.is_none() && !socket.access.is_empty() {
+            let hint = "write the group of those who may open the socket: `group: keel`";
+            self.missing(at, "group", hint);
+        }
+        for (index, access) in socket.access.iter().enumerate() {
+            if access.user.is_some() == access.group.is_some() {
+                self.tell(
+                    BAD_VALUE,
+                    &at.field("access").index(index),
+                    "a line is about one user or one group",
+                    "write either `user` or `group`",
+                );
+            }
+        }
     }
 
     fn source(&mut self, source: &SourceSettings, at: &Pointer) {

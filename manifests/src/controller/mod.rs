@@ -3,6 +3,7 @@
 //!
 //! To add a part: a field of [`Controller`] with its type in a file of its own here, and its checks in `check.rs`.
 
+mod api;
 mod check;
 mod repository_url;
 mod source;
@@ -18,6 +19,7 @@ use crate::resolve::{TWICE, api_version};
 use crate::scalar::duration::Duration;
 use crate::tree::{Node, Value};
 
+pub use api::{ApiSettings, LocalAccess, Role, SocketSettings};
 pub use repository_url::RepositoryUrl;
 pub use source::{
     DirectorySource, GitSource, HttpsAccess, SourceSettings, SshAccess, Suspension, Token, Verify,
@@ -44,6 +46,8 @@ crate::fields! {
         sources: Vec<SourceSettings> = Vec::new(),
         /// How often the whole host is observed, though nothing was heard of it.
         interval: Duration = Duration::from_seconds(600),
+        /// How it is asked.
+        api: ApiSettings = ApiSettings::default(),
     }
 }
 

@@ -1,57 +1,17 @@
 //! `--only`, `--exclude` and `-l`: a part of what a source wants. A part never deletes.
 
-use std::collections::BTreeMap;
-
 use manifests::desired::DesiredSet;
 
 use super::global::GlobalOptions;
 use crate::error::CliError;
-
-/// One requirement on labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Requirement {
-    Is(String, String),
-    IsNot(String, String),
-    Has(String),
-    HasNot(String),
-}
-
-impl Requirement {
-    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
-        match self {
-            Self::Is(key, value) => labels.get(key) == Some(value),
-            Self::IsNot(key, value) => labels.get(key) != Some(value),
-            Self::Has(key) => labels.contains_key(key),
-            Self::HasNot(key) => !labels.contains_key(key),
-        }
-    }
-}
+use crate::labels::{NotASelector, Selector};
 
 /// Reads `tier=web,env!=test,owner,!legacy`.
-fn requirements(selector: &str) -> Result<Vec<Requirement>, CliError> {
-    let mut all = Vec::new();
-    for part in selector.split(',').map(str::trim) {
-        let one = if let Some((key, value)) = part.split_once("!=") {
-            Requirement::IsNot(key.trim().to_owned(), value.trim().to_owned())
-        } else if let Some((key, value)) = part.split_once('=') {
-            let value = value.strip_prefix('=').unwrap_or(value);
-            Requirement::Is(key.trim().to_owned(), value.trim().to_owned())
-        } else if let Some(key) = part.strip_prefix('!') {
-            Requirement::HasNot(key.to_owned())
-        } else {
-            Requirement::Has(part.to_owned())
-        };
-        let (Requirement::Is(key, _)
-        | Requirement::IsNot(key, _)
-        | Requirement::Has(key)
-        | Requirement::HasNot(key)) = &one;
-        if key.is_empty() {
-            return Err(CliError::usage(format!("`{selector}` selects no labels"))
-                .hint("write tier=web, env!=test, owner or !legacy, with commas between"));
-        }
-        all.push(one);
-    }
-    Ok(all)
+fn selector_of(text: &str) -> Result<Selector, CliError> {
+    text.parse().map_err(|error: NotASelector| {
+        CliError::usage(error.to_string())
+            .hint("write tier=web, env!=test, owner or !legacy, with commas between")
+    })
 }
 
 /// Leaves in the part that is meant what the flags select, and says that it is a part.
@@ -77,8 +37,8 @@ pub(super) fn narrow(desired: &mut DesiredSet, global: &GlobalOptions) -> Result
         words.push(format!("all but {}", names.join(", ")));
     }
     if let Some(selector) = &global.selector {
-        let requirements = requirements(selector)?;
-        desired.keep(|resource| requirements.iter().all(|one| one.holds(&resource.labels)));
+        let selects = selector_of(selector)?;
+        desired.keep(|resource| selects.selects(&resource.labels));
         words.push(format!("only what has the labels {selector}"));
     }
     if !words.is_empty() {
@@ -90,6 +50,8 @@ pub(super) fn narrow(desired: &mut DesiredSet, global: &GlobalOptions) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -106,15 +68,11 @@ mod tests {
             ("tier=web,!owner", true),
             ("env!=test", true),
         ] {
-            let all = requirements(selector).expect(selector);
-            assert_eq!(
-                all.iter().all(|one| one.holds(&labels)),
-                holds,
-                "{selector}"
-            );
+            let all = selector_of(selector).expect(selector);
+            assert_eq!(all.selects(&labels), holds, "{selector}");
         }
         for selector in ["", "=x", "a,,b", "!"] {
-            assert!(requirements(selector).is_err(), "{selector}");
+            assert!(selector_of(selector).is_err(), "{selector}");
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use manifests::controller;
+use manifests::controller::{self, ApiSettings};
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
 use manifests::id::SourceName;
@@ -23,6 +24,7 @@ use super::engine::{self, Opened};
 use super::global::duration;
 use super::invocation::{Invocation, absolute, environment, say};
 use super::{backup, snapshot};
+use crate::api::{self, Desk, LocalDoor};
 use crate::controller::event::{Outcome, Request};
 use crate::controller::ground::Ground;
 use crate::controller::run::{Controller, Handle, Settings, Source};
@@ -63,6 +65,7 @@ struct Wanted {
     sources: Vec<Source>,
     interval: Duration,
     suspensions: BTreeMap<Scope, Suspension>,
+    api: ApiSettings,
 }
 
 /// How often a folder is read that was named by hand, though nothing was heard of it.
@@ -93,6 +96,18 @@ fn words(found: &Diagnostics) -> String {
         .map(|one| format!("{}: {} [{}]", one.origin, one.message, one.code))
         .collect();
     words.join("; ")
+}
+
+/// What the API answers from: the same engine, and whoever asks waits for nobody.
+struct Counter {
+    invocation: Invocation,
+    opened: Arc<Opened>,
+}
+
+impl Desk for Counter {
+    fn session(&self) -> Session<'_> {
+        session(&self.invocation, &self.opened)
+    }
 }
 
 impl Ground for Native<'_> {
@@ -143,11 +158,11 @@ impl Run {
             None => settings(invocation, &self.config)?,
         };
         let interval = self.interval.unwrap_or(wanted.interval);
-        let opened = engine::open(invocation)?;
+        let opened = Arc::new(engine::open(invocation)?);
         let _alone = opened.folder.only_controller(invocation.now())?;
         let mut quiet = invocation.global.clone();
         quiet.quiet = true;
-        let silent = Invocation::new(quiet, invocation.cancel);
+        let silent = Invocation::new(quiet.clone(), invocation.cancel);
         let settings = Settings {
             pace: Pace {
                 interval,
@@ -161,6 +176,26 @@ impl Run {
         let controller = Controller::default();
         let folder = opened.folder.clone();
         listen(invocation, controller.handle(), folder, wanted.suspensions)?;
+        let counter = Counter {
+            invocation: Invocation::new(quiet, invocation.cancel),
+            opened: Arc::clone(&opened),
+        };
+        let door = LocalDoor {
+            own: rustix::process::geteuid().as_raw(),
+            settings: wanted.api.socket,
+        };
+        let _serving = match self.once {
+            true => None,
+            false => Some(
+                api::serve(
+                    &opened.folder.run().join(api::SOCKET),
+                    door,
+                    Arc::new(counter),
+                    controller.handle(),
+                )
+                .map_err(|error| CliError::new(Exit::Unexpected, error))?,
+            ),
+        };
         let ground = Native {
             invocation,
             silent: &silent,
@@ -207,6 +242,7 @@ fn settings(invocation: &Invocation, file: &Path) -> Result<Wanted, CliError> {
         sources: Vec::new(),
         interval: settings.interval.as_std(),
         suspensions: BTreeMap::new(),
+        api: settings.api,
     };
     for source in &settings.sources {
         let name = SourceName::new(source.name.as_str());
@@ -248,6 +284,7 @@ fn folder(path: &Path) -> Result<Wanted, CliError> {
         sources: vec![source],
         interval: Pace::default().interval,
         suspensions: BTreeMap::new(),
+        api: ApiSettings::default(),
     })
 }
 

@@ -199,6 +199,12 @@ pub trait Journal: Send + Sync {
     /// The journal cannot be read.
     fn applies(&self, limit: usize) -> Result<Vec<ApplyStatus>, JournalError>;
 
+    /// One apply; none where there was none of this name.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    fn apply_of(&self, plan: &PlanId) -> Result<Option<ApplyStatus>, JournalError>;
+
     /// The newest events about one object, newest first.
     ///
     /// # Errors

@@ -122,6 +122,15 @@ impl Journal for MemoryStore {
             .collect()
     }
 
+    fn apply_of(&self, plan: &PlanId) -> Result<Option<ApplyStatus>, JournalError> {
+        let inner = self.inner();
+        let mut own = inner.events.iter().filter(|e| e.plan == *plan).peekable();
+        own.peek()
+            .is_some()
+            .then(|| ApplyStatus::replay(own))
+            .transpose()
+    }
+
     fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<ObjectEvent>, JournalError> {
         let inner = self.inner();
         let begun = |event: &Event| {

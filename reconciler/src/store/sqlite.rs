@@ -74,11 +74,15 @@ impl SqliteStore {
     }
 
     /// The applies of a query that answers with plan names.
-    fn applies_of(&self, query: &str, limit: i64) -> Result<Vec<ApplyStatus>, JournalError> {
+    fn applies_of(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<ApplyStatus>, JournalError> {
         let connection = self.connection();
         let mut plans = connection.prepare_cached(query)?;
         let plans: Vec<String> = plans
-            .query_map([limit], |row| row.get(0))?
+            .query_map(parameters, |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         let mut events =
             connection.prepare_cached("SELECT what FROM journal WHERE plan = ?1 ORDER BY seq")?;
@@ -471,15 +475,21 @@ impl Journal for SqliteStore {
     fn unfinished(&self) -> Result<Vec<ApplyStatus>, JournalError> {
         self.applies_of(
             "SELECT plan FROM applies WHERE finished = 0 ORDER BY first DESC LIMIT ?1",
-            i64::MAX,
+            [i64::MAX],
         )
     }
 
     fn applies(&self, limit: usize) -> Result<Vec<ApplyStatus>, JournalError> {
         self.applies_of(
             "SELECT plan FROM applies ORDER BY first DESC LIMIT ?1",
-            i64::try_from(limit).unwrap_or(i64::MAX),
+            [i64::try_from(limit).unwrap_or(i64::MAX)],
         )
+    }
+
+    fn apply_of(&self, plan: &crate::plan::PlanId) -> Result<Option<ApplyStatus>, JournalError> {
+        let query = "SELECT plan FROM applies WHERE plan = ?1";
+        let found = self.applies_of(query, [plan.to_string()])?;
+        Ok(found.into_iter().next())
     }
 
     fn events_of(&self, address: &Address, limit: usize) -> Result<Vec<ObjectEvent>, JournalError> {

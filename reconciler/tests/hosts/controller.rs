@@ -147,7 +147,17 @@ runtime::own_processes_test! {
         world.write("broken.yaml", "kind: [\n");
         std::thread::sleep(Duration::from_millis(500));
         assert_eq!(world.init("one"), before, "nothing was done for what means nothing");
+        // Over its socket, with anybody's client.
+        let id = path_io::read_to_string(world.path().join("state/id")).expect("an id");
+        let socket = format!("/run/keel/{}/api.sock", id.trim());
+        let told = Command::new("curl")
+            .args(["-fsS", "--unix-socket", &socket, "http://localhost/v1/status", "http://localhost/v1/objects/instance/one"])
+            .output()
+            .expect("curl");
+        let (told, said) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
+        assert!(told.contains("broken.yaml") && told.contains("\"sync\":\"synced\""), "{told}{said}");
         running.leave();
+        assert!(!Path::new(&socket).exists(), "it is gone with the controller");
         assert_eq!(state(&world, "one").as_deref(), Some("Running"), "it goes on without");
         world.unwrite("broken.yaml");
         world.nothing_to_do();

@@ -1,0 +1,109 @@
+//! What the controller answers to those who ask it: over its socket, for people's tools and the page.
+//!
+//! `routes` is the one list of what can be asked, by whom, and what is answered; router and OpenAPI document are made from
+//! it. `server` has the listener and its limits, `who` says who asks and what they may, `problem` what they are told where
+//! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `stores` and `events` look: they
+//! answer from what the controller last saw and cause no look at the host. `steer` and `power` ask for something, through
+//! the same doors as the command line. `client` is the other end, for the command line.
+//!
+//! To add one: a handler in the room of its subject, and its line in `routes`.
+
+pub mod client;
+pub mod documents;
+mod events;
+mod history;
+mod objects;
+mod openapi;
+mod plans;
+mod power;
+mod problem;
+mod routes;
+mod server;
+mod stall;
+mod status;
+mod steer;
+mod stores;
+mod who;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use crate::controller::run::Handle;
+use crate::error::CliError;
+use crate::session::Session;
+use crate::store::{SqliteStore, StoreError};
+
+pub use openapi::document as openapi;
+pub use power::PowerRequest;
+pub use problem::Problem;
+pub use server::{ApiError, Serving, serve};
+pub use steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
+pub use who::{Caller, LocalDoor};
+
+/// The name of the socket in the run folder.
+pub const SOCKET: &str = "api.sock";
+/// So many questions that look at the disk or change something are answered at once; the others wait.
+const AT_ONCE: usize = 8;
+
+/// What questions are answered from.
+pub trait Desk: Send + Sync + 'static {
+    /// The engine with its state folder.
+    fn session(&self) -> Session<'_>;
+}
+
+/// What each handler has.
+#[derive(Clone)]
+pub(crate) struct Api {
+    pub(crate) desk: Arc<dyn Desk>,
+    pub(crate) handle: Handle,
+    /// Sees each piece of news.
+    pub(crate) news: watch::Receiver<u64>,
+    busy: Arc<Semaphore>,
+}
+
+impl Api {
+    /// On what the controller tells.
+    pub(crate) fn new(desk: Arc<dyn Desk>, handle: Handle) -> Self {
+        let (tell, news) = watch::channel(handle.feed().last());
+        let feed = Arc::downgrade(handle.feed());
+        handle.feed().ring(move |number| {
+            if feed.strong_count() > 0 {
+                // Nobody may listen.
+                let _ = tell.send(number);
+            }
+        });
+        Self {
+            desk,
+            handle,
+            news,
+            busy: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    /// Does what may wait for disks and the kernel, beside the thread that speaks with everybody.
+    pub(crate) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Desk) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = Arc::clone(&self.busy).acquire_owned().await;
+        let desk = Arc::clone(&self.desk);
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(desk.as_ref())
+        });
+        match done.await {
+            Ok(done) => done,
+            Err(_) => Err(Problem::bug()),
+        }
+    }
+}
+
+/// The database of store and journal.
+pub(crate) fn store(desk: &dyn Desk) -> Result<SqliteStore, Problem> {
+    let store = SqliteStore::open(&desk.session().folder.database());
+    store.map_err(|error: StoreError| Problem::from(CliError::from(error)))
+}

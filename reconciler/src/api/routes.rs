@@ -1,0 +1,332 @@
+//! The one list of what can be asked. Router and OpenAPI document are made from it.
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, Method, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Router};
+use manifests::controller::Role;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
+
+use super::documents::{
+    Accepted, EventDocument, ObjectDocument, ObjectRow, PlanDocument, StatusDocument,
+};
+use super::power::PowerRequest;
+use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
+use super::who::Caller;
+use super::{Api, Problem, events, history, objects, openapi, plans, power, status, steer, stores};
+
+/// A question has so many bytes at most.
+const BODY: usize = 64 * 1024;
+/// How long an answer may take.
+const LOOK: Duration = Duration::from_secs(20);
+/// How long switching an instance may take.
+const SWITCH: Duration = Duration::from_secs(5 * 60);
+
+/// The schema of something that travels.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// One thing that can be asked.
+pub(super) struct Route {
+    pub(super) method: Method,
+    /// As axum has it: `/v1/objects/{kind}/{*name}`.
+    pub(super) path: &'static str,
+    /// The least that somebody must be; none: anybody who came in.
+    pub(super) role: Option<Role>,
+    /// What it is for.
+    pub(super) what: &'static str,
+    /// What may stand behind the `?`, and what it means.
+    pub(super) query: &'static [(&'static str, &'static str)],
+    /// What is sent with it.
+    pub(super) body: Option<SchemaOf>,
+    /// What is answered; none: plain text.
+    pub(super) answer: Option<SchemaOf>,
+    patience: Duration,
+    handler: fn() -> MethodRouter<Api>,
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+fn look(
+    path: &'static str,
+    what: &'static str,
+    query: &'static [(&'static str, &'static str)],
+    answer: SchemaOf,
+    handler: fn() -> MethodRouter<Api>,
+) -> Route {
+    Route {
+        method: Method::GET,
+        path,
+        role: Some(Role::Viewer),
+        what,
+        query,
+        body: None,
+        answer: Some(answer),
+        patience: LOOK,
+        handler,
+    }
+}
+
+fn ask(
+    path: &'static str,
+    what: &'static str,
+    body: SchemaOf,
+    handler: fn() -> MethodRouter<Api>,
+) -> Route {
+    Route {
+        method: Method::POST,
+        path,
+        role: Some(Role::Operator),
+        what,
+        query: &[],
+        body: Some(body),
+        answer: Some(of::<Accepted>),
+        patience: LOOK,
+        handler,
+    }
+}
+
+fn open(path: &'static str, what: &'static str, handler: fn() -> MethodRouter<Api>) -> Route {
+    Route {
+        role: None,
+        answer: None,
+        ..look(path, what, &[], of::<Value>, handler)
+    }
+}
+
+/// All that can be asked.
+pub(super) fn all() -> Vec<Route> {
+    vec![
+        open("/healthz", "The process answers.", || get(status::healthy)),
+        open(
+            "/readyz",
+            "It has looked at its sources and at the host; 503 before.",
+            || get(status::ready),
+        ),
+        Route {
+            answer: Some(of::<Value>),
+            ..open("/openapi.json", "This document.", || get(openapi::answer))
+        },
+        look(
+            "/v1/status",
+            "How the controller and its sources stand.",
+            &[],
+            of::<StatusDocument>,
+            || get(status::status),
+        ),
+        look(
+            "/v1/objects",
+            "What is managed, as it was when the controller last looked.",
+            &[
+                ("kind", "only of this kind"),
+                ("project", "only of this project"),
+                ("source", "only of this source"),
+                ("sync", "only what stands so to its manifest"),
+                ("health", "only what is so"),
+                ("selector", "only with these labels: `tier=web,env!=test`"),
+                ("search", "only where this is a part of the name"),
+            ],
+            of::<Vec<ObjectRow>>,
+            || get(objects::list),
+        ),
+        look(
+            "/v1/objects/{kind}/{*name}",
+            "One object: what is wanted beside what is there. The name may have a project and a pool before it: `shop/web`.",
+            &[],
+            of::<ObjectDocument>,
+            || get(objects::one),
+        ),
+        look(
+            "/v1/plan",
+            "The plans that wait, and why.",
+            &[("source", "only of this source")],
+            of::<Vec<PlanDocument>>,
+            || get(plans::waiting),
+        ),
+        look(
+            "/v1/history",
+            "What was done, the newest first; with `object` what was done with it.",
+            &[("limit", "how many"), ("object", "`KIND/NAME`")],
+            of::<Vec<Value>>,
+            || get(history::list),
+        ),
+        look(
+            "/v1/history/{id}",
+            "One apply with its steps.",
+            &[],
+            of::<Value>,
+            || get(history::one),
+        ),
+        look(
+            "/v1/snapshots",
+            "Snapshots, and the schedules that make them with their next run.",
+            &[],
+            of::<Value>,
+            || get(stores::snapshots),
+        ),
+        look(
+            "/v1/pools",
+            "Pools with what they hold.",
+            &[],
+            of::<Vec<Value>>,
+            || get(stores::pools),
+        ),
+        look(
+            "/v1/networks",
+            "Networks with their ports and leases.",
+            &[],
+            of::<Vec<Value>>,
+            || get(stores::networks),
+        ),
+        look(
+            "/v1/networks/leases",
+            "The leases of all networks.",
+            &[],
+            of::<Vec<Value>>,
+            || get(stores::leases),
+        ),
+        look(
+            "/v1/trash",
+            "What lies in the trash.",
+            &[],
+            of::<Vec<Value>>,
+            || get(stores::trash),
+        ),
+        look(
+            "/v1/events",
+            "What happened lately; a stream of server-sent events where it is followed.",
+            &[
+                ("after", "only after this number"),
+                (
+                    "follow",
+                    "`true`: a stream, as with `Accept: text/event-stream`",
+                ),
+            ],
+            of::<Vec<EventDocument>>,
+            || get(events::events),
+        ),
+        ask(
+            "/v1/reconcile",
+            "Look at the sources and at the host now, and try again what failed.",
+            of::<ReconcileRequest>,
+            || post(steer::reconcile),
+        ),
+        ask(
+            "/v1/suspend",
+            "Change nothing for a while.",
+            of::<SuspendRequest>,
+            || post(steer::suspend),
+        ),
+        ask("/v1/resume", "Go on.", of::<ResumeRequest>, || {
+            post(steer::resume)
+        }),
+        ask(
+            "/v1/approve",
+            "Answer for the plan that waits: it is done, if it is still the same.",
+            of::<ApproveRequest>,
+            || post(steer::approve),
+        ),
+        Route {
+            query: &[("project", "its project; absent: the default one")],
+            patience: SWITCH,
+            ..ask(
+                "/v1/instances/{name}/{verb}",
+                "Switch an instance: `start`, `stop`, `restart`, `freeze`, `unfreeze`. The answer comes when it is done.",
+                of::<PowerRequest>,
+                || post(power::switch),
+            )
+        },
+    ]
+}
+
+/// Answers all of it.
+pub(super) fn router(api: Api) -> Router {
+    let mut router = Router::new();
+    for route in all() {
+        let Route { role, patience, .. } = route;
+        let handler = (route.handler)()
+            .layer(from_fn(move |request, next| {
+                in_time(patience, request, next)
+            }))
+            .layer(from_fn(move |request, next| allowed(role, request, next)));
+        router = router.route(route.path, handler);
+    }
+    router
+        .fallback(|| async { Problem::not_there("nothing is there: see /openapi.json") })
+        .method_not_allowed_fallback(|| async {
+            Problem::bad("it is not asked that way: see /openapi.json")
+        })
+        .layer(DefaultBodyLimit::max(BODY))
+        .with_state(api)
+}
+
+/// What every answer has, also a refusal of what stands before the routes.
+pub(super) fn dress(router: Router) -> Router {
+    router.layer(from_fn(dressed))
+}
+
+/// Whoever asks must be somebody, and may do it.
+async fn allowed(role: Option<Role>, request: Request, next: Next) -> Result<Response, Problem> {
+    if let Some(role) = role {
+        let Some(caller) = request.extensions().get::<Caller>() else {
+            return Err(Problem::nobody());
+        };
+        if caller.role < role {
+            return Err(Problem::forbidden(format!(
+                "{} is {}, and this is for {role}",
+                caller.name, caller.role
+            )));
+        }
+    }
+    Ok(next.run(request).await)
+}
+
+async fn in_time(patience: Duration, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(patience, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::too_slow().into_response(),
+    }
+}
+
+/// What every answer has; and refusals of axum in our form.
+async fn dressed(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let is_plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if status.is_client_error() && is_plain {
+        let body = axum::body::to_bytes(response.into_body(), BODY)
+            .await
+            .unwrap_or_default();
+        let mut problem = Problem::bad(String::from_utf8_lossy(&body).into_owned());
+        problem.status = status.as_u16();
+        response = problem.into_response();
+    }
+    let headers = response.headers_mut();
+    let fixed = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    for (name, value) in fixed {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// The router for somebody who came in.
+pub(super) fn for_caller(router: &Router, caller: Option<Caller>) -> Router {
+    match caller {
+        Some(caller) => router.clone().layer(Extension(caller)),
+        None => router.clone(),
+    }
+}

@@ -1,0 +1,213 @@
+//! What people ask of the controller: look now, change nothing for a while, go on, do the plan that waits.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use manifests::id::SourceName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::documents::Accepted;
+use super::who::Caller;
+use super::{Api, Problem, store};
+use crate::controller::event::Request;
+use crate::diff::suspension::{Scope, Suspension};
+use crate::error::CliError;
+use crate::plan::digest;
+use crate::store::{Store as _, Write};
+
+/// For how long an answer for a plan counts, where nobody says.
+const ANSWERED: Duration = Duration::from_secs(60 * 60);
+
+/// What is looked at.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReconcileRequest {
+    /// The source; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+/// What is left alone.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendRequest {
+    /// `everything`, `source/NAME` or `KIND/NAME`.
+    pub what: String,
+    /// Why, for whoever wonders.
+    pub reason: String,
+    /// Until when; absent: until somebody resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+/// What is taken up again.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// `everything`, `source/NAME` or `KIND/NAME`.
+    pub what: String,
+}
+
+/// For which plan somebody answers.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveRequest {
+    /// Of the plan that waits.
+    pub digest: String,
+}
+
+type Answer = Result<(StatusCode, Json<Accepted>), Problem>;
+
+fn accepted(message: impl Into<String>) -> Answer {
+    let message = message.into();
+    Ok((StatusCode::ACCEPTED, Json(Accepted { message })))
+}
+
+pub(super) async fn reconcile(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(asked): Json<ReconcileRequest>,
+) -> Answer {
+    let which = match asked.source {
+        None => None,
+        Some(name) => Some(known_source(&api, &name)?),
+    };
+    tracing::info!(
+        by = caller.name,
+        source = which.as_ref().map(SourceName::as_str),
+        "asked to look"
+    );
+    api.handle.ask(Request::Reconcile(which));
+    accepted("it looks now")
+}
+
+pub(super) async fn suspend(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(asked): Json<SuspendRequest>,
+) -> Answer {
+    let scope = scope(&api, &caller, &asked.what)?;
+    if asked.reason.trim().is_empty() {
+        return Err(Problem::bad(
+            "a suspension needs a reason that others understand",
+        ));
+    }
+    let now = api.desk.session().clock.now();
+    let until: Option<jiff::Timestamp> = match &asked.until {
+        None => None,
+        Some(text) => Some(
+            text.parse()
+                .map_err(|error| Problem::bad(format!("until: {error}")))?,
+        ),
+    };
+    if until.is_some_and(|until| until <= now) {
+        return Err(Problem::bad("`until` is over already"));
+    }
+    let suspension = Suspension {
+        reason: asked.reason.trim().to_owned(),
+        by: Some(caller.name.clone()),
+        since: now,
+        until,
+    };
+    let message = format!("{scope} is {}", suspension.words());
+    remember(&api, Write::Suspend(scope.clone(), suspension.clone())).await?;
+    api.handle.ask(Request::Suspend(scope, suspension));
+    accepted(message)
+}
+
+pub(super) async fn resume(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(asked): Json<ResumeRequest>,
+) -> Answer {
+    let scope = scope(&api, &caller, &asked.what)?;
+    if !api.handle.standing().suspensions.contains_key(&scope) {
+        return Err(Problem::not_there(format!("{scope} is not suspended")));
+    }
+    remember(&api, Write::Resume(scope.clone())).await?;
+    let message = format!("{scope} is resumed");
+    api.handle.ask(Request::Resume(scope));
+    accepted(message)
+}
+
+pub(super) async fn approve(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Json(asked): Json<ApproveRequest>,
+) -> Answer {
+    if !caller.sees_all() {
+        return Err(Problem::forbidden(
+            "plans are of whole sources, and you see some projects only",
+        ));
+    }
+    let picture = api.handle.picture();
+    let waiting: Vec<(String, &SourceName)> = picture
+        .sources
+        .iter()
+        .filter(|(_, looked)| !looked.plan.stopping.is_empty())
+        .map(|(name, looked)| (digest(&looked.plan), name))
+        .collect();
+    let Some((digest, source)) = waiting.iter().find(|(digest, _)| *digest == asked.digest) else {
+        let problem = Problem::conflict(format!("no plan with the digest {} waits", asked.digest));
+        return Err(match waiting.first() {
+            None => problem,
+            Some((digest, source)) => problem.hint(format!("of {source} the plan {digest} waits")),
+        });
+    };
+    let now = api.desk.session().clock.now();
+    let until = now.checked_add(ANSWERED).map_err(|_| Problem::bug())?;
+    tracing::info!(by = caller.name, %source, digest, "a plan is approved");
+    api.handle.ask(Request::Approve(digest.clone(), until));
+    accepted(format!(
+        "the plan {digest} of {source} is done if it is still the same"
+    ))
+}
+
+/// What is meant, where the caller may mean it.
+fn scope(api: &Api, caller: &Caller, what: &str) -> Result<Scope, Problem> {
+    let scope: Scope = what.parse().map_err(|error| {
+        Problem::bad(format!("{error}")).hint("write KIND/NAME, source/NAME or everything")
+    })?;
+    match &scope {
+        Scope::Object(address) if caller.sees(address) => {}
+        Scope::Object(address) => {
+            return Err(Problem::not_there(format!("no source has {address}")));
+        }
+        Scope::Everything | Scope::Source(_) if !caller.sees_all() => {
+            return Err(Problem::forbidden(
+                "you see some projects only: name an object of them",
+            ));
+        }
+        Scope::Source(name) => {
+            known_source(api, name.as_str())?;
+        }
+        Scope::Everything => {}
+    }
+    Ok(scope)
+}
+
+fn known_source(api: &Api, name: &str) -> Result<SourceName, Problem> {
+    let standing = api.handle.standing();
+    let found = standing.source(&SourceName::new(name));
+    found.map(|source| source.name.clone()).ok_or_else(|| {
+        let names: Vec<&str> = standing
+            .sources
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        Problem::not_there(format!("no source is called `{name}` here"))
+            .hint(format!("sources: {}", names.join(", ")))
+    })
+}
+
+/// It counts also for the next controller, and for `keel apply`.
+async fn remember(api: &Api, write: Write) -> Result<(), Problem> {
+    let done = api.block(move |desk| {
+        let done = store(desk)?.commit(&[write]);
+        done.map_err(|error| Problem::from(CliError::from(error)))
+    });
+    done.await
+}
