@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::HumanOrJson;
 use super::author::author;
+use super::controller::not_followed;
 use super::decide::{Decisions, apply_command, command, on_this_host, session, wanted};
 use super::engine::{self, Opened};
 use super::invocation::{Invocation, say};
@@ -45,6 +46,7 @@ impl Apply {
             None => {
                 let mut wanted = wanted(invocation, self.path.as_deref())?;
                 let opened = engine::open(invocation)?;
+                not_followed(&opened.folder, wanted.desired.source.name.as_str())?;
                 on_this_host(&mut wanted.desired, &wanted.texts, &opened)?;
                 let run = Run {
                     path: self.path.as_deref(),
@@ -77,6 +79,7 @@ impl Apply {
         }
         let mut saved = Saved::read(invocation, file, &self.decisions.approve)?;
         let opened = engine::open(invocation)?;
+        not_followed(&opened.folder, saved.desired.source.name.as_str())?;
         let mut host = opened.runtime.capabilities()?;
         opened.folder.id().clone_into(&mut host.state_id);
         saved.belongs_to(&host)?;

@@ -4,18 +4,21 @@
 mod accept;
 mod adopt;
 mod apply;
+mod approve;
 mod asked;
 mod author;
 mod backup;
 mod boot;
 mod completion;
 mod console;
+mod controller;
 mod decide;
 mod destroy;
 mod diff;
 mod doctor;
 mod drift;
 mod engine;
+mod events;
 mod exec;
 mod explain;
 mod file;
@@ -95,6 +98,8 @@ enum Command {
     Suspend(suspend::Suspend),
     Resume(suspend::Resume),
     Reconcile(suspend::Reconcile),
+    Approve(approve::Approve),
+    Events(events::Events),
     Observe(observe::Observe),
     Status(status::Status),
     Get(get::Get),
@@ -144,6 +149,8 @@ impl Command {
             Self::Suspend(command) => command.run(invocation),
             Self::Resume(command) => command.run(invocation),
             Self::Reconcile(command) => command.run(invocation),
+            Self::Approve(command) => command.run(invocation),
+            Self::Events(command) => command.run(invocation),
             Self::Observe(command) => command.run(invocation),
             Self::Status(command) => command.run(invocation),
             Self::Get(command) => command.run(invocation),

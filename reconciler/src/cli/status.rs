@@ -10,8 +10,10 @@ use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;
+use super::controller;
 use super::engine;
 use super::invocation::Invocation;
+use crate::api::documents::StatusDocument;
 use crate::diff::known::{Hold, Known};
 use crate::error::{CliError, Exit};
 use crate::journal::{ApplyStatus, Journal as _, JournalError};
@@ -19,6 +21,7 @@ use crate::session::Session;
 use crate::snapshots::stand::Stand;
 use crate::state_folder::LockOwner;
 use crate::store::Store as _;
+use crate::view;
 use crate::view::history::{self, when};
 use crate::view::missed;
 use crate::view::style::{CAREFUL, STRONG, paint};
@@ -41,6 +44,7 @@ struct Facts {
     last: Vec<ApplyStatus>,
     unfinished: usize,
     lock: Option<LockOwner>,
+    controller: Option<StatusDocument>,
 }
 
 impl Status {
@@ -55,6 +59,7 @@ impl Status {
             last: store.applies(1).map_err(unreadable)?,
             unfinished: store.unfinished().map_err(unreadable)?.len(),
             lock: opened.folder.lock_owner()?,
+            controller: controller::status(&opened.folder),
         };
         let json = || format!("{:#}\n", facts.json());
         invocation.json_into(json)?;
@@ -113,6 +118,7 @@ impl Facts {
             .map(|(address, hold)| json!({"id": address, "hold": hold}))
             .collect();
         json!({
+            "controller": self.controller,
             "generation": self.known.generation,
             "sources": self.known.sources.values().collect::<Vec<_>>(),
             "objects": objects,
@@ -128,7 +134,10 @@ impl Facts {
     }
 
     fn page(&self) -> String {
-        let mut out = String::new();
+        let mut out = self
+            .controller
+            .as_ref()
+            .map_or_else(String::new, view::controller::page);
         if self.known.sources.is_empty() {
             let _ = writeln!(out, "No source was applied here.");
         }

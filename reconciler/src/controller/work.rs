@@ -286,7 +286,7 @@ fn log(
         Outcome::Looked => tracing::debug!(%source, revision, why, "looked at, suspended"),
         Outcome::Stopped { digest, because } => {
             let because = because.join("; ");
-            tracing::warn!(%source, revision, digest, because, "stopped: keel apply --approve, with the guard, does it once");
+            tracing::warn!(%source, revision, digest, because, "stopped: keel approve, with the digest, does it once");
         }
         Outcome::Busy => tracing::debug!(%source, "somebody else is at work"),
         Outcome::Failed { why, .. } => tracing::error!(%source, revision, why, "failed"),

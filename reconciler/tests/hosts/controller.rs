@@ -143,6 +143,10 @@ runtime::own_processes_test! {
         soon("what was suspended is as it should be", &world, || read(&limit) == wanted);
         world.keel(&["resume", "instance/one"]).with(1).saying("is not suspended");
 
+        // What it follows is not changed beside it.
+        let refused = world.keel(&["apply", "--yes"]);
+        refused.with(4).saying("a controller follows the source");
+
         let before = world.init("one");
         world.write("broken.yaml", "kind: [\n");
         std::thread::sleep(Duration::from_millis(500));
@@ -156,7 +160,13 @@ runtime::own_processes_test! {
             .expect("curl");
         let (told, said) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
         assert!(told.contains("broken.yaml") && told.contains("\"sync\":\"synced\""), "{told}{said}");
+        let status = world.keel(&["status"]).with(0).stdout;
+        assert!(status.contains("The controller") && status.contains("is refused"), "{status}");
+        let events = world.keel(&["events"]).with(0).stdout;
+        assert!(events.contains("instance/one: start"), "{events}");
+        world.keel(&["approve", "0123456789abcdef"]).with(4).saying("no plan with the digest");
         running.leave();
+        world.keel(&["events"]).with(1).saying("no controller runs");
         assert!(!Path::new(&socket).exists(), "it is gone with the controller");
         assert_eq!(state(&world, "one").as_deref(), Some("Running"), "it goes on without");
         world.unwrite("broken.yaml");
