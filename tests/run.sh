@@ -34,9 +34,26 @@ step() {
   fi
 }
 
+# Begins something that goes on beside what follows, until `ended NAME` waits for it, tells what it said and has its code.
+declare -A begun
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+beside() {
+  local name=$1
+  shift
+  "$@" >"$logs/$name" 2>&1 </dev/null &
+  begun[$name]=$!
+}
+ended() {
+  local code=0
+  wait "${begun[$1]}" || code=$?
+  cat "$logs/$1"
+  return $code
+}
+
 . tests/needs.sh
 needs_packages gcc libc6-dev pkg-config libseccomp-dev busybox-static dnsmasq-base nftables iproute2 iputils-ping \
-  util-linux squashfs-tools e2fsprogs btrfs-progs tzdata xz-utils zstd git procps python3 mmdebstrap ca-certificates curl jq unzip \
+  util-linux squashfs-tools e2fsprogs btrfs-progs tzdata xz-utils zstd git procps python3 mmdebstrap cpio ca-certificates curl jq unzip \
   qemu-system-x86 qemu-utils qemu-guest-agent ovmf swtpm binutils openssh-client gpg gpg-agent gpgv
 needs_cargo
 if ! command -v cargo-nextest >/dev/null; then
@@ -45,16 +62,13 @@ if ! command -v cargo-nextest >/dev/null; then
 fi
 
 step "what editors need" needs_editors
-step "images of machines" tests/machine.sh
+# What is built once goes beside what is compiled.
+images() { tests/machine.sh && tests/guest.sh --disk; }
+beside images nice -n 5 bash -c "$(declare -f images); images"
 step formatting cargo fmt --all --check
 # Most of what host tests do is to wait: for a guest, a timeout, a process that ends.
 threads=$(($(nproc) * 3 / 2))
 step lints cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
-if [ -n "$all" ]; then
-  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads --ignore-default-filter
-else
-  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads
-fi
 # This kernel may have no device mapper; the guest's has. The rest of what every driver does is for --all.
 pools_of_lvm() {
   local binary out=
@@ -67,7 +81,18 @@ pools_of_lvm() {
   printf '%s\n' "$out" | grep -E '^test .* (ok|FAILED|ignored)$|panicked|^(left|right)|^test result: (FAILED|ok)' || true
   [ $code = 0 ] && [ "$(printf '%s\n' "$out" | grep -c '^test result: ok. 6 passed')" = 1 ]
 }
-step "pools of LVM in a guest" pools_of_lvm
+step "images of machines" ended images
+step "building tests" cargo nextest run --workspace --locked --no-run --cargo-quiet
+# The guest has one emulated processor for itself: it goes beside the other tests, and after them where both want one.
+beside lvm nice -n 10 bash -c "$(declare -f pools_of_lvm); pools_of_lvm"
+if [ -n "$all" ]; then
+  # Host tests kill at every point, not only at some.
+  export KEEL_TEST_ALL=yes
+  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads --ignore-default-filter
+else
+  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads
+fi
+step "pools of LVM in a guest" ended lvm
 step "documentation tests" cargo test --workspace --doc --locked --quiet
 if command -v cargo-deny >/dev/null; then
   step dependencies cargo deny --locked check bans licenses sources

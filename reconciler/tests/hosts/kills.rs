@@ -35,6 +35,39 @@ pub(crate) fn killed_after(command: &mut Command, after: Duration) -> bool {
     running
 }
 
+/// At how many points, or moments, of those that there are something is killed: at all of them in `tests/run.sh --all`,
+/// else at one of so many, another one each day.
+fn stride() -> u32 {
+    match std::env::var_os("KEEL_TEST_ALL") {
+        Some(_) => 1,
+        None => 3,
+    }
+}
+
+/// Where today's begin, from 0 on.
+fn offset() -> u32 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let days = now.expect("after 1970").as_secs() / 86_400;
+    u32::try_from(days % u64::from(stride())).expect("a small number")
+}
+
+/// The first point of a journal at which something is killed.
+pub(crate) fn first_point() -> u32 {
+    1 + offset()
+}
+
+/// The one after it.
+pub(crate) fn next_point(point: u32) -> u32 {
+    point + stride()
+}
+
+/// Those of many moments at which something is killed; never none.
+pub(crate) fn some_of<T: Copy, const N: usize>(all: [T; N]) -> impl Iterator<Item = T> {
+    let every = stride() as usize;
+    let first = offset() as usize;
+    (0..N).filter(move |at| at % every == first % every.min(N)).map(move |at| all[at])
+}
+
 /// Random enough for moments, and the same for the same seed (splitmix64).
 struct Moments(u64);
 
@@ -109,25 +142,25 @@ runtime::own_processes_test! {
     fn apply_is_killed_at_every_point_of_its_journal() {
         let world = TestWorld::furnished();
         let apply = ["apply", "--yes", "--parallelism", "1"];
-        let mut point = 1;
+        let mut point = first_point();
         while killed_at(&world, &apply, point) {
             world.converge();
             world.destroy();
-            point += 1;
+            point = next_point(point);
         }
         // Five objects: before and after what is written of each, and after each deed.
         assert!(point > 15, "only {point} points");
         world.nothing_to_do();
         let destroy = ["destroy", "--no-trash", "--yes", "--parallelism", "1"];
-        point = 1;
+        point = first_point();
         while killed_at(&world, &destroy, point) {
             world.treasure_is_untouched();
             // Both ways out of it: up again, or down to the end.
-            if point % 2 == 0 {
+            if point.is_multiple_of(2) {
                 world.destroy();
             }
             world.converge();
-            point += 1;
+            point = next_point(point);
         }
         assert!(point > 15, "only {point} points");
         world.nothing_left();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use manifests::path_io;
 
 use crate::guest::{Guest, PATIENCE};
+use crate::kills::some_of;
 use crate::machines::{machine, world};
 use crate::world::{TestWorld, shell};
 
@@ -102,7 +103,7 @@ runtime::own_processes_test! {
         world.converge();
         let state = || world.get("instance/vm")["status"]["state"].clone();
         assert_eq!(state(), "Frozen");
-        for milliseconds in [20, 50, 90, 140, 200] {
+        for milliseconds in some_of([20, 50, 90, 140, 200]) {
             killed_after(&world, &[&["stop", "vm", "--stateful"][..], &HOLD].concat(), milliseconds);
             // Whatever the next deed is, it takes the result.
             world.write("vm.yaml", &machine("vm", "256MiB", &format!("  description: after {milliseconds} ms\n")).replace("state: Running", "state: Frozen"));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use runtime::native::machine::qmp::Qmp;
 
 use crate::guest::{Guest, PATIENCE};
-use crate::kills::killed_at;
+use crate::kills::{first_point, killed_at, next_point, some_of};
 use crate::machines::{machine, world};
 use crate::world::{TestWorld, shell};
 
@@ -28,22 +28,22 @@ runtime::own_processes_test! {
     fn keel_is_killed_at_every_point_of_making_and_removing_a_machine() {
         let world = world("initrd");
         world.write("vm.yaml", &machine("vm", "256MiB", ""));
-        let mut point = 1;
+        let mut point = first_point();
         while killed_at(&world, &APPLY, point) {
             world.converge();
             world.destroy();
-            point += 1;
+            point = next_point(point);
         }
         assert!(point > 15, "only {point} points");
         world.nothing_to_do();
         let destroy = ["destroy", "--no-trash", "--yes", "--parallelism", "1"];
-        point = 1;
+        point = first_point();
         while killed_at(&world, &destroy, point) {
-            if point % 2 == 0 {
+            if point.is_multiple_of(2) {
                 world.destroy();
             }
             world.converge();
-            point += 1;
+            point = next_point(point);
         }
         assert!(point > 10, "only {point} points");
         world.nothing_left();
@@ -64,7 +64,7 @@ runtime::own_processes_test! {
             disk.display()
         );
         for there in [true, false] {
-            let mut point = 1;
+            let mut point = first_point();
             loop {
                 let (before, after) = match there {
                     true => ("", more.as_str()),
@@ -81,7 +81,7 @@ runtime::own_processes_test! {
                 if !killed {
                     break;
                 }
-                point += 1;
+                point = next_point(point);
             }
             assert!(point > 3, "only {point} points");
         }
@@ -126,7 +126,7 @@ runtime::own_processes_test! {
         let world = world("initrd");
         world.write("vm.yaml", &machine("vm", "256MiB", ""));
         world.converge();
-        for milliseconds in [0, 200, 800] {
+        for milliseconds in some_of([0, 200, 800]) {
             drop(Guest::of(&world, "vm"));
             let pid = world.init("vm");
             let companion = shell(&format!("awk '/^PPid/ {{print $2}}' /proc/{pid}/status"));

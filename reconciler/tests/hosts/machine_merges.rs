@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use manifests::path_io;
 
 use crate::guest::{Guest, PATIENCE};
+use crate::kills::some_of;
 use crate::machine_state::{has, put};
 use crate::machines::{machine, world};
 use crate::world::{TestWorld, shell};
@@ -201,7 +202,7 @@ runtime::own_processes_test! {
         world.write("vm.yaml", &machine("vm", "256MiB", ""));
         world.converge();
         drop(Guest::of(&world, "vm"));
-        for milliseconds in [5, 40, 90, 150] {
+        for milliseconds in some_of([5, 40, 90, 150]) {
             let pid = world.init("vm");
             let companion = shell(&format!("awk '/^PPid/ {{print $2}}' /proc/{pid}/status"));
             world.write("vm.yaml", &machine("vm", "256MiB", &more));

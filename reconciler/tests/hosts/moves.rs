@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::backups::{MAKE, by_hand, first, told};
 use crate::guest::Guest;
-use crate::kills::killed_at;
+use crate::kills::{first_point, killed_at, next_point};
 use crate::machine_state::{has, put};
 use crate::machines::{machine, world as world_of_machines};
 use crate::world::{Ended, TWO, TestWorld, shell};
@@ -183,7 +183,7 @@ runtime::own_processes_test! {
         stop(&world, "one");
         world.keel(&["snapshot", "restore", "volume/quick/data", "first", "--yes"]).with(0);
         // Back, and under another name at once; at every point of the journal it is in one place.
-        let mut point = 1;
+        let mut point = first_point();
         let mut at = ("quick", "data");
         loop {
             let to = match at {
@@ -201,7 +201,7 @@ runtime::own_processes_test! {
             if !killed {
                 break;
             }
-            point += 1;
+            point = next_point(point);
         }
         assert!(point > 4, "only {point} points");
         world.keel(&["start", "one"]).with(0);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::guest::Guest;
-use crate::kills::{killed_after, killed_at};
+use crate::kills::{first_point, killed_after, killed_at, next_point};
 use crate::machine_state::{has, put};
 use crate::machines::{machine, world as world_of_machines};
 use crate::world::{Ended, TestWorld, shell};
@@ -136,7 +136,7 @@ runtime::own_processes_test! {
             let was = world.get("instance/two")["spec"]["image"].clone();
             let next = if was == "busybox" { image(crate::world::TWO) } else { crate::world::TWO.to_owned() };
             world.write("two.yaml", &next);
-            point += 1;
+            point = if point == 0 { first_point() } else { next_point(point) };
             if killed {
                 killed = killed_at(&world, &ANEW, point);
             } else {
