@@ -1,8 +1,12 @@
 //! What a change of a field costs on the native engine, as data: kind, pattern of the pointer, effect. The first line
 //! that matches counts.
 
+mod incus;
+
 use serde::Deserialize as _;
 use serde_json::Value;
+
+pub use self::incus::incus_effect;
 
 use crate::change::FieldChange;
 use crate::devices::disk::IoBus;
@@ -72,6 +76,9 @@ const NATIVE: &[(Kind, &str, Effect)] = &[
 
 /// What a change costs on this host: as [`effect`], and for what depends on the value or the host, what is true there.
 pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effect {
+    if host.engine == "incus" {
+        return incus_effect(spec, change);
+    }
     let path = &change.path;
     if let Spec::Instance(instance) = spec
         && !instance.is_container()
@@ -106,6 +113,7 @@ pub fn effect_of(spec: &Spec, change: &FieldChange, host: &Capabilities) -> Effe
 pub fn because<'a>(spec: &Spec, change: &FieldChange, host: &'a Capabilities) -> Option<&'a str> {
     let of_machine = matches!(spec, Spec::Instance(instance) if !instance.is_container());
     if of_machine
+        || host.engine == "incus"
         || !is_root_size(spec, &change.path)
         || effect_of(spec, change, host) != Effect::NextStart
     {

@@ -4,6 +4,7 @@
 
 mod devices;
 mod host;
+mod incus;
 mod lvm;
 mod machines;
 mod macvtaps;
@@ -95,6 +96,24 @@ const NETWORK: &[&str] = &[
 const POOL: &[&str] = &["volumeDefaults/snapshots/stateful", "members", "config"];
 /// The same of images.
 const IMAGE: &[&str] = &["autoUpdate", "config"];
+
+/// What does the work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Engine {
+    /// This host.
+    #[default]
+    Native,
+    /// A server of Incus.
+    Incus,
+}
+
+/// Everything that an engine would not do as it is written.
+pub fn unsupported_by(engine: Engine, desired: &DesiredSet) -> Diagnostics {
+    match engine {
+        Engine::Native => unsupported(desired),
+        Engine::Incus => incus::unsupported(desired),
+    }
+}
 
 /// Everything that the native engine would not do as it is written.
 pub fn unsupported(desired: &DesiredSet) -> Diagnostics {

@@ -4,9 +4,18 @@ use manifests::diagnostic::{Diagnostics, Severity};
 use manifests::read::Texts;
 use manifests::repository::Repository;
 use manifests::resolve::{Resolved, resolve};
-use manifests::support::{settle, unsupported};
+use manifests::support::{Engine, settle, unsupported_by};
 
 use crate::policy;
+
+/// What does the work of this process. It is said once, with the command, and decides what of the language is put in
+/// force; whoever says nothing means this host.
+static ENGINE: std::sync::OnceLock<Engine> = std::sync::OnceLock::new();
+
+/// Says what does the work of this process; the first word counts.
+pub fn work_with(engine: Engine) {
+    let _ = ENGINE.set(engine);
+}
 
 /// What texts mean. What the engine cannot do is a finding; policies that are none are errors.
 pub fn meaning(
@@ -27,7 +36,8 @@ pub fn examine(resolved: &mut Resolved) {
     let Some(desired) = &resolved.desired else {
         return;
     };
-    resolved.found.extend(unsupported(desired));
+    let engine = ENGINE.get().copied().unwrap_or_default();
+    resolved.found.extend(unsupported_by(engine, desired));
     let wrong = policy::check(desired.declared());
     if wrong.has_errors() {
         resolved.desired = None;

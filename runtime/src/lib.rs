@@ -3,6 +3,7 @@
 pub mod error;
 #[cfg(any(test, feature = "testing"))]
 pub mod fake;
+pub mod incus;
 pub mod native;
 pub mod runtime;
 pub mod shim;

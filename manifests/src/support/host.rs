@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{HOST, machines, macvtaps, passed};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::feature::{BTRFS, Capabilities, LVM, ZFS};
+use crate::feature::{BTRFS, Capabilities, LVM, MACHINES, ZFS};
 use crate::kind::Spec;
 use crate::kinds::instance::Instance;
 use crate::kinds::storage_pool::PoolDriver;
@@ -39,6 +39,12 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
         let Spec::Instance(instance) = &resource.spec else {
             continue;
         };
+        if host.engine == "incus" {
+            if let Some(why) = host.trouble(MACHINES).filter(|_| !instance.is_container()) {
+                found.push(error(resource, Pointer::new("/spec/type"), why.to_owned()));
+            }
+            continue;
+        }
         match instance.is_container() {
             true => ceilings(resource, instance, host, &mut found),
             false => {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
-use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;

@@ -16,7 +16,7 @@ use manifests::path_io;
 use manifests::secret::SecretValue;
 use runtime::native::backup::{Checked, Head, Sink, Unseal};
 use runtime::native::{BackupExport, Exported, MadeBy, Seal, check_backup};
-use runtime::runtime::{Context, Runtime as _};
+use runtime::runtime::Context;
 use serde_json::json;
 
 use super::HumanOrJson;
@@ -193,6 +193,7 @@ fn write(
     opened: &Opened,
     wanted: &Wanted<'_>,
 ) -> Result<Exported, CliError> {
+    let native = opened.native()?;
     let address = wanted.address;
     let document = |address: &Address| {
         let item = opened.runtime.look(address)?.ok_or_else(|| {
@@ -204,7 +205,7 @@ fn write(
     };
     let mut manifest = document(address)?;
     let volumes = match wanted.volumes && address.kind == Kind::Instance {
-        true => opened.runtime.volumes_of(address)?,
+        true => native.volumes_of(address)?,
         false => Vec::new(),
     };
     for volume in &volumes {
@@ -233,9 +234,9 @@ fn write(
     let exported = session(invocation, opened).backup(
         address,
         &how(invocation),
-        || opened.runtime.begin_backup(address, &export, &context),
-        |exporting| opened.runtime.write_backup(exporting, &export, &context),
-        |exporting| opened.runtime.end_backup(exporting, &context),
+        || native.begin_backup(address, &export, &context),
+        |exporting| native.write_backup(exporting, &export, &context),
+        |exporting| native.end_backup(exporting, &context),
     );
     Ok(exported?)
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use manifests::id::Address;
 use manifests::path_io;
 use runtime::native::container::relay::Raw;
-use runtime::runtime::Operate;
 
 use super::asked::catch_signals;
 use super::engine::{self, Opened};

@@ -9,7 +9,6 @@ use manifests::feature::Capabilities;
 use manifests::kind::Spec;
 use manifests::read::Texts;
 use runtime::error::RuntimeError;
-use runtime::runtime::Runtime as _;
 
 use super::engine::Opened;
 use super::global::GlobalOptions;
@@ -104,7 +103,7 @@ pub(super) fn wanted(invocation: &Invocation, path: Option<&Path>) -> Result<Wan
 pub(super) fn session<'a>(invocation: &'a Invocation, opened: &'a Opened) -> Session<'a> {
     Session {
         folder: &opened.folder,
-        runtime: &opened.runtime,
+        runtime: opened.runtime.as_ref(),
         clock: invocation.clock(),
         cancel: invocation.cancel,
     }

@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use manifests::feature::Capabilities;
 use manifests::observed::{Trashed, Unclear};
 use runtime::native::probe::{Check, Facts, Verdict, checks};
-use runtime::runtime::Runtime as _;
 use serde_json::json;
 
 use super::HumanOrJson;
@@ -41,7 +40,7 @@ impl Doctor {
         let stands = Session::stands_in(&known, &seen, invocation.now());
         let missed = missed::all(&stands);
         let mut trash = seen.trash;
-        super::trash::measure(&opened.runtime, &mut trash)?;
+        super::trash::measure(opened.runtime.as_ref(), &mut trash)?;
         let json = || {
             let trash = trash::document(&trash);
             format!(

@@ -6,7 +6,6 @@ use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
 use manifests::kind::Kind;
 use manifests::pointer::Pointer;
-use runtime::runtime::Runtime as _;
 
 use super::accept::Accept;
 use super::decide::{Decisions, command, seen_on_this_host, session};

@@ -1,8 +1,16 @@
 //! Opens the state folder and the engine that works on it.
+//!
+//! Each server of Incus has a state folder of its own below the one that is said: what was applied to one engine says
+//! nothing of another.
 
 use std::path::PathBuf;
 
-use runtime::native::{NativeConfig, NativeRuntime};
+use manifests::desired::DesiredSet;
+use manifests::feature::Capabilities;
+use runtime::error::RuntimeError;
+use runtime::incus::IncusRuntime;
+use runtime::native::{NativeConfig, NativeRuntime, SecretStore};
+use runtime::runtime::{Operate, Runtime, Snapshots};
 
 use super::global::Engine;
 use super::invocation::{Invocation, environment};
@@ -17,19 +25,90 @@ const CLAIMS: &str = "/var/lib/evenkeel/claims";
 /// What runs, of all state folders of the host; gone after a start of the host.
 const RUN: &str = "/run/keel";
 
+/// What commands ask of every engine.
+pub(super) trait Works: Runtime + Operate + Snapshots {
+    /// What is known of secrets.
+    fn secrets(&self) -> &SecretStore;
+
+    /// What it can do where machines are involved; absent `desired`: whatever may be planned.
+    fn capabilities_for_machines(
+        &self,
+        desired: Option<&DesiredSet>,
+    ) -> Result<Capabilities, RuntimeError>;
+
+    /// This host, where it is the engine.
+    fn native(&self) -> Option<&NativeRuntime>;
+}
+
+impl Works for NativeRuntime {
+    fn secrets(&self) -> &SecretStore {
+        self.secrets()
+    }
+
+    fn capabilities_for_machines(
+        &self,
+        desired: Option<&DesiredSet>,
+    ) -> Result<Capabilities, RuntimeError> {
+        self.capabilities_for_machines(desired)
+    }
+
+    fn native(&self) -> Option<&NativeRuntime> {
+        Some(self)
+    }
+}
+
+impl Works for IncusRuntime {
+    fn secrets(&self) -> &SecretStore {
+        self.secrets()
+    }
+
+    fn capabilities_for_machines(
+        &self,
+        _: Option<&DesiredSet>,
+    ) -> Result<Capabilities, RuntimeError> {
+        self.capabilities()
+    }
+
+    fn native(&self) -> Option<&NativeRuntime> {
+        None
+    }
+}
+
 /// An open state folder and its engine.
 pub(super) struct Opened {
     pub(super) folder: StateFolder,
-    pub(super) runtime: NativeRuntime,
+    pub(super) runtime: Box<dyn Works>,
+}
+
+impl Opened {
+    /// This host, for what only it does.
+    ///
+    /// # Errors
+    /// Another engine does the work.
+    pub(super) fn native(&self) -> Result<&NativeRuntime, CliError> {
+        self.runtime.native().ok_or_else(|| {
+            CliError::new(
+                Exit::Invalid,
+                "this is done by the native engine only, so far",
+            )
+        })
+    }
 }
 
 /// Opens both. Nothing is started or changed, but the folder is made where there is none.
 ///
 /// # Errors
-/// This is not root, the folder is not safe, or the host cannot be read.
+/// This is not root, the folder is not safe, or the host or server cannot be asked.
 pub(super) fn open(invocation: &Invocation) -> Result<Opened, CliError> {
-    let Engine::Native = invocation.global.engine;
     let folder = folder(invocation)?;
+    if let Engine::Incus(server) = &invocation.global.engine {
+        let endpoint = super::remotes::endpoint(server)?;
+        let runtime = IncusRuntime::open(endpoint, folder.path(), folder.id())?;
+        return Ok(Opened {
+            folder,
+            runtime: Box::new(runtime),
+        });
+    }
     let runtime = NativeRuntime::open(NativeConfig {
         state: folder.path().to_path_buf(),
         run: folder.run(),
@@ -40,7 +119,10 @@ pub(super) fn open(invocation: &Invocation) -> Result<Opened, CliError> {
         shim: shim()?,
         accelerator: invocation.global.accelerator.into(),
     })?;
-    Ok(Opened { folder, runtime })
+    Ok(Opened {
+        folder,
+        runtime: Box::new(runtime),
+    })
 }
 
 /// Opens the state folder alone.
@@ -48,13 +130,31 @@ pub(super) fn open(invocation: &Invocation) -> Result<Opened, CliError> {
 /// # Errors
 /// This is not root, or the folder is not safe.
 pub(super) fn folder(invocation: &Invocation) -> Result<StateFolder, CliError> {
+    let state = invocation.state_dir()?;
+    if let Engine::Incus(server) = &invocation.global.engine {
+        return Ok(StateFolder::open(
+            state.join("incus").join(file_name(server)),
+        )?);
+    }
     if !rustix::process::geteuid().is_root() {
         return Err(
             CliError::new(Exit::Unexpected, "the native engine needs root")
                 .hint("run it with sudo; validate, render, explain and schema need no root"),
         );
     }
-    Ok(StateFolder::open(invocation.state_dir()?)?)
+    Ok(StateFolder::open(state)?)
+}
+
+/// A server's name as that of a folder; no two have the same.
+fn file_name(server: &str) -> String {
+    let mut name = String::new();
+    for byte in server.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' => name.push(char::from(byte)),
+            other => name.push_str(&format!("_{other:02x}")),
+        }
+    }
+    name
 }
 
 /// The database of store and journal.

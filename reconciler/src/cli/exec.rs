@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 
 use runtime::error::RuntimeError;
 use runtime::native::container::relay::Raw;
-use runtime::runtime::{ExecRequest, ExitStatus, Operate};
+use runtime::runtime::{ExecRequest, ExitStatus};
 
 use super::engine;
 use super::invocation::{Invocation, environment};

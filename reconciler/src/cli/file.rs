@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use manifests::id::Address;
 use manifests::path_io;
-use runtime::runtime::{FileInside, Operate};
+use runtime::runtime::FileInside;
 
 use super::engine;
 use super::invocation::{Invocation, absolute};

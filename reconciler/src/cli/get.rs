@@ -89,7 +89,7 @@ impl Get {
         opened: &Opened,
         asked: &Asked,
     ) -> Result<String, CliError> {
-        let mut world = find(invocation, &opened.runtime, asked)?;
+        let mut world = find(invocation, opened.runtime.as_ref(), asked)?;
         with_schedules(invocation, opened, &mut world)?;
         let mut items: Vec<&Item> = world
             .iter()
@@ -120,7 +120,7 @@ impl Describe {
         let names: Vec<String> = self.name.iter().cloned().collect();
         let asked = asked(invocation, Some(&self.what), &names)?;
         let opened = engine::open(invocation)?;
-        let mut world = find(invocation, &opened.runtime, &asked)?;
+        let mut world = find(invocation, opened.runtime.as_ref(), &asked)?;
         with_schedules(invocation, &opened, &mut world)?;
         for (index, item) in world.iter().enumerate() {
             let text = objects::describe(item, invocation.now());

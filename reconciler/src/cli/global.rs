@@ -28,7 +28,8 @@ pub(super) struct GlobalOptions {
     )]
     pub(super) state_dir: PathBuf,
 
-    /// What does the work.
+    /// What does the work: `native`, or a server of Incus as `incus:REMOTE` (a remote of its own client), `incus:unix:PATH` or
+    /// `incus:https://HOST:PORT`.
     #[arg(long, value_name = "ENGINE", global = true, default_value = "native")]
     pub(super) engine: Engine,
 
@@ -132,9 +133,15 @@ impl GlobalOptions {
         if self.state_dir != Path::new(STATE_DIR) && !is_said("KEEL_STATE_DIR", &self.state_dir) {
             words.push_str(&format!(" --state-dir {}", shell_word(&self.state_dir)));
         }
-        match self.engine {
+        match &self.engine {
             // What does the work unasked.
             Engine::Native => {}
+            Engine::Incus(server) => {
+                let engine = format!("incus:{server}");
+                if environment("KEEL_ENGINE").is_none_or(|said| said != engine) {
+                    words.push_str(&format!(" --engine {}", shell_word(Path::new(&engine))));
+                }
+            }
         }
         words
     }
@@ -162,10 +169,37 @@ impl GlobalOptions {
 }
 
 /// What does the work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Engine {
     /// Containers, bridges and pools of this host.
     Native,
+    /// A server of Incus, by how it was said: `local`, `unix:/path`, `https://host:8443`.
+    Incus(String),
+}
+
+impl std::str::FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "native" => Ok(Self::Native),
+            None if text == "incus" => Ok(Self::Incus("local".to_owned())),
+            Some(("incus", server)) if !server.is_empty() => Ok(Self::Incus(server.to_owned())),
+            _ => Err(format!(
+                "`{text}` is no engine: write native, incus:REMOTE, incus:unix:PATH or incus:https://HOST:PORT"
+            )),
+        }
+    }
+}
+
+impl Engine {
+    /// As manifests are weighed for it.
+    pub(super) const fn weighed(&self) -> manifests::support::Engine {
+        match self {
+            Self::Native => manifests::support::Engine::Native,
+            Self::Incus(_) => manifests::support::Engine::Incus,
+        }
+    }
 }
 
 /// When output has colours.
@@ -306,6 +340,24 @@ mod tests {
                 " --project shop --only instance/a --only network/b --selector 'a!=b'".to_owned()
             )
         );
+    }
+
+    #[test]
+    fn engines_are_named() {
+        for (text, wanted) in [
+            ("native", Engine::Native),
+            ("incus", Engine::Incus("local".to_owned())),
+            ("incus:unix:/run/x", Engine::Incus("unix:/run/x".to_owned())),
+            (
+                "incus:https://a:8443",
+                Engine::Incus("https://a:8443".to_owned()),
+            ),
+        ] {
+            assert_eq!(text.parse(), Ok(wanted), "{text}");
+        }
+        for text in ["", "docker", "incus:", "native:x"] {
+            assert!(text.parse::<Engine>().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Image {
             Deed::Import(import) => import.run(invocation),
             Deed::Publish(publish) => publish.run(invocation),
             Deed::List { output } => {
-                let all = engine::open(invocation)?.runtime.stored_images()?;
+                let all = engine::open(invocation)?.native()?.stored_images()?;
                 let json = || format!("{:#}\n", json!(all));
                 invocation.json_into(json)?;
                 match output {
@@ -148,6 +148,7 @@ impl Import {
             reuse: self.reuse,
         };
         let opened = engine::open(invocation)?;
+        let native = opened.native()?;
         catch_signals(invocation)?;
         let context = Context {
             cancel: invocation.cancel,
@@ -163,7 +164,7 @@ impl Import {
             &journal_name(&name.unwrap_or_default()),
             "fetch",
             &how(invocation),
-            || opened.runtime.import_image(&import, &context),
+            || native.import_image(&import, &context),
         )?;
         tell(invocation, &record, present, &self.alias, self.output)
     }
@@ -178,6 +179,7 @@ impl Publish {
             None => (text, None),
         };
         let opened = engine::open(invocation)?;
+        let native = opened.native()?;
         let publish = ImagePublish {
             instance: invocation.instance(name)?,
             snapshot,
@@ -195,7 +197,7 @@ impl Publish {
             &publish.instance,
             "publish",
             &how(invocation),
-            || opened.runtime.publish_image(&publish, &context),
+            || native.publish_image(&publish, &context),
         )?;
         tell(invocation, &record, present, &self.alias, self.output)
     }
@@ -275,7 +277,7 @@ fn delete(
     let mut found = Vec::new();
     let mut failures: Vec<CliError> = Vec::new();
     for name in images {
-        match opened.runtime.find_image(name) {
+        match opened.native()?.find_image(name) {
             Ok(record) if found.contains(&record.fingerprint) => {}
             Ok(record) => found.push(record.fingerprint),
             Err(error) => {
@@ -313,11 +315,12 @@ fn delete(
 }
 
 fn delete_one(invocation: &Invocation, opened: &Opened, fingerprint: &str) -> Result<(), CliError> {
+    let native = opened.native()?;
     Ok(session(invocation, opened).deed(
         &journal_name(short(fingerprint)),
         "delete",
         &how(invocation),
-        || opened.runtime.delete_image(fingerprint),
+        || native.delete_image(fingerprint),
     )?)
 }
 

@@ -11,7 +11,6 @@ use manifests::path_io;
 use manifests::read::SOURCE_FILE;
 use manifests::scalar::text::SEALED;
 use manifests::secret::{each_text, in_template};
-use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use super::decide::{Decisions, look_up_secrets, session};

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use runtime::runtime::Operate;
-
 use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};

@@ -39,6 +39,7 @@ mod plan_check;
 mod power;
 mod progress;
 mod read;
+mod remotes;
 mod render;
 mod run;
 mod saved;
@@ -242,6 +243,7 @@ impl Cli {
                 )
             })?;
         }
+        crate::meaning::work_with(self.global.engine.weighed());
         let invocation = Invocation::new(self.global, &CANCEL);
         self.command.run(&invocation)
     }

@@ -147,7 +147,10 @@ impl Ground for Native<'_> {
     }
 
     fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {
-        self.opened.runtime.watch(bell, moved)
+        match self.opened.runtime.native() {
+            Some(native) => native.watch(bell, moved),
+            None => Ok(()),
+        }
     }
 }
 
@@ -159,6 +162,8 @@ impl Run {
         };
         let interval = self.interval.unwrap_or(wanted.interval);
         let opened = Arc::new(engine::open(invocation)?);
+        // What moves on a server is not listened for yet.
+        opened.native()?;
         let _alone = opened.folder.only_controller(invocation.now())?;
         let mut quiet = invocation.global.clone();
         quiet.quiet = true;

@@ -5,7 +5,7 @@ mod due;
 pub(super) use self::due::run as run_due;
 
 use manifests::id::Address;
-use runtime::runtime::{Context, NewSnapshot, Runtime as _, Snapshot as Seen, Snapshots as _};
+use runtime::runtime::{Context, NewSnapshot, Snapshot as Seen};
 use serde_json::json;
 
 use super::HumanOrJson;

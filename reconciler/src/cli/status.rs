@@ -6,7 +6,6 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use manifests::id::{Address, Uid};
 use manifests::observed::ObservedSet;
-use runtime::runtime::Runtime as _;
 use serde_json::{Value, json};
 
 use super::HumanOrJson;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use manifests::id::Address;
 use manifests::kind::Kind;
-use runtime::runtime::{Operate, Runtime, Usage};
+use runtime::runtime::Usage;
 
-use super::engine;
+use super::engine::{self, Works};
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
 use crate::view::text;
@@ -29,7 +29,8 @@ pub(super) struct Top {
 
 impl Top {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let engine = &engine::open(invocation)?.runtime;
+        let opened = engine::open(invocation)?;
+        let engine = opened.runtime.as_ref();
         let renew = !self.once && std::io::stdout().is_terminal();
         let mut before = self.sample(invocation, engine)?;
         loop {
@@ -49,10 +50,10 @@ impl Top {
     }
 
     /// What the running ones of the instances use now.
-    fn sample<E: Runtime + Operate>(
+    fn sample(
         &self,
         invocation: &Invocation,
-        engine: &E,
+        engine: &dyn Works,
     ) -> Result<Vec<(Address, Usage)>, CliError> {
         if !self.instances.is_empty() {
             return self

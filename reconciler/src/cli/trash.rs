@@ -86,7 +86,7 @@ impl Trash {
             Deed::List { output } => {
                 let seen = opened.runtime.observe()?;
                 let mut all = seen.trash;
-                measure(&opened.runtime, &mut all)?;
+                measure(opened.runtime.as_ref(), &mut all)?;
                 for pool in seen.unclear {
                     if pool.address.kind == Kind::StoragePool {
                         let (pool, why) = (pool.address, visible(&pool.why));

@@ -6,7 +6,6 @@ use manifests::id::Address;
 use manifests::kind::{Kind, Spec};
 use manifests::observed::Item;
 use runtime::native::cloud_init::result;
-use runtime::runtime::{Operate as _, Runtime as _};
 
 use super::engine;
 use super::global::address;

@@ -228,6 +228,13 @@ impl Client {
         })
     }
 
+    /// A list; the server says `null` for an empty one.
+    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, ClientError> {
+        let response = self.send("GET", path, &[], None, PATIENCE)?;
+        let envelope: Envelope<Vec<T>> = understood_as(path, &response)?;
+        Ok(envelope.metadata.unwrap_or_default())
+    }
+
     /// A document and its ETag, by which a write says what it was made from.
     pub(super) fn get_tagged<T: DeserializeOwned>(
         &self,
@@ -240,11 +247,12 @@ impl Client {
             status => return Err(refused(status, &response)),
         }
         let etag = response.header("etag").map(str::to_owned);
-        let envelope: Envelope<T> =
-            serde_json::from_slice(&response.body).map_err(|source| ClientError::NotUnderstood {
+        let envelope: Envelope<T> = serde_json::from_slice(&response.body).map_err(|source| {
+            ClientError::NotUnderstood {
                 path: path.to_owned(),
                 source,
-            })?;
+            }
+        })?;
         match envelope.metadata {
             Some(document) => Ok(Some((document, etag))),
             None => Ok(None),

@@ -43,9 +43,24 @@ const NIC: &[Row] = &[
 ];
 /// Only interfaces on a bridge have these; elsewhere they are as by default.
 const BRIDGED: &[Row] = &[
-    Row("filtering/mac", "security.mac_filtering", Codec::Bool, B(false)),
-    Row("filtering/ipv4", "security.ipv4_filtering", Codec::Bool, B(false)),
-    Row("filtering/ipv6", "security.ipv6_filtering", Codec::Bool, B(false)),
+    Row(
+        "filtering/mac",
+        "security.mac_filtering",
+        Codec::Bool,
+        B(false),
+    ),
+    Row(
+        "filtering/ipv4",
+        "security.ipv4_filtering",
+        Codec::Bool,
+        B(false),
+    ),
+    Row(
+        "filtering/ipv6",
+        "security.ipv6_filtering",
+        Codec::Bool,
+        B(false),
+    ),
 ];
 /// Of `ipv4` and `ipv6`, which are short or in full.
 const FAMILY: &[(&str, &str)] = &[
@@ -60,7 +75,11 @@ const PROXY: &[Row] = &[
         "bind",
         "bind",
         // Older words of the server for the same.
-        Codec::Words(&[("instance", "instance"), ("instance", "guest"), ("instance", "container")]),
+        Codec::Words(&[
+            ("instance", "instance"),
+            ("instance", "guest"),
+            ("instance", "container"),
+        ]),
         T("host"),
     ),
     Row("nat", "nat", Codec::Bool, B(false)),
@@ -150,7 +169,11 @@ pub(super) fn to_wire(
             out.insert(format!("{family}.address"), address.to_owned());
         }
         for (field, key) in FAMILY {
-            let codec = if side[*field].is_array() { Codec::List } else { Codec::Text };
+            let codec = if side[*field].is_array() {
+                Codec::List
+            } else {
+                Codec::Text
+            };
             if let Some(value) = codec.encode(&side[*field]).map_err(of)? {
                 out.insert(format!("{family}.{key}"), value);
             }
@@ -174,6 +197,7 @@ pub(super) fn to_wire(
 pub(super) fn from_wire(
     name: &str,
     config: &Config,
+    is_bridge: &dyn Fn(&str) -> bool,
     at: &Pointer,
     unseen: &mut Vec<Unseen>,
 ) -> Result<Value, String> {
@@ -184,17 +208,21 @@ pub(super) fn from_wire(
     if word != "nic" {
         return Ok(out);
     }
-    let get = |key: &str| config.get(key).map(String::as_str).filter(|text| !text.is_empty());
+    let get = |key: &str| {
+        config
+            .get(key)
+            .map(String::as_str)
+            .filter(|text| !text.is_empty())
+    };
     if let Some(interface) = get("name").filter(|interface| *interface != name) {
         put(&mut out, "name", Value::from(interface));
     }
-    let is_bridged = get("nictype").is_none_or(|kind| kind == "bridged")
-        && (get("network").is_none() || BRIDGED.iter().any(|Row(_, key, ..)| get(key).is_some()));
+    let is_bridged = match get("network") {
+        Some(network) => is_bridge(network),
+        None => get("nictype").is_none_or(|kind| kind == "bridged"),
+    };
     if is_bridged {
         from_config(BRIDGED, config, at, &mut out, unseen);
-    } else if get("network").is_some() {
-        // The server has no word of it: on a bridge that means no.
-        put(&mut out, "filtering", json!({"mac": false, "ipv4": false, "ipv6": false}));
     }
     let mut routes = Vec::new();
     for family in ["ipv4", "ipv6"] {
@@ -219,7 +247,12 @@ pub(super) fn from_wire(
             put(&mut out, family, Value::Object(side));
         }
         let more = get(&format!("{family}.routes")).unwrap_or_default();
-        routes.extend(more.split(',').map(str::trim).filter(|route| !route.is_empty()).map(str::to_owned));
+        routes.extend(
+            more.split(',')
+                .map(str::trim)
+                .filter(|route| !route.is_empty())
+                .map(str::to_owned),
+        );
     }
     put(&mut out, "routes", Value::from(routes));
     Ok(out)
@@ -230,14 +263,30 @@ pub(super) fn foreign_keys(config: &Config) -> Config {
     let word = config.get("type").map_or("", String::as_str);
     let known = |key: &String| {
         key == "type"
-            || rows(word).unwrap_or_default().iter().any(|Row(_, known, ..)| known == key)
+            || rows(word)
+                .unwrap_or_default()
+                .iter()
+                .any(|Row(_, known, ..)| known == key)
             || word == "nic"
                 && (key == "name"
                     || BRIDGED.iter().any(|Row(_, known, ..)| known == key)
-                    || ["address", "gateway", "host_address", "host_tables", "routes"]
-                        .iter()
-                        .any(|end| *key == format!("ipv4.{end}") || *key == format!("ipv6.{end}")))
+                    || [
+                        "address",
+                        "gateway",
+                        "host_address",
+                        "host_tables",
+                        "routes",
+                    ]
+                    .iter()
+                    .any(|end| *key == format!("ipv4.{end}") || *key == format!("ipv6.{end}")))
     };
     let others = config.iter().filter(|(key, _)| !known(key));
-    others.map(|(key, value)| (key.clone(), value.clone())).collect()
+    others
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// Whether manifests have no words for a device at all.
+pub(super) fn is_foreign(config: &Config) -> bool {
+    rows(config.get("type").map_or("", String::as_str)).is_none()
 }

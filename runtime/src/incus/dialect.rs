@@ -12,7 +12,6 @@ pub(super) struct Dialect {
     pub(super) server: String,
     pub(super) version: String,
     pub(super) name: String,
-    pub(super) clustered: bool,
     pub(super) architecture: String,
     /// Drivers of pools.
     pub(super) drivers: BTreeSet<String>,
@@ -32,8 +31,11 @@ impl Dialect {
             },
             version: environment.server_version,
             name: environment.server_name,
-            clustered: environment.server_clustered,
-            architecture: environment.architectures.into_iter().next().unwrap_or_default(),
+            architecture: environment
+                .architectures
+                .into_iter()
+                .next()
+                .unwrap_or_default(),
             drivers: environment
                 .storage_supported_drivers
                 .into_iter()

@@ -90,7 +90,10 @@ impl Connection {
         self.stream
             .patience(Some(patience))
             .map_err(HttpError::NoAnswer)?;
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: incus\r\n", request.method, request.path);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: incus\r\n",
+            request.method, request.path
+        );
         for (name, value) in &request.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -158,7 +161,8 @@ impl Connection {
                 response.body = self.chunks()?;
             } else if let Some(length) = response.header("content-length") {
                 let length = length.trim().parse::<u64>();
-                let length = length.map_err(|_| HttpError::NotUnderstood("a length that is none"))?;
+                let length =
+                    length.map_err(|_| HttpError::NotUnderstood("a length that is none"))?;
                 response.body = self.take(length)?;
             } else {
                 response.body = self.rest()?;
@@ -241,7 +245,8 @@ impl Connection {
         if length > MOST_BODY {
             return Err(HttpError::NotUnderstood("it is too long"));
         }
-        let length = usize::try_from(length).map_err(|_| HttpError::NotUnderstood("it is too long"))?;
+        let length =
+            usize::try_from(length).map_err(|_| HttpError::NotUnderstood("it is too long"))?;
         while self.buffer.len() < length {
             self.fill().map_err(HttpError::CutShort)?;
         }
@@ -363,7 +368,10 @@ mod tests {
         };
         assert_eq!(kind(&[]), "none");
         assert_eq!(kind(&[b"HTTP/1.1 20"]), "cut");
-        assert_eq!(kind(&[b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"]), "cut");
+        assert_eq!(
+            kind(&[b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel"]),
+            "cut"
+        );
         assert_eq!(kind(&[b"SSH-2.0-OpenSSH\r\n\r\n"]), "it is no HTTP");
         assert_eq!(
             kind(&[b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n"]),

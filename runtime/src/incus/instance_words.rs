@@ -20,77 +20,270 @@ use super::wire::{Config, Devices, Instance};
 
 /// Fields that are one key each.
 const ROWS: &[Row] = &[
-    Row("boot/autostart", "boot.autostart", Codec::Autostart, T("lastState")),
-    Row("boot/priority", "boot.autostart.priority", Codec::Number, N(0)),
-    Row("boot/delay", "boot.autostart.delay", Codec::Seconds, T("0s")),
-    Row("boot/stopPriority", "boot.stop.priority", Codec::Number, N(0)),
-    Row("boot/autorestart", "boot.autorestart", Codec::Bool, B(false)),
+    Row(
+        "boot/autostart",
+        "boot.autostart",
+        Codec::Autostart,
+        T("lastState"),
+    ),
+    Row(
+        "boot/priority",
+        "boot.autostart.priority",
+        Codec::Number,
+        N(0),
+    ),
+    Row(
+        "boot/delay",
+        "boot.autostart.delay",
+        Codec::Seconds,
+        T("0s"),
+    ),
+    Row(
+        "boot/stopPriority",
+        "boot.stop.priority",
+        Codec::Number,
+        N(0),
+    ),
+    Row(
+        "boot/autorestart",
+        "boot.autorestart",
+        Codec::Bool,
+        B(false),
+    ),
     Row(
         "boot/hostShutdownAction",
         "boot.host_shutdown_action",
-        Codec::Words(&[("forceStop", "force-stop"), ("statefulStop", "stateful-stop")]),
+        Codec::Words(&[
+            ("forceStop", "force-stop"),
+            ("statefulStop", "stateful-stop"),
+        ]),
         T("stop"),
     ),
-    Row("boot/hostShutdownTimeout", "boot.host_shutdown_timeout", Codec::Seconds, T("30s")),
+    Row(
+        "boot/hostShutdownTimeout",
+        "boot.host_shutdown_timeout",
+        Codec::Seconds,
+        T("30s"),
+    ),
     Row("limits/cpu", "limits.cpu", Codec::Cpu, Null),
     Row("limits/cpuNodes", "limits.cpu.nodes", Codec::Text, Null),
-    Row("limits/cpuAllowance", "limits.cpu.allowance", Codec::Text, Null),
-    Row("limits/cpuPriority", "limits.cpu.priority", Codec::Number, N(10)),
+    Row(
+        "limits/cpuAllowance",
+        "limits.cpu.allowance",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/cpuPriority",
+        "limits.cpu.priority",
+        Codec::Number,
+        N(10),
+    ),
     Row("limits/memory", "limits.memory", Codec::Text, Null),
-    Row("limits/memoryEnforce", "limits.memory.enforce", Codec::Text, T("hard")),
-    Row("limits/memorySwap", "limits.memory.swap", Codec::Switch, B(true)),
-    Row("limits/memoryHotplug", "limits.memory.hotplug", Codec::Switch, B(true)),
-    Row("limits/memoryOomPriority", "limits.memory.oom_priority", Codec::Number, N(0)),
+    Row(
+        "limits/memoryEnforce",
+        "limits.memory.enforce",
+        Codec::Text,
+        T("hard"),
+    ),
+    Row(
+        "limits/memorySwap",
+        "limits.memory.swap",
+        Codec::Switch,
+        B(true),
+    ),
+    Row(
+        "limits/memoryHotplug",
+        "limits.memory.hotplug",
+        Codec::Switch,
+        B(true),
+    ),
+    Row(
+        "limits/memoryOomPriority",
+        "limits.memory.oom_priority",
+        Codec::Number,
+        N(0),
+    ),
     Row("limits/processes", "limits.processes", Codec::Number, Null),
-    Row("limits/diskPriority", "limits.disk.priority", Codec::Number, N(5)),
+    Row(
+        "limits/diskPriority",
+        "limits.disk.priority",
+        Codec::Number,
+        N(5),
+    ),
     Row("limits/kernel/as", "limits.kernel.as", Codec::Text, Null),
-    Row("limits/kernel/core", "limits.kernel.core", Codec::Text, Null),
+    Row(
+        "limits/kernel/core",
+        "limits.kernel.core",
+        Codec::Text,
+        Null,
+    ),
     Row("limits/kernel/cpu", "limits.kernel.cpu", Codec::Text, Null),
-    Row("limits/kernel/data", "limits.kernel.data", Codec::Text, Null),
-    Row("limits/kernel/fsize", "limits.kernel.fsize", Codec::Text, Null),
-    Row("limits/kernel/locks", "limits.kernel.locks", Codec::Text, Null),
-    Row("limits/kernel/memlock", "limits.kernel.memlock", Codec::Text, Null),
-    Row("limits/kernel/nice", "limits.kernel.nice", Codec::Text, Null),
-    Row("limits/kernel/nofile", "limits.kernel.nofile", Codec::Text, Null),
-    Row("limits/kernel/nproc", "limits.kernel.nproc", Codec::Text, Null),
-    Row("limits/kernel/rtprio", "limits.kernel.rtprio", Codec::Text, Null),
-    Row("limits/kernel/sigpending", "limits.kernel.sigpending", Codec::Text, Null),
-    Row("security/privileged", "security.privileged", Codec::Bool, B(false)),
+    Row(
+        "limits/kernel/data",
+        "limits.kernel.data",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/fsize",
+        "limits.kernel.fsize",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/locks",
+        "limits.kernel.locks",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/memlock",
+        "limits.kernel.memlock",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/nice",
+        "limits.kernel.nice",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/nofile",
+        "limits.kernel.nofile",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/nproc",
+        "limits.kernel.nproc",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/rtprio",
+        "limits.kernel.rtprio",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "limits/kernel/sigpending",
+        "limits.kernel.sigpending",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "security/privileged",
+        "security.privileged",
+        Codec::Bool,
+        B(false),
+    ),
     Row("security/nesting", "security.nesting", Codec::Bool, Null),
-    Row("security/idmap/base", "security.idmap.base", Codec::Number, Null),
+    Row(
+        "security/idmap/base",
+        "security.idmap.base",
+        Codec::Number,
+        Null,
+    ),
     Row("security/idmap/extra", "raw.idmap", Codec::Lines, Empty),
-    Row("security/guestApi", "security.guestapi", Codec::Bool, B(true)),
+    Row(
+        "security/guestApi",
+        "security.guestapi",
+        Codec::Bool,
+        B(true),
+    ),
     Row("security/iommu", "security.iommu", Codec::Bool, B(false)),
-    Row("security/seccomp/deny", "security.syscalls.deny", Codec::Lines, Empty),
-    Row("security/seccomp/denyCompat", "security.syscalls.deny_compat", Codec::Bool, B(false)),
+    Row(
+        "security/seccomp/deny",
+        "security.syscalls.deny",
+        Codec::Lines,
+        Empty,
+    ),
+    Row(
+        "security/seccomp/denyCompat",
+        "security.syscalls.deny_compat",
+        Codec::Bool,
+        B(false),
+    ),
     Row(
         "security/seccomp/profile",
         "security.syscalls.deny_default",
         Codec::Words(&[("unconfined", "false"), ("default", "true")]),
         T("default"),
     ),
-    Row("security/intercept/mknod", "security.syscalls.intercept.mknod", Codec::Bool, B(false)),
-    Row("security/intercept/setxattr", "security.syscalls.intercept.setxattr", Codec::Bool, B(false)),
-    Row("security/intercept/bpf", "security.syscalls.intercept.bpf", Codec::Bool, B(false)),
+    Row(
+        "security/intercept/mknod",
+        "security.syscalls.intercept.mknod",
+        Codec::Bool,
+        B(false),
+    ),
+    Row(
+        "security/intercept/setxattr",
+        "security.syscalls.intercept.setxattr",
+        Codec::Bool,
+        B(false),
+    ),
+    Row(
+        "security/intercept/bpf",
+        "security.syscalls.intercept.bpf",
+        Codec::Bool,
+        B(false),
+    ),
     Row(
         "security/intercept/schedSetscheduler",
         "security.syscalls.intercept.sched_setscheduler",
         Codec::Bool,
         B(false),
     ),
-    Row("security/intercept/sysinfo", "security.syscalls.intercept.sysinfo", Codec::Bool, B(false)),
-    Row("cloudInit/onChange", marks::ON_CHANGE, Codec::Text, T("ignore")),
+    Row(
+        "security/intercept/sysinfo",
+        "security.syscalls.intercept.sysinfo",
+        Codec::Bool,
+        B(false),
+    ),
+    Row(
+        "cloudInit/onChange",
+        marks::ON_CHANGE,
+        Codec::Text,
+        T("ignore"),
+    ),
     Row("kernelModules", "linux.kernel_modules", Codec::List, Empty),
-    Row("snapshots/schedule", "snapshots.schedule", Codec::Text, Null),
-    Row("snapshots/scheduleStopped", "snapshots.schedule.stopped", Codec::Bool, B(false)),
+    Row(
+        "snapshots/schedule",
+        "snapshots.schedule",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "snapshots/scheduleStopped",
+        "snapshots.schedule.stopped",
+        Codec::Bool,
+        B(false),
+    ),
     Row("snapshots/expiry", "snapshots.expiry", Codec::Expiry, Null),
-    Row("snapshots/pattern", "snapshots.pattern", Codec::Text, T("snap%d")),
+    Row(
+        "snapshots/pattern",
+        "snapshots.pattern",
+        Codec::Text,
+        T("snap%d"),
+    ),
 ];
 
 /// Only containers have these: a machine's ids are its guest's business, and our words for it are as by default.
 const OF_CONTAINERS: &[Row] = &[
-    Row("security/idmap/isolated", "security.idmap.isolated", Codec::Bool, B(false)),
-    Row("security/idmap/size", "security.idmap.size", Codec::Number, N(65536)),
+    Row(
+        "security/idmap/isolated",
+        "security.idmap.isolated",
+        Codec::Bool,
+        B(false),
+    ),
+    Row(
+        "security/idmap/size",
+        "security.idmap.size",
+        Codec::Number,
+        N(65536),
+    ),
 ];
 
 /// Fields that are texts under keys that begin so; what is written last in a manifest comes last here.
@@ -152,7 +345,10 @@ pub(super) fn to_wire(
         let value = &spec["cloudInit"][*field];
         if !value.is_null() {
             let header = *field != "networkConfig";
-            config.insert((*key).to_owned(), texts.document(value, header, key, &mut secrets)?);
+            config.insert(
+                (*key).to_owned(),
+                texts.document(value, header, key, &mut secrets)?,
+            );
         }
     }
     for (size, pages) in &wanted.limits.hugepages {
@@ -164,7 +360,11 @@ pub(super) fn to_wire(
     if let Some(mount) = &wanted.security.intercept.mount {
         config.insert(MOUNT.to_owned(), "true".to_owned());
         config.insert(format!("{MOUNT}.allowed"), mount.allowed.join(","));
-        let fuse: Vec<String> = mount.fuse.iter().map(|(of, by)| format!("{of}={by}")).collect();
+        let fuse: Vec<String> = mount
+            .fuse
+            .iter()
+            .map(|(of, by)| format!("{of}={by}"))
+            .collect();
         config.insert(format!("{MOUNT}.fuse"), fuse.join(","));
         config.insert(format!("{MOUNT}.shift"), mount.shift.to_string());
     }
@@ -191,7 +391,10 @@ pub(super) fn to_wire(
         config.insert(key.clone(), texts.reveal(value, key, &mut secrets)?);
     }
     if !secrets.is_empty() {
-        config.insert(marks::SECRETS.to_owned(), Value::Object(secrets).to_string());
+        config.insert(
+            marks::SECRETS.to_owned(),
+            Value::Object(secrets).to_string(),
+        );
     }
     config.retain(|key, value| !value.is_empty() || key.starts_with("user."));
     let devices = wanted
@@ -213,25 +416,27 @@ fn entries(map: &Value) -> impl Iterator<Item = (&String, &Value)> {
     map.as_object().into_iter().flatten()
 }
 
-/// What an instance was made from, as far as others know: the fingerprint under an alias, an alias of a fingerprint.
-pub(super) trait Images {
+/// What others know of what an instance names.
+pub(super) trait Facts {
     /// The fingerprint that an alias of a project stands for now.
     fn fingerprint(&self, project: &str, alias: &str) -> Option<String>;
     /// An alias of a project that stands for a fingerprint.
     fn alias(&self, project: &str, fingerprint: &str) -> Option<String>;
+    /// Whether a network is a bridge.
+    fn is_bridge(&self, network: &str) -> bool;
 }
 
-fn image_of(instance: &Instance, images: &dyn Images) -> Value {
+fn image_of(instance: &Instance, facts: &dyn Facts) -> Value {
     let base = instance.config.get("volatile.base_image");
     let by_fingerprint = || base.map_or(Value::Null, |base| Value::from(format!("sha256:{base}")));
     let Some(recorded) = instance.config.get(marks::IMAGE) else {
-        let alias = base.and_then(|base| images.alias(&instance.project, base));
+        let alias = base.and_then(|base| facts.alias(&instance.project, base));
         return alias.map_or_else(by_fingerprint, Value::from);
     };
     if recorded.starts_with('{') {
         return serde_json::from_str(recorded).unwrap_or_else(|_| by_fingerprint());
     }
-    match images.fingerprint(&instance.project, recorded) {
+    match facts.fingerprint(&instance.project, recorded) {
         // The alias stands for something else by now.
         Some(now) if base.is_some_and(|base| *base != now) => by_fingerprint(),
         _ => Value::from(recorded.as_str()),
@@ -242,7 +447,7 @@ fn image_of(instance: &Instance, images: &dyn Images) -> Value {
 pub(super) fn from_wire(
     instance: &Instance,
     texts: &Texts<'_>,
-    images: &dyn Images,
+    facts: &dyn Facts,
 ) -> Result<(Spec, Vec<Unseen>), String> {
     let top = Pointer::new("/spec");
     let mut unseen = Vec::new();
@@ -251,25 +456,40 @@ pub(super) fn from_wire(
     // What a profile of the server's gives counts as well; marks only where they are the instance's own.
     let mut config = instance.expanded_config.clone();
     config.retain(|key, _| !key.starts_with(marks::PREFIX));
-    config.extend(local.iter().map(|(key, value)| (key.clone(), value.clone())));
+    config.extend(
+        local
+            .iter()
+            .map(|(key, value)| (key.clone(), value.clone())),
+    );
     let is_container = instance.kind != "virtual-machine";
-    put(&mut spec, "type", Value::from(match is_container {
-        true => "container",
-        false => "virtual-machine",
-    }));
-    put(&mut spec, "description", Value::from(instance.description.as_str()));
+    put(
+        &mut spec,
+        "type",
+        Value::from(match is_container {
+            true => "container",
+            false => "virtual-machine",
+        }),
+    );
+    put(
+        &mut spec,
+        "description",
+        Value::from(instance.description.as_str()),
+    );
     put(&mut spec, "ephemeral", Value::Bool(instance.ephemeral));
-    put(&mut spec, "image", image_of(instance, images));
+    put(&mut spec, "image", image_of(instance, facts));
     if let Some(profiles) = local.get(marks::PROFILES) {
         let names = profiles.split(',').filter(|name| !name.is_empty());
         put(&mut spec, "profiles", names.map(Value::from).collect());
     }
     put(&mut spec, "state", Value::from(state(&instance.status)));
     from_config(ROWS, &config, &top, &mut spec, &mut unseen);
-    if is_container && !config.get("security.privileged").is_some_and(|text| text == "true") {
+    let privileged = config.get("security.privileged");
+    if is_container && privileged.is_none_or(|text| text != "true") {
         from_config(OF_CONTAINERS, &config, &top, &mut spec, &mut unseen);
     }
-    let secrets = local.get(marks::SECRETS).and_then(|text| serde_json::from_str(text).ok());
+    let secrets = local
+        .get(marks::SECRETS)
+        .and_then(|text| serde_json::from_str(text).ok());
     let secrets: Map<String, Value> = secrets.unwrap_or_default();
     for (field, prefix) in PREFIXES {
         let mut map = Map::new();
@@ -292,12 +512,18 @@ pub(super) fn from_wire(
     for (size, key) in PAGES {
         if let Some(pages) = config.get(*key) {
             let size = ByteSize::from_bytes(*size).to_string();
-            put(&mut spec, &format!("limits/hugepages/{size}"), Value::from(pages.as_str()));
+            put(
+                &mut spec,
+                &format!("limits/hugepages/{size}"),
+                Value::from(pages.as_str()),
+            );
         }
     }
     if config.get(MOUNT).is_some_and(|text| text == "true") {
         let list = |key: &str| -> Vec<String> {
-            let text = config.get(&format!("{MOUNT}.{key}")).map_or("", String::as_str);
+            let text = config
+                .get(&format!("{MOUNT}.{key}"))
+                .map_or("", String::as_str);
             let parts = text.split(',').filter(|part| !part.is_empty());
             parts.map(|part| part.trim().to_owned()).collect()
         };
@@ -306,7 +532,9 @@ pub(super) fn from_wire(
             .filter_map(|part| part.split_once('='))
             .map(|(of, by)| (of.to_owned(), Value::from(by)))
             .collect();
-        let shift = config.get(&format!("{MOUNT}.shift")).is_some_and(|text| text == "true");
+        let shift = config
+            .get(&format!("{MOUNT}.shift"))
+            .is_some_and(|text| text == "true");
         let mount = json!({"allowed": list("allowed"), "fuse": fuse, "shift": shift});
         put(&mut spec, "security/intercept/mount", mount);
     }
@@ -323,7 +551,13 @@ pub(super) fn from_wire(
     let mut all = Map::new();
     for (name, device) in &instance.expanded_devices {
         let at = top.field("devices").field(name);
-        match devices::from_wire(name, device, &at, &mut unseen) {
+        match devices::from_wire(
+            name,
+            device,
+            &|network| facts.is_bridge(network),
+            &at,
+            &mut unseen,
+        ) {
             Ok(device) => {
                 all.insert(name.clone(), device);
             }
@@ -347,9 +581,20 @@ fn boot_mode(config: &Config) -> Value {
 
 /// Whether a key is a field, or one that the server fills in: what is left is `config`.
 fn is_known(key: &str) -> bool {
-    let prefixes = ["volatile.", "image.", "oci.", "user.", "environment.", "linux.sysctl.", "systemd.credential."];
+    let prefixes = [
+        "volatile.",
+        "image.",
+        "oci.",
+        "user.",
+        "environment.",
+        "linux.sysctl.",
+        "systemd.credential.",
+    ];
     prefixes.iter().any(|prefix| key.starts_with(prefix))
-        || ROWS.iter().chain(OF_CONTAINERS).any(|Row(_, known, ..)| *known == key)
+        || ROWS
+            .iter()
+            .chain(OF_CONTAINERS)
+            .any(|Row(_, known, ..)| *known == key)
         || DOCUMENTS.iter().any(|(_, known)| *known == key)
         || PAGES.iter().any(|(_, known)| *known == key)
         || key == SECUREBOOT

@@ -103,7 +103,11 @@ impl Codec {
                 if parts.is_empty() {
                     return Ok(None);
                 }
-                parts.join(if matches!(self, Self::List) { "," } else { "\n" })
+                parts.join(if matches!(self, Self::List) {
+                    ","
+                } else {
+                    "\n"
+                })
             }
             Self::Autostart => match value {
                 Value::Bool(on) => on.to_string(),
@@ -199,7 +203,11 @@ fn expiry(ours: &str) -> Result<String, String> {
         days if days % 86_400 == 0 => parts.push(format!("{}d", days / 86_400)),
         hours if hours % 3600 == 0 => parts.push(format!("{}H", hours / 3600)),
         minutes if minutes % 60 == 0 => parts.push(format!("{}M", minutes / 60)),
-        _ => return Err(format!("`{ours}` has seconds, and the server counts minutes")),
+        _ => {
+            return Err(format!(
+                "`{ours}` has seconds, and the server counts minutes"
+            ));
+        }
     }
     Ok(parts.join(" "))
 }
@@ -308,12 +316,20 @@ mod tests {
             (Codec::Autostart, json!(true), "true"),
             (Codec::Cpu, json!(2), "2"),
             (Codec::Cpu, json!("0-3"), "0-3"),
-            (Codec::Cpu, json!({"sockets": 1, "cores": 2, "threads": 1}), "sockets=1,cores=2,threads=1"),
+            (
+                Codec::Cpu,
+                json!({"sockets": 1, "cores": 2, "threads": 1}),
+                "sockets=1,cores=2,threads=1",
+            ),
             (Codec::Mode, json!("0660"), "0660"),
             (words, json!("forceStop"), "force-stop"),
             (words, json!("stop"), "stop"),
         ] {
-            assert_eq!(codec.encode(&ours), Ok(Some(theirs.to_owned())), "{codec:?}");
+            assert_eq!(
+                codec.encode(&ours),
+                Ok(Some(theirs.to_owned())),
+                "{codec:?}"
+            );
             assert_eq!(codec.decode(theirs), Ok(ours), "{codec:?} {theirs}");
         }
     }
@@ -335,16 +351,30 @@ mod tests {
     #[test]
     fn what_is_as_without_a_key_has_none_and_what_is_not_understood_is_told() {
         let rows = [
-            Row("boot/priority", "boot.autostart.priority", Codec::Number, Absent::Number(0)),
+            Row(
+                "boot/priority",
+                "boot.autostart.priority",
+                Codec::Number,
+                Absent::Number(0),
+            ),
             Row("limits/memory", "limits.memory", Codec::Text, Absent::Null),
         ];
         let mut config = Config::new();
         let spec = json!({"boot": {"priority": 0}, "limits": {"memory": "1GiB"}});
         to_config(&rows, &spec, &mut config).expect("it can be said");
-        assert_eq!(config, Config::from([("limits.memory".to_owned(), "1GiB".to_owned())]));
+        assert_eq!(
+            config,
+            Config::from([("limits.memory".to_owned(), "1GiB".to_owned())])
+        );
         config.insert("boot.autostart.priority".to_owned(), "high".to_owned());
         let (mut read, mut unseen) = (json!({}), Vec::new());
-        from_config(&rows, &config, &Pointer::new("/spec"), &mut read, &mut unseen);
+        from_config(
+            &rows,
+            &config,
+            &Pointer::new("/spec"),
+            &mut read,
+            &mut unseen,
+        );
         assert_eq!(read, spec);
         assert_eq!(unseen[0].path.as_str(), "/spec/boot/priority");
     }

@@ -82,7 +82,11 @@ impl Texts<'_> {
         key: &str,
         secrets: &Map<String, Value>,
     ) -> Value {
-        let body = if header { text.strip_prefix(HEADER) } else { Some(text) };
+        let body = if header {
+            text.strip_prefix(HEADER)
+        } else {
+            Some(text)
+        };
         match body.and_then(|body| serde_json::from_str(body).ok()) {
             Some(map @ Value::Object(_)) => map,
             _ => self.seal(text, key, secrets),

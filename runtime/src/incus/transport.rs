@@ -93,7 +93,9 @@ impl Caller {
         let tls = match &endpoint {
             Endpoint::Unix(_) => None,
             Endpoint::Https {
-                identity, server, address,
+                identity,
+                server,
+                address,
             } => Some(tls_config(address, identity.as_ref(), server)?),
         };
         Ok(Self { endpoint, tls })
@@ -118,8 +120,13 @@ impl Caller {
                 stream.set_nodelay(true).map_err(failed)?;
                 stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
                 stream.set_write_timeout(Some(PATIENCE)).map_err(failed)?;
-                let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
-                let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+                let host = address
+                    .rsplit_once(':')
+                    .map_or(address.as_str(), |(host, _)| host);
+                let host = host
+                    .trim_start_matches('[')
+                    .trim_end_matches(']')
+                    .to_owned();
                 let name = ServerName::try_from(host)
                     .map_err(|_| TransportError::NoAddress(address.clone()))?;
                 let tls = ClientConnection::new(Arc::clone(config), name).map_err(|source| {
@@ -192,10 +199,13 @@ fn tls_config(
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let known = certificates(server)?;
-    let pinned = known.into_iter().next().ok_or_else(|| TransportError::NoPem {
-        path: server.to_path_buf(),
-        what: "certificate",
-    })?;
+    let pinned = known
+        .into_iter()
+        .next()
+        .ok_or_else(|| TransportError::NoPem {
+            path: server.to_path_buf(),
+            what: "certificate",
+        })?;
     let verifier = Pinned {
         certificate: pinned,
         provider: Arc::clone(&provider),
@@ -209,10 +219,11 @@ fn tls_config(
         None => config.with_no_client_auth(),
         Some((certificate, key)) => {
             let text = path_io::read(key)?;
-            let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|_| TransportError::NoPem {
-                path: key.clone(),
-                what: "private key",
-            })?;
+            let secret =
+                PrivateKeyDer::from_pem_slice(&text).map_err(|_| TransportError::NoPem {
+                    path: key.clone(),
+                    what: "private key",
+                })?;
             config
                 .with_client_auth_cert(certificates(certificate)?, secret)
                 .map_err(failed)?

@@ -35,7 +35,9 @@ pub(super) fn typed(
         }
         place(&mut alone, &leaf, found.clone());
         if let Err(error) = Spec::deserialize(kind, &alone) {
-            let path = leaf.iter().fold(Pointer::new("/spec"), |at, step| at.field(step));
+            let path = leaf
+                .iter()
+                .fold(Pointer::new("/spec"), |at, step| at.field(step));
             unseen.push(Unseen {
                 path,
                 why: format!("the server has `{found}`: {error}"),
@@ -78,7 +80,9 @@ fn remove(value: &mut Value, path: &[String]) {
     let Some((last, above)) = path.split_last() else {
         return;
     };
-    let found = above.iter().try_fold(value, |value, step| value.get_mut(step));
+    let found = above
+        .iter()
+        .try_fold(value, |value, step| value.get_mut(step));
     if let Some(Value::Object(map)) = found {
         map.shift_remove(last);
     }

@@ -28,7 +28,6 @@ pub(super) struct Environment {
     pub(super) server: String,
     pub(super) server_name: String,
     pub(super) server_version: String,
-    pub(super) server_clustered: bool,
     pub(super) architectures: Vec<String>,
     pub(super) driver: String,
     pub(super) storage_supported_drivers: Vec<Driver>,
@@ -205,13 +204,4 @@ pub(super) struct Alias {
     pub(super) description: String,
     /// The fingerprint, where the alias itself was asked for.
     pub(super) target: String,
-}
-
-/// A member of a cluster.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Member {
-    pub(super) server_name: String,
-    pub(super) status: String,
-    pub(super) message: String,
 }

@@ -47,7 +47,7 @@ pub struct KeyError {
 }
 
 impl SecretStore {
-    pub(super) fn new(state: &Path, run: &Path) -> Self {
+    pub(crate) fn new(state: &Path, run: &Path) -> Self {
         Self {
             key: state.join(KEY),
             folder: run.join(FOLDER),
@@ -67,7 +67,7 @@ impl SecretStore {
     }
 
     /// The digest of what may be a value.
-    fn digest(&self, value: &[u8]) -> Result<String, KeyError> {
+    pub(crate) fn digest(&self, value: &[u8]) -> Result<String, KeyError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let key = match &state.key {
             Some(key) => key.clone(),
@@ -97,7 +97,7 @@ impl SecretStore {
     }
 
     /// The text for the place where it is used.
-    fn revealed(&self, text: &Text) -> Result<Text, RuntimeError> {
+    pub(crate) fn revealed(&self, text: &Text) -> Result<Text, RuntimeError> {
         match text {
             Text::Sealed(sealed) => {
                 let value = self.value(&sealed.digest);
@@ -190,7 +190,7 @@ impl SecretStore {
     }
 
     /// Whether the value of a digest can be put in its place.
-    pub(super) fn knows(&self, digest: &str) -> bool {
+    pub(crate) fn knows(&self, digest: &str) -> bool {
         self.value(digest).is_some()
     }
 

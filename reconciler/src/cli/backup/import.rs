@@ -14,7 +14,6 @@ use manifests::read::{self, SOURCE_FILE, Texts};
 use manifests::tree::Node;
 use runtime::native::backup::{Head, Unseal, VolumeHead};
 use runtime::native::{BackupImport, VolumeImport};
-use runtime::runtime::Runtime as _;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -139,8 +138,9 @@ impl Import {
         let first = addresses
             .first()
             .ok_or_else(|| no_document("declares nothing"))?;
+        let native = opened.native()?;
         session(invocation, &opened).deed(first, "import", &how(invocation), || {
-            opened.runtime.import_backup(&import, &context)
+            native.import_backup(&import, &context)
         })?;
         for place in documents.secrets {
             invocation.note(&format!(

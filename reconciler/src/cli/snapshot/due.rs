@@ -32,7 +32,7 @@ pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Ex
         });
     };
     let session = session(invocation, opened);
-    let report = session.run_due(&opened.runtime, &how(invocation), &told)?;
+    let report = session.run_due(opened.runtime.as_ref(), &how(invocation), &told)?;
     let expired = session.expire_trash()?;
     let emptied = match expired.plan.steps.is_empty() {
         true => Exit::Done,

@@ -245,6 +245,62 @@ impl Builtin {
     }
 }
 
+/// The same as one archive for servers of Incus: `metadata.yaml` and `rootfs/`, packed by gzip. The same busybox makes the
+/// same bytes.
+///
+/// # Errors
+/// There is no busybox that fits, or it cannot be read.
+pub(crate) fn busybox_archive() -> Result<Vec<u8>, ImageError> {
+    let found = find()?;
+    let program = path_io::read(&found.busybox)?;
+    let applets = command::run(&found.busybox.to_string_lossy(), ["--list-full"], None)?;
+    let applets = String::from_utf8_lossy(&applets).into_owned();
+    pack(&program, &applets)
+        .at("pack", &found.busybox)
+        .map_err(ImageError::from)
+}
+
+fn pack(program: &[u8], applets: &str) -> std::io::Result<Vec<u8>> {
+    use tar::{EntryType, Header};
+
+    let packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut archive = tar::Builder::new(packed);
+    let header = |kind: EntryType, mode: u32, size: usize| {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size as u64);
+        header
+    };
+    let metadata = format!(
+        "architecture: {}\ncreation_date: 1700000000\nproperties:\n  os: busybox\n  description: BusyBox of this host\n",
+        std::env::consts::ARCH
+    );
+    let mut head = header(EntryType::Regular, 0o644, metadata.len());
+    archive.append_data(&mut head, "metadata.yaml", metadata.as_bytes())?;
+    let mut head = header(EntryType::Directory, 0o755, 0);
+    archive.append_data(&mut head, "rootfs", std::io::empty())?;
+    for (path, mode) in FOLDERS {
+        let mut head = header(EntryType::Directory, *mode, 0);
+        archive.append_data(&mut head, format!("rootfs/{path}"), std::io::empty())?;
+    }
+    let busybox = ("bin/busybox", 0o755, program);
+    let files = FILES
+        .iter()
+        .map(|(path, mode, text)| (*path, *mode, text.as_bytes()));
+    for (path, mode, content) in files.chain([busybox]) {
+        let mut head = header(EntryType::Regular, mode, content.len());
+        archive.append_data(&mut head, format!("rootfs/{path}"), content)?;
+    }
+    let links: std::collections::BTreeSet<&str> =
+        applet_paths(applets).chain(["sbin/init"]).collect();
+    for link in links {
+        let mut head = header(EntryType::Symlink, 0o777, 0);
+        archive.append_link(&mut head, format!("rootfs/{link}"), "/bin/busybox")?;
+    }
+    archive.into_inner()?.finish()
+}
+
 /// The applets that are put beside busybox: relative, two or three components, and not busybox itself.
 fn applet_paths(list: &str) -> impl Iterator<Item = &str> {
     list.lines().filter(|line| {

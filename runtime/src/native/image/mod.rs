@@ -45,6 +45,7 @@ mod unpack;
 pub(in crate::native) mod walk;
 
 pub use aliases::Alias;
+pub(crate) use builtin::busybox_archive;
 pub use download::AllowedAddresses;
 pub use error::{ImageError, Refusal};
 pub use import::{GoOn, ImageSource, Imported};

@@ -1,0 +1,289 @@
+//! Pools, networks and volumes: what they have in common is a description and keys.
+
+use manifests::id::Address;
+use manifests::kind::{Kind, Spec};
+use manifests::observed::Unseen;
+use manifests::pointer::Pointer;
+use serde_json::{Map, Value, json};
+
+use super::client::at;
+use super::marks;
+use super::table::Absent::{Bool as B, Empty, Null, Text as T};
+use super::table::{Codec, Row, from_config, put, to_config};
+use super::texts::Texts;
+use super::typed::typed;
+use super::wire::{Config, Object};
+
+const POOL: &[Row] = &[
+    Row("source", "source", Codec::Text, Null),
+    Row("size", "size", Codec::Text, Null),
+    Row(
+        "btrfs/mountOptions",
+        "btrfs.mount_options",
+        Codec::Text,
+        Null,
+    ),
+    Row("zfs/cloneCopy", "zfs.clone_copy", Codec::Text, Null),
+    Row("lvm/volumeGroup", "lvm.vg_name", Codec::Text, Null),
+    Row("lvm/thinPool", "lvm.thinpool_name", Codec::Text, Null),
+    Row(
+        "lvm/thinPoolMetadataSize",
+        "lvm.thinpool_metadata_size",
+        Codec::Text,
+        Null,
+    ),
+    Row("volumeDefaults/size", "volume.size", Codec::Text, Null),
+    Row(
+        "volumeDefaults/filesystem",
+        "volume.block.filesystem",
+        Codec::Text,
+        Null,
+    ),
+    Row(
+        "volumeDefaults/mountOptions",
+        "volume.block.mount_options",
+        Codec::Text,
+        Null,
+    ),
+];
+const NETWORK: &[Row] = &[
+    Row("ipv4/address", "ipv4.address", Codec::Text, T("none")),
+    Row("ipv4/nat", "ipv4.nat", Codec::Bool, B(false)),
+    Row("ipv4/natAddress", "ipv4.nat.address", Codec::Text, Null),
+    Row("ipv4/dhcp/enabled", "ipv4.dhcp", Codec::Bool, B(true)),
+    Row("ipv4/dhcp/ranges", "ipv4.dhcp.ranges", Codec::List, Empty),
+    Row(
+        "ipv4/dhcp/expiry",
+        "ipv4.dhcp.expiry",
+        Codec::Lease,
+        T("1h"),
+    ),
+    Row("ipv4/dhcp/gateway", "ipv4.dhcp.gateway", Codec::Text, Null),
+    Row("ipv4/firewall", "ipv4.firewall", Codec::Bool, B(true)),
+    Row("ipv4/routing", "ipv4.routing", Codec::Bool, B(true)),
+    Row("ipv4/routes", "ipv4.routes", Codec::List, Empty),
+    Row("ipv6/address", "ipv6.address", Codec::Text, T("none")),
+    Row("ipv6/nat", "ipv6.nat", Codec::Bool, B(false)),
+    Row("ipv6/natAddress", "ipv6.nat.address", Codec::Text, Null),
+    Row("ipv6/dhcp/enabled", "ipv6.dhcp", Codec::Bool, B(true)),
+    Row("ipv6/dhcp/ranges", "ipv6.dhcp.ranges", Codec::List, Empty),
+    Row(
+        "ipv6/dhcp/expiry",
+        "ipv6.dhcp.expiry",
+        Codec::Lease,
+        T("1h"),
+    ),
+    Row("ipv6/stateful", "ipv6.dhcp.stateful", Codec::Bool, B(false)),
+    Row("ipv6/firewall", "ipv6.firewall", Codec::Bool, B(true)),
+    Row("ipv6/routing", "ipv6.routing", Codec::Bool, B(true)),
+    Row("ipv6/routes", "ipv6.routes", Codec::List, Empty),
+    Row("dns/domain", "dns.domain", Codec::Text, T("incus")),
+    Row("dns/mode", "dns.mode", Codec::Text, T("managed")),
+    Row("dns/nameservers", "dns.nameservers", Codec::List, Empty),
+    Row("dns/search", "dns.search", Codec::List, Empty),
+    Row("bridge/driver", "bridge.driver", Codec::Text, T("native")),
+    Row("bridge/mtu", "bridge.mtu", Codec::Number, Null),
+    Row("bridge/hwaddr", "bridge.hwaddr", Codec::Text, Null),
+    Row(
+        "bridge/externalInterfaces",
+        "bridge.external_interfaces",
+        Codec::List,
+        Empty,
+    ),
+    Row(
+        "bridge/multicastSnooping",
+        "bridge.multicast_snooping",
+        Codec::Bool,
+        B(true),
+    ),
+];
+const VOLUME: &[Row] = &[
+    Row("size", "size", Codec::Text, Null),
+    Row("shared", "security.shared", Codec::Bool, B(false)),
+    Row("shifted", "security.shifted", Codec::Bool, B(false)),
+    Row("unmapped", "security.unmapped", Codec::Bool, B(false)),
+    Row("filesystem", "block.filesystem", Codec::Text, Null),
+    Row("mountOptions", "block.mount_options", Codec::Text, Null),
+    Row(
+        "snapshots/schedule",
+        "snapshots.schedule",
+        Codec::Text,
+        Null,
+    ),
+    Row("snapshots/expiry", "snapshots.expiry", Codec::Expiry, Null),
+    Row(
+        "snapshots/pattern",
+        "snapshots.pattern",
+        Codec::Text,
+        T("snap%d"),
+    ),
+];
+
+/// Keys that the server fills in where nobody gives them: they count only where a manifest does.
+const FILLED: &[&str] = &[
+    "source",
+    "size",
+    "zfs.pool_name",
+    "lvm.vg_name",
+    "lvm.thinpool_name",
+    "block.filesystem",
+    "block.mount_options",
+    "ipv4.address",
+    "ipv6.address",
+];
+
+fn rows(kind: Kind) -> &'static [Row] {
+    match kind {
+        Kind::StoragePool => POOL,
+        Kind::Network => NETWORK,
+        Kind::Volume => VOLUME,
+        _ => &[],
+    }
+}
+
+/// Where an object is.
+pub(super) fn path(address: &Address) -> String {
+    let project = [("project", address.project_name())];
+    match address.kind {
+        Kind::StoragePool => at(&["storage-pools", &address.name], &[]),
+        Kind::Network => at(&["networks", &address.name], &project),
+        _ => {
+            let pool = address.pool.as_deref().unwrap_or_default();
+            at(
+                &["storage-pools", pool, "volumes", "custom", &address.name],
+                &project,
+            )
+        }
+    }
+}
+
+/// The keys of an object as its manifest says; `live` are those that it has, where it is there.
+pub(super) fn to_wire(
+    spec: &Spec,
+    texts: &Texts<'_>,
+    live: Option<&Config>,
+) -> Result<Config, String> {
+    let kind = spec.kind();
+    let spec = spec.to_value();
+    let mut config = Config::new();
+    to_config(rows(kind), &spec, &mut config)?;
+    if kind == Kind::StoragePool && live.is_none() && spec["wipe"] == true {
+        config.insert("source.wipe".to_owned(), "true".to_owned());
+    }
+    let more = spec["config"].as_object().into_iter().flatten();
+    for (key, value) in more {
+        config.insert(key.clone(), texts.reveal(value, key, &mut Map::new())?);
+    }
+    if kind == Kind::Network {
+        // No key at all would be `auto` to one that is made, and none to one that is there.
+        for key in ["ipv4.address", "ipv6.address"] {
+            let field = format!("/{}", key.replace('.', "/"));
+            let address = spec.pointer(&field).and_then(Value::as_str);
+            config.insert(key.to_owned(), address.unwrap_or("auto").to_owned());
+        }
+    }
+    let asked: Vec<&str> = FILLED
+        .iter()
+        .copied()
+        .filter(|key| config.get(*key).is_some_and(|value| value != "auto"))
+        .collect();
+    if !asked.is_empty() {
+        config.insert(marks::ASKED.to_owned(), asked.join(","));
+    }
+    let Some(live) = live else { return Ok(config) };
+    // `auto` would be another address each time, and what the server filled in stays.
+    for key in FILLED {
+        let is_open = config.get(*key).is_none_or(|value| value == "auto");
+        if let Some(value) = live.get(*key).filter(|_| is_open) {
+            config.insert((*key).to_owned(), value.clone());
+        }
+    }
+    let theirs = live.iter().filter(|(key, _)| is_of_others(key));
+    config.extend(theirs.map(|(key, value)| (key.clone(), value.clone())));
+    Ok(config)
+}
+
+/// Keys that no manifest speaks of.
+fn is_of_others(key: &str) -> bool {
+    key.starts_with("volatile.") || (key.starts_with("user.") && !key.starts_with(marks::PREFIX))
+}
+
+/// An object as manifests have it.
+pub(super) fn from_wire(
+    kind: Kind,
+    object: &Object,
+    pool: Option<&str>,
+) -> Result<(Spec, Vec<Unseen>), String> {
+    let mut unseen = Vec::new();
+    let mut spec = json!({});
+    put(
+        &mut spec,
+        "description",
+        Value::from(object.description.as_str()),
+    );
+    match kind {
+        Kind::StoragePool => put(&mut spec, "driver", Value::from(object.driver.as_str())),
+        Kind::Network => put(&mut spec, "type", Value::from(object.kind.as_str())),
+        _ => {
+            put(&mut spec, "pool", Value::from(pool.unwrap_or_default()));
+            put(
+                &mut spec,
+                "contentType",
+                Value::from(object.content_type.as_str()),
+            );
+        }
+    }
+    let mut config = object.config.clone();
+    config
+        .retain(|key, _| !FILLED.contains(&key.as_str()) || marks::was_asked(&object.config, key));
+    from_config(
+        rows(kind),
+        &config,
+        &Pointer::new("/spec"),
+        &mut spec,
+        &mut unseen,
+    );
+    if kind == Kind::Network {
+        for key in ["ipv4.address", "ipv6.address"] {
+            let is_there = object
+                .config
+                .get(key)
+                .is_some_and(|address| address != "none");
+            if is_there && !marks::was_asked(&object.config, key) {
+                put(&mut spec, &key.replace('.', "/"), Value::from("auto"));
+            }
+        }
+    }
+    let rest: Map<String, Value> = config
+        .iter()
+        .filter(|(key, _)| {
+            !key.starts_with("user.")
+                && !key.starts_with("volatile.")
+                && !FILLED.contains(&key.as_str())
+                && !rows(kind).iter().any(|Row(_, known, ..)| known == key)
+        })
+        .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+        .collect();
+    put(&mut spec, "config", Value::Object(rest));
+    let spec = typed(kind, spec, &mut unseen)?;
+    Ok((spec, unseen))
+}
+
+/// The body with which an object is made.
+pub(super) fn creating(address: &Address, spec: &Spec, config: &Config) -> Value {
+    let value = spec.to_value();
+    let mut body = json!({
+        "name": address.name,
+        "description": value["description"],
+        "config": config,
+    });
+    match spec {
+        Spec::StoragePool(pool) => body["driver"] = json!(pool.driver.to_string()),
+        Spec::Network(_) => body["type"] = value["type"].clone(),
+        _ => {
+            body["type"] = json!("custom");
+            body["content_type"] = value["contentType"].clone();
+        }
+    }
+    body
+}
