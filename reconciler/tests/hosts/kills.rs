@@ -65,7 +65,9 @@ pub(crate) fn next_point(point: u32) -> u32 {
 pub(crate) fn some_of<T: Copy, const N: usize>(all: [T; N]) -> impl Iterator<Item = T> {
     let every = stride() as usize;
     let first = offset() as usize;
-    (0..N).filter(move |at| at % every == first % every.min(N)).map(move |at| all[at])
+    (0..N)
+        .filter(move |at| at % every == first % every.min(N))
+        .map(move |at| all[at])
 }
 
 /// Random enough for moments, and the same for the same seed (splitmix64).

@@ -205,8 +205,8 @@ impl IncusRuntime {
             }
             Some(ImageSource::File {
                 file,
+                sha256: wanted,
                 metadata: None,
-                ..
             }) => {
                 (context.progress)("uploading");
                 let archive = path_io::read(root.join(file)).map_err(|error| {
@@ -214,6 +214,12 @@ impl IncusRuntime {
                 })?;
                 let length = archive.len() as u64;
                 let fingerprint = sha256(&archive);
+                if let Some(wanted) = wanted.as_ref().filter(|wanted| **wanted != fingerprint) {
+                    return Err(unreadable(ImageError::WrongFingerprint {
+                        wanted: wanted.clone(),
+                        found: fingerprint,
+                    }));
+                }
                 self.upload(
                     &fingerprint,
                     project,
