@@ -16,10 +16,12 @@ install() {
   . "$(dirname "$here")/needs.sh"
   needs_packages ca-certificates
   local uri sources=/etc/apt/sources.list.d/keel-backports.sources rc=/usr/sbin/policy-rc.d made=
-  uri=$(awk '/^URIs:/{print $2; exit}' /etc/apt/sources.list.d/debian.sources 2>/dev/null || true)
+  # The mirror that this host has.
+  uri=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | head -n 1)
+  [ -n "$uri" ] || { echo "no source of Debian packages is known to apt" >&2; exit 69; }
   cat >$sources <<SOURCES
 Types: deb
-URIs: ${uri:-http://deb.debian.org/debian}
+URIs: $uri
 Suites: bookworm-backports
 Components: main
 Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg

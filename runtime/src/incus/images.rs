@@ -104,19 +104,11 @@ impl IncusRuntime {
         };
         match &action.verb {
             Verb::Delete | Verb::Trash { .. } => {
-                let Some(alias) = live.filter(|_| is_ours) else {
+                if live.is_none() || !is_ours {
                     return Ok(Effected::NotNeeded);
-                };
-                write("DELETE", &path, None)?;
-                // The image itself goes with its last name.
-                let image = at(
-                    &["images", &alias.target],
-                    &[("project", address.project_name())],
-                );
-                let rest: Option<Image> = self.client.get(&image).map_err(failed)?;
-                if rest.is_some_and(|rest| rest.aliases.is_empty()) {
-                    write("DELETE", &image, None)?;
                 }
+                // What it stands for stays on the server: the image may have been there before, without a name.
+                write("DELETE", &path, None)?;
                 Ok(Effected::Done)
             }
             Verb::Forget => {
@@ -192,16 +184,7 @@ impl IncusRuntime {
             Some(ImageSource::Builtin(_)) => {
                 (context.progress)("uploading");
                 let archive = busybox_archive().map_err(unreadable)?;
-                let length = archive.len() as u64;
-                let fingerprint = sha256(&archive);
-                self.upload(
-                    &fingerprint,
-                    project,
-                    length,
-                    &mut archive.as_slice(),
-                    context,
-                )?;
-                Ok(fingerprint)
+                self.upload(&archive, project, context)
             }
             Some(ImageSource::File {
                 file,
@@ -212,22 +195,15 @@ impl IncusRuntime {
                 let archive = path_io::read(root.join(file)).map_err(|error| {
                     RuntimeError::new("read the image", Class::NeedsOperator, error)
                 })?;
-                let length = archive.len() as u64;
-                let fingerprint = sha256(&archive);
-                if let Some(wanted) = wanted.as_ref().filter(|wanted| **wanted != fingerprint) {
-                    return Err(unreadable(ImageError::WrongFingerprint {
-                        wanted: wanted.clone(),
-                        found: fingerprint,
-                    }));
+                if let Some(wanted) = wanted {
+                    let found = sha256(&archive);
+                    if !found.eq_ignore_ascii_case(wanted) {
+                        let wanted = wanted.clone();
+                        let why = ImageError::WrongFingerprint { wanted, found };
+                        return Err(unreadable(why));
+                    }
                 }
-                self.upload(
-                    &fingerprint,
-                    project,
-                    length,
-                    &mut archive.as_slice(),
-                    context,
-                )?;
-                Ok(fingerprint)
+                self.upload(&archive, project, context)
             }
             Some(ImageSource::Alias { alias, server }) => {
                 (context.progress)("downloading");
@@ -256,25 +232,26 @@ impl IncusRuntime {
         }
     }
 
+    /// Sends an archive, unless the server has it; its fingerprint.
     fn upload(
         &self,
-        fingerprint: &str,
+        mut archive: &[u8],
         project: &str,
-        length: u64,
-        from: &mut dyn std::io::Read,
         context: &Context<'_>,
-    ) -> Result<(), RuntimeError> {
-        let image = at(&["images", fingerprint], &[("project", project)]);
+    ) -> Result<String, RuntimeError> {
+        let fingerprint = sha256(archive);
+        let image = at(&["images", &fingerprint], &[("project", project)]);
         if self.client.get::<Image>(&image).map_err(failed)?.is_some() {
-            return Ok(());
+            return Ok(fingerprint);
         }
         let headers = vec![("Content-Type", "application/octet-stream".to_owned())];
         let all = at(&["images"], &[("project", project)]);
+        let length = archive.len() as u64;
         let done = self
             .client
-            .upload(&all, headers, length, from, &waiting(context));
+            .upload(&all, headers, length, &mut archive, &waiting(context));
         match (done, self.client.get::<Image>(&image).map_err(failed)?) {
-            (_, Some(_)) => Ok(()),
+            (_, Some(_)) => Ok(fingerprint),
             (Err(error), None) => Err(failed(error)),
             (Ok(_), None) => Err(failed(ClientError::Vanished)),
         }

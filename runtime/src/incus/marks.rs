@@ -3,7 +3,8 @@
 
 use manifests::action::Action;
 use manifests::desired::Resource;
-use manifests::id::Mark;
+use manifests::id::{Address, Mark};
+use manifests::kind::Kind;
 use manifests::lifecycle::Prune;
 use manifests::observed::Remembered;
 use serde_json::Value;
@@ -14,6 +15,8 @@ use super::wire::Config;
 pub(super) const PREFIX: &str = "user.keel.";
 /// Whose it is.
 pub(super) const MARK: &str = "user.keel.mark";
+/// Where the volume lies that the mark was put on. The server copies marks, and a volume has no identity of its own.
+pub(super) const PLACE: &str = "user.keel.place";
 const PRUNE: &str = "user.keel.prune";
 const PROTECT: &str = "user.keel.protect";
 /// The image of an instance as its manifest names it: the server knows a fingerprint.
@@ -34,6 +37,32 @@ pub(super) fn mark(config: &Config) -> Option<Mark> {
     config.get(MARK)?.parse().ok()
 }
 
+/// The mark on an object, unless that is a copy of the one that it was put on.
+pub(super) fn own(config: &Config, address: &Address) -> Option<Mark> {
+    let is_there = || {
+        let places = config.get(PLACE).map_or("", String::as_str);
+        let place = place(address);
+        places.split(',').any(|one| one == place)
+    };
+    mark(config).filter(|_| address.kind != Kind::Volume || is_there())
+}
+
+/// Says that a volume may be at another place too: it is on its way there.
+pub(super) fn put_also(config: &mut Config, to: &Address) {
+    let places = config.entry(PLACE.to_owned()).or_default();
+    let to = place(to);
+    if !places.split(',').any(|one| one == to) {
+        places.push(',');
+        places.push_str(&to);
+    }
+}
+
+/// No name on a server has a stroke or a comma in it.
+fn place(address: &Address) -> String {
+    let pool = address.pool.as_deref().unwrap_or_default();
+    format!("{}/{pool}/{}", address.project_name(), address.name)
+}
+
 /// What is remembered on it.
 pub(super) fn remembered(config: &Config) -> Option<Remembered> {
     let prune = config.get(PRUNE)?;
@@ -47,6 +76,9 @@ pub(super) fn remembered(config: &Config) -> Option<Remembered> {
 /// Puts the mark of a deed on it, and what is remembered of its manifest.
 pub(super) fn put(config: &mut Config, action: &Action, resource: Option<&Resource>) {
     config.insert(MARK.to_owned(), action.mark.to_string());
+    if action.address.kind == Kind::Volume {
+        config.insert(PLACE.to_owned(), place(&action.address));
+    }
     let Some(resource) = resource else { return };
     let prune = manifests::change::shown(&resource.lifecycle.prune);
     config.insert(

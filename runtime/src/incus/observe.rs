@@ -13,6 +13,7 @@ use super::client::{ClientError, at};
 use super::instance_words::{self, Facts};
 use super::texts::Texts;
 use super::wire::{Alias, Config, Devices, Image, Instance, Object};
+use super::write::trash_name;
 use super::{images, marks, objects};
 use crate::error::RuntimeError;
 
@@ -35,6 +36,14 @@ pub(super) struct TrashNote {
 /// The note, where something lies in the trash.
 pub(super) fn trash_note(config: &Config) -> Option<TrashNote> {
     serde_json::from_str(config.get(marks::TRASH)?).ok()
+}
+
+/// The note, where an object lies in the trash itself: a copy of one bears the note as well.
+fn in_trash(address: &Address, object: &Object) -> Option<TrashNote> {
+    let note = trash_note(&object.config)?;
+    let mark = marks::mark(&object.config)?;
+    let lies = object.name == trash_name(&mark.uid);
+    (lies || marks::own(&object.config, address).is_some()).then_some(note)
 }
 
 /// What the lists say.
@@ -147,7 +156,7 @@ impl IncusRuntime {
     }
 
     fn add(&self, out: &mut ObservedSet, address: Address, object: &Object, pool: Option<&str>) {
-        if let Some(note) = trash_note(&object.config) {
+        if let Some(note) = in_trash(&address, object) {
             out.trash
                 .extend(trashed_object(&address, object, pool, note));
             return;
@@ -270,7 +279,7 @@ impl IncusRuntime {
         let Some(object) = found.map_err(failed)? else {
             return Ok(None);
         };
-        if trash_note(&object.config).is_some() {
+        if in_trash(address, &object).is_some() {
             return Ok(None);
         }
         let read = object_item(address.clone(), &object, address.pool.as_deref());
@@ -317,11 +326,12 @@ fn listed(images: &[Image], networks: &[Object]) -> Listed {
 
 fn object_item(address: Address, object: &Object, pool: Option<&str>) -> Result<Item, String> {
     let (spec, unseen): (Spec, Vec<Unseen>) = objects::from_wire(address.kind, object, pool)?;
+    let mark = marks::own(&object.config, &address);
     Ok(Item {
         // A pool or network of a cluster that was not made on all members is not made.
         complete: !matches!(object.status.as_str(), "Pending" | "Errored" | "Unknown"),
-        mark: marks::mark(&object.config),
-        remembered: marks::remembered(&object.config),
+        remembered: mark.as_ref().and(marks::remembered(&object.config)),
+        mark,
         holds: Holds::default(),
         status: json!({
             "inUse": !object.used_by.is_empty(),
@@ -341,6 +351,8 @@ fn trashed_object(
     note: TrashNote,
 ) -> Option<Trashed> {
     let mut was = object_item(address.clone(), object, pool).ok()?;
+    was.mark = marks::mark(&object.config);
+    was.remembered = marks::remembered(&object.config);
     was.address.name = note.name;
     Some(Trashed {
         address: was.address.clone(),
@@ -398,4 +410,55 @@ fn status(instance: &Instance, uuid: Option<Uid>, copy_of: Option<Mark>) -> Valu
         });
     }
     status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A volume of a name, with the mark and the places of another.
+    fn volume(name: &str, uid: &Uid, places: &str) -> (Address, Object) {
+        let mut address = Address::in_project(Kind::Volume, "default", name);
+        address.pool = Some("fast".to_owned());
+        let config = [
+            (marks::MARK, format!("keel:edge:{uid}")),
+            (marks::PLACE, places.to_owned()),
+        ];
+        let object = Object {
+            name: name.to_owned(),
+            kind: "custom".to_owned(),
+            content_type: "filesystem".to_owned(),
+            config: Config::from(config.map(|(key, value)| (key.to_owned(), value))),
+            ..Object::default()
+        };
+        (address, object)
+    }
+
+    #[test]
+    fn a_copy_of_a_volume_is_not_ours_and_not_in_our_trash() {
+        let uid = Uid::nobody(7);
+        let is_ours = |name: &str, places: &str| {
+            let (address, object) = volume(name, &uid, places);
+            let item = object_item(address, &object, Some("fast")).expect("a volume");
+            item.mark.is_some()
+        };
+        assert!(is_ours("data", "default/fast/data"));
+        assert!(is_ours("new", "default/fast/data,default/fast/new"));
+        assert!(!is_ours("copy", "default/fast/data"));
+        assert!(!is_ours("data", "shop/fast/data"));
+        assert!(!is_ours("data", ""));
+        let note = json!({
+            "name": "data", "at": "2026-01-01T00:00:00Z", "until": "2026-01-08T00:00:00Z", "by": "delete",
+        });
+        let lies = |name: &str| {
+            let (address, mut object) = volume(name, &uid, "default/fast/data");
+            object
+                .config
+                .insert(marks::TRASH.to_owned(), note.to_string());
+            in_trash(&address, &object).is_some()
+        };
+        assert!(lies(&trash_name(&uid)));
+        assert!(lies("data"), "its name is not changed yet");
+        assert!(!lies("copy"));
+    }
 }

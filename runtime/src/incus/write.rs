@@ -44,10 +44,10 @@ impl IncusRuntime {
         let path = objects::path(address);
         let doing = |error: ClientError| error.doing(action.verb.word());
         let live: Option<Object> = self.client.get(&path).map_err(doing)?;
-        let uid = |object: &Object| marks::mark(&object.config).map(|mark| mark.uid);
-        let is_ours = live
-            .as_ref()
-            .is_some_and(|live| uid(live) == Some(action.uid));
+        let bears = |object: &Object, at: &Address| {
+            marks::own(&object.config, at).is_some_and(|mark| mark.uid == action.uid)
+        };
+        let is_ours = live.as_ref().is_some_and(|live| bears(live, address));
         match &action.verb {
             Verb::Create => match (live, resource) {
                 (Some(_), _) if !is_ours => Err(taken(&action.verb)),
@@ -81,7 +81,8 @@ impl IncusRuntime {
                 let live: Option<Object> = self.client.get(&from_path).map_err(doing)?;
                 match live {
                     None if is_ours => Ok(Effected::NotNeeded),
-                    Some(live) if uid(&live) == Some(action.uid) && from.pool == address.pool => {
+                    Some(live) if bears(&live, from) && from.pool == address.pool => {
+                        self.mark_on_its_way(&from_path, address, context)?;
                         let body = json!({"name": address.name});
                         let done = self.client.write(
                             "POST",
@@ -91,7 +92,9 @@ impl IncusRuntime {
                             &waiting(context),
                         );
                         done.map_err(doing)?;
-                        Ok(Effected::Done)
+                        self.mark_object(&path, context, &mut |config| {
+                            marks::put(config, action, resource);
+                        })
                     }
                     _ => Err(super::cannot(&action.verb, address)),
                 }
@@ -128,6 +131,7 @@ impl IncusRuntime {
                 if live.is_none() {
                     let body = json!({"name": address.name});
                     let from = objects::path(&lies);
+                    self.mark_on_its_way(&from, address, context)?;
                     let done =
                         self.client
                             .write("POST", &from, Some(&body), None, &waiting(context));
@@ -206,6 +210,19 @@ impl IncusRuntime {
             let same = config == object.config && description == object.description.as_str();
             Ok((!same).then(|| json!({"description": description, "config": config})))
         })
+    }
+
+    /// A volume that is renamed is ours before and after: whenever that is cut short, it is known.
+    fn mark_on_its_way(
+        &self,
+        from: &str,
+        to: &Address,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError> {
+        if to.kind == Kind::Volume {
+            self.mark_object(from, context, &mut |config| marks::put_also(config, to))?;
+        }
+        Ok(())
     }
 
     fn mark_object(
