@@ -281,14 +281,18 @@ fn check(world: &TestWorld) {
     }
 }
 
+/// A kernel finds its disk while its init answers already: what is written before is written into a file of that name.
+const DISK: &str = "until [ -b /dev/sda ]; do sleep 0.1; done";
+
 pub(crate) fn put(guest: &mut Guest, block: u32, text: &str) {
+    guest.run(DISK);
     guest.run(&format!(
         "echo {text} | dd of=/dev/sda bs=4096 seek={block} conv=sync,fsync 2>/dev/null"
     ));
 }
 
 pub(crate) fn has(guest: &mut Guest, block: u32) -> String {
-    guest.run("echo 3 >/proc/sys/vm/drop_caches");
+    guest.run(&format!("{DISK}; echo 3 >/proc/sys/vm/drop_caches"));
     let text = guest.run(&format!(
         "dd if=/dev/sda bs=4096 skip={block} count=1 2>/dev/null | tr -d '\\000' | head -c 20"
     ));
