@@ -139,11 +139,10 @@ fn carry_out(
 ) -> Result<(), Problem> {
     let mut patience = Patience::new(BUSY);
     let report = loop {
-        let plan = session.asked(std::slice::from_ref(address), asked)?;
-        if let Some((_, error)) = plan.refused.into_iter().next() {
+        let mut plan = session.asked(std::slice::from_ref(address), asked)?;
+        if let Some((_, error)) = plan.refused.pop() {
             return Err(error.into());
         }
-        let plan = session.asked(std::slice::from_ref(address), asked)?;
         match session.carry_out_asked(&plan, how, &Silent) {
             Err(SessionError::Folder(StateFolderError::Busy { .. }) | SessionError::Stale(_))
                 if patience.wait() => {}
