@@ -4,7 +4,7 @@
 //! it. `server` has the listener and its limits, `who` says who asks and what they may, `problem` what they are told where
 //! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `stores` and `events` look: they
 //! answer from what the controller last saw and cause no look at the host. `steer` and `power` ask for something, through
-//! the same doors as the command line. `client` is the other end, for the command line.
+//! the same doors as the command line. `page` is for browsers, `client` the other end for the command line.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
 
@@ -14,6 +14,7 @@ mod events;
 mod history;
 mod objects;
 mod openapi;
+mod page;
 mod plans;
 mod power;
 mod problem;
@@ -30,6 +31,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use manifests::id::Address;
+use runtime::error::RuntimeError;
 use tokio::sync::{Semaphore, watch};
 
 use crate::controller::run::Handle;
@@ -53,6 +56,12 @@ const AT_ONCE: usize = 8;
 pub trait Desk: Send + Sync + 'static {
     /// The engine with its state folder.
     fn session(&self) -> Session<'_>;
+
+    /// The newest bytes that an instance wrote to its console.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    fn console(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError>;
 }
 
 /// What each handler has.

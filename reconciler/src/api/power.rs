@@ -1,4 +1,4 @@
-//! Switching instances: through plan, lock and journal, as `keel start` and `keel stop` do it.
+//! Instances: the end of their console, and switching them: through plan, lock and journal, as `keel start` and `keel stop` do it.
 
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::diff::known::Hold;
 use crate::journal::Outcome;
 use crate::session::{Asked, Session, SessionError};
 use crate::state_folder::StateFolderError;
+use crate::view::console::harmless;
 
 /// How long a start or a stop may take.
 const STEP: Duration = Duration::from_secs(120);
@@ -51,6 +52,32 @@ pub struct PowerRequest {
     /// Why it is held.
     #[serde(default)]
     pub reason: Option<String>,
+}
+
+/// So much of a console is told.
+const TAIL: usize = 64 * 1024;
+
+pub(super) async fn logs(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(project): Query<In>,
+) -> Result<String, Problem> {
+    let project = project.project.unwrap_or_else(|| "default".to_owned());
+    let address = Address::in_project(Kind::Instance, &project, name);
+    let picture = api.handle.picture();
+    let is_managed = picture
+        .sources
+        .values()
+        .any(|one| one.objects.contains_key(&address));
+    if !is_managed || !caller.sees(&address) {
+        return Err(Problem::not_there(format!("no source has {address}")));
+    }
+    let told = api.block(move |desk| {
+        let bytes = desk.console(&address, TAIL);
+        Ok(harmless(&bytes.map_err(SessionError::from)?))
+    });
+    told.await
 }
 
 pub(super) async fn switch(

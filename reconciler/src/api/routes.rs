@@ -18,7 +18,9 @@ use super::documents::{
 use super::power::PowerRequest;
 use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 use super::who::Caller;
-use super::{Api, Problem, events, history, objects, openapi, plans, power, status, steer, stores};
+use super::{
+    Api, Problem, events, history, objects, openapi, page, plans, power, status, steer, stores,
+};
 
 /// A question has so many bytes at most.
 const BODY: usize = 64 * 1024;
@@ -112,6 +114,20 @@ pub(super) fn all() -> Vec<Route> {
         Route {
             answer: Some(of::<Value>),
             ..open("/openapi.json", "This document.", || get(openapi::answer))
+        },
+        open("/", "The page for browsers.", || get(page::index)),
+        open("/page.css", "Its style.", || get(page::style)),
+        open("/page.js", "Its script.", || get(page::script)),
+        open("/page.svg", "Its icon.", || get(page::icon)),
+        Route {
+            answer: None,
+            ..look(
+                "/v1/instances/{name}/logs",
+                "The end of what an instance wrote to its console.",
+                &[("project", "its project; absent: the default one")],
+                of::<Value>,
+                || get(power::logs),
+            )
         },
         look(
             "/v1/status",

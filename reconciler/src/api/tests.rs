@@ -53,6 +53,10 @@ impl Desk for Host {
     fn session(&self) -> Session<'_> {
         Self::session(self)
     }
+
+    fn console(&self, _: &Address, _: usize) -> Result<Vec<u8>, RuntimeError> {
+        Ok(b"\x1b[32mup\x1b[0m\r\n".to_vec())
+    }
 }
 
 impl Ground for Host {
@@ -452,6 +456,36 @@ fn instances_are_switched_by_the_rules_of_the_command_line() {
         let problem = bench.post(path, &body).expect_err("it is refused");
         assert_eq!(problem.status, status, "{path} {body}: {problem:?}");
     }
+}
+
+#[test]
+fn a_browser_gets_the_page_with_its_policy_and_the_end_of_a_console() {
+    let bench = Bench::new(&[("one.yaml", &instance("one", "64MiB"))]);
+    let get = |path: &str| {
+        bench.raw(&format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost:8080\r\nConnection: close\r\n\r\n"
+        ))
+    };
+    for (path, kind) in [
+        ("/", "text/html"),
+        ("/page.css", "text/css"),
+        ("/page.js", "text/javascript"),
+        ("/page.svg", "image/svg+xml"),
+    ] {
+        let (status, answer) = get(path);
+        assert_eq!(status, 200, "{path}");
+        assert!(
+            answer.contains(&format!("content-type: {kind}")),
+            "{path}: {answer}"
+        );
+        assert!(
+            answer.contains("content-security-policy: default-src 'none'; script-src 'self'"),
+            "{path}"
+        );
+    }
+    let (status, log) = get("/v1/instances/one/logs");
+    assert!(status == 200 && log.ends_with("\r\n\r\nup\n"), "{log:?}");
+    assert_eq!(get("/v1/instances/none/logs").0, 404);
 }
 
 #[test]

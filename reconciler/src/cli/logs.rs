@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
-use crate::view::text;
+use crate::view::console::harmless;
 
 /// More than any console ring holds.
 const ALL: usize = 16 * 1024 * 1024;
@@ -78,18 +78,6 @@ fn overlap(before: &[u8], now: &[u8]) -> usize {
         .unwrap_or(0)
 }
 
-/// Console output without what drives a terminal; colours go too.
-fn harmless(bytes: &[u8]) -> String {
-    let plain = String::from_utf8_lossy(bytes);
-    let plain = anstream::adapter::strip_str(&plain).to_string();
-    // What a terminal would write over stands on a line of its own.
-    let plain = plain
-        .replace("\r\n", "\n")
-        .replace('\r', "\n")
-        .replace('\t', "    ");
-    text::visible_lines(&plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,13 +112,5 @@ mod tests {
                 "{text:?} {count:?}"
             );
         }
-    }
-
-    #[test]
-    fn a_console_cannot_drive_the_terminal() {
-        assert_eq!(
-            harmless(b"\x1b[32mok\x1b[0m\r\n\x1b]0;title\x07x\x08y\n"),
-            "ok\nxy\n"
-        );
     }
 }

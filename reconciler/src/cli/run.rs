@@ -9,7 +9,7 @@ use std::time::Duration;
 use manifests::controller::{self, ApiSettings};
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
-use manifests::id::SourceName;
+use manifests::id::{Address, SourceName};
 use manifests::path_io;
 use manifests::read::{Texts, read_source};
 use manifests::resolve::source_of;
@@ -107,6 +107,10 @@ struct Counter {
 impl Desk for Counter {
     fn session(&self) -> Session<'_> {
         session(&self.invocation, &self.opened)
+    }
+
+    fn console(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError> {
+        self.opened.runtime.console_log(instance, limit)
     }
 }
 

@@ -2,6 +2,7 @@
 //! and give it an arm in the commands that offer it.
 
 pub mod accept;
+pub mod console;
 pub mod controller;
 pub mod diagnostics;
 pub mod drift;
