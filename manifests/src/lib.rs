@@ -50,4 +50,5 @@ pub mod substitute;
 pub mod support;
 pub mod tagged;
 pub mod tree;
+pub mod visible;
 pub mod words;

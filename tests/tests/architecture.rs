@@ -100,8 +100,24 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("reconciler/src/journal", FLOOR_3),
+    (
+        "reconciler/src/notify",
+        &[
+            "manifests",
+            "runtime",
+            "crate::clock",
+            "crate::controller",
+            "crate::error",
+            "crate::notify",
+            "crate::web",
+        ],
+    ),
     ("reconciler/src/source", FLOOR_3),
     ("reconciler/src/store", FLOOR_3),
+    (
+        "reconciler/src/web",
+        &["manifests", "crate::clock", "crate::web"],
+    ),
     ("tests", &["manifests", "runtime", "reconciler", "crate"]),
 ];
 
@@ -117,6 +133,7 @@ const FLOOR_3: &[&str] = &[
     "crate::plan",
     "crate::source",
     "crate::store",
+    "crate::web",
 ];
 
 /// Floor 1 decides from what it is given: no clock, no disk, no network, no threads.

@@ -1,5 +1,7 @@
 //! What the types of the settings do not say: what belongs together, and names that lead somewhere.
 
+mod notification;
+
 use std::collections::BTreeMap;
 
 use super::source::{GitSource, SourceSettings, Token, Verify, VerifyMode};
@@ -33,43 +35,28 @@ pub(super) fn check(controller: &Controller, node: &Node, found: &mut Diagnostic
         sources,
         interval,
         api,
+        notifications,
     } = controller;
     checking.not_too_short(interval, &Pointer::new("/interval"));
     let mut names: BTreeMap<&str, Pointer> = BTreeMap::new();
     for (index, source) in sources.iter().enumerate() {
         let at = Pointer::new("/sources").index(index);
         checking.source(source, &at);
-        if let Some(first) = names.get(source.name.as_str()) {
-            let twice = checking.wrong(
-                TWICE,
-                &at.field("name"),
-                format!("two sources are called `{}`", source.name),
-            );
-            let first = checking.origin(&first.field("name"));
-            checking.found.push(twice.related(first, "the first one"));
-        } else if !source.name.is_empty() {
-            names.insert(&source.name, at);
-        }
+        checking.named(&source.name, &at, "source", &mut names);
     }
     for (index, source) in sources.iter().enumerate() {
         let at = Pointer::new("/sources").index(index).field("dependsOn");
-        for (number, other) in source.depends_on.iter().enumerate() {
-            if !names.contains_key(other.as_str()) {
-                let known: Vec<&str> = names.keys().copied().collect();
-                let one = checking.wrong(
-                    DANGLING,
-                    &at.index(number),
-                    format!("there is no source `{other}`"),
-                );
-                checking.found.push(match nearest(other, &known) {
-                    Some(near) => one.hint(format!("did you mean `{near}`?")),
-                    None => one,
-                });
-            }
-        }
+        checking.leads_to(&source.depends_on, &at, &names);
     }
     checking.no_circle(sources);
     checking.socket(&api.socket, &Pointer::new("/api/socket"));
+    let mut targets: BTreeMap<&str, Pointer> = BTreeMap::new();
+    for (index, one) in notifications.iter().enumerate() {
+        let at = Pointer::new("/notifications").index(index);
+        checking.named(&one.name, &at, "target", &mut targets);
+        checking.notification(one, &at);
+        checking.leads_to(&one.sources, &at.field("sources"), &names);
+    }
 }
 
 impl Checking<'_> {
@@ -116,18 +103,53 @@ impl Checking<'_> {
         }
     }
 
-    fn source(&mut self, source: &SourceSettings, at: &Pointer) {
-        if source.name.is_empty() {
+    /// Each of a list has a name of its own, which is good for a file.
+    fn named<'a>(
+        &mut self,
+        name: &'a str,
+        at: &Pointer,
+        what: &str,
+        names: &mut BTreeMap<&'a str, Pointer>,
+    ) {
+        if name.is_empty() {
             self.missing(at, "name", "write what it is called, such as `name: edge`");
-        } else if let Some(why) = wrong_name(Kind::StoragePool, &source.name) {
-            let name = source.name.escape_debug();
-            self.tell(
-                BAD_NAME,
-                &at.field("name"),
-                format!("`{name}` is no name here"),
-                &why,
-            );
+            return;
         }
+        if let Some(why) = wrong_name(Kind::StoragePool, name) {
+            let name = name.escape_debug();
+            let message = format!("`{name}` is no name here");
+            self.tell(BAD_NAME, &at.field("name"), message, &why);
+        }
+        match names.get(name) {
+            Some(first) => {
+                let message = format!("two {what}s are called `{name}`");
+                let twice = self.wrong(TWICE, &at.field("name"), message);
+                let first = self.origin(&first.field("name"));
+                self.found.push(twice.related(first, "the first one"));
+            }
+            None => {
+                names.insert(name, at.clone());
+            }
+        }
+    }
+
+    /// Each of these is the name of a source.
+    fn leads_to(&mut self, wanted: &[String], at: &Pointer, names: &BTreeMap<&str, Pointer>) {
+        for (number, other) in wanted.iter().enumerate() {
+            if names.contains_key(other.as_str()) {
+                continue;
+            }
+            let known: Vec<&str> = names.keys().copied().collect();
+            let message = format!("there is no source `{other}`");
+            let one = self.wrong(DANGLING, &at.index(number), message);
+            self.found.push(match nearest(other, &known) {
+                Some(near) => one.hint(format!("did you mean `{near}`?")),
+                None => one,
+            });
+        }
+    }
+
+    fn source(&mut self, source: &SourceSettings, at: &Pointer) {
         if let Some(suspended) = &source.suspend
             && suspended.reason.is_empty()
         {
@@ -222,24 +244,32 @@ impl Checking<'_> {
         };
         let at = at.field("https");
         if let Some(token) = &https.token {
-            let Token {
-                file,
-                environment,
-                credential,
-            } = token;
-            let places = [file.is_some(), environment.is_some(), credential.is_some()];
-            if places.iter().filter(|written| **written).count() != 1 {
-                self.tell(
-                    BAD_VALUE,
-                    &at.field("token"),
-                    "a token is in one place",
-                    "write one of `file`, `environment` and `credential`",
-                );
-            }
+            self.token(token, &at.field("token"));
         } else if https.user.is_some() {
             self.missing(&at, "token", "write where the password of this user is");
         }
-        if let Some(proxy) = &https.proxy {
+        self.proxy(https.proxy.as_deref(), &at);
+    }
+
+    fn token(&mut self, token: &Token, at: &Pointer) {
+        let Token {
+            file,
+            environment,
+            credential,
+        } = token;
+        let places = [file.is_some(), environment.is_some(), credential.is_some()];
+        if places.iter().filter(|written| **written).count() != 1 {
+            self.tell(
+                BAD_VALUE,
+                at,
+                "a token is in one place",
+                "write one of `file`, `environment` and `credential`",
+            );
+        }
+    }
+
+    fn proxy(&mut self, proxy: Option<&str>, at: &Pointer) {
+        if let Some(proxy) = proxy {
             let rest = ["http://", "https://"]
                 .iter()
                 .find_map(|scheme| proxy.strip_prefix(scheme));

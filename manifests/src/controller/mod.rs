@@ -5,9 +5,11 @@
 
 mod api;
 mod check;
+mod notification;
 mod repository_url;
 mod source;
 mod wanted;
+mod web_url;
 
 use serde::Deserialize as _;
 
@@ -20,12 +22,16 @@ use crate::scalar::duration::Duration;
 use crate::tree::{Node, Value};
 
 pub use api::{ApiSettings, LocalAccess, Role, SocketSettings};
+pub use notification::{
+    ExecTarget, MailTarget, MatrixTarget, Notification, SlackTarget, Trigger, WebhookTarget,
+};
 pub use repository_url::RepositoryUrl;
 pub use source::{
     DirectorySource, GitSource, HttpsAccess, SourceSettings, SshAccess, Suspension, Token, Verify,
     VerifyMode,
 };
 pub use wanted::{CommitName, RefName, VersionRange, Wanted};
+pub use web_url::WebUrl;
 
 /// The word in `kind`.
 pub const KIND: &str = "Controller";
@@ -48,6 +54,8 @@ crate::fields! {
         interval: Duration = Duration::from_seconds(600),
         /// How it is asked.
         api: ApiSettings = ApiSettings::default(),
+        /// Who is told what happens.
+        notifications: Vec<Notification> = Vec::new(),
     }
 }
 

@@ -150,3 +150,60 @@ sources:
     assert!(read("c.yaml", "").1.has_errors());
     assert!(read("c.yaml", "- a\n").1.has_errors());
 }
+
+#[test]
+fn targets_of_messages_are_checked_as_a_whole() {
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controller
+notifications:
+  - name: team
+    events: [failed, recoverd]
+    webhook: { url: https://chat.example.org/x }
+";
+    let (controller, found) = read("c.yaml", text);
+    assert_eq!(controller, None);
+    let message = &found.sorted()[0].message;
+    assert!(message.contains("recoverd"), "{message}");
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controller
+notifications:
+  - name: team
+    sources: [edge]
+    repeat: 1s
+    webhook: {}
+    exec: { command: [tell] }
+  - name: team
+    matrix: { room: abc }
+  - name: c
+    mail: { to: ['-oQ/tmp', ops@example.org], from: \"a\\nb\" }
+    repeat: 0s
+  - name: d
+    slack: { url: https://a.example.org/, urlFrom: { credential: slack } }
+  - name: e
+";
+    let (controller, found) = read("c.yaml", text);
+    assert_eq!(controller, None);
+    let told: Vec<String> = found
+        .sorted()
+        .iter()
+        .map(|one| format!("{}:{} {}", one.origin.line, one.origin.column, one.message))
+        .collect();
+    let expected = [
+        "5:15 there is no source `edge`",
+        "6:13 1s is too short to be reminded",
+        "7:14 field `url` is missing in notifications.0.webhook",
+        "8:11 a target is in one place",
+        "8:22 `tell` is no whole path",
+        "9:11 two targets are called `team`",
+        "10:13 field `server` is missing in notifications.1.matrix",
+        "10:13 field `token` is missing in notifications.1.matrix",
+        "10:21 `abc` is no room",
+        "12:18 `-oQ/tmp` is no address of mail",
+        "12:53 `a\\nb` is no address of mail",
+        "15:52 both `url` and `urlFrom` say where messages go",
+        "16:5 field `webhook` is missing in notifications.4",
+    ];
+    assert_eq!(told, expected);
+}

@@ -143,7 +143,13 @@ impl Bench {
         };
         let ground = Arc::clone(&bench.host);
         let running = std::thread::spawn(move || {
-            let ended = controller.run(ground.as_ref(), vec![source], &settings, &mut |_| {});
+            let ended = controller.run(
+                ground.as_ref(),
+                vec![source],
+                &settings,
+                &mut |_| {},
+                &mut (),
+            );
             ended.expect("it leaves in good order");
         });
         bench.running = Some(running);

@@ -78,7 +78,7 @@ impl Boot {
             invocation.print_plain(&json())?;
         }
         for (object, why) in &booting.boot.left {
-            invocation.note(&format!("{object} is left stopped: {}\n", visible(why)));
+            invocation.warn(&format!("{object} is left stopped: {}", visible(why)));
         }
         for one in &unclear {
             let why = visible(&one.why);

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,6 +15,9 @@ use crate::apply::Failpoint;
 use crate::clock::{Clock, FixedClock, HostClock};
 use crate::error::{CliError, Exit};
 
+/// More are not kept.
+const MOST_WARNINGS: usize = 200;
+
 /// What surrounds one command.
 pub(super) struct Invocation {
     /// Flags that every command takes.
@@ -22,6 +25,8 @@ pub(super) struct Invocation {
     /// Set when a person asked to leave: running steps finish, nothing new begins.
     pub(super) cancel: &'static AtomicBool,
     clock: Box<dyn Clock>,
+    /// What went wrong and was said.
+    warned: Mutex<Vec<String>>,
 }
 
 impl Invocation {
@@ -35,6 +40,7 @@ impl Invocation {
                 Some(now) => Box::new(FixedClock(now)),
                 None => Box::new(HostClock),
             },
+            warned: Mutex::default(),
         }
     }
 
@@ -92,6 +98,23 @@ impl Invocation {
         if !self.global.quiet {
             say(text);
         }
+    }
+
+    /// Writes to stderr what went wrong, though the rest went on; with `--quiet` it is only kept for
+    /// [`Invocation::warnings`].
+    pub(super) fn warn(&self, line: &str) {
+        self.note(&format!("{line}\n"));
+        let warned = self.warned.lock();
+        let mut warned = warned.unwrap_or_else(PoisonError::into_inner);
+        if warned.len() < MOST_WARNINGS {
+            warned.push(line.to_owned());
+        }
+    }
+
+    /// What went wrong since this was last asked.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let warned = self.warned.lock();
+        std::mem::take(&mut *warned.unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether questions can be asked: stdin and stderr are terminals and `--no-input` was not said.

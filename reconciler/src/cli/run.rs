@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifests::controller::{self, ApiSettings};
+use manifests::controller::{self, ApiSettings, Notification};
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
 use manifests::id::{Address, SourceName};
@@ -32,6 +32,7 @@ use crate::controller::standing::{SourceStanding, Standing};
 use crate::controller::state::Pace;
 use crate::diff::suspension::{Scope, Suspension};
 use crate::error::{CliError, Exit, chain, exit_of};
+use crate::notify::notifier::Notifier;
 use crate::session::Session;
 use crate::source::directory::Directory;
 use crate::source::open::open;
@@ -60,12 +61,16 @@ pub(super) struct Run {
     interval: Option<Duration>,
 }
 
+/// How long who leaves waits until people are told what they are to know.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// What is followed, and how.
 struct Wanted {
     sources: Vec<Source>,
     interval: Duration,
     suspensions: BTreeMap<Scope, Suspension>,
     api: ApiSettings,
+    notifications: Vec<Notification>,
 }
 
 /// How often a folder is read that was named by hand, though nothing was heard of it.
@@ -76,13 +81,18 @@ struct Native<'a> {
     invocation: &'a Invocation,
     /// For what has words of its own for people, which nobody reads here.
     silent: &'a Invocation,
+    /// The same for backups, which are made beside everything else.
+    backing_up: &'a Invocation,
     opened: &'a Opened,
 }
 
-fn ended(exit: Result<Exit, CliError>) -> Result<(), String> {
+/// How a part of the command line ended that this does on its own, with what it would have said.
+fn ended(exit: Result<Exit, CliError>, by: &Invocation) -> Result<(), String> {
+    let warnings = by.warnings();
     match exit {
         Ok(Exit::Done) => Ok(()),
-        Ok(_) => Err("some of it failed".to_owned()),
+        Ok(_) if warnings.is_empty() => Err("some of it failed".to_owned()),
+        Ok(_) => Err(warnings.join("; ")),
         Err(error) => Err(error
             .source
             .map_or_else(String::new, |source| chain(source.as_ref()))),
@@ -139,15 +149,15 @@ impl Ground for Native<'_> {
         let boot = Boot {
             output: HumanOrJson::Human,
         };
-        ended(boot.run(self.silent))
+        ended(boot.run(self.silent), self.silent)
     }
 
     fn due(&self) -> Result<(), String> {
-        ended(snapshot::run_due(self.silent, self.opened))
+        ended(snapshot::run_due(self.silent, self.opened), self.silent)
     }
 
     fn back_up(&self) -> Result<(), String> {
-        ended(backup::run_due(self.silent))
+        ended(backup::run_due(self.backing_up), self.backing_up)
     }
 
     fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {
@@ -172,6 +182,7 @@ impl Run {
         let mut quiet = invocation.global.clone();
         quiet.quiet = true;
         let silent = Invocation::new(quiet.clone(), invocation.cancel);
+        let backing_up = Invocation::new(quiet.clone(), invocation.cancel);
         let settings = Settings {
             pace: Pace {
                 interval,
@@ -208,8 +219,12 @@ impl Run {
         let ground = Native {
             invocation,
             silent: &silent,
+            backing_up: &backing_up,
             opened: &opened,
         };
+        let state = opened.folder.path();
+        let mut notifier = Notifier::begin(&wanted.notifications, &host(), state, &environment)
+            .map_err(|error| CliError::new(Exit::Invalid, error))?;
         let mut told = false;
         let mut stood = |standing: &Standing| {
             // Whoever waits for the unit waits until what should run was started.
@@ -220,8 +235,15 @@ impl Run {
             }
         };
         let standing = controller
-            .run(&ground, wanted.sources, &settings, &mut stood)
+            .run(
+                &ground,
+                wanted.sources,
+                &settings,
+                &mut stood,
+                &mut notifier,
+            )
             .map_err(|error| CliError::new(Exit::Unexpected, error))?;
+        notifier.end(LAST_WORDS);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         Ok(match self.once {
             true => exit(&standing),
@@ -252,6 +274,7 @@ fn settings(invocation: &Invocation, file: &Path) -> Result<Wanted, CliError> {
         interval: settings.interval.as_std(),
         suspensions: BTreeMap::new(),
         api: settings.api,
+        notifications: settings.notifications.clone(),
     };
     for source in &settings.sources {
         let name = SourceName::new(source.name.as_str());
@@ -294,7 +317,14 @@ fn folder(path: &Path) -> Result<Wanted, CliError> {
         interval: Pace::default().interval,
         suspensions: BTreeMap::new(),
         api: ApiSettings::default(),
+        notifications: Vec::new(),
     })
+}
+
+/// What this host is called.
+fn host() -> String {
+    let name = rustix::system::uname();
+    name.nodename().to_string_lossy().into_owned()
 }
 
 /// What people and the settings suspend.

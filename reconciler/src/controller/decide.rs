@@ -14,7 +14,7 @@ use super::backoff::{may_pass, wait};
 use super::event::{
     Deed, Ended, Event, Failure, Fetched, Now, Outcome, Reconcile, Reconciled, Request, Work,
 };
-use super::state::{Moved, Rest, SourceState, State, Trouble, UnderWay};
+use super::state::{Chore, Moved, Rest, SourceState, State, Trouble, UnderWay};
 use crate::diff::suspension::Scope;
 use crate::plan::gates::Resting;
 
@@ -36,7 +36,8 @@ impl State {
                 self.moved = Some(Moved { first, last });
             }
             Event::Ended(ended) => self.ended(ended, now),
-            Event::BackedUp => {
+            Event::BackedUp(wrong) => {
+                self.backups.ended(wrong, now);
                 self.backing_up = false;
                 self.back_up_at = now.up + self.pace.due;
             }
@@ -147,7 +148,10 @@ impl State {
         self.under_way = UnderWay::Nothing;
         match ended {
             Ended::Boot => self.booted = true,
-            Ended::Due => self.due_at = now.up + self.pace.due,
+            Ended::Due(wrong) => {
+                self.due.ended(wrong, now);
+                self.due_at = now.up + self.pace.due;
+            }
             Ended::Reconciled(reconciled) => self.reconciled(reconciled, now),
         }
     }
@@ -406,6 +410,19 @@ impl SourceState {
         for (address, trouble) in trying {
             let until = now.up;
             self.resting.insert(address, Rest { trouble, until });
+        }
+    }
+}
+
+impl Chore {
+    fn ended(&mut self, wrong: Option<String>, now: Now) {
+        let before = std::mem::replace(self, Self::Well);
+        if let Some(why) = wrong {
+            let before = match before {
+                Self::Failing(trouble) => Some(trouble),
+                Self::Unknown | Self::Well => None,
+            };
+            *self = Self::Failing(again(before, Class::Retry, why, now));
         }
     }
 }

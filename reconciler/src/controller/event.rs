@@ -37,8 +37,8 @@ pub enum Event {
     WorldMoved,
     /// What was begun last ended.
     Ended(Ended),
-    /// Backups that were due are made, or could not be.
-    BackedUp,
+    /// Backups that were due are made, or could not be: why.
+    BackedUp(Option<String>),
     /// Somebody asks for something.
     Asked(Request),
     /// A time came.
@@ -105,8 +105,8 @@ pub enum Ended {
     Boot,
     /// A source.
     Reconciled(Reconciled),
-    /// What was due.
-    Due,
+    /// What was due, and why not all of it was done.
+    Due(Option<String>),
 }
 
 /// How a source stands after it was reconciled.

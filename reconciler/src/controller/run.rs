@@ -62,6 +62,22 @@ pub struct Settings {
     pub suspensions: BTreeMap<Suspended, Suspension>,
 }
 
+/// Who is told what happens and how all stands then. It is told by the loop itself, and so must not take long.
+pub trait Witness {
+    /// Something happened.
+    fn heard(&mut self, event: &Event) {
+        let _ = event;
+    }
+
+    /// This follows from it.
+    fn stood(&mut self, state: &State, in_force: &InForces, now: Now) {
+        let _ = (state, in_force, now);
+    }
+}
+
+/// Nobody is told.
+impl Witness for () {}
+
 /// What the threads tell the loop.
 enum Told {
     Event(Event),
@@ -143,7 +159,8 @@ impl Controller {
         self.handle.clone()
     }
 
-    /// Follows the sources until somebody asks it to leave. `stood` is told each time that it stands otherwise.
+    /// Follows the sources until somebody asks it to leave. `stood` is told each time that it stands otherwise, `witness`
+    /// what happens.
     ///
     /// # Errors
     /// It cannot begin, or a part of it broke down.
@@ -153,6 +170,7 @@ impl Controller {
         sources: Vec<Source>,
         settings: &Settings,
         stood: &mut dyn FnMut(&Standing),
+        witness: &mut dyn Witness,
     ) -> Result<Arc<Standing>, ControllerError> {
         let Self { told, handle } = self;
         let bell = Bell::new().map_err(ControllerError::Begin)?;
@@ -176,7 +194,7 @@ impl Controller {
             began,
             settings,
         };
-        std::thread::scope(|scope| running.run(scope, &told, sources, stood))
+        std::thread::scope(|scope| running.run(scope, &told, sources, stood, witness))
     }
 }
 
@@ -208,6 +226,7 @@ impl<'env> Loop<'env> {
         told: &Receiver<Told>,
         sources: Vec<Source>,
         stood: &mut dyn FnMut(&Standing),
+        witness: &mut dyn Witness,
     ) -> Result<Arc<Standing>, ControllerError> {
         // Whatever ends the loop: nobody waits for the watch.
         let _end = EndWatch(self.bell);
@@ -223,8 +242,10 @@ impl<'env> Loop<'env> {
         }
         let mut event = Event::Woken;
         loop {
+            witness.heard(&event);
             let deeds = state.decide(event, self.now());
             self.stand(&state, stood);
+            witness.stood(&state, self.in_force, self.now());
             for deed in deeds {
                 match deed {
                     Deed::Fetch(name) => {
@@ -350,10 +371,11 @@ impl<'env> Loop<'env> {
     fn back_up<'scope>(self, scope: &'scope Scope<'scope, 'env>) {
         scope.spawn(move || {
             let _guard = self.guard();
-            if let Err(why) = self.ground.back_up() {
+            let wrong = self.ground.back_up().err();
+            if let Some(why) = &wrong {
                 tracing::error!(why, "not all backups that are due were made");
             }
-            self.tell(Event::BackedUp);
+            self.tell(Event::BackedUp(wrong));
         });
     }
 

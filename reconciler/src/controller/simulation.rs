@@ -170,7 +170,7 @@ impl Life {
         let Some(work) = self.work.take() else { return };
         let ended = match work {
             Work::Boot => Ended::Boot,
-            Work::Due => Ended::Due,
+            Work::Due => Ended::Due(None),
             Work::Reconcile(order) => {
                 let address = |name: u32| -> Address {
                     format!("instance/i{name}").parse().expect("an address")
@@ -244,7 +244,7 @@ impl Life {
             4..=6 => self.end(false),
             7 => {
                 if std::mem::take(&mut self.backing_up) {
-                    self.tell(Event::BackedUp);
+                    self.tell(Event::BackedUp(None));
                 }
             }
             8 => {
@@ -320,7 +320,7 @@ impl Life {
                 self.tell(Event::Fetched(name, Fetched::Unchanged));
             }
             if std::mem::take(&mut self.backing_up) {
-                self.tell(Event::BackedUp);
+                self.tell(Event::BackedUp(None));
             }
             if self.work.is_some() {
                 continue;
@@ -349,7 +349,7 @@ fn whatever_happens_what_must_not_be_is_not_and_in_the_end_all_is_settled() {
             }
             life.end(true);
             if std::mem::take(&mut life.backing_up) {
-                life.tell(Event::BackedUp);
+                life.tell(Event::BackedUp(None));
             }
             assert!(life.left, "{seed}: it does not leave");
             continue;

@@ -60,6 +60,17 @@ pub struct Trouble {
     pub since: jiff::Timestamp,
 }
 
+/// How it went last time with something that is done again and again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Chore {
+    /// It was not done since the start.
+    Unknown,
+    /// Well.
+    Well,
+    /// Not all of it was done.
+    Failing(Trouble),
+}
+
 /// An object that failed and is left alone for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rest {
@@ -159,6 +170,12 @@ impl SourceState {
         fetched && done
     }
 
+    /// Objects that failed last, also those that are tried again just now.
+    pub fn failing(&self) -> BTreeMap<&Address, &Trouble> {
+        let resting = self.resting.iter().map(|(one, rest)| (one, &rest.trouble));
+        self.trying.iter().chain(resting).collect()
+    }
+
     /// Whether all that is in force was done.
     pub fn is_settled(&self) -> bool {
         self.in_force.is_some()
@@ -191,6 +208,10 @@ pub struct State {
     pub suspensions: BTreeMap<Scope, Suspension>,
     /// Digests of plans for which somebody answered, and until when that counts.
     pub approved: BTreeMap<String, jiff::Timestamp>,
+    /// How it went with snapshots and the trash.
+    pub due: Chore,
+    /// How it went with backups.
+    pub backups: Chore,
     pub(super) pace: Pace,
     pub(super) chance: Chance,
     pub(super) under_way: UnderWay,
@@ -221,6 +242,8 @@ impl State {
                 .collect(),
             suspensions,
             approved: BTreeMap::new(),
+            due: Chore::Unknown,
+            backups: Chore::Unknown,
             quiet: pace.quiet,
             pace,
             chance: Chance::of(seed),

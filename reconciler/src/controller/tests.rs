@@ -89,7 +89,7 @@ impl Played {
     fn end(&mut self, change: impl FnOnce(&mut Reconciled)) {
         let ended = match self.work.take().expect("something is under way") {
             Work::Boot => Ended::Boot,
-            Work::Due => Ended::Due,
+            Work::Due => Ended::Due(None),
             Work::Reconcile(work) => {
                 let revision = self.state.sources[&work.source].in_force.clone();
                 let outcome = match work.only_look {

@@ -53,10 +53,11 @@ impl Worker<'_> {
                 Ended::Boot
             }
             Work::Due => {
-                if let Err(why) = self.ground.due() {
+                let wrong = self.ground.due().err();
+                if let Some(why) = &wrong {
                     tracing::error!(%why, "not all that is due was done");
                 }
-                Ended::Due
+                Ended::Due(wrong)
             }
             Work::Reconcile(order) => {
                 let ended = self.reconcile(order);

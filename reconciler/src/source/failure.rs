@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use manifests::path_io::PathError;
 
+use crate::web::access::AccessError;
+
 /// What can be done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceClass {
@@ -15,8 +17,7 @@ pub enum SourceClass {
     Config,
 }
 
-/// The cause of an error that another crate made.
-pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub use crate::web::access::Cause;
 
 /// A source cannot be taken over. What was taken over before stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +145,12 @@ pub enum SourceError {
         /// Why not.
         source: Cause,
     },
+}
+
+impl From<AccessError> for SourceError {
+    fn from(AccessError { what, source }: AccessError) -> Self {
+        Self::Settings { what, source }
+    }
 }
 
 impl SourceError {

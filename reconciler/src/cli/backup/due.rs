@@ -117,8 +117,8 @@ pub(in crate::cli) fn run(invocation: &Invocation) -> Result<Exit, CliError> {
             )),
             Err(error) => {
                 well = false;
-                invocation.note(&format!(
-                    "{object}: the backup by {} was not made: {}\n",
+                invocation.warn(&format!(
+                    "{object}: the backup by {} was not made: {}",
                     export.by.0,
                     visible(&why(error))
                 ));
@@ -136,12 +136,12 @@ pub(in crate::cli) fn run(invocation: &Invocation) -> Result<Exit, CliError> {
             }
             Err(error) => {
                 well = false;
-                invocation.note(&format!("{object}: {}\n", visible(&chain(&error))));
+                invocation.warn(&format!("{object}: {}", visible(&chain(&error))));
             }
         }
     }
     for trouble in &troubles {
-        invocation.note(&format!("{}\n", visible(&trouble.to_string())));
+        invocation.warn(&visible(&trouble.to_string()));
     }
     Ok(match well {
         true => Exit::Done,

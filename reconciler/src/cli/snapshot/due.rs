@@ -44,8 +44,8 @@ pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Ex
             Deed::Make { name, .. } => format!("the snapshot {} was not made", visible(name)),
             Deed::Drop { name, .. } => format!("the snapshot {} was not deleted", visible(name)),
         };
-        invocation.note(&format!(
-            "{}: {what}: {}\n",
+        invocation.warn(&format!(
+            "{}: {what}: {}",
             job.object,
             visible(&chain(error))
         ));
@@ -60,7 +60,7 @@ pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Ex
 
 fn warn(invocation: &Invocation, troubles: &[Trouble]) {
     for trouble in troubles {
-        invocation.note(&format!("{}\n", visible(&trouble.to_string())));
+        invocation.warn(&visible(&trouble.to_string()));
     }
 }
 

@@ -1,72 +1,22 @@
 //! By https: TLS by rustls, nothing of the environment, redirects to the same server alone.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use manifests::controller::{HttpsAccess, Token};
-use manifests::path_io;
+use manifests::controller::HttpsAccess;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Proxy, StatusCode};
+use reqwest::{Proxy, StatusCode};
 
-use super::Around;
 use super::wire::{Deadline, InTime, Wire};
 use crate::source::failure::{Cause, SourceError};
+use crate::web::access::{Hidden, TokenPlace, authority};
 
 /// More redirects are a loop.
 const REDIRECTS: usize = 5;
 /// How long a server may take until it is connected to.
 const CONNECT: Duration = Duration::from_secs(20);
-/// The most bytes that a file with a token or certificates has.
-const MOST_OF_FILE: u64 = 1 << 20;
-
-/// Where a token is, as far as it does not change while the controller runs.
-#[derive(Debug, Clone)]
-pub(super) enum TokenPlace {
-    /// A file, which is read each time: tokens are renewed.
-    File(PathBuf),
-    /// The value of a variable.
-    Value(Hidden),
-}
-
-impl TokenPlace {
-    /// Where it is, once the surroundings are known.
-    ///
-    /// # Errors
-    /// It is not there.
-    pub(super) fn of(token: &Token, around: &Around<'_>) -> Result<Self, SourceError> {
-        if let Some(file) = &token.file {
-            return Ok(Self::File(file.as_path().to_path_buf()));
-        }
-        if let Some(name) = &token.environment {
-            let value = (around.variable)(name).filter(|value| !value.is_empty());
-            let what = || format!("read the token in the variable {name}");
-            let value = value.ok_or_else(|| settings(what(), "it is not set"))?;
-            return Ok(Self::Value(Hidden(value)));
-        }
-        let name = token.credential.as_deref().unwrap_or_default();
-        let what = || format!("read the token in the credential `{}`", name.escape_debug());
-        if name.is_empty() || name.contains('/') || name.starts_with('.') {
-            return Err(settings(what(), "it is no name of one"));
-        }
-        let folder = (around.variable)("CREDENTIALS_DIRECTORY");
-        let none = "systemd gave keel none: the unit needs `LoadCredential=`";
-        let folder = folder.ok_or_else(|| settings(what(), none))?;
-        Ok(Self::File(Path::new(&folder).join(name)))
-    }
-}
-
-/// A text that is never shown.
-#[derive(Clone)]
-pub(super) struct Hidden(pub(super) String);
-
-impl std::fmt::Debug for Hidden {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("(hidden)")
-    }
-}
 
 /// The way by https.
 pub(super) struct Https {
@@ -94,8 +44,7 @@ impl Https {
     ) -> Result<Self, SourceError> {
         let token = match token {
             None => None,
-            Some(TokenPlace::Value(value)) => Some(value.clone()),
-            Some(TokenPlace::File(path)) => Some(Hidden(small(path, "read the token")?)),
+            Some(token) => Some(token.read()?),
         };
         Ok(Self {
             client: client(access)?,
@@ -267,14 +216,7 @@ fn client(access: &HttpsAccess) -> Result<Client, SourceError> {
         ),
     };
     if let Some(path) = &access.authority {
-        let what = || format!("read the certificates in {path}");
-        let text = small(path.as_path(), &what())?;
-        let certificates = Certificate::from_pem_bundle(text.as_bytes());
-        let certificates = certificates.map_err(|error| settings(what(), error))?;
-        if certificates.is_empty() {
-            return Err(settings(what(), "there are none in it"));
-        }
-        builder = builder.tls_certs_merge(certificates);
+        builder = builder.tls_certs_merge(authority(path.as_path())?);
     }
     builder
         .build()
@@ -286,17 +228,4 @@ fn settings(what: String, source: impl Into<Cause>) -> SourceError {
         what,
         source: source.into(),
     }
-}
-
-/// A small file, without the line end that editors put there.
-fn small(path: &Path, what: &str) -> Result<String, SourceError> {
-    let wrong = |source: Cause| settings(what.to_owned(), source);
-    let found = path.metadata().map_err(|error| wrong(error.into()))?;
-    if !found.is_file() || found.len() > MOST_OF_FILE {
-        return Err(wrong(
-            format!("{} is no file of at most 1 MiB", path.display()).into(),
-        ));
-    }
-    let text = path_io::read_to_string(path).map_err(|error| wrong(error.into()))?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
 }

@@ -35,8 +35,8 @@ use super::digest::digest;
 use super::failure::SourceError;
 use super::followed::{Followed, Last, Latest, Tree, Watched};
 use super::git;
+use crate::web::access::TokenPlace;
 use choosing::{Choosing, Chosen, object};
-use https::TokenPlace;
 use lineage::{Lineage, lineage};
 use local::Local;
 use objects::Objects;
@@ -104,7 +104,7 @@ impl Place {
                 let access = settings.https.clone().unwrap_or_default();
                 let token = access.token.as_ref();
                 let token = token
-                    .map(|token| TokenPlace::of(token, around))
+                    .map(|token| TokenPlace::of(token, around.variable))
                     .transpose()?;
                 Way::Https { access, token }
             }

@@ -12,7 +12,7 @@ use manifests::controller::{HttpsAccess, SshAccess, Wanted};
 
 use super::choosing::{Choosing, Chosen};
 use super::examined::Examined;
-use super::https::{Https, TokenPlace};
+use super::https::Https;
 use super::lineage::{Lineage, lineage};
 use super::objects::Objects;
 use super::protocol::{self, Request, Speaks};
@@ -20,6 +20,7 @@ use super::ssh::{Server, Ssh};
 use super::store::Store;
 use super::wire::Wire;
 use crate::source::failure::SourceError;
+use crate::web::access::TokenPlace;
 
 /// The most bytes of one pack.
 const MOST_OF_PACK: u64 = 512 << 20;
