@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::diff::suspension::{Scope, Suspension};
+use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::plan::Because;
 
 /// A line of a manifest.
@@ -111,6 +111,64 @@ pub struct InvalidDocument {
     pub why: String,
 }
 
+/// A revision that a person wants to stay in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PinDocument {
+    /// Which one.
+    pub revision: String,
+    /// Why.
+    pub reason: String,
+    /// Who says so, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Since when.
+    pub since: String,
+}
+
+impl From<&Pin> for PinDocument {
+    fn from(pin: &Pin) -> Self {
+        Self {
+            revision: pin.revision.clone(),
+            reason: pin.reason.clone(),
+            by: pin.by.clone(),
+            since: time(pin.since),
+        }
+    }
+}
+
+/// What a source said, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionDocument {
+    /// The source.
+    pub source: String,
+    /// When it became so.
+    pub at: String,
+    /// What became of it: `inForce`, `invalid`, `refused`, `pinned`, `unpinned`.
+    pub fate: String,
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Who wrote it, as its commit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The first line of its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<String>,
+    /// Who signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
 /// A field that somebody else changes back each time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FightDocument {
@@ -158,6 +216,18 @@ pub struct SourceDocument {
     /// Who signed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<String>,
+    /// Who wrote it, as its commit says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The first line of its commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<String>,
+    /// A person wants it to stay in force, whatever the source says by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<PinDocument>,
     /// Whether all that is in force was done.
     pub settled: bool,
     /// How the last reconcile ended, in a word; absent before the first.
@@ -316,7 +386,10 @@ pub struct ObjectDocument {
     /// How many fields are left as they live by a rule.
     pub kept: usize,
     /// What holds what would be done with it.
-    pub held: Vec<BecauseDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<BecauseDocument>,
+    /// Where each written value stands, by JSON pointer; what is missing here is a default.
+    pub lines: BTreeMap<String, PlaceDocument>,
     /// It failed and is left alone for a while.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resting: Option<TroubleDocument>,

@@ -2,9 +2,9 @@
 //!
 //! `routes` is the one list of what can be asked, by whom, and what is answered; router and OpenAPI document are made from
 //! it. `server` has the listener and its limits, `who` says who asks and what they may, `problem` what they are told where
-//! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `stores` and `events` look: they
-//! answer from what the controller last saw and cause no look at the host. `steer` and `power` ask for something, through
-//! the same doors as the command line. `page` is for browsers, `client` the other end for the command line.
+//! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `revisions`, `stores` and `events` look:
+//! they answer from what the controller last saw and cause no look at the host. `steer`, `revisions` and `power` ask for
+//! something, through the same doors as the command line. `page` is for browsers, `client` the other end for the command line.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
 
@@ -18,6 +18,7 @@ mod page;
 mod plans;
 mod power;
 mod problem;
+mod revisions;
 mod routes;
 mod server;
 mod stall;
@@ -43,6 +44,7 @@ use crate::store::{SqliteStore, StoreError};
 pub use openapi::document as openapi;
 pub use power::PowerRequest;
 pub use problem::Problem;
+pub use revisions::{RollbackRequest, UnpinRequest};
 pub use server::{ApiError, Serving, serve};
 pub use steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 pub use who::{Caller, LocalDoor};

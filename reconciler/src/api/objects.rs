@@ -1,6 +1,6 @@
 //! What is managed: `/v1/objects`, and one of it with what is wanted beside what is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
@@ -197,13 +197,23 @@ impl<'a> Shown<'a> {
             live: self.item(one).map(objects::document),
             fields: fields.collect(),
             kept: one.stands.kept,
-            held: holds(&one.looked.plan, one.address)
+            held_by: holds(&one.looked.plan, one.address)
                 .map(BecauseDocument::from)
                 .collect(),
+            lines: one.resource.map(lines).unwrap_or_default(),
             resting: source.and_then(|source| rest(source, one.address)),
             looked_at: time(one.looked.at),
         }
     }
+}
+
+/// Where each written value stands.
+fn lines(resource: &Resource) -> BTreeMap<String, PlaceDocument> {
+    let mut lines = BTreeMap::new();
+    resource.provenance.each(&mut |at, origin| {
+        lines.insert(at.to_string(), PlaceDocument::from(&origin));
+    });
+    lines
 }
 
 /// What is wanted, as a manifest.

@@ -13,13 +13,16 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::documents::{
-    Accepted, EventDocument, ObjectDocument, ObjectRow, PlanDocument, StatusDocument,
+    Accepted, EventDocument, ObjectDocument, ObjectRow, PlanDocument, RevisionDocument,
+    StatusDocument,
 };
 use super::power::PowerRequest;
+use super::revisions::{RollbackRequest, UnpinRequest};
 use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 use super::who::Caller;
 use super::{
-    Api, Problem, events, history, objects, openapi, page, plans, power, status, steer, stores,
+    Api, Problem, events, history, objects, openapi, page, plans, power, revisions, status, steer,
+    stores,
 };
 
 /// A question has so many bytes at most.
@@ -116,9 +119,7 @@ pub(super) fn all() -> Vec<Route> {
             ..open("/openapi.json", "This document.", || get(openapi::answer))
         },
         open("/", "The page for browsers.", || get(page::index)),
-        open("/page.css", "Its style.", || get(page::style)),
-        open("/page.js", "Its script.", || get(page::script)),
-        open("/page.svg", "Its icon.", || get(page::icon)),
+        open("/page/{file}", "What belongs to it.", || get(page::file)),
         Route {
             answer: None,
             ..look(
@@ -178,6 +179,13 @@ pub(super) fn all() -> Vec<Route> {
             &[],
             of::<Value>,
             || get(history::one),
+        ),
+        look(
+            "/v1/revisions",
+            "What sources said and what became of it, the newest first.",
+            &[("limit", "how many"), ("source", "only of this source")],
+            of::<Vec<RevisionDocument>>,
+            || get(revisions::list),
         ),
         look(
             "/v1/snapshots",
@@ -247,6 +255,18 @@ pub(super) fn all() -> Vec<Route> {
             "Answer for the plan that waits: it is done, if it is still the same.",
             of::<ApproveRequest>,
             || post(steer::approve),
+        ),
+        ask(
+            "/v1/rollback",
+            "Put a revision that was in force lately in force again, whatever its source says, until it is unpinned.",
+            of::<RollbackRequest>,
+            || post(revisions::rollback),
+        ),
+        ask(
+            "/v1/unpin",
+            "Follow a source again.",
+            of::<UnpinRequest>,
+            || post(revisions::unpin),
         ),
         Route {
             query: &[("project", "its project; absent: the default one")],

@@ -8,7 +8,7 @@ use axum::{Json, response::IntoResponse};
 use jiff::Timestamp;
 
 use super::documents::{
-    BecauseDocument, CallerDocument, FightDocument, InvalidDocument, SourceDocument,
+    BecauseDocument, CallerDocument, FightDocument, InvalidDocument, PinDocument, SourceDocument,
     StatusDocument, SuspensionDocument, TroubleDocument, WaitingDocument, time,
 };
 use super::who::Caller;
@@ -136,6 +136,10 @@ fn of_source(
         revision: in_force.map(|one| one.label()),
         commit: in_force.and_then(|one| one.commit.clone()),
         signed_by: in_force.and_then(|one| one.signed_by.clone()),
+        author: in_force.and_then(|one| one.about.author.clone()),
+        subject: in_force.and_then(|one| one.about.subject.clone()),
+        committed_at: in_force.and_then(|one| one.about.committed_at.map(time)),
+        pinned: source.pinned.as_ref().map(PinDocument::from),
         settled: source.settled,
         outcome: source.outcome.as_ref().map(|one| word(one).to_owned()),
         words: source.outcome.as_ref().map(|one| match one {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
+use manifests::controller::Role;
 use manifests::id::SourceName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct SuspendRequest {
     /// Until when; absent: until somebody resumes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
+    /// Who says so, where an admin asks for somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// What is taken up again.
@@ -59,11 +63,23 @@ pub struct ApproveRequest {
     pub digest: String,
 }
 
-type Answer = Result<(StatusCode, Json<Accepted>), Problem>;
+pub(super) type Answer = Result<(StatusCode, Json<Accepted>), Problem>;
 
-fn accepted(message: impl Into<String>) -> Answer {
+pub(super) fn accepted(message: impl Into<String>) -> Answer {
     let message = message.into();
     Ok((StatusCode::ACCEPTED, Json(Accepted { message })))
+}
+
+/// Who says so: the caller, or for whom an admin asks.
+pub(super) fn by(caller: &Caller, told: Option<String>) -> Result<String, Problem> {
+    let told = told.filter(|told| !told.trim().is_empty() && *told != caller.name);
+    match told {
+        None => Ok(caller.name.clone()),
+        Some(_) if caller.role < Role::Admin => {
+            Err(Problem::forbidden("only an admin asks for somebody else"))
+        }
+        Some(told) => Ok(told.trim().to_owned()),
+    }
 }
 
 pub(super) async fn reconcile(
@@ -108,7 +124,7 @@ pub(super) async fn suspend(
     }
     let suspension = Suspension {
         reason: asked.reason.trim().to_owned(),
-        by: Some(caller.name.clone()),
+        by: Some(by(&caller, asked.by)?),
         since: now,
         until,
     };
@@ -189,7 +205,7 @@ fn scope(api: &Api, caller: &Caller, what: &str) -> Result<Scope, Problem> {
     Ok(scope)
 }
 
-fn known_source(api: &Api, name: &str) -> Result<SourceName, Problem> {
+pub(super) fn known_source(api: &Api, name: &str) -> Result<SourceName, Problem> {
     let standing = api.handle.standing();
     let found = standing.source(&SourceName::new(name));
     found.map(|source| source.name.clone()).ok_or_else(|| {
@@ -204,7 +220,7 @@ fn known_source(api: &Api, name: &str) -> Result<SourceName, Problem> {
 }
 
 /// It counts also for the next controller, and for `keel apply`.
-async fn remember(api: &Api, write: Write) -> Result<(), Problem> {
+pub(super) async fn remember(api: &Api, write: Write) -> Result<(), Problem> {
     let done = api.block(move |desk| {
         let done = store(desk)?.commit(&[write]);
         done.map_err(|error| Problem::from(CliError::from(error)))

@@ -140,6 +140,7 @@ impl Bench {
             once: false,
             parallelism: Some(2),
             suspensions: std::collections::BTreeMap::new(),
+            pins: std::collections::BTreeMap::new(),
         };
         let ground = Arc::clone(&bench.host);
         let running = std::thread::spawn(move || {
@@ -318,6 +319,8 @@ fn what_is_managed_is_told_with_what_is_wanted_beside_what_is_there() {
         json!({"path": "one.yaml", "line": 8, "column": 13})
     );
     assert_eq!(object["desired"]["spec"]["limits"]["memory"], "64MiB");
+    assert_eq!(object["lines"]["/spec/limits/memory"], field["declared"]);
+    assert_eq!(object["lines"]["/spec/boot/priority"], Value::Null);
     assert_eq!(object["live"]["spec"]["limits"]["memory"], "32MiB");
     let plan = bench.get("/v1/plan");
     assert_eq!(plan[0]["plan"]["changes"][0]["id"], "instance/one");
@@ -474,9 +477,9 @@ fn a_browser_gets_the_page_with_its_policy_and_the_end_of_a_console() {
     };
     for (path, kind) in [
         ("/", "text/html"),
-        ("/page.css", "text/css"),
-        ("/page.js", "text/javascript"),
-        ("/page.svg", "image/svg+xml"),
+        ("/page/page.css", "text/css"),
+        ("/page/page.js", "text/javascript"),
+        ("/page/page.svg", "image/svg+xml"),
     ] {
         let (status, answer) = get(path);
         assert_eq!(status, 200, "{path}");
@@ -489,6 +492,7 @@ fn a_browser_gets_the_page_with_its_policy_and_the_end_of_a_console() {
             "{path}"
         );
     }
+    assert_eq!(get("/page/none.js").0, 404);
     let (status, log) = get("/v1/instances/one/logs");
     assert!(status == 200 && log.ends_with("\r\n\r\nup\n"), "{log:?}");
     assert_eq!(get("/v1/instances/none/logs").0, 404);

@@ -41,6 +41,7 @@ mod progress;
 mod read;
 mod remotes;
 mod render;
+mod rollback;
 mod run;
 mod saved;
 mod schema;
@@ -100,6 +101,8 @@ enum Command {
     Resume(suspend::Resume),
     Reconcile(suspend::Reconcile),
     Approve(approve::Approve),
+    Rollback(rollback::Rollback),
+    Unpin(rollback::Unpin),
     Events(events::Events),
     Observe(observe::Observe),
     Status(status::Status),
@@ -151,6 +154,8 @@ impl Command {
             Self::Resume(command) => command.run(invocation),
             Self::Reconcile(command) => command.run(invocation),
             Self::Approve(command) => command.run(invocation),
+            Self::Rollback(command) => command.run(invocation),
+            Self::Unpin(command) => command.run(invocation),
             Self::Events(command) => command.run(invocation),
             Self::Observe(command) => command.run(invocation),
             Self::Status(command) => command.run(invocation),

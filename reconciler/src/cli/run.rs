@@ -192,6 +192,7 @@ impl Run {
             once: self.once,
             parallelism: invocation.global.parallelism.map(usize::from),
             suspensions: suspended(&opened.folder, &wanted.suspensions)?,
+            pins: engine::store(&opened.folder)?.load()?.pins,
         };
         let controller = Controller::default();
         let folder = opened.folder.clone();

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use super::author::author;
+use super::controller::running;
 use super::engine;
 use super::global::duration;
 use super::invocation::Invocation;
+use crate::api::client::Controller;
+use crate::api::documents::Accepted;
+use crate::api::{ReconcileRequest, ResumeRequest, SuspendRequest};
 use crate::diff::suspension::{Scope, Suspension};
 use crate::error::{CliError, Exit};
 use crate::store::{Store as _, Write};
@@ -39,7 +43,11 @@ pub(super) struct Resume {
 
 /// Let the controller look at its sources and at the host now, and try again what failed.
 #[derive(Debug, clap::Args)]
-pub(super) struct Reconcile {}
+pub(super) struct Reconcile {
+    /// Only this source, as the settings of the controller call it.
+    #[arg(value_name = "SOURCE")]
+    source: Option<String>,
+}
 
 /// A time from now, or one of the calendar.
 #[derive(Debug, Clone)]
@@ -74,6 +82,18 @@ impl Suspend {
         if until.is_some_and(|until| until <= now) {
             return Err(CliError::usage("--until is over already"));
         }
+        let folder = engine::folder(invocation)?;
+        if let Some(controller) = Controller::at(&folder.run()) {
+            let asked = SuspendRequest {
+                what: self.what.to_string(),
+                reason: self.reason.clone(),
+                until: until.map(|until| until.to_string()),
+                by: author(),
+            };
+            let done: Accepted = controller.post("/v1/suspend", &asked)?;
+            invocation.note(&format!("{}\n", done.message));
+            return Ok(Exit::Done);
+        }
         let suspension = Suspension {
             reason: self.reason.clone(),
             by: author(),
@@ -96,6 +116,12 @@ impl Suspend {
 impl Resume {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let folder = engine::folder(invocation)?;
+        if let Some(controller) = Controller::at(&folder.run()) {
+            let what = self.what.to_string();
+            let done: Accepted = controller.post("/v1/resume", &ResumeRequest { what })?;
+            invocation.note(&format!("{}\n", done.message));
+            return Ok(Exit::Done);
+        }
         let known = engine::store(&folder)?.load()?;
         if known.suspension(&self.what, invocation.now()).is_none() {
             let all: Vec<String> = known.suspensions.keys().map(ToString::to_string).collect();
@@ -111,17 +137,11 @@ impl Resume {
 }
 
 impl Reconcile {
-    #[expect(clippy::unused_self, reason = "each command has a run of its own")]
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let folder = engine::folder(invocation)?;
-        match folder.nudge_controller()? {
-            true => Ok(Exit::Done),
-            false => Err(CliError::new(
-                Exit::Unexpected,
-                "no controller runs on this state folder",
-            )
-            .hint("keel apply does it once, keel run --config FILE again and again")),
-        }
+        let controller = running(&engine::folder(invocation)?)?;
+        let source = self.source.clone();
+        let _: Accepted = controller.post("/v1/reconcile", &ReconcileRequest { source })?;
+        Ok(Exit::Done)
     }
 }
 
@@ -129,6 +149,7 @@ impl Reconcile {
 fn remember(invocation: &Invocation, write: Write) -> Result<(), CliError> {
     let folder = engine::folder(invocation)?;
     engine::store(&folder)?.commit(&[write])?;
+    // One that just begins has no socket yet.
     folder.nudge_controller()?;
     Ok(())
 }

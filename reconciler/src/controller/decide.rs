@@ -120,6 +120,8 @@ impl State {
         }
         match fetched {
             Fetched::Unchanged => {}
+            // It was looked at before the pin; the next look puts that in force.
+            Fetched::Moved(revision) if source.pinned_elsewhere(&revision) => {}
             Fetched::Moved(revision) => {
                 source.invalid = None;
                 source.in_force = Some(revision);
@@ -254,6 +256,18 @@ impl State {
                     source.wanted = Some("resumed");
                 }
             }
+            Request::Pin(name, pin) => {
+                if let Some(source) = self.sources.get_mut(&name) {
+                    source.pinned = Some(pin);
+                }
+                self.fetch_soon(&name, now);
+            }
+            Request::Unpin(name) => {
+                if let Some(source) = self.sources.get_mut(&name) {
+                    source.pinned = None;
+                }
+                self.fetch_soon(&name, now);
+            }
             Request::Approve(digest, until) => {
                 self.approved.insert(digest.clone(), until);
                 for source in self.sources.values_mut() {
@@ -290,7 +304,7 @@ impl State {
             if !source.fetching && source.fetch_at.is_some_and(|at| at <= now.up) {
                 source.fetching = true;
                 source.fetch_at = None;
-                deeds.push(Deed::Fetch(name.clone()));
+                deeds.push(Deed::Fetch(name.clone(), source.pinned.clone()));
             }
         }
         if !self.backing_up && self.booted && self.back_up_at <= now.up {

@@ -7,7 +7,7 @@ use manifests::id::{Address, SourceName};
 use runtime::error::Class;
 
 use super::fights::Field;
-use crate::diff::suspension::{Scope, Suspension};
+use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::plan::gates::Resting;
 
 /// A moment: by the time of day, for windows and expiry, and by the time since the start of the controller, which never
@@ -200,13 +200,17 @@ pub enum Request {
     Suspended(BTreeMap<Scope, Suspension>),
     /// The plan of this digest may be done, until then.
     Approve(String, jiff::Timestamp),
+    /// A revision of a source stays in force, whatever it says by now.
+    Pin(SourceName, Pin),
+    /// The source is followed again.
+    Unpin(SourceName),
 }
 
 /// What is to be done now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
-    /// Look whether there is something new at a source.
-    Fetch(SourceName),
+    /// Look whether there is something new at a source; where a revision is pinned, only that is in force.
+    Fetch(SourceName, Option<Pin>),
     /// Begin this; nothing else is begun before its end is told.
     Begin(Work),
     /// Make the backups that are due. That may take hours, and other things go on meanwhile.

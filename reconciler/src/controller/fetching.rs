@@ -9,6 +9,9 @@ use runtime::error::Class;
 
 use super::event::Fetched;
 use super::in_force::{InForces, NotPut};
+use super::revisions::{Fate, Revision};
+use crate::clock::Clock;
+use crate::diff::suspension::Pin;
 use crate::error::chain;
 use crate::meaning::{meaning, strict};
 use crate::source::failure::{SourceClass, SourceError};
@@ -24,13 +27,65 @@ pub(super) struct Fetcher<'a> {
     /// The projects that it may have; empty: all, and what belongs to the host.
     pub(super) projects: BTreeSet<String>,
     pub(super) in_force: &'a InForces,
+    pub(super) clock: &'a dyn Clock,
+    /// The revision that a person wants to stay in force.
+    pub(super) pinned: Option<Pin>,
     /// Also what did not come into force: it is told once.
     pub(super) seen: Option<Last>,
 }
 
 impl Fetcher<'_> {
-    /// Looks at it once.
-    pub(super) fn fetch(&mut self) -> Fetched {
+    /// Looks at it once, or has the pinned revision in force.
+    pub(super) fn fetch(&mut self, pin: Option<Pin>) -> Fetched {
+        let is_news = pin != self.pinned;
+        if is_news {
+            let fate = match &pin {
+                Some(_) => Fate::Pinned,
+                None => Fate::Unpinned,
+            };
+            self.remember(Revision {
+                revision: pin.as_ref().map(|pin| pin.revision.clone()),
+                digest: pin.as_ref().map(|pin| pin.digest.clone()),
+                why: pin.as_ref().map(Pin::words),
+                ..Revision::new(self.clock.now(), fate)
+            });
+            self.pinned = pin;
+            // What comes next is compared with what is in force then, and not with what was seen before.
+            self.seen = None;
+        }
+        match &self.pinned {
+            Some(pin) => self.hold(pin),
+            None => self.look(),
+        }
+    }
+
+    /// The pinned revision is in force.
+    fn hold(&self, pin: &Pin) -> Fetched {
+        let in_force = self.in_force.of(&self.name);
+        if in_force.is_some_and(|one| one.digest == pin.digest) {
+            return Fetched::Unchanged;
+        }
+        match self.in_force.put_back(&self.name, &pin.digest) {
+            Ok(()) => {}
+            Err(error @ NotPut::NotKept(_)) => {
+                tracing::error!(source = %self.name, "{}", chain(&error));
+            }
+            Err(error) => {
+                return Fetched::Failed {
+                    class: Class::NeedsOperator,
+                    why: chain(&error),
+                };
+            }
+        }
+        tracing::info!(source = %self.name, revision = pin.revision, "in force again: it is pinned");
+        Fetched::Moved(pin.digest.clone())
+    }
+
+    fn remember(&self, revision: Revision) {
+        self.in_force.revisions().add(&self.name, revision);
+    }
+
+    fn look(&mut self) -> Fetched {
         let in_force = self.in_force.of(&self.name);
         let last = match (&self.seen, in_force.map(|one| one.last())) {
             (None, last) => last,
@@ -44,7 +99,16 @@ impl Fetcher<'_> {
         let tree = match self.source.latest(last.as_ref()) {
             Ok(Latest::Unchanged { .. }) => return Fetched::Unchanged,
             Ok(Latest::Moved(tree)) => tree,
-            Err(error) => return failed(&error),
+            Err(error) => {
+                if error.class() == SourceClass::Refused {
+                    self.remember(Revision {
+                        revision: error.commit().map(short),
+                        why: Some(chain(&error)),
+                        ..Revision::new(self.clock.now(), Fate::Refused)
+                    });
+                }
+                return failed(&error);
+            }
         };
         let revision = label(&tree);
         for passed in &tree.passed_over {
@@ -57,6 +121,14 @@ impl Fetcher<'_> {
         });
         let digest = tree.digest.clone();
         let signed_by = tree.signed_by.clone();
+        let mut said = Revision {
+            revision: Some(revision.clone()),
+            commit: tree.commit.clone(),
+            digest: Some(digest.clone()),
+            about: tree.about.clone(),
+            signed_by: signed_by.clone(),
+            ..Revision::new(self.clock.now(), Fate::InForce)
+        };
         let put = self.mean(&tree).and_then(|desired| {
             match self.in_force.put(&self.name, *tree, desired) {
                 Err(error @ NotPut::NotKept(_)) => {
@@ -68,11 +140,15 @@ impl Fetcher<'_> {
         });
         match put {
             Ok(()) => {
+                self.remember(said);
                 tracing::info!(source = %self.name, revision, signed_by, "in force");
                 Fetched::Moved(digest)
             }
             Err(why) => {
                 tracing::error!(source = %self.name, revision, why, "invalid: what was in force stays in force");
+                said.fate = Fate::Invalid;
+                said.why = Some(why.clone());
+                self.remember(said);
                 Fetched::Invalid { revision, why }
             }
         }
@@ -120,6 +196,15 @@ impl Fetcher<'_> {
 fn label(tree: &Tree) -> String {
     let digest = || tree.digest.chars().take(7).collect();
     tree.revision.clone().unwrap_or_else(digest)
+}
+
+/// A commit as people see it.
+fn short(commit: &str) -> String {
+    let is_whole = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    commit
+        .chars()
+        .take(if is_whole { 7 } else { usize::MAX })
+        .collect()
 }
 
 fn failed(error: &SourceError) -> Fetched {

@@ -13,8 +13,9 @@ use manifests::read::Texts;
 use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 
+use super::revisions::Revisions;
 use crate::meaning::{meaning, strict};
-use crate::source::followed::{Last, Tree};
+use crate::source::followed::{About, Last, Tree};
 
 /// A revision that means something.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct InForce {
     pub digest: String,
     /// Who signed it.
     pub signed_by: Option<String>,
+    /// What its commit says of itself.
+    pub about: About,
     /// Its files.
     pub texts: Texts,
     /// What it means; secrets are not looked up yet.
@@ -63,6 +66,9 @@ pub enum NotPut {
         /// The other source.
         other: SourceName,
     },
+    /// What was kept of an older revision is gone, or this keel understands it no more.
+    #[error("what was kept of the revision {0} cannot be put in force any more")]
+    Gone(String),
     /// It cannot be written.
     #[error("it cannot be kept for the next controller")]
     NotKept(#[from] PathError),
@@ -76,6 +82,8 @@ struct Kept {
     commit: Option<String>,
     digest: String,
     signed_by: Option<String>,
+    #[serde(default)]
+    about: About,
     repository: Option<Repository>,
     root: PathBuf,
     files: Vec<(String, String)>,
@@ -87,10 +95,37 @@ struct Kept {
     refused: BTreeMap<String, String>,
 }
 
+impl Kept {
+    /// What was kept as text. None where this keel understands it no more.
+    fn read(text: &str) -> Option<InForce> {
+        let kept: Self = serde_json::from_str(text).ok()?;
+        let texts = Texts {
+            root: kept.root,
+            files: kept.files,
+            attached: kept.attached,
+            bases: kept.bases,
+            refused: kept.refused,
+            ..Texts::default()
+        };
+        let resolved = meaning(&texts, kept.revision.clone(), kept.repository);
+        let desired = strict(resolved).desired?;
+        Some(InForce {
+            revision: kept.revision,
+            commit: kept.commit,
+            digest: kept.digest,
+            signed_by: kept.signed_by,
+            about: kept.about,
+            texts,
+            desired,
+        })
+    }
+}
+
 /// What is in force of all sources.
 #[derive(Debug)]
 pub struct InForces {
     folder: PathBuf,
+    revisions: Revisions,
     all: Mutex<BTreeMap<SourceName, Arc<InForce>>>,
 }
 
@@ -99,6 +134,7 @@ impl InForces {
     pub fn in_folder(state: &Path) -> Self {
         Self {
             folder: state.join("controller"),
+            revisions: Revisions::in_folder(state),
             all: Mutex::default(),
         }
     }
@@ -118,6 +154,7 @@ impl InForces {
             commit: tree.commit.clone(),
             digest: tree.digest.clone(),
             signed_by: tree.signed_by.clone(),
+            about: tree.about.clone(),
             repository: tree.repository,
             root: tree.texts.root.clone(),
             files: tree.texts.files.clone(),
@@ -130,6 +167,7 @@ impl InForces {
             commit: tree.commit,
             digest: tree.digest,
             signed_by: tree.signed_by,
+            about: tree.about,
             texts: tree.texts,
             desired,
         };
@@ -137,7 +175,26 @@ impl InForces {
         path_io::create_dir_all(&self.folder)?;
         // Maps of texts always have a form in JSON.
         let text = serde_json::to_string(&kept).unwrap_or_default();
+        path_io::write_durably(self.file(source), &text)?;
+        Ok(self.revisions.keep(source, &kept.digest, &text)?)
+    }
+
+    /// An older revision is in force again.
+    ///
+    /// # Errors
+    /// Nothing is kept of it, or [`NotPut::NotKept`]: it is in force, until this controller ends.
+    pub fn put_back(&self, source: &SourceName, digest: &str) -> Result<(), NotPut> {
+        let gone = || NotPut::Gone(digest.chars().take(7).collect());
+        let text = self.revisions.kept(source, digest).ok_or_else(gone)?;
+        let one = Kept::read(&text).ok_or_else(gone)?;
+        self.insert(source, Arc::new(one))?;
+        path_io::create_dir_all(&self.folder)?;
         Ok(path_io::write_durably(self.file(source), text)?)
+    }
+
+    /// What became of revisions.
+    pub(super) const fn revisions(&self) -> &Revisions {
+        &self.revisions
     }
 
     /// Two sources may come at the same time: looking for another one and taking its place are one.
@@ -159,25 +216,7 @@ impl InForces {
     /// understands it no more.
     pub fn bring_back(&self, source: &SourceName) -> Option<Arc<InForce>> {
         let text = path_io::read_if_exists(self.file(source)).ok()??;
-        let kept: Kept = serde_json::from_str(&text).ok()?;
-        let texts = Texts {
-            root: kept.root,
-            files: kept.files,
-            attached: kept.attached,
-            bases: kept.bases,
-            refused: kept.refused,
-            ..Texts::default()
-        };
-        let resolved = meaning(&texts, kept.revision.clone(), kept.repository);
-        let desired = strict(resolved).desired?;
-        let one = Arc::new(InForce {
-            revision: kept.revision,
-            commit: kept.commit,
-            digest: kept.digest,
-            signed_by: kept.signed_by,
-            texts,
-            desired,
-        });
+        let one = Arc::new(Kept::read(&text)?);
         self.insert(source, Arc::clone(&one)).ok()?;
         Some(one)
     }
@@ -209,7 +248,7 @@ mod tests {
             commit: None,
             repository: None,
             signed_by: None,
-            committed_at: None,
+            about: About::default(),
             digest: digest.to_owned(),
             passed_over: Vec::new(),
         };
@@ -235,5 +274,15 @@ mod tests {
             ("abcdefg".to_owned(), "host")
         );
         assert!(next.bring_back(&other).is_none());
+
+        // An older one can be put back, which counts for the next controller too.
+        let (newer, desired) = tree("host", "newer0000");
+        next.put(&edge, newer, desired).expect("in force");
+        next.put_back(&edge, "abcdefghi").expect("it is kept");
+        assert_eq!(next.of(&edge).expect("in force").digest, "abcdefghi");
+        let third = InForces::in_folder(folder.path());
+        assert_eq!(third.bring_back(&edge).expect("kept").digest, "abcdefghi");
+        let gone = next.put_back(&edge, "nowhere").expect_err("never seen");
+        assert!(matches!(gone, NotPut::Gone(_)), "{gone}");
     }
 }

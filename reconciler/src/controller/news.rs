@@ -44,6 +44,8 @@ pub enum Topic {
     Suspended,
     /// That is over.
     Resumed,
+    /// A person wants a revision to stay in force, or no longer.
+    Pinned,
     /// Somebody else changes something back each time.
     Fight,
 }
@@ -63,6 +65,7 @@ impl Topic {
             Self::Object => "object",
             Self::Suspended => "suspended",
             Self::Resumed => "resumed",
+            Self::Pinned => "pinned",
             Self::Fight => "fight",
         }
     }
@@ -181,6 +184,13 @@ pub fn between(before: &Standing, after: &Standing) -> Vec<Tidings> {
         if source.in_force.is_some() && was.map(|was| &was.in_force) != Some(&source.in_force) {
             let message = format!("another revision of {} is in force", source.name);
             all.push(tell(Topic::Revision, name, message));
+        }
+        if was.is_some_and(|was| was.pinned != source.pinned) {
+            let message = match &source.pinned {
+                Some(pin) => format!("{} is {}", source.name, pin.words()),
+                None => format!("{} is followed again", source.name),
+            };
+            all.push(tell(Topic::Pinned, name, message));
         }
         if let Some((revision, why)) = &source.invalid
             && was.is_none_or(|was| was.invalid != source.invalid)

@@ -18,7 +18,7 @@ use super::picture::{Picture, Pictures};
 use super::standing::Standing;
 use super::state::{Followed, Pace, State};
 use super::work::Worker;
-use crate::diff::suspension::{Scope as Suspended, Suspension};
+use crate::diff::suspension::{Pin, Scope as Suspended, Suspension};
 use crate::source::{followed, watch};
 
 /// How long until the host is watched again after the kernel refused.
@@ -60,6 +60,8 @@ pub struct Settings {
     pub parallelism: Option<usize>,
     /// What is suspended.
     pub suspensions: BTreeMap<Suspended, Suspension>,
+    /// Sources of which a revision stays in force.
+    pub pins: BTreeMap<SourceName, Pin>,
 }
 
 /// Who is told what happens and how all stands then. It is told by the loop itself, and so must not take long.
@@ -248,9 +250,9 @@ impl<'env> Loop<'env> {
             witness.stood(&state, self.in_force, self.now());
             for deed in deeds {
                 match deed {
-                    Deed::Fetch(name) => {
+                    Deed::Fetch(name, pin) => {
                         if let Some(fetch) = fetches.get(&name) {
-                            let _ = fetch.send(());
+                            let _ = fetch.send(pin);
                         }
                     }
                     Deed::Begin(one) => {
@@ -287,6 +289,7 @@ impl<'env> Loop<'env> {
             self.now(),
         );
         for (name, source) in &mut state.sources {
+            source.pinned = self.settings.pins.get(name).cloned();
             if let Some(before) = self.in_force.bring_back(name) {
                 source.begins_with(before.digest.clone());
             }
@@ -348,8 +351,12 @@ impl<'env> Loop<'env> {
     }
 
     /// The thread that looks at one source.
-    fn fetch<'scope>(self, scope: &'scope Scope<'scope, 'env>, source: Source) -> Sender<()> {
-        let (send, orders) = channel::<()>();
+    fn fetch<'scope>(
+        self,
+        scope: &'scope Scope<'scope, 'env>,
+        source: Source,
+    ) -> Sender<Option<Pin>> {
+        let (send, orders) = channel::<Option<Pin>>();
         scope.spawn(move || {
             let _guard = self.guard();
             let name = source.name.clone();
@@ -358,10 +365,12 @@ impl<'env> Loop<'env> {
                 source: source.followed,
                 projects: source.projects,
                 in_force: self.in_force,
+                clock: self.ground.session().clock,
                 seen: None,
+                pinned: None,
             };
-            for () in orders {
-                let fetched = fetcher.fetch();
+            for pin in orders {
+                let fetched = fetcher.fetch(pin);
                 self.tell(Event::Fetched(name.clone(), fetched));
             }
         });

@@ -79,7 +79,7 @@ impl Life {
         for deed in self.state.decide(event, self.now) {
             assert!(!self.left, "{seed}: {deed:?} after it left");
             match deed {
-                Deed::Fetch(name) => {
+                Deed::Fetch(name, _) => {
                     assert!(
                         !self.leaving,
                         "{seed}: a look at {name} is begun on leaving"

@@ -8,7 +8,7 @@ use manifests::id::{Address, SourceName};
 use super::event::{Now, Outcome};
 use super::fights::Field;
 use super::state::{State, Trouble, UnderWay};
-use crate::diff::suspension::{Scope, Suspension};
+use crate::diff::suspension::{Pin, Scope, Suspension};
 
 /// An object that failed and is left alone for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct SourceStanding {
     pub depends_on: Vec<SourceName>,
     /// The digest of what is in force.
     pub in_force: Option<String>,
+    /// A person wants this revision to be in force.
+    pub pinned: Option<Pin>,
     /// A newer revision than the one in force with errors in it, and what is wrong.
     pub invalid: Option<(String, String)>,
     /// Why the source cannot be looked at.
@@ -76,6 +78,7 @@ impl Standing {
             name: name.clone(),
             depends_on: source.followed.depends_on.clone(),
             in_force: source.in_force.clone(),
+            pinned: source.pinned.clone(),
             invalid: source.invalid.clone(),
             unreachable: source.fetching_failed.clone(),
             fetched_at: source.fetched_at,

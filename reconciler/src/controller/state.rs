@@ -9,7 +9,7 @@ use runtime::error::Class;
 use super::backoff::Chance;
 use super::event::{Now, Outcome};
 use super::fights::Fights;
-use crate::diff::suspension::{Scope, Suspension};
+use crate::diff::suspension::{Pin, Scope, Suspension};
 
 /// How long after the start the clock is asked what is due.
 const FIRST_DUE: Duration = Duration::from_secs(5);
@@ -87,6 +87,8 @@ pub struct SourceState {
     pub followed: Followed,
     /// The revision that is in force: the newest one that means something.
     pub in_force: Option<String>,
+    /// A person wants this revision to be in force.
+    pub pinned: Option<Pin>,
     /// A newer revision with errors in it.
     pub invalid: Option<(String, String)>,
     /// Why the source cannot be looked at.
@@ -132,6 +134,7 @@ impl SourceState {
         Self {
             followed,
             in_force: None,
+            pinned: None,
             invalid: None,
             fetching_failed: None,
             fetched_at: None,
@@ -157,6 +160,12 @@ impl SourceState {
     pub(super) fn begins_with(&mut self, revision: String) {
         self.in_force = Some(revision);
         self.wanted = Some("the controller began");
+    }
+
+    /// Whether another revision than this one is pinned.
+    pub(super) fn pinned_elsewhere(&self, revision: &str) -> bool {
+        let pinned = self.pinned.as_ref();
+        pinned.is_some_and(|pin| pin.digest != revision)
     }
 
     /// Whether it was looked at, and reconciled if there is something in force; also in vain.

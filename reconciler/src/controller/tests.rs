@@ -60,7 +60,7 @@ impl Played {
     fn tell(&mut self, event: Event) {
         for deed in self.state.decide(event, self.now) {
             match deed {
-                Deed::Fetch(name) => self.fetches.push((self.now.up, name)),
+                Deed::Fetch(name, _) => self.fetches.push((self.now.up, name)),
                 Deed::Begin(work) => {
                     assert!(self.work.is_none(), "two at once: {work:?}");
                     self.begun.push((self.now.up, work.clone()));

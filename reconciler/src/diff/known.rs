@@ -13,7 +13,7 @@ use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::suspension::{Scope, Suspension};
+use super::suspension::{Pin, Scope, Suspension};
 
 /// A change that was accepted and is in force after a restart.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,6 +132,8 @@ pub struct Known {
     pub holds: BTreeMap<Uid, Hold>,
     /// What is suspended; also what is so no longer.
     pub suspensions: BTreeMap<Scope, Suspension>,
+    /// Sources of which a revision stays in force, by their names in the settings of the controller.
+    pub pins: BTreeMap<SourceName, Pin>,
     /// Schedules (first) and the objects that they looked after.
     pub ticks: BTreeMap<(Uid, Uid), Tick>,
 }

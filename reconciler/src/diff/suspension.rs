@@ -1,4 +1,4 @@
-//! Suspensions: somebody wants nothing to be changed for a while, says why, and may say until when.
+//! Suspensions and pins: somebody wants nothing to be changed for a while, or an older revision to stay in force, and says why.
 
 use std::fmt;
 use std::str::FromStr;
@@ -74,6 +74,32 @@ impl Suspension {
             Some(by) => format!("suspended by {by}: {}", self.reason),
             None => format!("suspended: {}", self.reason),
         }
+    }
+}
+
+/// Somebody wants a revision to stay in force, whatever its source says by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// Tells the revision from every other.
+    pub digest: String,
+    /// What people call it.
+    pub revision: String,
+    /// Why.
+    pub reason: String,
+    /// Who says so, where that is known.
+    pub by: Option<String>,
+    /// Since when.
+    pub since: jiff::Timestamp,
+}
+
+impl Pin {
+    /// What, by whom and why, in one line.
+    pub fn words(&self) -> String {
+        let by = self
+            .by
+            .as_ref()
+            .map_or_else(String::new, |by| format!(" by {by}"));
+        format!("pinned at {}{by}: {}", self.revision, self.reason)
     }
 }
 

@@ -7,7 +7,7 @@ use manifests::read;
 
 use super::digest::digest;
 use super::failure::SourceError;
-use super::followed::{Followed, Last, Latest, Tree, Watched};
+use super::followed::{About, Followed, Last, Latest, Tree, Watched};
 use super::git;
 
 /// For how long nothing more must happen in it until it is read: whoever saves several files, or whose editor moves one
@@ -61,7 +61,7 @@ impl Followed for Directory {
             commit: None,
             repository,
             signed_by: None,
-            committed_at: None,
+            about: About::default(),
             digest,
             passed_over: Vec::new(),
             texts,

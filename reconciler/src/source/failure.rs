@@ -193,6 +193,17 @@ impl SourceError {
         source.is_some_and(|source| source.code() != git2::ErrorCode::Invalid)
     }
 
+    /// The commit or tag that it is about, where it is about one.
+    pub fn commit(&self) -> Option<&str> {
+        match self {
+            Self::Rewound { commit, .. }
+            | Self::NoSuchPath { commit, .. }
+            | Self::File { commit, .. } => Some(commit),
+            Self::Unsigned { object } | Self::BadSignature { object, .. } => Some(object),
+            _ => None,
+        }
+    }
+
     /// One word for conditions and metrics.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -35,12 +35,27 @@ pub struct Tree {
     pub repository: Option<Repository>,
     /// Who signed it, where that is asked for: a principal of the allowed signers, or a key of the keyring.
     pub signed_by: Option<String>,
-    /// When it was committed.
-    pub committed_at: Option<jiff::Timestamp>,
+    /// What its commit says of itself; nothing outside git.
+    pub about: About,
     /// What all that was read hashes to: where it is equal, nothing changed.
     pub digest: String,
     /// What is there and cannot be read: `sub is a submodule, which is not read`.
     pub passed_over: Vec<String>,
+}
+
+/// What a commit says of itself. Nobody vouches for it where it is not signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct About {
+    /// Who wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// Its first line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// When it was committed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed_at: Option<jiff::Timestamp>,
 }
 
 /// What a look at a source came to.

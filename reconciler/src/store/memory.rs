@@ -65,6 +65,12 @@ fn put(known: &mut Known, write: &Write) {
         Write::Resume(scope) => {
             known.suspensions.remove(scope);
         }
+        Write::Pin(source, pin) => {
+            known.pins.insert(source.clone(), pin.clone());
+        }
+        Write::Unpin(source) => {
+            known.pins.remove(source);
+        }
         Write::Source(source) => {
             known.sources.insert(source.name.clone(), source.clone());
         }

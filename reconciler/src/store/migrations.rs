@@ -77,6 +77,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
         until  TEXT
     ) STRICT;
 ",
+    "
+    CREATE TABLE pins (
+        source   TEXT PRIMARY KEY,
+        digest   TEXT NOT NULL,
+        revision TEXT NOT NULL,
+        reason   TEXT NOT NULL,
+        by       TEXT,
+        since    TEXT NOT NULL
+    ) STRICT;
+",
 ];
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ mod sqlite;
 
 use std::path::PathBuf;
 
-use manifests::id::Uid;
+use manifests::id::{SourceName, Uid};
 use manifests::observed::ObservedSet;
 
 pub use self::memory::MemoryStore;
 pub use self::sqlite::SqliteStore;
 use crate::diff::known::{DriftSeen, Hold, Known, KnownSource, Owned, Tick};
-use crate::diff::suspension::{Scope, Suspension};
+use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::journal::Event;
 
 /// The store cannot be read or written.
@@ -87,6 +87,10 @@ pub enum Write {
     Suspend(Scope, Suspension),
     /// That is over.
     Resume(Scope),
+    /// A person wants a revision of a source to stay in force.
+    Pin(SourceName, Pin),
+    /// That is over.
+    Unpin(SourceName),
     /// A schedule looked after one of its objects.
     Tick {
         /// The schedule.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::migrations::MIGRATIONS;
 use super::{Store, StoreError, Write};
 use crate::diff::known::{Hold, Known, KnownSource, Owned, Tick};
-use crate::diff::suspension::Suspension;
+use crate::diff::suspension::{Pin, Suspension};
 use crate::journal::{ApplyStatus, Event, Journal, JournalError, ObjectEvent, What};
 
 /// How long one waits for another process's commit.
@@ -295,6 +295,29 @@ impl Store for SqliteStore {
         }
         drop(query);
         let mut query = snapshot
+            .prepare_cached("SELECT source, digest, revision, reason, by, since FROM pins")
+            .map_err(&reading)?;
+        let rows = query
+            .query_map([], |row| {
+                let text = |index| row.get::<_, String>(index);
+                let by: Option<String> = row.get(4)?;
+                Ok((text(0)?, text(1)?, text(2)?, text(3)?, by, text(5)?))
+            })
+            .map_err(&reading)?;
+        for row in rows {
+            let (source, digest, revision, reason, by, since) = row.map_err(&reading)?;
+            let since = parsed("time", since)?;
+            let pin = Pin {
+                digest,
+                revision,
+                reason,
+                by,
+                since,
+            };
+            known.pins.insert(SourceName::new(source), pin);
+        }
+        drop(query);
+        let mut query = snapshot
             .prepare_cached("SELECT schedule, object, at, failed_at, failed FROM ticks")
             .map_err(&reading)?;
         let rows = query
@@ -414,6 +437,21 @@ fn put(connection: &Connection, write: &Write) -> Result<(), StoreError> {
         Write::Resume(scope) => run(
             "DELETE FROM suspensions WHERE scope = ?1",
             params![scope.to_string()],
+        ),
+        Write::Pin(source, pin) => run(
+            "INSERT OR REPLACE INTO pins VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                source.as_str(),
+                pin.digest,
+                pin.revision,
+                pin.reason,
+                pin.by,
+                pin.since.to_string(),
+            ],
+        ),
+        Write::Unpin(source) => run(
+            "DELETE FROM pins WHERE source = ?1",
+            params![source.as_str()],
         ),
         Write::Source(source) => run(
             "INSERT OR REPLACE INTO sources VALUES (?1, ?2, ?3, ?4, ?5)",

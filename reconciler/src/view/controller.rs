@@ -53,6 +53,13 @@ fn of_source(source: &SourceDocument) -> String {
     let mut careful = |words: String| {
         let _ = writeln!(out, "    {}", paint(CAREFUL, &visible(&words)));
     };
+    if let Some(pin) = &source.pinned {
+        let by = pin.by.as_deref().unwrap_or("somebody");
+        careful(format!(
+            "pinned at {} by {by}: {} (keel unpin {})",
+            pin.revision, pin.reason, source.name
+        ));
+    }
     if let Some(invalid) = &source.invalid {
         careful(format!(
             "{} is refused, what was in force stays so: {}",
@@ -109,6 +116,7 @@ mod tests {
         let source: SourceDocument = serde_json::from_value(serde_json::json!({
             "name": "edge", "settled": false, "revision": "3f1c9ad", "words": "stopped\u{1b}",
             "objects": {"synced": 3, "drifted": 1},
+            "pinned": {"revision": "3f1c9ad", "reason": "until it is mended", "by": "alice", "since": "2026-11-27T12:00:00Z"},
         }))
         .expect("a source");
         let status = StatusDocument {
@@ -148,6 +156,7 @@ mod tests {
         assert_eq!(
             page,
             "The controller waits for something to happen\n  edge at 3f1c9ad: stopped␛\n    1 drifted, 3 synced\n    \
+             pinned at 3f1c9ad by alice: until it is mended (keel unpin edge)\n    \
              9b02e11 is refused, what was in force stays so: web.yaml:3: no\n    G102: 2 of 4 would go\n    \
              the plan waits for your answer: keel approve 0123456789abcdef\n"
         );

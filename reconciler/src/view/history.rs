@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::text;
+use crate::api::documents::RevisionDocument;
 use crate::journal::{ApplyStatus, ObjectEvent, Outcome, What};
 use crate::plan::{PlanId, Purpose};
 
@@ -59,6 +60,35 @@ fn apply(status: &ApplyStatus) -> Vec<String> {
         took,
         short(&status.plan),
     ]
+}
+
+/// What sources said and what became of it, one a line.
+pub fn revisions(all: &[&RevisionDocument]) -> String {
+    let rows: Vec<Vec<String>> = all
+        .iter()
+        .map(|one| {
+            let word = match one.fate.as_str() {
+                "inForce" => "in force",
+                "unpinned" => "followed again",
+                other => other,
+            };
+            let at = one.at.parse().map_or_else(|_| one.at.clone(), when);
+            let or = |text: &Option<String>| text::visible(text.as_deref().unwrap_or("-"));
+            let note = one.why.as_ref().or(one.subject.as_ref());
+            vec![
+                text::visible(&at),
+                text::visible(&one.source),
+                or(&one.revision),
+                text::visible(word),
+                text::cut(&or(&one.author), 24),
+                note.map_or_else(String::new, |note| text::cut(&text::visible(note), 80)),
+            ]
+        })
+        .collect();
+    text::table(
+        &["WHEN", "SOURCE", "REVISION", "BECAME", "AUTHOR", "NOTE"],
+        &rows,
+    )
 }
 
 /// The events of one object, one a line.

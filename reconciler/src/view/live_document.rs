@@ -147,6 +147,7 @@ impl LiveDocument {
                     .into_iter()
                     .filter_map(|one| Some((one.scope.parse().ok()?, one.suspension)))
                     .collect(),
+                pins: BTreeMap::new(),
                 ticks: BTreeMap::new(),
             },
             observed: ObservedSet {

@@ -33,7 +33,7 @@ use manifests::repository::Repository;
 
 use super::digest::digest;
 use super::failure::SourceError;
-use super::followed::{Followed, Last, Latest, Tree, Watched};
+use super::followed::{About, Followed, Last, Latest, Tree, Watched};
 use super::git;
 use crate::web::access::TokenPlace;
 use choosing::{Choosing, Chosen, object};
@@ -126,6 +126,8 @@ struct Seen {
     after: Option<String>,
 }
 
+/// So many characters of what a commit says of itself are kept.
+const LONGEST_WORDS: usize = 200;
 /// Where a long history begins is not looked for.
 const MOST_GENERATIONS: usize = 100_000;
 
@@ -299,10 +301,27 @@ impl Git {
                 folder: place,
             }),
             signed_by: None,
-            committed_at: jiff::Timestamp::from_second(found.time().seconds()).ok(),
+            about: about(&found),
             passed_over,
             texts,
         })
+    }
+}
+
+/// What a commit says of itself, as far as somebody wants to read it.
+fn about(commit: &git2::Commit<'_>) -> About {
+    let text = |bytes: &[u8]| {
+        let text: String = String::from_utf8_lossy(bytes)
+            .trim()
+            .chars()
+            .take(LONGEST_WORDS)
+            .collect();
+        Some(text).filter(|text| !text.is_empty())
+    };
+    About {
+        author: text(commit.author().name_bytes()),
+        subject: commit.summary_bytes().and_then(text),
+        committed_at: jiff::Timestamp::from_second(commit.time().seconds()).ok(),
     }
 }
 

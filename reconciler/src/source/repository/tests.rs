@@ -28,7 +28,8 @@ fn a_branch_is_followed_where_it_goes_forward() {
     assert_eq!(tree.revision.as_deref(), first.get(..7));
     let repository = tree.repository.clone().expect("a repository");
     assert_eq!(repository.first_commit.as_deref(), Some(first.as_str()));
-    assert!(tree.committed_at.is_some());
+    assert!(tree.about.committed_at.is_some());
+    assert!(tree.about.author.is_some() && tree.about.subject.is_some());
     let in_force = last(&tree);
     let unchanged = |commit: &str| Latest::Unchanged {
         commit: Some(commit.to_owned()),
