@@ -4,7 +4,7 @@
 //! it. `server` has the listener and its limits, `who` says who asks and what they may, `problem` what they are told where
 //! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `revisions`, `stores` and `events` look:
 //! they answer from what the controller last saw and cause no look at the host. `steer`, `revisions` and `power` ask for
-//! something, through the same doors as the command line. `page` is for browsers, `client` the other end for the command line.
+//! something, through the same doors as the command line. `page` is for browsers, `metrics` for Prometheus, `client` the other end for the command line.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
 
@@ -12,6 +12,7 @@ pub mod client;
 pub mod documents;
 mod events;
 mod history;
+mod metrics;
 mod objects;
 mod openapi;
 mod page;

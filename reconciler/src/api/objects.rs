@@ -216,6 +216,22 @@ fn lines(resource: &Resource) -> BTreeMap<String, PlaceDocument> {
     lines
 }
 
+/// How each object is: its source, its kind, and a word.
+pub(super) fn health_words(
+    standing: &Standing,
+    picture: &Picture,
+    now: Timestamp,
+) -> Vec<(String, &'static str, &'static str)> {
+    let shown = Shown::new(standing, picture, now);
+    let word = |one: One<'_>| {
+        let source = standing.source(one.source);
+        let rests = source.is_some_and(|source| rest(source, one.address).is_some());
+        let health = health(&one, shown.item(&one), rests);
+        (one.source.to_string(), one.address.kind.word(), health)
+    };
+    shown.all().map(word).collect()
+}
+
 /// What is wanted, as a manifest.
 fn wanted(resource: &Resource) -> Value {
     let mut metadata = json!({ "name": resource.address.name });

@@ -21,8 +21,8 @@ use super::revisions::{RollbackRequest, UnpinRequest};
 use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 use super::who::Caller;
 use super::{
-    Api, Problem, events, history, objects, openapi, page, plans, power, revisions, status, steer,
-    stores,
+    Api, Problem, events, history, metrics, objects, openapi, page, plans, power, revisions,
+    status, steer, stores,
 };
 
 /// A question has so many bytes at most.
@@ -128,6 +128,16 @@ pub(super) fn all() -> Vec<Route> {
                 &[("project", "its project; absent: the default one")],
                 of::<Value>,
                 || get(power::logs),
+            )
+        },
+        Route {
+            answer: None,
+            ..look(
+                "/metrics",
+                "Numbers in the text format of Prometheus.",
+                &[],
+                of::<Value>,
+                || get(metrics::metrics),
             )
         },
         look(
@@ -285,12 +295,21 @@ pub(super) fn all() -> Vec<Route> {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for route in all() {
-        let Route { role, patience, .. } = route;
+        let Route {
+            role,
+            patience,
+            path,
+            ..
+        } = route;
+        let counts = api.clone();
         let handler = (route.handler)()
             .layer(from_fn(move |request, next| {
                 in_time(patience, request, next)
             }))
-            .layer(from_fn(move |request, next| allowed(role, request, next)));
+            .layer(from_fn(move |request, next| allowed(role, request, next)))
+            .layer(from_fn(move |request, next| {
+                counted(counts.clone(), path, request, next)
+            }));
         router = router.route(route.path, handler);
     }
     router
@@ -328,6 +347,19 @@ async fn in_time(patience: Duration, request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => Problem::too_slow().into_response(),
     }
+}
+
+/// Counts questions and how long answers took.
+async fn counted(api: Api, path: &'static str, request: Request, next: Next) -> Response {
+    let clock = api.desk.session().clock;
+    let (method, began) = (request.method().clone(), clock.instant());
+    let response = next.run(request).await;
+    let took = clock.instant().saturating_duration_since(began);
+    let status = response.status().as_u16();
+    api.handle
+        .metrics()
+        .answered(method.as_str(), path, status, took);
+    response
 }
 
 /// What every answer has; and refusals of axum in our form.

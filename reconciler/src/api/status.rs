@@ -141,7 +141,7 @@ fn of_source(
         committed_at: in_force.and_then(|one| one.about.committed_at.map(time)),
         pinned: source.pinned.as_ref().map(PinDocument::from),
         settled: source.settled,
-        outcome: source.outcome.as_ref().map(|one| word(one).to_owned()),
+        outcome: source.outcome.as_ref().map(|one| one.word().to_owned()),
         words: source.outcome.as_ref().map(|one| match one {
             Outcome::Stopped { .. } | Outcome::Failed { .. } => words(&one.words()),
             other => other.words(),
@@ -210,17 +210,5 @@ fn trouble(trouble: &Trouble, why: &str) -> TroubleDocument {
         since: time(trouble.since),
         until: None,
         object: None,
-    }
-}
-
-/// The word of an outcome.
-pub(super) const fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Settled => "settled",
-        Outcome::Partly => "partly",
-        Outcome::Looked => "looked",
-        Outcome::Stopped { .. } => "stopped",
-        Outcome::Busy => "busy",
-        Outcome::Failed { .. } => "failed",
     }
 }

@@ -27,7 +27,9 @@ use crate::controller::state::Pace;
 use crate::source::directory::Directory;
 use crate::state_folder::StateFolder;
 
+mod metrics;
 mod roles;
+mod rollbacks;
 
 /// Long enough for any machine.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -156,6 +156,18 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// In a word.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Partly => "partly",
+            Self::Looked => "looked",
+            Self::Stopped { .. } => "stopped",
+            Self::Busy => "busy",
+            Self::Failed { .. } => "failed",
+        }
+    }
+
     /// In one line, for people.
     pub fn words(&self) -> String {
         match self {

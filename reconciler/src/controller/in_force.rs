@@ -233,6 +233,7 @@ impl InForces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::revisions::{Fate, Revision};
 
     fn tree(called: &str, digest: &str) -> (Tree, DesiredSet) {
         let head = format!("apiVersion: evenkeel/v1\nkind: Source\nname: {called}\n");
@@ -276,6 +277,11 @@ mod tests {
         assert!(next.bring_back(&other).is_none());
 
         // An older one can be put back, which counts for the next controller too.
+        let known = Revision {
+            digest: Some("abcdefghi".to_owned()),
+            ..Revision::new(jiff::Timestamp::UNIX_EPOCH, Fate::InForce)
+        };
+        next.revisions().add(&edge, known);
         let (newer, desired) = tree("host", "newer0000");
         next.put(&edge, newer, desired).expect("in force");
         next.put_back(&edge, "abcdefghi").expect("it is kept");

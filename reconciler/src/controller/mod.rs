@@ -4,7 +4,8 @@
 //! `state` what it knows of its own doing, `backoff` how long it waits after failures, `fights` what it leaves alone
 //! because somebody else changes it back each time. `run` has the threads and the loop, `fetching` looks at sources,
 //! `in_force` keeps what they say, `revisions` what became of it, `work` does what was decided, `ground` is what it stands on. For those who look:
-//! `standing` is how it stands, `picture` what it last saw, `news` what happened lately.
+//! `standing` is how it stands, `picture` what it last saw, `news` what happened lately, `metrics` what was
+//! counted.
 
 pub mod backoff;
 pub mod decide;
@@ -13,6 +14,7 @@ mod fetching;
 pub mod fights;
 pub mod ground;
 pub mod in_force;
+pub mod metrics;
 pub mod news;
 pub mod picture;
 pub mod revisions;

@@ -13,6 +13,7 @@ use super::event::{Deed, Event, Now, Request, Work};
 use super::fetching::Fetcher;
 use super::ground::Ground;
 use super::in_force::InForces;
+use super::metrics::Metrics;
 use super::news::{self, Feed};
 use super::picture::{Picture, Pictures};
 use super::standing::Standing;
@@ -94,6 +95,7 @@ pub struct Handle {
     standing: Arc<Mutex<Arc<Standing>>>,
     pictures: Arc<Pictures>,
     feed: Arc<Feed>,
+    metrics: Arc<Metrics>,
 }
 
 impl Handle {
@@ -123,6 +125,11 @@ impl Handle {
     pub fn feed(&self) -> &Arc<Feed> {
         &self.feed
     }
+
+    /// What was counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
 }
 
 /// A controller that has not begun.
@@ -139,6 +146,7 @@ impl Default for Controller {
             standing: Arc::default(),
             pictures: Arc::default(),
             feed: Arc::default(),
+            metrics: Arc::default(),
         };
         Self { told, handle }
     }
@@ -338,6 +346,7 @@ impl<'env> Loop<'env> {
                 in_force: self.in_force,
                 pictures: &self.handle.pictures,
                 feed: &self.handle.feed,
+                metrics: &self.handle.metrics,
                 parallelism: self.settings.parallelism,
                 told: BTreeMap::new(),
             };
@@ -371,6 +380,7 @@ impl<'env> Loop<'env> {
             };
             for pin in orders {
                 let fetched = fetcher.fetch(pin);
+                self.handle.metrics.fetched(&name, &fetched);
                 self.tell(Event::Fetched(name.clone(), fetched));
             }
         });

@@ -11,7 +11,7 @@ use super::event::{
     Deed, Ended, Event, Failure, Fetched, Now, Outcome, Reconcile, Reconciled, Request, Work,
 };
 use super::state::{Followed, Pace, State};
-use crate::diff::suspension::{Scope, Suspension};
+use crate::diff::suspension::{Pin, Scope, Suspension};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -468,4 +468,38 @@ fn what_is_suspended_by_others_is_taken_over_as_a_whole() {
     played.tell(Event::Asked(Request::Suspended(BTreeMap::new())));
     let work = played.until_reconciled();
     assert_eq!((work.why, work.only_look), ("resumed", false));
+}
+
+#[test]
+fn what_is_pinned_stays_in_force_until_it_is_unpinned() {
+    let mut played = Played::new(&[("edge", &[])]);
+    let edge = SourceName::new("edge");
+    let in_force = |played: &Played| played.state.sources[&edge].in_force.clone();
+    played.tell(Event::Woken);
+    played.moved("edge", "old");
+    played.moved("edge", "new");
+    let pin = Pin {
+        digest: "old".to_owned(),
+        revision: "old".to_owned(),
+        reason: "the new one is worse".to_owned(),
+        by: None,
+        since: day(),
+    };
+    let before = played.fetches.len();
+    played.tell(Event::Asked(Request::Pin(edge.clone(), pin.clone())));
+    // What was seen before the pin was known is passed over.
+    played.moved("edge", "newest");
+    assert_eq!(in_force(&played).as_deref(), Some("new"));
+    assert_eq!(
+        played.fetches.len(),
+        before + 1,
+        "it is looked at once more"
+    );
+    played.moved("edge", "old");
+    assert_eq!(in_force(&played).as_deref(), Some("old"));
+    let pinned = played.state.sources[&edge].pinned.clone();
+    assert_eq!(pinned, Some(pin));
+    played.tell(Event::Asked(Request::Unpin(edge.clone())));
+    played.moved("edge", "newest");
+    assert_eq!(in_force(&played).as_deref(), Some("newest"));
 }

@@ -14,6 +14,7 @@ use super::event::{Ended, Failure, Outcome, Reconcile, Reconciled, Work};
 use super::fights::Field;
 use super::ground::Ground;
 use super::in_force::{InForce, InForces};
+use super::metrics::Metrics;
 use super::news::{self, Feed, Herald};
 use super::picture::{Looked, Pictures};
 use crate::apply::{ApplyOptions, ApplyReport};
@@ -36,6 +37,8 @@ pub(super) struct Worker<'a> {
     pub pictures: &'a Pictures,
     /// Told of each step, and of what moved.
     pub feed: &'a Feed,
+    /// Counts what is done.
+    pub metrics: &'a Metrics,
     /// How many steps at once; absent: as apply chooses.
     pub parallelism: Option<usize>,
     /// How each source was told to have ended last.
@@ -60,7 +63,11 @@ impl Worker<'_> {
                 Ended::Due(wrong)
             }
             Work::Reconcile(order) => {
+                let clock = self.ground.session().clock;
+                let began = clock.instant();
                 let ended = self.reconcile(order);
+                let took = clock.instant().saturating_duration_since(began);
+                self.metrics.reconciled(&ended, took, clock.now());
                 let in_force = self.in_force.of(&order.source);
                 let source = ended.source.clone();
                 let before = self.told.insert(source, ended.outcome.clone());

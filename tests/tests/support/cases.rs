@@ -13,8 +13,8 @@ fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Among the examples: pipelines, whose YAML is of others, and the settings of a controller.
-const NO_MANIFESTS: [&str; 2] = ["ci", "controller"];
+/// Among the examples: pipelines and rules of Prometheus, whose YAML is of others, and the settings of a controller.
+const NO_MANIFESTS: [&str; 3] = ["ci", "controller", "observability"];
 
 /// The cases of a folder: files of manifests, and folders of them.
 pub(crate) fn cases(name: &str) -> Vec<PathBuf> {
