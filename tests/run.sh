@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is missing and runs all checks and tests; the last line says how it went.
 #
-#   tests/run.sh          formatting, lints, tests (host tests as root), pools of LVM in a guest, documentation tests, dependencies
+#   tests/run.sh          formatting, lints, tests (host tests as root), tests with a server of Incus, pools of LVM in a guest,
+#                         documentation tests, dependencies
 #   tests/run.sh --all    also what is slow: the slow tests, and the host tests in a guest with cgroup 2 alone
 #
 # Host tests run in mount, network and UTS namespaces of their own and need root: started by somebody else, the script
@@ -88,10 +89,13 @@ beside lvm nice -n 10 bash -c "$(declare -f pools_of_lvm); pools_of_lvm"
 if [ -n "$all" ]; then
   # Host tests kill at every point, not only at some.
   export KEEL_TEST_ALL=yes
-  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads --ignore-default-filter
+  step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads --ignore-default-filter \
+    -E 'not (binary(incus) + binary(server))'
 else
   step tests cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads
 fi
+step "tests with a server of Incus" tests/incus.sh cargo nextest run --workspace --locked --no-fail-fast --test-threads $threads \
+  --ignore-default-filter -E 'binary(incus) + binary(server)'
 step "pools of LVM in a guest" ended lvm
 step "documentation tests" cargo test --workspace --doc --locked --quiet
 if command -v cargo-deny >/dev/null; then

@@ -8,60 +8,11 @@ use std::time::{Duration, Instant};
 use manifests::path_io;
 use serde_json::Value;
 
+pub(crate) use crate::ended::{Ended, ended, of_output, program};
 use crate::footprint::{self, Footprint};
 
 /// How long a test waits for something that is about to be.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The program under test; where nextest runs it from an archive, that says where it is.
-pub(crate) fn program() -> PathBuf {
-    let keel = std::env::var_os("NEXTEST_BIN_EXE_keel")
-        .map_or_else(|| env!("CARGO_BIN_EXE_keel").into(), PathBuf::from);
-    let shim = keel.with_file_name("keel-shim");
-    assert!(
-        shim.exists(),
-        "{} is not built: cargo build -p runtime --bin keel-shim",
-        shim.display()
-    );
-    keel
-}
-
-/// How a command ended and what it said.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ended {
-    /// Demands an exit code.
-    #[track_caller]
-    pub(crate) fn with(self, code: i32) -> Self {
-        assert_eq!(
-            self.code,
-            Some(code),
-            "\n--- stdout\n{}--- stderr\n{}",
-            self.stdout,
-            self.stderr
-        );
-        self
-    }
-
-    /// Demands words on stderr.
-    #[track_caller]
-    pub(crate) fn saying(self, words: &str) -> Self {
-        assert!(self.stderr.contains(words), "no {words:?} in {self:#?}");
-        self
-    }
-
-    /// Its output as JSON.
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error} in {:?}", self.stdout))
-    }
-}
 
 /// A host for one test: `manifests/`, `state/`, `claims/` and `treasure/`, a folder of the host with something in it.
 pub(crate) struct TestWorld {
@@ -273,20 +224,6 @@ impl Drop for TestWorld {
         footprint::kill_all();
         footprint::remove_cgroups(self.path());
         footprint::unmount_all(self.path());
-    }
-}
-
-/// Runs a command to its end.
-pub(crate) fn ended(command: &mut Command) -> Ended {
-    of_output(&command.output().expect("it starts"))
-}
-
-/// How a command ended.
-pub(crate) fn of_output(output: &std::process::Output) -> Ended {
-    Ended {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

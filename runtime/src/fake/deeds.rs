@@ -71,7 +71,10 @@ impl World {
                 change(item, changes, action)?;
             }
             Verb::Rename { from } => {
-                if self.items.contains_key(address) {
+                if let Some(item) = self.items.get(address) {
+                    if uid_of(item) == Some(action.uid) && !self.items.contains_key(from) {
+                        return Ok(Effected::NotNeeded);
+                    }
                     return Err(refused(
                         action,
                         Class::Conflict,
@@ -135,10 +138,12 @@ impl World {
                 }
             }
             Verb::Forget => {
-                if let Some(item) = self.ours(action)? {
-                    item.mark = None;
-                    item.remembered = None;
-                }
+                let live = self.items.get_mut(address);
+                let Some(item) = live.filter(|item| uid_of(item) == Some(action.uid)) else {
+                    return Ok(Effected::NotNeeded);
+                };
+                item.mark = None;
+                item.remembered = None;
             }
             Verb::Trash { at, expires_at } => {
                 let Some(mut item) = self.gone(action)? else {
@@ -151,7 +156,10 @@ impl World {
                     .push(trashed(item, action.mark.clone(), times, by));
             }
             Verb::Restore => {
-                if self.items.contains_key(address) {
+                if let Some(item) = self.items.get(address) {
+                    if uid_of(item) == Some(action.uid) {
+                        return Ok(Effected::NotNeeded);
+                    }
                     return Err(refused(
                         action,
                         Class::Conflict,
@@ -173,8 +181,12 @@ impl World {
             }
             Verb::Delete => {
                 if self.gone(action)?.is_none() {
+                    let before = self.trash.len();
                     self.trash
                         .retain(|(trashed, _)| trashed.mark.uid != action.uid);
+                    if self.trash.len() == before {
+                        return Ok(Effected::NotNeeded);
+                    }
                 }
             }
         }

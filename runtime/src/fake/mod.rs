@@ -217,3 +217,14 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::FakeRuntime;
+
+    #[test]
+    fn it_does_what_every_engine_must() {
+        let engine = FakeRuntime::default();
+        crate::testing::conformance::conforms(&engine, "/".as_ref(), "conf", 77);
+    }
+}

@@ -58,6 +58,11 @@ impl ClientError {
         matches!(self, Self::Refused { status: 412, .. })
     }
 
+    /// Whether nobody knows any more how it ended: only how it is now tells.
+    pub(super) const fn is_unknown(&self) -> bool {
+        matches!(self, Self::Vanished)
+    }
+
     fn class(&self) -> Class {
         match self {
             Self::Call(TransportError::Call { .. }) | Self::Http { .. } => Class::Retry,
@@ -321,6 +326,12 @@ impl Client {
                 return Err(ClientError::Vanished);
             }
             let envelope: Envelope<Operation> = understood_as(&path, &response)?;
+            // Of one that failed the server may say so in the place of a document, under 200 all the same.
+            if envelope.kind == "error" {
+                return Err(ClientError::Failed {
+                    message: envelope.error,
+                });
+            }
             let operation = envelope.metadata.ok_or(ClientError::Vanished)?;
             match operation.status_code {
                 200 => return Ok(operation),

@@ -1,5 +1,7 @@
 //! What is done to instances.
 
+use std::time::Duration;
+
 use manifests::action::{Action, Keep, Power, Verb};
 use manifests::desired::{DesiredSet, Resource};
 use manifests::devices::Nic;
@@ -23,12 +25,15 @@ use super::wire::{Config, Instance, InstancePut};
 use super::write::{taken, trash_name, unsaid};
 use super::{devices, marks};
 use crate::error::{Class, RuntimeError};
+use crate::native::cgroup::Patience;
 use crate::runtime::{Context, Effected};
 
 /// Keys that are off while an instance lies in the trash: it neither starts with the host nor is it snapshotted.
 pub(super) const OFF: &[&str] = &["boot.autostart", "snapshots.schedule"];
 /// How long an orderly stop may take, in seconds, before it is forced.
 const ORDERLY: u64 = 30;
+/// How long something that was begun by others is waited for.
+pub(super) const BEGUN: Duration = Duration::from_secs(2);
 
 /// Where an instance is.
 pub(super) fn path(address: &Address) -> String {
@@ -76,7 +81,10 @@ impl IncusRuntime {
                 match live {
                     Some(_) if !is_ours => Err(taken(&action.verb)),
                     Some(_) => self.change_instance(action, resource, instance, desired, context),
-                    None => self.make_instance(action, resource, instance, desired, context),
+                    None => {
+                        let known_by = Config::new();
+                        self.make_instance(action, resource, instance, desired, known_by, context)
+                    }
                 }
             }
             Verb::Update { changes } => {
@@ -107,6 +115,7 @@ impl IncusRuntime {
                 if live.is_some() && !is_ours {
                     return Err(taken(&action.verb));
                 }
+                let known_by = live.as_ref().map(hwaddrs).unwrap_or_default();
                 if let Some(live) = &live {
                     match &action.keep {
                         Some(keep) => {
@@ -119,7 +128,7 @@ impl IncusRuntime {
                         None => self.remove(&path(address), live, context)?,
                     }
                 }
-                self.make_instance(action, resource, instance, desired, context)
+                self.make_instance(action, resource, instance, desired, known_by, context)
             }
             Verb::Power { power } => {
                 let Some(live) = live.filter(|_| is_ours) else {
@@ -221,17 +230,24 @@ impl IncusRuntime {
         instance_words::to_wire(instance, &Texts(&self.secrets), &on_bridge).map_err(unsaid)
     }
 
+    /// Makes it, and starts it unless it should be stopped. `known_by` are addresses of interfaces that it had before.
     fn make_instance(
         &self,
         action: &Action,
         resource: &Resource,
         instance: &Wanted,
         desired: &DesiredSet,
+        mut known_by: Config,
         context: &Context<'_>,
     ) -> Result<Effected, RuntimeError> {
         let address = &action.address;
         let mut words = self.words(instance, desired)?;
         marks::put(&mut words.config, action, Some(resource));
+        known_by.retain(|key, _| {
+            let nic = key.split('.').nth(1).and_then(|nic| words.devices.get(nic));
+            nic.is_some_and(|nic| !nic.contains_key("hwaddr"))
+        });
+        words.config.extend(known_by);
         // By this a copy is told from the original, which alone has the identity that its mark says.
         words
             .config
@@ -367,25 +383,29 @@ impl IncusRuntime {
         own.mark.uid = keep.uid;
         self.change(&path(address), context, &mut |live: &Instance| {
             let mut put = InstancePut::from(live);
-            let off = put
-                .config
-                .iter()
-                .filter(|(key, _)| OFF.contains(&key.as_str()));
-            let note = TrashNote {
-                name: address.name.clone(),
-                at: keep.at,
-                until: keep.expires_at,
-                by,
-                off: off
-                    .map(|(key, value)| (key.clone(), value.clone()))
-                    .collect(),
-                nics: put
-                    .devices
-                    .extract_if(.., |_, device| {
-                        device.get("type").is_some_and(|word| word == "nic")
-                    })
-                    .collect(),
-            };
+            // Where a killed keel began it, it was as its note says.
+            let note = trash_note(&put.config).unwrap_or_else(|| {
+                // With its interfaces the server forgets their addresses.
+                let known_by = hwaddrs(live);
+                let off = put
+                    .config
+                    .iter()
+                    .filter(|(key, _)| OFF.contains(&key.as_str()))
+                    .chain(&known_by);
+                TrashNote {
+                    name: address.name.clone(),
+                    at: keep.at,
+                    until: keep.expires_at,
+                    by,
+                    off: off
+                        .map(|(key, value)| (key.clone(), value.clone()))
+                        .collect(),
+                    nics: put
+                        .devices
+                        .extract_if(.., |_, device| is_nic(device))
+                        .collect(),
+                }
+            });
             put.config.retain(|key, _| !OFF.contains(&key.as_str()));
             put.config
                 .insert("boot.autostart".to_owned(), "false".to_owned());
@@ -501,14 +521,35 @@ impl IncusRuntime {
             "freeze" => "Frozen",
             _ => "Running",
         };
-        let found = self.client.get::<Instance>(&path(address));
-        match (word, found) {
-            ("restart", _) => Err(error.doing(word)),
-            (_, Ok(Some(now))) if instance_words::state(&now.status) == wanted => Ok(()),
-            ("stop", Ok(None)) => Ok(()),
-            _ => Err(error.doing(word)),
+        // What somebody else began, also a keel that was killed, may be about to end so.
+        let mut patience = Patience::new(BEGUN);
+        loop {
+            let found = self.client.get::<Instance>(&path(address));
+            match (word, found) {
+                ("restart", _) => return Err(error.doing(word)),
+                (_, Ok(Some(now))) if instance_words::state(&now.status) == wanted => return Ok(()),
+                ("stop", Ok(None)) => return Ok(()),
+                _ if !patience.wait() => return Err(error.doing(word)),
+                _ => {}
+            }
         }
     }
+}
+
+fn is_nic(device: &Config) -> bool {
+    device.get("type").is_some_and(|word| word == "nic")
+}
+
+/// The addresses that the server gave interfaces of an instance, under its keys for them.
+fn hwaddrs(live: &Instance) -> Config {
+    let nics = live.expanded_devices.iter();
+    let nics = nics.filter(|(_, device)| is_nic(device));
+    nics.filter_map(|(name, _)| {
+        let key = format!("volatile.{name}.hwaddr");
+        let value = live.config.get(&key)?.clone();
+        Some((key, value))
+    })
+    .collect()
 }
 
 fn body_unless_same(live: &Instance, put: &InstancePut) -> Option<Value> {

@@ -135,7 +135,11 @@ impl IncusRuntime {
         for pool in &pools {
             let path = ["storage-pools", &pool.name, "volumes", "custom"];
             let path = at(&path, of_all("storage_volumes_all_projects"));
-            let volumes: Vec<Object> = self.client.list(&path).map_err(failed)?;
+            let volumes: Vec<Object> = match self.client.list(&path) {
+                // The pool went meanwhile.
+                Err(error) if error.is_not_found() => continue,
+                found => found.map_err(failed)?,
+            };
             // Those with a stroke are snapshots.
             for volume in volumes.iter().filter(|volume| !volume.name.contains('/')) {
                 let name = volume.name.clone();
@@ -324,12 +328,16 @@ fn listed(images: &[Image], networks: &[Object]) -> Listed {
     facts
 }
 
+/// A pool or network that was not made to its end, or of a cluster not on all members, is not made.
+pub(super) fn is_complete(object: &Object) -> bool {
+    !matches!(object.status.as_str(), "Pending" | "Errored" | "Unknown")
+}
+
 fn object_item(address: Address, object: &Object, pool: Option<&str>) -> Result<Item, String> {
     let (spec, unseen): (Spec, Vec<Unseen>) = objects::from_wire(address.kind, object, pool)?;
     let mark = marks::own(&object.config, &address);
     Ok(Item {
-        // A pool or network of a cluster that was not made on all members is not made.
-        complete: !matches!(object.status.as_str(), "Pending" | "Errored" | "Unknown"),
+        complete: is_complete(object),
         remembered: mark.as_ref().and(marks::remembered(&object.config)),
         mark,
         holds: Holds::default(),

@@ -88,7 +88,8 @@ impl Texts<'_> {
             Some(text)
         };
         match body.and_then(|body| serde_json::from_str(body).ok()) {
-            Some(map @ Value::Object(_)) => map,
+            // A text that is JSON by chance is not as a map is written here.
+            Some(map @ Value::Object(_)) if body == Some(map.to_string().as_str()) => map,
             _ => self.seal(text, key, secrets),
         }
     }

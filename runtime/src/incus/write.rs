@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use super::IncusRuntime;
 use super::client::{ClientError, TRIES, at};
 use super::images::waiting;
-use super::observe::{TrashNote, trash_note};
+use super::instances::BEGUN;
+use super::observe::{TrashNote, is_complete, trash_note};
 use super::texts::Texts;
 use super::wire::{Config, Devices, Object};
 use super::{marks, objects};
 use crate::error::{Class, RuntimeError};
+use crate::native::cgroup::Patience;
 use crate::runtime::{Context, Effected};
 
 /// The name of something in the trash. It fits everywhere, and no two have it.
@@ -51,6 +53,9 @@ impl IncusRuntime {
         match &action.verb {
             Verb::Create => match (live, resource) {
                 (Some(_), _) if !is_ours => Err(taken(&action.verb)),
+                (Some(live), Some(resource)) if !is_complete(&live) => {
+                    self.make_again(action, resource, context)
+                }
                 (Some(_), Some(resource)) => self.change_object(action, resource, context),
                 (None, Some(resource)) => self.make_object(action, resource, context),
                 (_, None) => Err(super::wrong_kind(address)),
@@ -195,6 +200,37 @@ impl IncusRuntime {
         }
     }
 
+    /// Makes what the server did not finish, because it or who asked for it ended meanwhile. Nobody ever used that, and
+    /// there is no other way on with it.
+    fn make_again(
+        &self,
+        action: &Action,
+        resource: &Resource,
+        context: &Context<'_>,
+    ) -> Result<Effected, RuntimeError> {
+        let path = objects::path(&action.address);
+        let mut patience = Patience::new(BEGUN);
+        loop {
+            let found = self.client.get::<Object>(&path);
+            match found.map_err(|error| error.doing("look at"))? {
+                None => break,
+                // It was still at it.
+                Some(now) if is_complete(&now) => {
+                    return self.change_object(action, resource, context);
+                }
+                Some(_) if patience.wait() => {}
+                Some(_) => {
+                    let done = self
+                        .client
+                        .write("DELETE", &path, None, None, &waiting(context));
+                    done.map_err(|error| error.doing("remove what was not finished of"))?;
+                    break;
+                }
+            }
+        }
+        self.make_object(action, resource, context)
+    }
+
     fn change_object(
         &self,
         action: &Action,
@@ -263,7 +299,8 @@ impl IncusRuntime {
                 .write("PUT", path, Some(&body), etag, &waiting(context))
             {
                 Ok(_) => return Ok(Effected::Done),
-                Err(error) if error.is_stale() && tries > 0 => {}
+                // How it ended is told by how it is now.
+                Err(error) if (error.is_stale() || error.is_unknown()) && tries > 0 => {}
                 Err(error) => return Err(error.doing("change")),
             }
         }

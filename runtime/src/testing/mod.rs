@@ -1,6 +1,9 @@
-//! Helpers for tests of this and other crates (feature `testing`): namespaces of a test's own.
+//! Helpers for tests of this and other crates (feature `testing`): namespaces of a test's own, what a test wants of an
+//! engine, and what every engine must do.
 
+pub mod conformance;
 pub mod host;
+pub mod wanted;
 
 use std::path::{Path, PathBuf};
 
@@ -13,4 +16,21 @@ pub fn built_program(name: &str, built: &str) -> PathBuf {
         .map(|folder| folder.join(name))
         .filter(|path| path.exists())
         .unwrap_or_else(|| built.into())
+}
+
+/// The socket of the server of Incus that `tests/incus.sh` started.
+///
+/// # Panics
+/// It did not: tests with a server are never skipped in silence.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the script says by the environment where its server is"
+)]
+pub fn incus_socket() -> PathBuf {
+    let is_there = std::env::var_os("KEEL_TEST_INCUS").is_some();
+    let socket = std::env::var_os("INCUS_SOCKET").filter(|_| is_there);
+    let Some(socket) = socket else {
+        panic!("there is no server of Incus: run these by tests/incus.sh, as tests/run.sh does");
+    };
+    socket.into()
 }

@@ -37,8 +37,8 @@ runtime::host_test! {
         world.perform(&two, Verb::Delete);
         assert!(claims(&world).iter().any(|claim| claim.ends_with("/shared")));
         world.perform(&three, Verb::Delete);
-        world.desired.resources.remove(&two);
-        world.desired.resources.remove(&three);
+        world.wanted.desired.resources.remove(&two);
+        world.wanted.desired.resources.remove(&three);
         assert_eq!(claims(&world).len(), 1, "{:?}", claims(&world));
         // Maps that the kernel would refuse are told before anything is started.
         let bad = world.container_spec("bad", &json!({"security": {"idmap": {"extra": ["uid 5 5", "uid 6 5"]}}}));

@@ -121,3 +121,10 @@ runtime::host_test! {
         shell(&format!("! find /sys/fs/cgroup -maxdepth 2 -name 'keel-{state_id}' | grep ."));
     }
 }
+
+runtime::host_test! {
+    fn it_does_what_every_engine_must() {
+        let world = World::new();
+        runtime::testing::conformance::conforms(&world.engine, &world.state(), "conf", 77);
+    }
+}

@@ -1,35 +1,31 @@
 //! A state folder with an engine, what is wanted of it, and what tests ask of both.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use manifests::action::{Action, Power, Verb};
+use manifests::action::{Power, Verb};
 use manifests::change::FieldChange;
-use manifests::desired::{Budget, DesiredSet, Resource, SourceInfo, Windows};
-use manifests::diagnostic::Origin;
-use manifests::id::{Address, Mark, SourceName, Uid};
-use manifests::kind::{Kind, Spec};
-use manifests::lifecycle::Lifecycle;
+use manifests::id::Address;
+use manifests::kind::Kind;
 use manifests::observed::Item;
 use runtime::error::Class;
 use runtime::native::{NativeConfig, NativeRuntime};
-use runtime::runtime::{Context, ExecRequest, ExitStatus, Operate as _, Runtime as _};
+use runtime::runtime::{ExecRequest, ExitStatus, Operate as _, Runtime as _};
+use runtime::testing::wanted::Wanted;
 use serde_json::{Value, json};
 
 /// A state folder with an engine and what is wanted of it.
 pub(crate) struct World {
     folder: tempfile::TempDir,
     pub(crate) engine: NativeRuntime,
-    pub(crate) desired: DesiredSet,
+    pub(crate) wanted: Wanted,
 }
 
 /// Nothing that a test started outlives it, however the test ended.
 impl Drop for World {
     fn drop(&mut self) {
         for kind in [Kind::Instance, Kind::Network, Kind::StoragePool] {
-            for address in self.desired.resources.keys() {
+            for address in self.wanted.desired.resources.keys() {
                 if address.kind == kind {
                     let _ = self.tried(address, Verb::Delete);
                 }
@@ -37,8 +33,6 @@ impl Drop for World {
         }
     }
 }
-
-static NEVER: AtomicBool = AtomicBool::new(false);
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -57,29 +51,11 @@ impl World {
             accelerator: runtime::native::machine::Choice::Tcg,
         })
         .expect("the engine");
-        let desired = DesiredSet {
-            source: SourceInfo {
-                name: SourceName::new("test"),
-                root: folder.path().to_path_buf(),
-                revision: None,
-                repository: None,
-                partial: None,
-            },
-            resources: BTreeMap::new(),
-            others: BTreeMap::new(),
-            external: Vec::new(),
-            policies: Vec::new(),
-            projects: Vec::new(),
-            secrets: BTreeMap::new(),
-            budget: Budget::default(),
-            windows: Windows::default(),
-            trash: manifests::desired::TrashRule::default(),
-            host: None,
-        };
+        let wanted = Wanted::new(folder.path());
         Self {
             folder,
             engine,
-            desired,
+            wanted,
         }
     }
 
@@ -88,67 +64,20 @@ impl World {
     }
 
     pub(crate) fn want(&mut self, kind: Kind, name: &str, spec: &Value) -> Address {
-        let address = Address::new(kind, name);
-        let resource = Resource {
-            address: address.clone(),
-            spec: Spec::deserialize(kind, spec).expect("a spec"),
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
-            lifecycle: Lifecycle::default_of(kind),
-            previous: Vec::new(),
-            needs: Vec::new(),
-            origin: Origin::default(),
-            provenance: manifests::desired::Provenance::default(),
-        };
-        self.desired.resources.insert(address.clone(), resource);
-        address
+        self.wanted.want(Address::new(kind, name), spec)
     }
 
     /// Performs a deed; a failure comes as its class and all its reasons.
     pub(crate) fn tried(&self, address: &Address, verb: Verb) -> Result<(), (Class, String)> {
-        let uid = Uid::derive(&uuid::Uuid::nil(), address);
-        let mark = Mark {
-            source: SourceName::new("test"),
-            uid,
-        };
-        let action = Action {
-            keep: None,
-            verb,
-            address: address.clone(),
-            uid,
-            mark,
-        };
-        let context = Context {
-            cancel: &NEVER,
-            timeout: Duration::from_secs(20),
-            now: jiff::Timestamp::UNIX_EPOCH,
-            progress: &|_| {},
-        };
-        self.engine
-            .perform(&action, &self.desired, &context)
-            .map(drop)
-            .map_err(|error| {
-                let mut text = error.to_string();
-                let mut source = std::error::Error::source(&error);
-                while let Some(error) = source {
-                    text = format!("{text}: {error}");
-                    source = error.source();
-                }
-                (error.class, text)
-            })
+        self.wanted.tried(&self.engine, address, verb).map(drop)
     }
 
     pub(crate) fn perform(&self, address: &Address, verb: Verb) {
-        if let Err((_, text)) = self.tried(address, verb) {
-            panic!("{text}");
-        }
+        self.wanted.perform(&self.engine, address, verb);
     }
 
     pub(crate) fn look(&self, address: &Address) -> Item {
-        self.engine
-            .look(address)
-            .expect("seen")
-            .unwrap_or_else(|| panic!("{address} is there"))
+        Wanted::look(&self.engine, address)
     }
 
     /// Kills the first process of an instance, and waits until that is seen.
@@ -165,34 +94,7 @@ impl World {
 
     /// The fields in which the world differs from what is wanted.
     pub(crate) fn differences(&self) -> Vec<String> {
-        let seen = self.engine.observe().expect("observed");
-        assert!(seen.unclear.is_empty(), "{:?}", seen.unclear);
-        let mut found = Vec::new();
-        for resource in self.desired.resources.values() {
-            match seen
-                .items
-                .iter()
-                .find(|item| item.address == resource.address)
-            {
-                None => found.push(format!("{} is missing", resource.address)),
-                Some(item) => {
-                    assert_eq!(item.unseen, []);
-                    if !item.complete {
-                        found.push(format!("{} is not complete", resource.address));
-                    }
-                    found.extend(resource.spec.compare(&item.spec).iter().map(|change| {
-                        format!(
-                            "{} {} {} → {}",
-                            resource.address,
-                            change.path.dotted(),
-                            change.before,
-                            change.after
-                        )
-                    }));
-                }
-            }
-        }
-        found
+        self.wanted.differences(&self.engine)
     }
 
     /// The spec of an instance of busybox in the pool `fast`, with more on top.
@@ -220,14 +122,12 @@ impl World {
 
     /// The changes that one object waits for.
     pub(crate) fn changes(&self, address: &Address) -> Vec<FieldChange> {
-        self.desired.resources[address]
-            .spec
-            .compare(&self.look(address).spec)
+        self.wanted.changes(&self.engine, address)
     }
 
     pub(crate) fn mend(&self) {
         let seen = self.engine.observe().expect("observed");
-        for resource in self.desired.resources.values() {
+        for resource in self.wanted.desired.resources.values() {
             let item = seen
                 .items
                 .iter()
