@@ -2,7 +2,8 @@
 //!
 //! The companion reads for the end alone. A guest that has switched itself off, or has panicked, leaves its process behind
 //! in a pause (`-action shutdown=pause,panic=pause`), so that nobody misses why; the companion keeps the reason and lets
-//! the process go. Nothing here trusts the process: a guest may have broken out into it.
+//! the process go. It also keeps whether somebody in the guest serves the agent's port, so that nobody has to ask. Nothing
+//! here trusts the process: a guest may have broken out into it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
@@ -15,6 +16,12 @@ use super::failure::{Doing as _, Failure};
 
 /// What the process complained of, in the run folder.
 pub const COMPLAINTS: &str = "qemu.log";
+/// The device that is the port of the guest's agent, and the file in the run folder that says whether it is served.
+pub const AGENT_PORT: &str = "agent-port";
+/// What is in it when somebody serves the port. QEMU tells a port's changes at most once a second.
+pub const SERVED: &[u8] = b"1";
+/// What is in it when nobody does.
+pub const NOT_SERVED: &[u8] = b"0";
 /// So many bytes of it are kept, from its start.
 const LONGEST: u64 = 64 << 10;
 /// A line of the monitor that is longer is none that matters here.
@@ -31,6 +38,8 @@ pub struct Watch {
     kept: u64,
     line: Line,
     reason: Option<String>,
+    /// What says whether the agent's port is served.
+    port: Option<OwnedFd>,
 }
 
 /// The ends of the process.
@@ -63,6 +72,10 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
     // In the working folder, which is the run folder.
     let how = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let log = rustix::fs::open(COMPLAINTS, how, Mode::from_raw_mode(0o600)).ok();
+    // One that cannot be written must not stay as it was in an earlier life.
+    let _ = rustix::fs::unlink(AGENT_PORT);
+    let port = rustix::fs::open(AGENT_PORT, how, Mode::from_raw_mode(0o600)).ok();
+    say(port.as_ref(), NOT_SERVED);
     Ok((
         Watch {
             monitor: Some(ours),
@@ -71,6 +84,7 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
             kept: 0,
             line: Line::default(),
             reason: None,
+            port,
         },
         Watched {
             monitor: theirs,
@@ -117,12 +131,16 @@ impl Watch {
         };
         let mut ended = false;
         for &byte in &bytes[..length] {
-            if let Some(line) = self.line.push(byte)
-                && let Some(reason) = reason(line)
-            {
+            let Some(line) = self.line.push(byte) else {
+                continue;
+            };
+            if let Some(reason) = reason(line) {
                 // The first is the reason; what follows is that the process is let go.
                 self.reason.get_or_insert_with(|| reason.to_owned());
                 ended = true;
+            }
+            if let Some(served) = served(line) {
+                say(self.port.as_ref(), if served { SERVED } else { NOT_SERVED });
             }
         }
         if ended {
@@ -155,6 +173,12 @@ impl Watch {
             self.kept += written.unwrap_or(0) as u64;
         }
         true
+    }
+}
+
+fn say(port: Option<&OwnedFd>, word: &[u8]) {
+    if let Some(port) = port {
+        let _ = rustix::io::pwrite(port, word, 0);
     }
 }
 
@@ -200,16 +224,31 @@ impl Line {
 /// The reason in an event that ends a machine. QEMU writes its JSON in one line, with a blank after each colon
 /// (`qobject/json-writer.c`).
 fn reason(line: &[u8]) -> Option<&str> {
-    let line = std::str::from_utf8(line).ok()?;
-    if !line.starts_with('{') {
-        return None;
-    }
-    let event = after(line, "\"event\": \"")?;
+    let (event, line) = event(line)?;
     match event {
         "GUEST_PANICKED" => Some("guest-panicked"),
         "SHUTDOWN" => Some(after(line, "\"reason\": \"").unwrap_or("shutdown")),
         _ => None,
     }
+}
+
+/// Whether the agent's port is served, in an event of that port.
+fn served(line: &[u8]) -> Option<bool> {
+    let (event, line) = event(line)?;
+    if event != "VSERPORT_CHANGE" || after(line, "\"id\": \"") != Some(AGENT_PORT) {
+        return None;
+    }
+    let (_, open) = line.split_once("\"open\": ")?;
+    Some(open.starts_with("true"))
+}
+
+/// The name of an event, and its line.
+fn event(line: &[u8]) -> Option<(&str, &str)> {
+    let line = std::str::from_utf8(line).ok()?;
+    if !line.starts_with('{') {
+        return None;
+    }
+    Some((after(line, "\"event\": \"")?, line))
 }
 
 /// The word behind a key.
@@ -266,6 +305,22 @@ mod tests {
             assert_eq!(reason(line.as_bytes()), wanted, "{line}");
         }
         assert_eq!(reason(b"{\xff\"event\": \"SHUTDOWN\""), None);
+    }
+
+    #[test]
+    fn whether_the_agent_is_there_is_read_out_of_the_event_of_its_port() {
+        let told = |data: &str| {
+            let line = format!(
+                "{{\"timestamp\": {{\"seconds\": 1}}, \"event\": \"VSERPORT_CHANGE\", \"data\": {data}}}\r"
+            );
+            served(line.as_bytes())
+        };
+        assert_eq!(told(r#"{"open": true, "id": "agent-port"}"#), Some(true));
+        assert_eq!(told(r#"{"id": "agent-port", "open": false}"#), Some(false));
+        assert_eq!(told(r#"{"open": true, "id": "other"}"#), None);
+        assert_eq!(told("{}"), None);
+        let other = br#"{"event": "RESET", "data": {"open": true, "id": "agent-port"}}"#;
+        assert_eq!(served(other), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::helpers::{FOLDER, TPM, folder_device, tpm_device};
 use super::passed;
 use super::plan::{Accelerator, BootPlan, Bus, Hardware};
 use crate::shim::messages::{KEPT, WATCHED};
+use crate::shim::watch::AGENT_PORT;
 
 /// Where the kernel of a directly booting machine is seen.
 const KERNEL: &str = "/kernel";
@@ -325,7 +326,7 @@ fn controllers(line: &mut CommandLine, hardware: &Hardware) {
     line.listen("agent", sockets::AGENT);
     line.add_json(
         "-device",
-        &json!({"driver": "virtserialport", "id": "agent-port", "bus": "serial.0", "chardev": "agent",
+        &json!({"driver": "virtserialport", "id": AGENT_PORT, "bus": "serial.0", "chardev": "agent",
                 "name": "org.qemu.guest_agent.0"}),
     );
 }

@@ -36,6 +36,12 @@ fn threads(running: &Running) -> Result<BTreeMap<u32, Pid>, PathError> {
     Ok(threads)
 }
 
+/// How many processors a machine has; none: its threads do not tell, or it has ended.
+pub fn count(running: &Running) -> Option<u32> {
+    let count = threads(running).ok()?.len();
+    u32::try_from(count).ok().filter(|count| *count > 0)
+}
+
 /// The number of a processor in the name of its thread.
 fn number(name: &str) -> Option<u32> {
     let (number, _) = name.trim().strip_prefix("CPU ")?.split_once('/')?;

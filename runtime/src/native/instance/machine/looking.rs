@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use manifests::devices::Device;
 use manifests::kinds::instance::Instance;
+use manifests::path_io;
 
 use super::{addresses, hardware};
 use crate::native::at_once;
 use crate::native::machine::command_line::sockets;
 use crate::native::machine::devices::nodes;
+use crate::native::machine::pinning;
 use crate::native::machine::qmp::{Qmp, QmpError};
-use crate::native::machine::seen::{Asked, MachineSeen, glance};
+use crate::native::machine::seen::{Asked, Known, MachineSeen, glance};
 use crate::native::shim::Running;
+use crate::shim::watch;
 
 /// How long a monitor may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -39,20 +42,34 @@ fn connect(run_dir: &Path, [first, second]: [&str; 2]) -> Result<Qmp, QmpError> 
     Qmp::connect_any(&[&run_dir.join(first), &run_dir.join(second)], ANSWER)
 }
 
-/// The groups in which the limits of a machine's disks should be.
-fn groups(instance: &Instance) -> Vec<String> {
+/// What the kernel and the companion know of a machine, and the groups in which the limits of its disks should be.
+fn known(instance: &Instance, running: &Running) -> Known {
     let disks = instance
         .devices
         .iter()
         .filter(|(_, device)| matches!(device, Device::Disk(disk) if hardware::is_block(disk)));
-    disks.map(|(name, _)| nodes(name).group).collect()
+    Known {
+        groups: disks.map(|(name, _)| nodes(name).group).collect(),
+        processors: pinning::count(running),
+        agent: serves_agent(running),
+    }
+}
+
+/// What the companion was told; nothing where it is an older one, which does not keep it.
+fn serves_agent(running: &Running) -> Option<bool> {
+    let word = path_io::read(running.run_dir().join(watch::AGENT_PORT)).ok()?;
+    match word.as_slice() {
+        watch::SERVED => Some(true),
+        watch::NOT_SERVED => Some(false),
+        _ => None,
+    }
 }
 
 /// What the monitor of one machine says, whichever of them is free.
 fn seen(instance: &Instance, running: &Running) -> Result<MachineSeen, QmpError> {
     let monitors = [sockets::RESCUE, sockets::CONTROL];
     let mut qmp = connect(running.run_dir(), monitors)?;
-    glance(&mut qmp, &groups(instance))
+    glance(&mut qmp, &known(instance, running))
 }
 
 /// A machine that runs, and what its definition says.
@@ -104,7 +121,7 @@ impl<'m> Asking<'m> {
             return false;
         };
         let monitor = running.run_dir().join(sockets::RESCUE);
-        let asked = Asked::ask(&monitor, groups(instance), ANSWER);
+        let asked = Asked::ask(&monitor, known(instance, running), ANSWER);
         self.asked.push_back(asked.ok());
         self.count += 1;
         true
@@ -115,7 +132,9 @@ impl<'m> Asking<'m> {
         let mut seen = Vec::with_capacity(self.machines.len());
         while let Some(asked) = self.asked.pop_front() {
             let speaks = asked.filter(Asked::speaks);
-            seen.push(speaks.map(Asked::seen));
+            let answer = speaks.map(Asked::seen);
+            // One that refuses to be asked in this way is asked in the plain one.
+            seen.push(answer.filter(|seen| !matches!(seen, Err(QmpError::Refused { .. }))));
             self.next();
         }
         let machines = || self.machines.iter().copied();

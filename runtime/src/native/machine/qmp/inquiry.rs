@@ -4,6 +4,9 @@
 //! QEMU 7.2 reads its monitor byte by byte, with seven system calls for each, some five microseconds: words that need not be
 //! said are not. So the questions bear no numbers. QEMU answers in the order in which it was asked (`docs/interop/qmp-spec`),
 //! and nothing else was asked over this connection.
+//!
+//! The ability `oob` is enabled though nothing is asked out of band: without it QEMU reads a command only when the one before
+//! is done (`monitor/qmp.c`: one is queued "for backward compatibility"), and its two threads wake each other for each.
 
 use std::path::Path;
 use std::time::Duration;
@@ -49,7 +52,7 @@ impl Inquiry {
         let lines = LineSocket::connect(path, &Deadline::after(Duration::ZERO))
             .map_err(|failure| QmpError::no_monitor(path, failure))?;
         let mut qmp = Qmp::unknown(lines, patience);
-        let mut text = json!({ "execute": READY }).to_string();
+        let mut text = json!({ "execute": READY, "arguments": { "enable": ["oob"] } }).to_string();
         for (command, arguments) in commands {
             let mut request = json!({ "execute": command });
             if !arguments.is_null() {

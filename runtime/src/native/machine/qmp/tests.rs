@@ -129,7 +129,7 @@ fn questions_are_asked_at_once_and_answered_in_their_order() {
     .unwrap();
     assert_eq!(
         sent,
-        "{\"execute\":\"qmp_capabilities\"}{\"execute\":\"query-status\"}\
+        "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}{\"execute\":\"query-status\"}\
          {\"execute\":\"qom-list\",\"arguments\":{\"path\":\"/machine\"}}"
     );
     let refused = answers[0].as_ref().unwrap_err().to_string();
