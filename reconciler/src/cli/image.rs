@@ -85,7 +85,8 @@ struct Import {
 
 /// Make an image of a container: of one that is stopped, or of a snapshot, while it runs or not.
 ///
-/// What it has on its image and that image become one; manifests name it by its alias. Sockets and devices are left out.
+/// What it has on its image and that image become one; manifests name it by its alias. Of a container sockets and devices are
+/// left out, of a machine the variables of its firmware and its TPM. What runs is published by a snapshot of it.
 /// Who has the image has all that is in its files: also keys, and what cloud-init was told.
 #[derive(Debug, clap::Args)]
 struct Publish {

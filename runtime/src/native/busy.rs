@@ -168,6 +168,16 @@ fn dead(host: &Host) -> Result<Vec<PathBuf>, PathError> {
     Ok(dead)
 }
 
+/// The objects whose readers were killed.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(super) fn left(host: &Host) -> Result<Vec<Uid>, PathError> {
+    let dead = dead(host)?;
+    let names = dead.iter().filter_map(|path| path.file_name()?.to_str());
+    Ok(names.filter_map(|name| name.parse().ok()).collect())
+}
+
 /// Whether a reader was killed, and left a copy.
 pub(super) fn is_littered(host: &Host) -> bool {
     dead(host).is_ok_and(|dead| !dead.is_empty())

@@ -1,4 +1,5 @@
-//! Images that are made of instances: what a container has on its image, and the image below it, as one tree.
+//! Images that are made of instances: what a container has on its image, and the image below it, as one tree; the layers of a
+//! machine's disk as one disk.
 
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
@@ -8,9 +9,10 @@ use manifests::id::Address;
 use manifests::kind::Spec;
 
 use super::NativeRuntime;
-use super::image::{ImageError, ImageRecord};
+use super::definition::Definition;
+use super::image::{ImageError, ImageRecord, make_whole};
 use super::image_documents;
-use super::instance::{container_snapshots, running};
+use super::instance::{InstancePicks, container_snapshots, machine, running};
 use super::pools::{self, pool_of, root_volume};
 use super::storage::{StorageError, open_merged};
 use crate::error::{Class, RuntimeError};
@@ -31,6 +33,16 @@ pub struct ImagePublish {
     pub reuse: bool,
 }
 
+impl ImagePublish {
+    /// What the image is made of, for people.
+    fn source(&self) -> String {
+        match &self.snapshot {
+            Some(name) => format!("{} at {name}", self.instance),
+            None => self.instance.to_string(),
+        }
+    }
+}
+
 fn failed(error: StorageError) -> RuntimeError {
     RuntimeError::new(DOING, pools::class(&error), error)
 }
@@ -40,10 +52,10 @@ fn image_failed(error: ImageError) -> RuntimeError {
 }
 
 impl NativeRuntime {
-    /// Makes an image of a container or of one of its snapshots. The answer is the image, and whether it was there already.
+    /// Makes an image of an instance or of one of its snapshots. The answer is the image, and whether it was there already.
     ///
     /// # Errors
-    /// It runs, it is a machine, there is no such snapshot, a name cannot be given, or the disk is full: then there is no
+    /// It runs, there is no such snapshot, a name cannot be given, or the disk is full: then there is no
     /// image that was not there before.
     pub fn publish_image(
         &self,
@@ -64,8 +76,7 @@ impl NativeRuntime {
         let host = &self.host;
         let definition = self.definition(&publish.instance)?;
         if !matches!(&definition.spec, Spec::Instance(instance) if instance.is_container()) {
-            let why = "only containers become images: export the machine with keel backup";
-            return Err(RuntimeError::new(DOING, Class::Unsupported, why));
+            return self.one_disk(publish, &definition, context);
         }
         let (_, driver) = pool_of(host, &definition.picks.pool)?;
         let volume = root_volume(&definition.uid);
@@ -105,16 +116,36 @@ impl NativeRuntime {
         })?;
         let below = store.rootfs(fingerprint).map_err(image_failed)?;
         let merged = open_merged(own, &below).map_err(failed)?;
-        let source = match &publish.snapshot {
-            Some(name) => format!("{} at {name}", publish.instance),
-            None => publish.instance.to_string(),
-        };
         self.named(&publish.aliases, publish.reuse, || {
             (context.progress)("copying");
             let from = format!("/proc/self/fd/{}/.", merged.as_raw_fd());
             let mut go_on = |_: u64| !context.cancel.load(Ordering::Relaxed);
             store
-                .carry_folder(&base, &source, Path::new(&from), &mut go_on)
+                .carry_folder(&base, &publish.source(), Path::new(&from), &mut go_on)
+                .map_err(image_failed)
+        })
+    }
+
+    /// What a machine has on its disk, with the kernel of its image. Variables of firmware and a TPM are no part of images.
+    fn one_disk(
+        &self,
+        publish: &ImagePublish,
+        definition: &Definition<InstancePicks>,
+        context: &Context<'_>,
+    ) -> Result<(ImageRecord, bool), RuntimeError> {
+        let (host, store) = (&self.host, &self.host.images);
+        let base = store
+            .machine(&definition.picks.image)
+            .map_err(image_failed)?;
+        let snapshot = publish.snapshot.as_deref();
+        let layers = machine::layers(host, definition, &base, snapshot, DOING)?;
+        self.named(&publish.aliases, publish.reuse, || {
+            (context.progress)("copying");
+            let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+            let fill = |disk: &Path| make_whole(&layers, disk, &mut go_on);
+            let mut hashed = |_: u64| !context.cancel.load(Ordering::Relaxed);
+            store
+                .carry_disk(&base, &publish.source(), fill, &mut hashed)
                 .map_err(image_failed)
         })
     }

@@ -9,7 +9,7 @@ use super::busy;
 use super::host::Host;
 use super::image_documents::sweep_content;
 use super::imports;
-use super::instance::{InstancePicks, container_snapshots};
+use super::instance::{InstancePicks, container_snapshots, export};
 use super::pools::{self, PoolPicks};
 use super::secrets::{cloud_init_digests, digests};
 use super::storage::StorageError;
@@ -44,9 +44,13 @@ pub(super) fn sweep(host: &Host) -> Result<(), RuntimeError> {
         .definitions
         .all::<InstancePicks>(Kind::Instance)
         .map_err(failed)?;
+    let unread = busy::left(host).map_err(failed)?;
     for one in instances {
-        result = result
-            .and(container_snapshots::settle(host, &one).map_err(|error| error.of(&one.address)));
+        let mut settled = container_snapshots::settle(host, &one);
+        if unread.contains(&one.uid) {
+            settled = settled.and(export::clear_up(host, &one));
+        }
+        result = result.and(settled.map_err(|error| error.of(&one.address)));
     }
     let (volumes, _) = host
         .definitions

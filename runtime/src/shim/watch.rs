@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
@@ -16,7 +16,8 @@ use super::failure::{Doing as _, Failure};
 
 /// What the process complained of, in the run folder.
 pub const COMPLAINTS: &str = "qemu.log";
-/// The device that is the port of the guest's agent, and the file in the run folder that says whether it is served.
+/// The device that is the port of the guest's agent, and the file in the run folder that says whether it is served: to be
+/// believed as long as its companion has it locked.
 pub const AGENT_PORT: &str = "agent-port";
 /// What is in it when somebody serves the port. QEMU tells a port's changes at most once a second.
 pub const SERVED: &[u8] = b"1";
@@ -75,6 +76,8 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
     // One that cannot be written must not stay as it was in an earlier life.
     let _ = rustix::fs::unlink(AGENT_PORT);
     let port = rustix::fs::open(AGENT_PORT, how, Mode::from_raw_mode(0o600)).ok();
+    // Locked as long as somebody keeps it true: QEMU outlives a companion that is killed.
+    let port = port.filter(|port| flock(port, FlockOperation::NonBlockingLockExclusive).is_ok());
     say(port.as_ref(), NOT_SERVED);
     Ok((
         Watch {

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
+use super::GoOn;
 use super::copy::copy_folder;
 use super::error::ImageError;
 use super::import::{About, Imported, Staging};
-use super::machine::BootParts;
+use super::machine::{BootParts, MachineImage};
 use super::record::{Form, ImageRecord};
 use super::store::{ImageStore, ROOTFS};
 use super::tree_writer::{TreeWriter, Written};
-use super::{GoOn, ImageSource};
 
 /// Where the parts of a carried image are put: below one folder.
 pub(in crate::native) const DISK: &str = "disk";
@@ -92,7 +92,33 @@ impl ImageStore {
             initrd: part(INITRD),
             cmdline: machine.cmdline.clone(),
         };
-        let disk = part(DISK).map(|path| ImageSource::Archive { path, rootfs: None });
-        Ok(self.import_for_machines(disk.as_ref(), &parts, None, go_on)?)
+        let imported = match part(DISK) {
+            Some(disk) => self.import_disk(&disk, source, &parts, go_on),
+            None => self.import_for_machines(None, &parts, None, go_on),
+        };
+        Ok(imported?)
+    }
+
+    /// Brings in a disk that `fill` writes, with what machines of another image boot from.
+    ///
+    /// # Errors
+    /// What `fill` says; it is no disk; a full disk. Then nothing is left.
+    pub(in crate::native) fn carry_disk(
+        &self,
+        made_of: &MachineImage,
+        source: &str,
+        fill: impl FnOnce(&Path) -> Result<(), ImageError>,
+        go_on: GoOn<'_>,
+    ) -> Result<Imported, ImageError> {
+        self.sweep()?;
+        let staging = Staging::new(self.folder())?;
+        let disk = staging.path.join(DISK);
+        fill(&disk)?;
+        let parts = BootParts {
+            kernel: made_of.kernel.clone(),
+            initrd: made_of.initrd.clone(),
+            cmdline: made_of.cmdline.clone(),
+        };
+        self.import_disk(&disk, source, &parts, go_on)
     }
 }

@@ -115,8 +115,8 @@ pub enum ImageError {
     /// The program for `builtin: busybox` is missing or unfit.
     #[error("no static busybox on this host; install busybox-static")]
     NoBusybox,
-    /// What the host needs to unpack it is missing.
-    #[error("{0} is needed to unpack this image and is not installed")]
+    /// What the host needs to unpack or to make it is missing.
+    #[error("{0} is needed for this image and is not installed")]
     NoProgram(&'static str),
     /// The address is one that no manifest may make this host ask.
     #[error("download {url}: {problem}")]

@@ -184,6 +184,25 @@ impl ImageStore {
         }
     }
 
+    /// Brings in a disk that was made here of something; people are shown what that was.
+    pub(super) fn import_disk(
+        &self,
+        path: &Path,
+        made_of: &str,
+        parts: &BootParts,
+        go_on: GoOn<'_>,
+    ) -> Result<Imported, ImageError> {
+        parts.check()?;
+        let from = FromFiles {
+            path,
+            rootfs: None,
+            shown: made_of.to_owned(),
+            wanted_for: For::Machines,
+            parts,
+        };
+        self.import_archive(from, None, go_on)
+    }
+
     fn import_archive(
         &self,
         from: FromFiles<'_>,

@@ -43,6 +43,7 @@ pub(in crate::native) mod tree_writer;
 mod unclaimed;
 mod unpack;
 pub(in crate::native) mod walk;
+mod whole;
 
 pub use aliases::Alias;
 pub(crate) use builtin::busybox_archive;
@@ -53,3 +54,4 @@ pub use limits::Limits;
 pub use machine::{BootParts, MachineDisk, MachineImage};
 pub use record::{DiskRecord, Form, ImageProperties, ImageRecord, MachineRecord};
 pub use store::{ImageStore, Images};
+pub(in crate::native) use whole::{Layer, make_whole};

@@ -56,6 +56,20 @@ pub(in crate::native) struct Reading {
     _busy: Busy,
 }
 
+/// Removes what was made of a machine for a backup whose maker was killed; copies of containers go with those of their pool.
+///
+/// # Errors
+/// The machine runs and QEMU does not answer.
+pub(in crate::native) fn clear_up(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    match !spec(definition)?.is_container() && super::has_root(host, definition) {
+        true => machine::clear_up(host, definition),
+        false => Ok(()),
+    }
+}
+
 impl Reading {
     /// Removes what was made for it.
     pub(in crate::native) fn end(

@@ -120,8 +120,16 @@ impl Layers {
 
     /// The layers below the one that is written to, from the top.
     pub fn chain(&self) -> Vec<u32> {
+        self.chain_from(self.below(self.active))
+    }
+
+    /// A layer and those below it, from the top.
+    pub fn chain_of(&self, layer: u32) -> Vec<u32> {
+        self.chain_from(Some(layer))
+    }
+
+    fn chain_from(&self, mut at: Option<u32>) -> Vec<u32> {
         let mut chain = Vec::new();
-        let mut at = self.below(self.active);
         while let Some(layer) = at.filter(|layer| !chain.contains(layer)) {
             chain.push(layer);
             at = self.below(layer);

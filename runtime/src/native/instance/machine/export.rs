@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::super::export::{After, Parts};
 use super::super::picks::InstancePicks;
@@ -18,9 +20,11 @@ use crate::native::image::MachineImage;
 use crate::native::storage::{LayeredDisk, Layers, StorageError};
 use crate::runtime::{Context, NewSnapshot};
 
-/// The snapshot of a machine that runs while a backup of it is made. One that a killed keel left is made anew.
+/// The snapshot of a machine that runs while a backup of it is made. One that a killed keel left goes with the next sweep.
 const PASSING: &str = "backup-in-the-making";
 const PASSING_FOR: &str = "a backup is being made of it";
+/// How long what was written meanwhile may take to go into the layer below.
+const MERGING: Duration = Duration::from_secs(600);
 
 /// Gathers it. What runs has a snapshot until [`passed`].
 pub(in crate::native::instance) fn gather(
@@ -33,9 +37,7 @@ pub(in crate::native::instance) fn gather(
     let failed = disk_failed(DOING);
     let (mut disk, _) = snapshots::settled(host, definition)?;
     let mut layers = disk.layers().map_err(&failed)?;
-    if let Some(left) = layers.snapshots.get(PASSING)
-        && left.description == PASSING_FOR
-    {
+    if is_left(&layers) {
         snapshots::delete(host, definition, PASSING, context)?;
         layers = disk.layers().map_err(&failed)?;
     }
@@ -83,6 +85,34 @@ pub(in crate::native::instance) fn passed(
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
     snapshots::delete(host, definition, PASSING, context)
+}
+
+/// Deletes the snapshot of a backup whose maker was killed.
+///
+/// # Errors
+/// The machine runs and QEMU does not answer.
+pub(in crate::native::instance) fn clear_up(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<(), RuntimeError> {
+    let failed = disk_failed("clear up after a backup of");
+    let disk = snapshots::disk(host, definition)?;
+    if !is_left(&disk.layers().map_err(&failed)?) {
+        return Ok(());
+    }
+    let context = Context {
+        cancel: &AtomicBool::new(false),
+        timeout: MERGING,
+        // Nothing is recorded of it.
+        now: jiff::Timestamp::UNIX_EPOCH,
+        progress: &|_| {},
+    };
+    snapshots::delete(host, definition, PASSING, &context)
+}
+
+fn is_left(layers: &Layers) -> bool {
+    let left = layers.snapshots.get(PASSING);
+    left.is_some_and(|left| left.description == PASSING_FOR)
 }
 
 /// All that belongs to a disk of which `active` is on top.

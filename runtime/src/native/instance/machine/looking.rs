@@ -1,12 +1,15 @@
 //! Looking at machines that run: all are asked before the first is listened to, and each answers in its own time.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use manifests::devices::Device;
 use manifests::kinds::instance::Instance;
-use manifests::path_io;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use super::{addresses, hardware};
 use crate::native::at_once;
@@ -55,9 +58,14 @@ fn known(instance: &Instance, running: &Running) -> Known {
     }
 }
 
-/// What the companion was told; nothing where it is an older one, which does not keep it.
+/// What the companion was told; nothing where it is an older one, which does not keep it, or was killed.
 fn serves_agent(running: &Running) -> Option<bool> {
-    let word = path_io::read(running.run_dir().join(watch::AGENT_PORT)).ok()?;
+    let file = File::open(running.run_dir().join(watch::AGENT_PORT)).ok()?;
+    if flock(&file, FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK) {
+        return None;
+    }
+    let mut word = [0; watch::SERVED.len()];
+    file.read_exact_at(&mut word, 0).ok()?;
     match word.as_slice() {
         watch::SERVED => Some(true),
         watch::NOT_SERVED => Some(false),

@@ -23,6 +23,7 @@ mod start;
 mod stop;
 mod usb;
 mod waiting;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub(super) use self::served::{STATE as TPM, unserved};
 pub(super) use self::start::start;
 pub(super) use self::stop::{freeze, let_go, stop};
 pub(super) use self::usb::{Lacking, lacking_usb};
+pub(in crate::native) use self::whole::layers;
 use super::picks::InstancePicks;
 use crate::error::{Class, RuntimeError};
 use crate::native::definition::Definition;

@@ -41,7 +41,10 @@ fn layer_failed(doing: &'static str) -> impl Fn(LayerError) -> RuntimeError {
 }
 
 /// The disk of a machine with its layers.
-fn disk(host: &Host, definition: &Definition<InstancePicks>) -> Result<LayeredDisk, RuntimeError> {
+pub(super) fn disk(
+    host: &Host,
+    definition: &Definition<InstancePicks>,
+) -> Result<LayeredDisk, RuntimeError> {
     let (_, driver) = pool_of(host, &definition.picks.pool)?;
     driver
         .layered(&root_volume(&definition.uid))
