@@ -218,6 +218,13 @@ runtime::own_processes_test! {
         guest.run("touch /tmp/thaw");
         world.converge();
         assert_eq!(guest.run("cat /tmp/frozen"), "");
+        // Who was told that the port is served dies; then nobody serves it any more, and QEMU itself is asked.
+        guest.run("(sleep 3; for one in /proc/[0-9]*; do grep -q /tmp/agent $one/cmdline && kill -9 ${one#/proc/}; done) >/dev/null 2>&1 & echo");
+        shell(&format!("kill -9 {}", companion(&world)));
+        let began = Instant::now();
+        while world.get("instance/vm")["status"]["machine"]["agent"] != false {
+            assert!(began.elapsed() < PATIENCE, "nobody serves the port");
+        }
         drop(guest);
         world.destroy();
     }
