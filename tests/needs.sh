@@ -32,22 +32,28 @@ needs_cargo() {
   cargo --version
 }
 
-# needs_editors: the language servers and the checker with which schemas are tested, of fixed versions, below
-# .cache/editors of the project.
-needs_editors() {
+# needs_node FROM TO : what the lock file of npm in FROM names, installed into TO.
+needs_node() {
+  local from=$1 to=$2
   # Not by package: that of other sources has npm in it.
   if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
     needs_packages nodejs npm || return 1
   fi
-  needs_packages python3 python3-venv || return 1
-  local from=tests/editors to=.cache/editors
   mkdir -p "$to"
   if ! cmp -s "$from/package-lock.json" "$to/package-lock.installed"; then
-    echo "installing the language servers into $to"
+    echo "installing what $from/package.json names into $to"
     cp "$from/package.json" "$from/package-lock.json" "$to/"
     (cd "$to" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --cache "$PWD/npm") || return 1
     cp "$from/package-lock.json" "$to/package-lock.installed"
   fi
+}
+
+# needs_editors: the language servers and the checker with which schemas are tested, of fixed versions, below
+# .cache/editors of the project.
+needs_editors() {
+  needs_packages python3 python3-venv || return 1
+  local from=tests/editors to=.cache/editors
+  needs_node "$from" "$to" || return 1
   if ! cmp -s "$from/requirements.txt" "$to/requirements.installed"; then
     echo "installing check-jsonschema into $to"
     python3 -m venv --clear "$to/python" &&

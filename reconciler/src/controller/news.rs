@@ -216,9 +216,11 @@ pub fn between(before: &Standing, after: &Standing) -> Vec<Tidings> {
             }
         }
         let ended = |one: &SourceStanding| (one.reconciled_at, one.outcome.clone());
+        let same_revision = was.is_some_and(|was| was.reconciled == source.reconciled);
         if was.is_none_or(|was| ended(was) != ended(source))
             && let Some(outcome) = &source.outcome
-            && !(was.and_then(|was| was.outcome.as_ref()) == Some(outcome)
+            && !(same_revision
+                && was.and_then(|was| was.outcome.as_ref()) == Some(outcome)
                 && matches!(outcome, Outcome::Settled | Outcome::Busy))
         {
             all.push(tell(Topic::Reconciled, name, outcome.words()));

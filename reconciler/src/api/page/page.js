@@ -90,13 +90,11 @@ async function listen() {
   try { state.news = await get("/v1/events"); } catch { /* draw() says why */ }
   const last = state.news.at(-1)?.number ?? 0;
   const events = new EventSource(`/v1/events?follow=true&after=${last}`);
-  let began = false;
   events.onopen = () => {
     live.textContent = "● live";
     live.className = "good";
-    // After a break others may have been missed.
-    if (began) drawSoon();
-    began = true;
+    // What happened since the last look, or during a break, was told to nobody.
+    drawSoon();
   };
   events.onerror = () => { live.textContent = "✗ the controller does not answer"; live.className = "bad"; };
   const heard = (event) => {
@@ -162,6 +160,7 @@ setInterval(async () => {
   morph(log, h("pre", { id: "log", tabindex: "0", "aria-label": "The end of the console" }, text));
   if (atEnd) scrollLog();
 }, 2000);
+setInterval(drawSoon, 60000);
 setInterval(() => {
   for (const time of document.querySelectorAll("time")) {
     const words = ago(new Date(time.dateTime));
