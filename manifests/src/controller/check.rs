@@ -5,7 +5,7 @@ mod notification;
 use std::collections::BTreeMap;
 
 use super::source::{GitSource, SourceSettings, Token, Verify, VerifyMode};
-use super::{Controller, RepositoryUrl, SocketSettings};
+use super::{Controller, RepositoryUrl, SocketSettings, TlsSettings};
 use crate::decode::{BAD_VALUE, MISSING_FIELD};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::envelope::wrong_name;
@@ -50,6 +50,9 @@ pub(super) fn check(controller: &Controller, node: &Node, found: &mut Diagnostic
     }
     checking.no_circle(sources);
     checking.socket(&api.socket, &Pointer::new("/api/socket"));
+    if let Some(tls) = &api.tls {
+        checking.tls(tls, &Pointer::new("/api/tls"));
+    }
     let mut targets: BTreeMap<&str, Pointer> = BTreeMap::new();
     for (index, one) in notifications.iter().enumerate() {
         let at = Pointer::new("/notifications").index(index);
@@ -98,6 +101,60 @@ impl Checking<'_> {
                     &at.field("access").index(index),
                     "a line is about one user or one group",
                     "write either `user` or `group`",
+                );
+            }
+        }
+    }
+
+    fn tls(&mut self, tls: &TlsSettings, at: &Pointer) {
+        if tls.listen.is_empty() {
+            self.missing(
+                at,
+                "listen",
+                "write an address and a port: `listen: \"[::]:8443\"`",
+            );
+        } else if tls.listen.parse::<std::net::SocketAddr>().is_err() {
+            self.tell(
+                BAD_VALUE,
+                &at.field("listen"),
+                format!("`{}` is no address with a port", tls.listen),
+                "write `192.0.2.7:8443`, or `[::]:8443` for all addresses",
+            );
+        }
+        if tls.certificate.is_none() {
+            self.missing(
+                at,
+                "certificate",
+                "write the file of the server's certificate",
+            );
+        }
+        if tls.key.is_none() {
+            self.missing(at, "key", "write the file of the server's private key");
+        }
+        if tls.authority.is_none() && !tls.access.is_empty() {
+            let hint = "write the file with the certificates of those who sign those of clients";
+            self.missing(at, "authority", hint);
+        }
+        for (index, access) in tls.access.iter().enumerate() {
+            let at = at.field("access").index(index);
+            if access.subject.is_some() == access.fingerprint.is_some() {
+                self.tell(
+                    BAD_VALUE,
+                    &at,
+                    "a line is about one subject or one fingerprint",
+                    "write either `subject` or `fingerprint`",
+                );
+            }
+            let digits = access.digits();
+            let is_one = |digits: &String| {
+                digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            };
+            if digits.is_some_and(|digits| !is_one(&digits)) {
+                self.tell(
+                    BAD_VALUE,
+                    &at.field("fingerprint"),
+                    "a fingerprint has 64 hexadecimal digits",
+                    "openssl x509 -noout -fingerprint -sha256 -in FILE tells it",
                 );
             }
         }

@@ -21,7 +21,7 @@ use crate::resolve::{TWICE, api_version};
 use crate::scalar::duration::Duration;
 use crate::tree::{Node, Value};
 
-pub use api::{ApiSettings, LocalAccess, Role, SocketSettings};
+pub use api::{ApiSettings, CertificateAccess, LocalAccess, Role, SocketSettings, TlsSettings};
 pub use notification::{
     ExecTarget, MailTarget, MatrixTarget, Notification, SlackTarget, Trigger, WebhookTarget,
 };

@@ -207,3 +207,39 @@ notifications:
     ];
     assert_eq!(told, expected);
 }
+
+#[test]
+fn who_asks_over_the_network_is_told_by_one_thing() {
+    let text = "\
+apiVersion: evenkeel/v1
+kind: Controller
+api:
+  tls:
+    listen: everywhere
+    certificate: /etc/keel/tls/server.pem
+    access:
+      - { subject: alice, fingerprint: 'sha256:00' }
+      - { role: admin }
+";
+    let (_, found) = read("c.yaml", text);
+    let told: Vec<String> = found
+        .sorted()
+        .iter()
+        .map(|one| format!("{}:{} {}", one.origin.line, one.origin.column, one.message))
+        .collect();
+    let expected = [
+        "5:5 field `authority` is missing in api.tls",
+        "5:5 field `key` is missing in api.tls",
+        "5:13 `everywhere` is no address with a port",
+        "8:9 a line is about one subject or one fingerprint",
+        "8:40 a fingerprint has 64 hexadecimal digits",
+        "9:9 a line is about one subject or one fingerprint",
+    ];
+    let plain: Vec<&str> = told.iter().map(String::as_str).collect();
+    assert_eq!(plain, expected, "{told:#?}");
+    let access = CertificateAccess {
+        fingerprint: Some(format!("SHA256:{}", ["AB"; 32].join(":"))),
+        ..CertificateAccess::default()
+    };
+    assert_eq!(access.digits(), Some("ab".repeat(32)));
+}

@@ -1,10 +1,10 @@
 //! What the controller answers to those who ask it: over its socket, for people's tools and the page.
 //!
 //! `routes` is the one list of what can be asked, by whom, and what is answered; router and OpenAPI document are made from
-//! it. `server` has the listener and its limits, `who` says who asks and what they may, `problem` what they are told where
+//! it. `server` has the listeners and their limits, `who` and `remote` say who asks and what they may, `problem` what they are told where
 //! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `revisions`, `stores` and `events` look:
 //! they answer from what the controller last saw and cause no look at the host. `steer`, `revisions` and `power` ask for
-//! something, through the same doors as the command line. `page` is for browsers, `metrics` for Prometheus, `client` the other end for the command line.
+//! something, through the same doors as the command line, `sockets` has commands and consoles. `page` is for browsers, `metrics` for Prometheus, `client` the other end for the command line.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
 
@@ -19,22 +19,27 @@ mod page;
 mod plans;
 mod power;
 mod problem;
+pub mod remote;
 mod revisions;
 mod routes;
 mod server;
+mod sockets;
 mod stall;
 mod status;
 mod steer;
 mod stores;
+mod subject;
 mod who;
 
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use manifests::id::Address;
 use runtime::error::RuntimeError;
+use runtime::runtime::{ExecRequest, ExitStatus};
 use tokio::sync::{Semaphore, watch};
 
 use crate::controller::run::Handle;
@@ -47,6 +52,7 @@ pub use power::PowerRequest;
 pub use problem::Problem;
 pub use revisions::{RollbackRequest, UnpinRequest};
 pub use server::{ApiError, Serving, serve};
+pub use sockets::{ExecEnd, ExecStart};
 pub use steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 pub use who::{Caller, LocalDoor};
 
@@ -65,6 +71,23 @@ pub trait Desk: Send + Sync + 'static {
     /// # Errors
     /// There is no such instance.
     fn console(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError>;
+
+    /// Connects these to the console of an instance until the input ends.
+    ///
+    /// # Errors
+    /// It does not run.
+    fn attach(&self, instance: &Address, streams: [BorrowedFd<'_>; 2]) -> Result<(), RuntimeError>;
+
+    /// Runs a command in an instance to its end; its streams are these.
+    ///
+    /// # Errors
+    /// The instance does not run, or the command could not be started in it.
+    fn exec(
+        &self,
+        instance: &Address,
+        request: &ExecRequest,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> Result<ExitStatus, RuntimeError>;
 }
 
 /// What each handler has.
@@ -75,6 +98,8 @@ pub(crate) struct Api {
     /// Sees each piece of news.
     pub(crate) news: watch::Receiver<u64>,
     busy: Arc<Semaphore>,
+    /// A place for each command and console that is open.
+    pub(crate) sessions: Arc<Semaphore>,
 }
 
 impl Api {
@@ -93,6 +118,7 @@ impl Api {
             handle,
             news,
             busy: Arc::new(Semaphore::new(AT_ONCE)),
+            sessions: Arc::new(Semaphore::new(sockets::SESSIONS)),
         }
     }
 

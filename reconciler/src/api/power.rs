@@ -57,22 +57,31 @@ pub struct PowerRequest {
 /// So much of a console is told.
 const TAIL: usize = 64 * 1024;
 
+/// The instance of this name, where a source has it and the caller may see it.
+pub(super) fn managed(
+    api: &Api,
+    caller: &Caller,
+    name: String,
+    project: In,
+) -> Result<Address, Problem> {
+    let project = project.project.unwrap_or_else(|| "default".to_owned());
+    let address = Address::in_project(Kind::Instance, &project, name);
+    let picture = api.handle.picture();
+    let mut sources = picture.sources.values();
+    let is_managed = sources.any(|one| one.objects.contains_key(&address));
+    match is_managed && caller.sees(&address) {
+        true => Ok(address),
+        false => Err(Problem::not_there(format!("no source has {address}"))),
+    }
+}
+
 pub(super) async fn logs(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
     Query(project): Query<In>,
 ) -> Result<String, Problem> {
-    let project = project.project.unwrap_or_else(|| "default".to_owned());
-    let address = Address::in_project(Kind::Instance, &project, name);
-    let picture = api.handle.picture();
-    let is_managed = picture
-        .sources
-        .values()
-        .any(|one| one.objects.contains_key(&address));
-    if !is_managed || !caller.sees(&address) {
-        return Err(Problem::not_there(format!("no source has {address}")));
-    }
+    let address = managed(&api, &caller, name, project)?;
     let told = api.block(move |desk| {
         let bytes = desk.console(&address, TAIL);
         Ok(harmless(&bytes.map_err(SessionError::from)?))

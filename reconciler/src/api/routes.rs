@@ -22,7 +22,7 @@ use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendReque
 use super::who::Caller;
 use super::{
     Api, Problem, events, history, metrics, objects, openapi, page, plans, power, revisions,
-    status, steer, stores,
+    sockets, status, steer, stores,
 };
 
 /// A question has so many bytes at most.
@@ -278,6 +278,26 @@ pub(super) fn all() -> Vec<Route> {
             of::<UnpinRequest>,
             || post(revisions::unpin),
         ),
+        socket(
+            "/v1/instances/{name}/logs/follow",
+            Role::Viewer,
+            "A web socket: what an instance wrote to its console, and writes from now on.",
+            || get(sockets::follow),
+        ),
+        socket(
+            "/v1/instances/{name}/console",
+            Role::Admin,
+            "A web socket: the console of an instance. The last message is an `ExecEnd` as text.",
+            || get(sockets::console),
+        ),
+        socket(
+            "/v1/instances/{name}/exec",
+            Role::Admin,
+            "A web socket: a command in an instance. The first message is text, `{\"command\": [\"ls\", \"-l\"]}`; bytes to the client \
+             begin with 1 (output) or 2 (errors); the text `{\"end\": true}` ends the input; the last message is text, with `code`, \
+             `signal` or `error`.",
+            || get(sockets::exec),
+        ),
         Route {
             query: &[("project", "its project; absent: the default one")],
             patience: SWITCH,
@@ -289,6 +309,21 @@ pub(super) fn all() -> Vec<Route> {
             )
         },
     ]
+}
+
+/// A web socket.
+fn socket(
+    path: &'static str,
+    role: Role,
+    what: &'static str,
+    handler: fn() -> MethodRouter<Api>,
+) -> Route {
+    Route {
+        role: Some(role),
+        query: &[("project", "its project; absent: the default one")],
+        answer: None,
+        ..look(path, what, &[], of::<Value>, handler)
+    }
 }
 
 /// Answers all of it.

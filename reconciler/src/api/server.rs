@@ -1,4 +1,4 @@
-//! The listener: one thread with a small runtime of its own, and limits for everybody who comes.
+//! The listeners: one thread with a small runtime of its own, and limits for everybody who comes.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,9 +17,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use manifests::path_io::{self, AtPath as _, PathError};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_rustls::TlsAcceptor;
 
+use super::remote::{Remote, by_token};
 use super::routes::{dress, for_caller, router};
 use super::stall::Stall;
 use super::who::{Accounts, LocalDoor};
@@ -28,6 +31,8 @@ use crate::controller::run::Handle;
 
 /// So many connections at once; who comes then waits until one ends.
 const CONNECTIONS: usize = 256;
+/// How long it may take until somebody has shown who they are.
+const GREETING: Duration = Duration::from_secs(10);
 /// How long the head of a question may take, also that of the next one on a connection.
 const HEAD: Duration = Duration::from_secs(15);
 /// How long nobody may read what is written.
@@ -76,13 +81,15 @@ impl Drop for Serving {
     }
 }
 
-/// Offers it at a path. There is no other controller: what lies there was left by a dead one.
+/// Offers it at a path, and over the network where that is wanted. There is no other controller: what lies there was left by
+/// a dead one.
 ///
 /// # Errors
 /// The socket cannot be made, or the kernel gives no thread.
 pub fn serve(
     path: &Path,
     door: LocalDoor,
+    remote: Option<Remote>,
     desk: Arc<dyn Desk>,
     handle: Handle,
 ) -> Result<Serving, ApiError> {
@@ -97,18 +104,21 @@ pub fn serve(
         .name("keel-api".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                let router = router(Api::new(desk, handle));
-                let router = dress(router.layer(from_fn(meant_for_us)));
-                let listener = match UnixListener::from_std(listener) {
-                    Ok(listener) => listener,
-                    Err(error) => {
-                        tracing::error!(%error, "the API cannot be offered");
-                        return;
-                    }
+                let api = Api::new(desk, handle);
+                let router = router(api.clone());
+                let near = Near {
+                    door,
+                    router: dress(router.clone().layer(from_fn(meant_for_us))),
                 };
-                let door = Arc::new(door);
+                let far = remote.map(|remote| Far {
+                    router: dress(router.layer(from_fn(move |request, next| {
+                        by_token(api.clone(), request, next)
+                    }))),
+                    remote,
+                });
                 tokio::select! {
-                    () = accept(&listener, &router, &door) => {}
+                    () = near.accept(listener) => {}
+                    () = Far::accept(far) => {}
                     // An error is as good: whoever would tell is gone.
                     _ = left => {}
                 }
@@ -153,45 +163,128 @@ fn listen(path: &Path, door: &LocalDoor) -> Result<StdListener, ApiError> {
     Ok(listener)
 }
 
-async fn accept(listener: &UnixListener, router: &Router, door: &Arc<LocalDoor>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
-            return;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (router, door) = (router.clone(), Arc::clone(door));
-                tokio::spawn(async move {
-                    let _permit = permit;
-                    if let Err(error) = connection(stream, &router, &door).await {
-                        tracing::trace!("a connection ended: {}", crate::error::chain(&error));
-                    }
-                });
-            }
+/// Whoever comes by the socket.
+struct Near {
+    door: LocalDoor,
+    router: Router,
+}
+
+impl Near {
+    async fn accept(self, listener: StdListener) {
+        let listener = match UnixListener::from_std(listener) {
+            Ok(listener) => listener,
             Err(error) => {
-                // No descriptors are left, mostly: some come back when others end.
-                tracing::warn!(%error, "nobody can connect");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+                tracing::error!(%error, "the API cannot be offered");
+                return;
+            }
+        };
+        let this = Arc::new(self);
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        while let Some(permit) = place(&room).await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let this = Arc::clone(&this);
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        ended(this.connection(stream).await);
+                    });
+                }
+                Err(error) => nobody(&error).await,
             }
         }
     }
+
+    async fn connection(&self, stream: UnixStream) -> Result<(), hyper::Error> {
+        let caller = match stream.peer_cred() {
+            Ok(peer) => self.door.admits(&Accounts::read(), peer.uid(), peer.gid()),
+            Err(_) => None,
+        };
+        answer(stream, for_caller(&self.router, caller)).await
+    }
 }
 
-async fn connection(
-    stream: UnixStream,
-    router: &Router,
-    door: &LocalDoor,
-) -> Result<(), hyper::Error> {
-    let caller = match stream.peer_cred() {
-        Ok(peer) => door.admits(&Accounts::read(), peer.uid(), peer.gid()),
-        Err(_) => None,
-    };
-    answer(stream, for_caller(router, caller)).await
+/// Whoever comes over the network.
+struct Far {
+    remote: Remote,
+    router: Router,
+}
+
+impl Far {
+    /// Never ends where there is no network to come over.
+    async fn accept(this: Option<Self>) {
+        let Some(this) = this else {
+            return std::future::pending().await;
+        };
+        let listener = this
+            .remote
+            .listener
+            .try_clone()
+            .and_then(TcpListener::from_std);
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the API cannot be offered over the network");
+                return std::future::pending().await;
+            }
+        };
+        let this = Arc::new(this);
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        while let Some(permit) = place(&room).await {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let this = Arc::clone(&this);
+                    tokio::spawn(async move {
+                        let _permit = permit;
+                        ended(this.connection(stream).await);
+                    });
+                }
+                Err(error) => nobody(&error).await,
+            }
+        }
+    }
+
+    async fn connection(&self, stream: TcpStream) -> Result<(), hyper::Error> {
+        let acceptor = TlsAcceptor::from(self.remote.identity.config());
+        let Ok(greeted) = tokio::time::timeout(GREETING, acceptor.accept(stream)).await else {
+            return Ok(());
+        };
+        let stream = match greeted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(%error, "somebody did not show who they are");
+                return Ok(());
+            }
+        };
+        let shown = stream.get_ref().1.peer_certificates();
+        let caller = shown
+            .and_then(|all| all.first())
+            .and_then(|one| self.remote.admits(one));
+        answer(stream, for_caller(&self.router, caller)).await
+    }
+}
+
+/// A place for one more connection. Never none: the room is not closed.
+async fn place(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+    Arc::clone(room).acquire_owned().await.ok()
+}
+
+fn ended(connection: Result<(), hyper::Error>) {
+    if let Err(error) = connection {
+        tracing::trace!("a connection ended: {}", crate::error::chain(&error));
+    }
+}
+
+/// No descriptors are left, mostly: some come back when others end.
+async fn nobody(error: &io::Error) {
+    tracing::warn!(%error, "nobody can connect");
+    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 /// Answers on one connection until it ends.
-pub(super) async fn answer(stream: UnixStream, router: Router) -> Result<(), hyper::Error> {
+pub(super) async fn answer<S>(stream: S, router: Router) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = TowerToHyperService::new(router);
     http1::Builder::new()
         .timer(TokioTimer::new())

@@ -28,8 +28,10 @@ use crate::source::directory::Directory;
 use crate::state_folder::StateFolder;
 
 mod metrics;
+mod remote;
 mod roles;
 mod rollbacks;
+mod sockets;
 
 /// Long enough for any machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -58,6 +60,23 @@ impl Desk for Host {
 
     fn console(&self, _: &Address, _: usize) -> Result<Vec<u8>, RuntimeError> {
         Ok(b"\x1b[32mup\x1b[0m\r\n".to_vec())
+    }
+
+    fn attach(&self, _: &Address, streams: [BorrowedFd<'_>; 2]) -> Result<(), RuntimeError> {
+        sockets::echo(streams[0], streams[1]);
+        Ok(())
+    }
+
+    fn exec(
+        &self,
+        _: &Address,
+        request: &ExecRequest,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> Result<ExitStatus, RuntimeError> {
+        let words = format!("{}\n", request.command.join(" "));
+        rustix::io::write(streams[2], words.as_bytes()).expect("written");
+        sockets::echo(streams[0], streams[1]);
+        Ok(ExitStatus::Code(7))
     }
 }
 
@@ -115,6 +134,7 @@ impl Bench {
                 serve(
                     &place.path().join(SOCKET),
                     door(),
+                    None,
                     host.clone(),
                     handle.clone(),
                 )

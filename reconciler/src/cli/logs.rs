@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::engine;
 use super::invocation::Invocation;
 use crate::error::{CliError, Exit};
-use crate::view::console::harmless;
+use crate::view::console::{harmless, overlap};
 
 /// More than any console ring holds.
 const ALL: usize = 16 * 1024 * 1024;
@@ -66,16 +66,6 @@ fn last_lines(bytes: &[u8], count: Option<usize>) -> &[u8] {
         .nth(count.saturating_sub(1))
         .map_or(0, |(at, _)| at + 1);
     if count == 0 { &[] } else { &bytes[begin..] }
-}
-
-/// How much of `now`, the newest bytes of a ring, was there in `before`: the longest end of `before` with which `now`
-/// begins.
-fn overlap(before: &[u8], now: &[u8]) -> usize {
-    let longest = before.len().min(now.len());
-    (0..=longest)
-        .rev()
-        .find(|&length| before[before.len() - length..] == now[..length])
-        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ mod shutdown;
 mod snapshot;
 mod status;
 mod suspend;
+mod token;
 mod top;
 mod trash;
 mod unlock;
@@ -103,6 +104,7 @@ enum Command {
     Approve(approve::Approve),
     Rollback(rollback::Rollback),
     Unpin(rollback::Unpin),
+    Token(token::Token),
     Events(events::Events),
     Observe(observe::Observe),
     Status(status::Status),
@@ -156,6 +158,7 @@ impl Command {
             Self::Approve(command) => command.run(invocation),
             Self::Rollback(command) => command.run(invocation),
             Self::Unpin(command) => command.run(invocation),
+            Self::Token(command) => command.run(invocation),
             Self::Events(command) => command.run(invocation),
             Self::Observe(command) => command.run(invocation),
             Self::Status(command) => command.run(invocation),

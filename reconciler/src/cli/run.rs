@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use manifests::read::{Texts, read_source};
 use manifests::resolve::source_of;
 use runtime::error::RuntimeError;
 use runtime::native::watch::{Bell, Moved};
+use runtime::runtime::{ExecRequest, ExitStatus};
 use runtime::sys::interrupt;
 
 use super::HumanOrJson;
@@ -24,6 +26,7 @@ use super::engine::{self, Opened};
 use super::global::duration;
 use super::invocation::{Invocation, absolute, environment, say};
 use super::{backup, snapshot};
+use crate::api::remote::Remote;
 use crate::api::{self, Desk, LocalDoor};
 use crate::controller::event::{Outcome, Request};
 use crate::controller::ground::Ground;
@@ -122,6 +125,19 @@ impl Desk for Counter {
     fn console(&self, instance: &Address, limit: usize) -> Result<Vec<u8>, RuntimeError> {
         self.opened.runtime.console_log(instance, limit)
     }
+
+    fn attach(&self, instance: &Address, streams: [BorrowedFd<'_>; 2]) -> Result<(), RuntimeError> {
+        self.opened.runtime.console(instance, streams)
+    }
+
+    fn exec(
+        &self,
+        instance: &Address,
+        request: &ExecRequest,
+        streams: [BorrowedFd<'_>; 3],
+    ) -> Result<ExitStatus, RuntimeError> {
+        self.opened.runtime.exec(instance, request, streams)
+    }
 }
 
 impl Ground for Native<'_> {
@@ -205,12 +221,16 @@ impl Run {
             own: rustix::process::geteuid().as_raw(),
             settings: wanted.api.socket,
         };
+        let remote = wanted.api.tls.as_ref().filter(|_| !self.once);
+        let remote = remote.map(Remote::open).transpose();
+        let remote = remote.map_err(|error| CliError::new(Exit::Invalid, error))?;
         let _serving = match self.once {
             true => None,
             false => Some(
                 api::serve(
                     &opened.folder.run().join(api::SOCKET),
                     door,
+                    remote,
                     Arc::new(counter),
                     controller.handle(),
                 )

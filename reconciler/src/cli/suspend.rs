@@ -51,9 +51,32 @@ pub(super) struct Reconcile {
 
 /// A time from now, or one of the calendar.
 #[derive(Debug, Clone)]
-enum Moment {
+pub(super) enum Moment {
     For(Duration),
     Until(jiff::Timestamp),
+}
+
+impl Moment {
+    /// The time that is meant, which is to come.
+    ///
+    /// # Errors
+    /// It is over, or further away than any calendar.
+    pub(super) fn after(
+        &self,
+        now: jiff::Timestamp,
+        flag: &str,
+    ) -> Result<jiff::Timestamp, CliError> {
+        let at = match self {
+            Self::Until(at) => *at,
+            Self::For(time) => now
+                .checked_add(*time)
+                .map_err(|error| CliError::usage(format!("{flag}: {error}")))?,
+        };
+        match at > now {
+            true => Ok(at),
+            false => Err(CliError::usage(format!("{flag} is over already"))),
+        }
+    }
 }
 
 fn scope(text: &str) -> Result<Scope, String> {
@@ -61,7 +84,7 @@ fn scope(text: &str) -> Result<Scope, String> {
         .map_err(|error| format!("{error}; write KIND/NAME, source/NAME or everything"))
 }
 
-fn moment(text: &str) -> Result<Moment, String> {
+pub(super) fn moment(text: &str) -> Result<Moment, String> {
     match text.parse() {
         Ok(at) => Ok(Moment::Until(at)),
         Err(_) => duration(text).map(Moment::For),
@@ -71,17 +94,8 @@ fn moment(text: &str) -> Result<Moment, String> {
 impl Suspend {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let now = invocation.now();
-        let until = match &self.until {
-            None => None,
-            Some(Moment::Until(at)) => Some(*at),
-            Some(Moment::For(time)) => {
-                let too_long = |error| CliError::usage(format!("--until: {error}"));
-                Some(now.checked_add(*time).map_err(too_long)?)
-            }
-        };
-        if until.is_some_and(|until| until <= now) {
-            return Err(CliError::usage("--until is over already"));
-        }
+        let until = self.until.as_ref();
+        let until = until.map(|until| until.after(now, "--until")).transpose()?;
         let folder = engine::folder(invocation)?;
         if let Some(controller) = Controller::at(&folder.run()) {
             let asked = SuspendRequest {

@@ -87,6 +87,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
         since    TEXT NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE tokens (
+        name       TEXT PRIMARY KEY,
+        hash       TEXT NOT NULL UNIQUE,
+        role       TEXT NOT NULL,
+        projects   TEXT NOT NULL,
+        created_at TEXT NOT NULL,
+        expires_at TEXT,
+        by         TEXT
+    ) STRICT;
+",
 ];
 
 #[cfg(test)]

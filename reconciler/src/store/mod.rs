@@ -4,6 +4,7 @@
 mod memory;
 mod migrations;
 mod sqlite;
+mod tokens;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use manifests::observed::ObservedSet;
 
 pub use self::memory::MemoryStore;
 pub use self::sqlite::SqliteStore;
+pub use self::tokens::Token;
 use crate::diff::known::{DriftSeen, Hold, Known, KnownSource, Owned, Tick};
 use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::journal::Event;

@@ -24,7 +24,7 @@ pub struct SqliteStore {
     connection: Mutex<Connection>,
 }
 
-fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Database { doing, source }
 }
 
@@ -67,7 +67,7 @@ impl SqliteStore {
         })
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    pub(super) fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -128,18 +128,24 @@ fn migrate(connection: &mut Connection) -> Result<(), rusqlite::Error> {
     }
 }
 
-fn text<T: Serialize>(value: &T) -> Result<String, StoreError> {
+pub(super) fn text<T: Serialize>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| StoreError::Damaged {
         what: "value to be written",
         value: error.to_string(),
     })
 }
 
-fn value<T: DeserializeOwned>(what: &'static str, text: String) -> Result<T, StoreError> {
+pub(super) fn value<T: DeserializeOwned>(
+    what: &'static str,
+    text: String,
+) -> Result<T, StoreError> {
     serde_json::from_str(&text).map_err(|_| StoreError::Damaged { what, value: text })
 }
 
-fn parsed<T: std::str::FromStr>(what: &'static str, text: String) -> Result<T, StoreError> {
+pub(super) fn parsed<T: std::str::FromStr>(
+    what: &'static str,
+    text: String,
+) -> Result<T, StoreError> {
     text.parse()
         .map_err(|_| StoreError::Damaged { what, value: text })
 }

@@ -14,6 +14,16 @@ pub fn harmless(bytes: &[u8]) -> String {
     text::visible_lines(&plain)
 }
 
+/// How much of `now`, the newest bytes of a ring, was there in `before`: the longest end of `before` with which `now`
+/// begins.
+pub fn overlap(before: &[u8], now: &[u8]) -> usize {
+    let longest = before.len().min(now.len());
+    (0..=longest)
+        .rev()
+        .find(|&length| before[before.len() - length..] == now[..length])
+        .unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

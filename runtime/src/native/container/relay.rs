@@ -174,13 +174,28 @@ pub fn relay(
         }
     };
     let mut last = size(input);
+    let mut is_hung_up = false;
     loop {
         let mut sources: Vec<PollFd<'_>> =
             vec![PollFd::from_borrowed_fd(session.ended(), PollFlags::IN)];
+        if !is_hung_up {
+            // Nothing is waited for there but that the other end goes.
+            sources.extend(
+                [output, errors].map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::empty())),
+            );
+        }
+        let ends = sources.len();
         sources.extend(pipes.iter().filter_map(Pipe::source));
         poll(&mut sources, terminal.then_some(LOOK))?;
         let over = !sources[0].revents().is_empty();
+        let is_gone = |end: &PollFd<'_>| end.revents().intersects(PollFlags::HUP | PollFlags::ERR);
+        let nobody_listens = ends > 1 && sources[1..ends].iter().all(is_gone);
         drop(sources);
+        if nobody_listens && !over {
+            is_hung_up = true;
+            // As the kernel does it to what had a terminal. It may have ended by now.
+            let _ = session.signal(libc::SIGHUP);
+        }
         let now = size(input);
         if now != last
             && let Some((rows, columns)) = now
