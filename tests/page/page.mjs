@@ -64,12 +64,12 @@ async function told(world, page) {
   await picture(page, "settled");
 
   // A push is seen without anybody's doing, and whoever was searching goes on.
-  await page.locator("#search").fill("web");
+  await page.locator("#search").fill("instance/web");
   world.write("web.yaml", instance("web", "96MiB"));
   world.push("web: more memory");
   await seen(page, "web: more memory");
   await seen(page, /All 6 objects are as git says/);
-  check(await page.locator("#search").inputValue() === "web", "the search stays");
+  check(await page.locator("#search").inputValue() === "instance/web", "the search stays");
   check(await page.evaluate(() => document.activeElement.id) === "search", "the focus stays");
   check(await page.locator("ul.rows > li").count() === 1, "one is meant");
   await page.goto(`${world.url}#/history`);
@@ -96,7 +96,7 @@ async function drifts(world, page) {
   await seen(page, "snapshot-schedule/nightly");
   await picture(page, "drift");
   await page.goto(`${world.url}#/plan`);
-  await seen(page, /G119: suspended: its memory is looked at/);
+  await seen(page, /G119: suspended by root: its memory is looked at/);
   await picture(page, "plan");
   await page.goto(`${world.url}#/`);
   world.keel("resume", "instance/web");
@@ -244,13 +244,13 @@ try {
     console.log(`${part.name}: ${Date.now() - began} ms`);
   }
   await everywhere(browser, world);
+  check(wrong.length === 0, `the browser complains: ${wrong.join("; ")}`);
   world.write("web.yaml", null);
   world.write("db.yaml", null);
   await page.goto(`${world.url}#/`);
   await world.end();
   await seen(page, "the controller does not answer");
   world.keel("destroy", "--yes", world.work);
-  check(wrong.length === 0, `the browser complains: ${wrong.join("; ")}`);
   await measured(browser);
 } finally {
   await browser.close();

@@ -1,13 +1,14 @@
 //! What is managed: `/v1/objects`, and one of it with what is wanted beside what is there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use axum::Json;
 use axum::extract::{Extension, Path, Query, State};
 use jiff::Timestamp;
 use manifests::desired::Resource;
 use manifests::id::{Address, SourceName};
-use manifests::kind::Kind;
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::instance::PowerState;
 use manifests::observed::Item;
 use manifests::secret::as_written;
 use serde::Deserialize;
@@ -119,13 +120,20 @@ struct Shown<'a> {
     standing: &'a Standing,
     picture: &'a Picture,
     live: HashMap<&'a Address, &'a Item>,
+    /// Whatever a guard holds.
+    held: HashSet<&'a Address>,
     now: Timestamp,
 }
 
 impl<'a> Shown<'a> {
     fn new(standing: &'a Standing, picture: &'a Picture, now: Timestamp) -> Self {
         let items = picture.world.iter().flat_map(|world| &world.observed.items);
+        let held = picture
+            .sources
+            .values()
+            .flat_map(|looked| &looked.plan.held);
         Self {
+            held: held.map(|held| held.step.address()).collect(),
             standing,
             picture,
             live: items.map(|item| (&item.address, item)).collect(),
@@ -171,7 +179,7 @@ impl<'a> Shown<'a> {
                 .unwrap_or_default(),
             differing: one.stands.fields.len(),
             suspended: suspended.is_some(),
-            held: holds(&one.looked.plan, address).next().is_some(),
+            held: self.held.contains(address),
             declared: one
                 .resource
                 .map(|resource| PlaceDocument::from(&resource.origin)),
@@ -301,11 +309,13 @@ fn health(one: &One<'_>, item: Option<&Item>, failed: bool) -> &'static str {
     let Some(state) = state_of(item) else {
         return "healthy";
     };
-    let wanted = one.resource.map(|resource| resource.spec.to_value());
-    let wanted = wanted.as_ref().and_then(|spec| spec["state"].as_str());
+    let wanted = one.resource.and_then(|resource| match &resource.spec {
+        Spec::Instance(instance) => instance.state.0,
+        _ => None,
+    });
     match (state.as_str(), wanted) {
         ("Running", _) => "healthy",
-        (_, Some("Running")) => "degraded",
+        (_, Some(PowerState::Running)) => "degraded",
         _ => "stopped",
     }
 }

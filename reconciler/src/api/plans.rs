@@ -9,7 +9,6 @@ use serde::Deserialize;
 use super::documents::{PlanDocument, time};
 use super::who::Caller;
 use super::{Api, Problem};
-use crate::plan::digest;
 use crate::view::plan_document::document;
 
 /// Of which source.
@@ -35,7 +34,7 @@ pub(super) async fn waiting(
         meant && !looked.plan.is_empty()
     });
     let plans = all.map(|(name, looked)| {
-        let digest = digest(&looked.plan);
+        let digest = looked.digest.clone();
         PlanDocument {
             source: name.to_string(),
             stopped: !looked.plan.stopping.is_empty(),

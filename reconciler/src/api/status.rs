@@ -18,7 +18,6 @@ use crate::controller::picture::{Looked, Picture};
 use crate::controller::standing::{SourceStanding, Standing};
 use crate::controller::state::Trouble;
 use crate::diff::suspension::Scope;
-use crate::plan::digest;
 
 pub(super) async fn status(
     State(api): State<Api>,
@@ -188,7 +187,7 @@ fn of_source(
 }
 
 fn waiting(looked: &Looked, standing: &Standing) -> WaitingDocument {
-    let digest = digest(&looked.plan);
+    let digest = looked.digest.clone();
     WaitingDocument {
         steps: looked.plan.steps.len(),
         held: looked.plan.held.len(),

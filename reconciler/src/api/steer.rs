@@ -16,7 +16,6 @@ use super::{Api, Problem, store};
 use crate::controller::event::Request;
 use crate::diff::suspension::{Scope, Suspension};
 use crate::error::CliError;
-use crate::plan::digest;
 use crate::store::{Store as _, Write};
 
 /// For how long an answer for a plan counts, where nobody says.
@@ -164,7 +163,7 @@ pub(super) async fn approve(
         .sources
         .iter()
         .filter(|(_, looked)| !looked.plan.stopping.is_empty())
-        .map(|(name, looked)| (digest(&looked.plan), name))
+        .map(|(name, looked)| (looked.digest.clone(), name))
         .collect();
     let Some((digest, source)) = waiting.iter().find(|(digest, _)| *digest == asked.digest) else {
         let problem = Problem::conflict(format!("no plan with the digest {} waits", asked.digest));

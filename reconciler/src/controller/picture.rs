@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::in_force::InForce;
 use crate::diff::{Difference, Verdict, diff};
-use crate::plan::{Plan, World};
+use crate::plan::{Plan, World, digest};
 use crate::secrets::masks::Masks;
 
 /// How an object stands to its manifest, in one word.
@@ -113,6 +113,8 @@ pub struct Looked {
     pub in_force: Arc<InForce>,
     /// What was left to do.
     pub plan: Plan,
+    /// By which that is approved.
+    pub digest: String,
     /// How its objects stand.
     pub objects: BTreeMap<Address, Stands>,
 }
@@ -154,6 +156,7 @@ impl Looked {
         Self {
             at,
             objects: objects.collect(),
+            digest: digest(&plan),
             in_force,
             plan,
         }

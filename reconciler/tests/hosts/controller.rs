@@ -146,7 +146,7 @@ runtime::own_processes_test! {
         std::thread::sleep(Duration::from_millis(1500));
         assert_eq!(read(&limit).trim(), "33554432", "it is suspended");
         let plan = world.keel(&["plan"]).with(0).stdout;
-        assert!(plan.contains("suspended: its disk is looked at"), "{plan}");
+        assert!(plan.contains("its disk is looked at"), "{plan}");
         world.keel(&["resume", "instance/one"]).with(0);
         soon("what was suspended is as it should be", &world, || read(&limit) == wanted);
         world.keel(&["resume", "instance/one"]).with(1).saying("is not suspended");

@@ -137,7 +137,12 @@ addEventListener("keydown", (event) => {
   const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement?.tagName ?? "");
   if (event.key === "/" && !typing) {
     event.preventDefault();
-    const focus = () => document.getElementById("search")?.focus();
+    // What was searched before gives way to what is typed.
+    const focus = () => {
+      const search = document.getElementById("search");
+      search?.focus();
+      search?.select();
+    };
     if (here() === "/") focus(); else { location.hash = "#/"; setTimeout(() => draw().then(focus), 0); }
   } else if (event.key === "Escape" && document.activeElement?.id === "search") {
     state.search = document.activeElement.value = "";
