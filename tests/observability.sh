@@ -97,7 +97,7 @@ SCRAPE
   local reader=$! number=
   for _ in $(seq 100); do
     number=$(curl -s 'http://127.0.0.1:9090/api/v1/query' --data-urlencode 'query=keel_objects{kind="instance",state="synced"}' |
-      sed -n 's/.*"value":\[[0-9.]*,"\([0-9]*\)"\].*/\1/p')
+      sed -n 's/.*"value":\[[0-9.]*,"\([0-9]*\)"\].*/\1/p') || true
     [ -z "$number" ] || break
     sleep 0.1
   done

@@ -7,7 +7,7 @@
 #   tests/page.sh [FOLDER]    where pictures go; absent: target/page
 #
 # KEEL_PROGRAMS is the folder with keel and keel-shim; absent: target/debug, built where it is not there. How long the page
-# may take is what the issue says times KEEL_SLACK (3; 1 is for a calm machine and programs of a release).
+# may take is what is promised times KEEL_SLACK (8; 1 is for a calm machine and programs of a release).
 set -euo pipefail
 here=$(readlink -f "$0")
 cd "$(dirname "$here")/.."
