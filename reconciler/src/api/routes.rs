@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -358,7 +358,31 @@ pub(super) fn router(api: Api) -> Router {
 
 /// What every answer has, also a refusal of what stands before the routes.
 pub(super) fn dress(router: Router) -> Router {
-    router.layer(from_fn(dressed))
+    router.layer(from_fn(of_own_page)).layer(from_fn(dressed))
+}
+
+/// A page of somebody else may not ask by the browser of somebody who may: browsers keep it from reading answers, but open
+/// web sockets for it, and say only where it comes from.
+async fn of_own_page(request: Request, next: Next) -> Result<Response, Problem> {
+    match is_of_another_page(request.headers()) {
+        true => Err(Problem::forbidden("a page of another server asks")),
+        false => Ok(next.run(request).await),
+    }
+}
+
+fn is_of_another_page(headers: &HeaderMap) -> bool {
+    let text = |name| {
+        let value: Option<&HeaderValue> = headers.get(name);
+        value.map(|value| value.to_str().unwrap_or_default())
+    };
+    let host = text(header::HOST).unwrap_or_default();
+    text(header::ORIGIN).is_some_and(|origin| !is_of(origin, host))
+}
+
+/// Whether a page comes from this server.
+fn is_of(origin: &str, host: &str) -> bool {
+    let server = origin.split_once("://").map(|(_, server)| server);
+    server.is_some_and(|server| !server.is_empty() && server.eq_ignore_ascii_case(host))
 }
 
 /// Whoever asks must be somebody, and may do it.
@@ -431,5 +455,26 @@ pub(super) fn for_caller(router: &Router, caller: Option<Caller>) -> Router {
     match caller {
         Some(caller) => router.clone().layer(Extension(caller)),
         None => router.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_page_asks_by_a_browser() {
+        for (origin, host, own) in [
+            ("http://localhost:8080", "localhost:8080", true),
+            ("https://Edge.example.org", "edge.example.org", true),
+            ("http://localhost:8081", "localhost:8080", false),
+            ("http://evil.example.org", "localhost", false),
+            ("http://localhost.evil.example.org", "localhost", false),
+            ("null", "localhost", false),
+            ("://", "", false),
+            ("", "", false),
+        ] {
+            assert_eq!(is_of(origin, host), own, "{origin} at {host}");
+        }
     }
 }

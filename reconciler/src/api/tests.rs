@@ -597,6 +597,13 @@ fn bad_questions_get_a_clear_answer_and_harm_nobody() {
             "localhost",
         ),
         (
+            format!(
+                "GET /v1/instances/one/exec HTTP/1.1\r\n{head}Origin: http://evil.example.org\r\n\r\n"
+            ),
+            403,
+            "another server",
+        ),
+        (
             format!("GET /v1/status HTTP/1.1\r\n{head}X-Long: {big}\r\n\r\n"),
             431,
             "",

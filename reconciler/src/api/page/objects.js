@@ -23,7 +23,7 @@ export function verdict(state) {
   if (!sources.some((one) => one.revision)) return { look: "careful", glyph: "◐", count: 0, words: "Nothing is in force yet" };
   const held = state.status.suspended.length || sources.some((one) => one.pinned);
   return { look: held ? "careful" : "good", glyph: held ? "‖" : "✓", count: 0,
-    words: `${objects.length === 1 ? "The one object is" : `All ${objects.length} objects are`} as git says${held ? ", something is suspended or pinned" : ""}` };
+    words: `${objects.length === 1 ? "The one object is" : `All ${objects.length} objects are`} as ${held ? "wanted, and something is suspended or pinned" : "git says"}` };
 }
 
 function sourceCard(source) {

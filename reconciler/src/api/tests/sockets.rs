@@ -27,7 +27,7 @@ impl Socket {
         let mut stream = UnixStream::connect(socket).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let question = format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(question.as_bytes()).expect("asked");
