@@ -19,7 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use manifests::path_io::{self, AtPath as _, PathError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use tokio_rustls::TlsAcceptor;
 
 use super::remote::{Remote, by_token};
@@ -179,19 +179,12 @@ impl Near {
             }
         };
         let this = Arc::new(self);
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        while let Some(permit) = place(&room).await {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let this = Arc::clone(&this);
-                    tokio::spawn(async move {
-                        let _permit = permit;
-                        ended(this.connection(stream).await);
-                    });
-                }
-                Err(error) => nobody(&error).await,
-            }
-        }
+        let next = async || listener.accept().await.map(|(stream, _)| stream);
+        accept(next, |stream| {
+            let this = Arc::clone(&this);
+            async move { this.connection(stream).await }
+        })
+        .await;
     }
 
     async fn connection(&self, stream: UnixStream) -> Result<(), hyper::Error> {
@@ -215,12 +208,8 @@ impl Far {
         let Some(this) = this else {
             return std::future::pending().await;
         };
-        let listener = this
-            .remote
-            .listener
-            .try_clone()
-            .and_then(TcpListener::from_std);
-        let listener = match listener {
+        let listener = this.remote.listener.try_clone();
+        let listener = match listener.and_then(TcpListener::from_std) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "the API cannot be offered over the network");
@@ -228,19 +217,12 @@ impl Far {
             }
         };
         let this = Arc::new(this);
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        while let Some(permit) = place(&room).await {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let this = Arc::clone(&this);
-                    tokio::spawn(async move {
-                        let _permit = permit;
-                        ended(this.connection(stream).await);
-                    });
-                }
-                Err(error) => nobody(&error).await,
-            }
-        }
+        let next = async || listener.accept().await.map(|(stream, _)| stream);
+        accept(next, |stream| {
+            let this = Arc::clone(&this);
+            async move { this.connection(stream).await }
+        })
+        .await;
     }
 
     async fn connection(&self, stream: TcpStream) -> Result<(), hyper::Error> {
@@ -263,21 +245,33 @@ impl Far {
     }
 }
 
-/// A place for one more connection. Never none: the room is not closed.
-async fn place(room: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    Arc::clone(room).acquire_owned().await.ok()
-}
-
-fn ended(connection: Result<(), hyper::Error>) {
-    if let Err(error) = connection {
-        tracing::trace!("a connection ended: {}", crate::error::chain(&error));
+/// Answers everybody who comes, so many at once.
+async fn accept<S, C>(next: impl AsyncFn() -> io::Result<S>, connection: impl Fn(S) -> C)
+where
+    C: Future<Output = Result<(), hyper::Error>> + Send + 'static,
+{
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+            return;
+        };
+        match next().await {
+            Ok(stream) => {
+                let connection = connection(stream);
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    if let Err(error) = connection.await {
+                        tracing::trace!("a connection ended: {}", crate::error::chain(&error));
+                    }
+                });
+            }
+            Err(error) => {
+                // No descriptors are left, mostly: some come back when others end.
+                tracing::warn!(%error, "nobody can connect");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
     }
-}
-
-/// No descriptors are left, mostly: some come back when others end.
-async fn nobody(error: &io::Error) {
-    tracing::warn!(%error, "nobody can connect");
-    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 /// Answers on one connection until it ends.
