@@ -110,6 +110,8 @@ fn of_the_house(line: &str) -> bool {
             | ["", "run", "keel", _, "instances" | "network"],
         ) => true,
         ("state", [.., "images", "aliases"] | [.., "filters", _] | [.., "controller", _]) => true,
+        // What became of revisions is told also after the objects are gone.
+        ("state", [.., "controller", "revisions", _] | [.., "revisions", _, _]) => true,
         ("state", [.., name]) => [
             "keel.db",
             "keel.db-wal",
