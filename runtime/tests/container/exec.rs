@@ -76,6 +76,18 @@ host_test! {
 }
 
 host_test! {
+    fn a_silent_program_to_which_nobody_listens_is_hung_up() {
+        let world = World::new("exec sleep 1000");
+        world.start();
+        let (near, far) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let mut session = begin(&world.running(), &["sleep", "1000"], StreamsPlan::Pipes);
+        drop(far);
+        let status = relay(&mut session, near.as_fd(), near.as_fd(), near.as_fd());
+        assert_eq!(status.expect("a status"), 128 + libc::SIGHUP);
+    }
+}
+
+host_test! {
     fn a_program_is_in_every_cgroup_and_namespace_of_init() {
         let world = World::new("exec sleep 1000");
         let started = world.start();
