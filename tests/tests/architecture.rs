@@ -97,7 +97,13 @@ const FLOORS: &[(&str, &[&str])] = &[
             "crate::state_folder",
             "crate::store",
             "crate::view",
+            "crate::webhook",
         ],
+    ),
+    // A real controller over a real socket, with all that leads to it.
+    (
+        "reconciler/src/api/tests",
+        &["manifests", "runtime", "crate"],
     ),
     ("reconciler/src/journal", FLOOR_3),
     (
@@ -112,11 +118,42 @@ const FLOORS: &[(&str, &[&str])] = &[
             "crate::web",
         ],
     ),
+    (
+        "reconciler/src/pull_requests",
+        &[
+            "manifests",
+            "crate::clock",
+            "crate::controller",
+            "crate::error",
+            "crate::meaning",
+            "crate::plan",
+            "crate::policy",
+            "crate::pull_requests",
+            "crate::secrets",
+            "crate::source",
+            "crate::view",
+            "crate::web",
+        ],
+    ),
     ("reconciler/src/source", FLOOR_3),
     ("reconciler/src/store", FLOOR_3),
     (
+        "reconciler/src/telemetry",
+        &[
+            "manifests",
+            "crate::clock",
+            "crate::error",
+            "crate::telemetry",
+            "crate::web",
+        ],
+    ),
+    (
         "reconciler/src/web",
         &["manifests", "crate::clock", "crate::web"],
+    ),
+    (
+        "reconciler/src/webhook",
+        &["manifests", "crate::clock", "crate::web", "crate::webhook"],
     ),
     ("tests", &["manifests", "runtime", "reconciler", "crate"]),
 ];

@@ -1,5 +1,6 @@
 //! What the types of the settings do not say: what belongs together, and names that lead somewhere.
 
+mod incoming;
 mod notification;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,8 @@ pub(super) fn check(controller: &Controller, node: &Node, found: &mut Diagnostic
         interval,
         api,
         notifications,
+        traces,
+        webhooks,
     } = controller;
     checking.not_too_short(interval, &Pointer::new("/interval"));
     let mut names: BTreeMap<&str, Pointer> = BTreeMap::new();
@@ -60,6 +63,10 @@ pub(super) fn check(controller: &Controller, node: &Node, found: &mut Diagnostic
         checking.notification(one, &at);
         checking.leads_to(&one.sources, &at.field("sources"), &names);
     }
+    if let Some(traces) = traces {
+        checking.traces(traces, &Pointer::new("/traces"));
+    }
+    checking.webhooks(sources, webhooks);
 }
 
 impl Checking<'_> {
@@ -207,6 +214,10 @@ impl Checking<'_> {
     }
 
     fn source(&mut self, source: &SourceSettings, at: &Pointer) {
+        if let Some(pulls) = &source.pull_requests {
+            let at = at.field("pullRequests");
+            self.pull_requests(pulls, source.git.is_some(), &at);
+        }
         if let Some(suspended) = &source.suspend
             && suspended.reason.is_empty()
         {

@@ -6,10 +6,13 @@
 mod api;
 mod check;
 mod notification;
+mod pull_requests;
 mod repository_url;
 mod source;
+mod traces;
 mod wanted;
 mod web_url;
+mod webhook;
 
 use serde::Deserialize as _;
 
@@ -25,13 +28,16 @@ pub use api::{ApiSettings, CertificateAccess, LocalAccess, Role, SocketSettings,
 pub use notification::{
     ExecTarget, MailTarget, MatrixTarget, Notification, SlackTarget, Trigger, WebhookTarget,
 };
+pub use pull_requests::{ProposalRefs, PullRequestSettings};
 pub use repository_url::RepositoryUrl;
 pub use source::{
     DirectorySource, GitSource, HttpsAccess, SourceSettings, SshAccess, Suspension, Token, Verify,
     VerifyMode,
 };
+pub use traces::TracesSettings;
 pub use wanted::{CommitName, RefName, VersionRange, Wanted};
 pub use web_url::WebUrl;
+pub use webhook::{Forge, ListenAddress, WebhookSettings, WebhooksSettings};
 
 /// The word in `kind`.
 pub const KIND: &str = "Controller";
@@ -56,6 +62,10 @@ crate::fields! {
         api: ApiSettings = ApiSettings::default(),
         /// Who is told what happens.
         notifications: Vec<Notification> = Vec::new(),
+        /// Where traces go. Absent: nowhere.
+        traces: Option<TracesSettings> = None,
+        /// Where webhooks come in.
+        webhooks: WebhooksSettings = WebhooksSettings::default(),
     }
 }
 

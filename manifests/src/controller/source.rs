@@ -1,7 +1,9 @@
 //! One source: a git repository or a directory, who may speak for it, and what it may have.
 
+use super::pull_requests::PullRequestSettings;
 use super::repository_url::RepositoryUrl;
 use super::wanted::{CommitName, RefName, VersionRange, Wanted};
+use super::webhook::WebhookSettings;
 use crate::scalar::duration::Duration;
 use crate::scalar::path::AbsolutePath;
 
@@ -18,6 +20,10 @@ crate::fields! {
         projects: Vec<String> = Vec::new(),
         /// The sources that are in force before this one.
         depends_on: Vec<String> = Vec::new(),
+        /// Who may say that there is something new, by `POST /v1/webhooks/NAME`.
+        webhook: Option<WebhookSettings> = None,
+        /// What its pull requests would do is told where they are read.
+        pull_requests: Option<PullRequestSettings> = None,
         /// It is looked at, and nothing is done.
         suspend: Option<Suspension> = None,
     }

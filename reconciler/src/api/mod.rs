@@ -4,7 +4,8 @@
 //! it. `server` has the listeners and their limits, `who` and `remote` say who asks and what they may, `problem` what they are told where
 //! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `revisions`, `stores` and `events` look:
 //! they answer from what the controller last saw and cause no look at the host. `steer`, `revisions` and `power` ask for
-//! something, through the same doors as the command line, `sockets` has commands and consoles. `page` is for browsers, `metrics` for Prometheus, `client` the other end for the command line.
+//! something, through the same doors as the command line, `sockets` has commands and consoles. `page` is for browsers, `metrics`
+//! for Prometheus, `hooks` takes in webhooks by a listener of its own, `client` is the other end for the command line.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
 
@@ -12,6 +13,7 @@ pub mod client;
 pub mod documents;
 mod events;
 mod history;
+mod hooks;
 mod metrics;
 mod objects;
 mod openapi;
@@ -46,7 +48,9 @@ use crate::controller::run::Handle;
 use crate::error::CliError;
 use crate::session::Session;
 use crate::store::{SqliteStore, StoreError};
+use crate::webhook::doors::Doors;
 
+pub use hooks::{Listening, take_webhooks};
 pub use openapi::document as openapi;
 pub use power::PowerRequest;
 pub use problem::Problem;
@@ -100,6 +104,8 @@ pub(crate) struct Api {
     busy: Arc<Semaphore>,
     /// A place for each command and console that is open.
     pub(crate) sessions: Arc<Semaphore>,
+    /// Who may send webhooks: nobody, but where those come in.
+    pub(crate) doors: Arc<Doors>,
 }
 
 impl Api {
@@ -119,7 +125,14 @@ impl Api {
             news,
             busy: Arc::new(Semaphore::new(AT_ONCE)),
             sessions: Arc::new(Semaphore::new(sockets::SESSIONS)),
+            doors: Arc::default(),
         }
+    }
+
+    /// The same where webhooks come in.
+    pub(crate) fn with_doors(mut self, doors: Doors) -> Self {
+        self.doors = Arc::new(doors);
+        self
     }
 
     /// Does what may wait for disks and the kernel, beside the thread that speaks with everybody.

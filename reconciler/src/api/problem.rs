@@ -73,6 +73,18 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "nobody", "who are you?", detail)
     }
 
+    /// What came is not signed by who may send it.
+    pub fn unsigned(detail: impl Into<String>) -> Self {
+        let title = "nobody knows who sent it";
+        Self::new(StatusCode::UNAUTHORIZED, "unsigned", title, detail)
+    }
+
+    /// It is asked too often.
+    pub fn too_many(detail: impl Into<String>) -> Self {
+        let title = "too many at once";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "tooMany", title, detail)
+    }
+
     /// Who asks may not.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", "you may not", detail)

@@ -21,7 +21,7 @@ use super::revisions::{RollbackRequest, UnpinRequest};
 use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 use super::who::Caller;
 use super::{
-    Api, Problem, events, history, metrics, objects, openapi, page, plans, power, revisions,
+    Api, Problem, events, history, hooks, metrics, objects, openapi, page, plans, power, revisions,
     sockets, status, steer, stores,
 };
 
@@ -31,6 +31,9 @@ const BODY: usize = 64 * 1024;
 const LOOK: Duration = Duration::from_secs(20);
 /// How long switching an instance may take.
 const SWITCH: Duration = Duration::from_secs(5 * 60);
+
+/// Where a forge says that there is something new.
+const WEBHOOK: &str = "/v1/webhooks/{source}";
 
 /// The schema of something that travels.
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
@@ -299,6 +302,15 @@ pub(super) fn all() -> Vec<Route> {
             || get(sockets::exec),
         ),
         Route {
+            role: None,
+            ..ask(
+                WEBHOOK,
+                "What a forge sends: it is looked whether there is something new at the source. It comes in at `webhooks.listen` of the settings, and is signed.",
+                of::<Value>,
+                || post(hooks::take).layer(DefaultBodyLimit::max(hooks::BODY)),
+            )
+        },
+        Route {
             query: &[("project", "its project; absent: the default one")],
             patience: SWITCH,
             ..ask(
@@ -328,8 +340,19 @@ fn socket(
 
 /// Answers all of it.
 pub(super) fn router(api: Api) -> Router {
+    of_routes(all(), api)
+}
+
+/// Answers webhooks, and nothing else.
+pub(super) fn webhooks(api: Api) -> Router {
+    let mut routes = all();
+    routes.retain(|route| route.path == WEBHOOK);
+    of_routes(routes, api)
+}
+
+fn of_routes(routes: Vec<Route>, api: Api) -> Router {
     let mut router = Router::new();
-    for route in all() {
+    for route in routes {
         let Route {
             role,
             patience,

@@ -55,6 +55,14 @@ pub enum ApiError {
     /// The kernel gives no thread or no descriptor.
     #[error("begin to answer")]
     Begin(#[source] io::Error),
+    /// Somebody else has the port, or it is none of this host.
+    #[error("listen at {listen}")]
+    Listen {
+        /// Where.
+        listen: std::net::SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
     /// The settings name a group that this host does not have.
     #[error("`api.socket.group` names the group {0}, which this host does not have")]
     NoGroup(String),

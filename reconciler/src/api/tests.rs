@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
@@ -25,9 +25,12 @@ use crate::controller::ground::Ground;
 use crate::controller::run::{Controller, Settings, Source};
 use crate::controller::state::Pace;
 use crate::source::directory::Directory;
+use crate::source::followed::Followed;
 use crate::state_folder::StateFolder;
 
+mod hooks;
 mod metrics;
+mod pulls;
 mod remote;
 mod roles;
 mod rollbacks;
@@ -119,6 +122,13 @@ struct Bench {
 impl Bench {
     /// Follows a folder with these files until all of it is done.
     fn new(files: &[(&str, &str)]) -> Self {
+        Self::following(files, |path| {
+            Box::new(Directory::new("edge", path, Duration::from_secs(300)))
+        })
+    }
+
+    /// The same, in another way.
+    fn following(files: &[(&str, &str)], how: impl FnOnce(&Path) -> Box<dyn Followed>) -> Self {
         let place = tempfile::tempdir().expect("a folder");
         let host = Arc::new(Host {
             folder: StateFolder::open(place.path().join("state")).expect("a state folder"),
@@ -152,7 +162,7 @@ impl Bench {
         }
         let source = Source {
             name: SourceName::new("edge"),
-            followed: Box::new(Directory::new("edge", &manifests, Duration::from_secs(300))),
+            followed: how(&manifests),
             projects: std::collections::BTreeSet::new(),
             depends_on: Vec::new(),
         };

@@ -4,6 +4,7 @@ use manifests::action::{Action, Power, Verb};
 use manifests::change::{Cause, FieldChange};
 use manifests::desired::DesiredSet;
 use manifests::effect::Effect;
+use manifests::observed::Item;
 use manifests::secret;
 use runtime::error::{Class, RuntimeError};
 use runtime::runtime::{Context, Effected};
@@ -86,6 +87,35 @@ impl Workers<'_> {
             self.bring_up_to_date(step, desired, &context)?;
         }
         Ok(effected)
+    }
+
+    /// Puts those fields of a step in force that are not so. Whether that helped is seen by the next look.
+    pub(super) fn once_more(&self, step: &Step, item: &Item, later: &[Kept]) {
+        if !matches!(step.action.verb, Verb::Create | Verb::Update { .. }) || !item.complete {
+            return;
+        }
+        let mut changes = seen::left(step, item, self.desired, later, self.plan.made_at);
+        // Whether it runs is another matter, which takes its time.
+        changes.retain(|change| change.path.as_str() != "/spec/state");
+        if changes.is_empty() {
+            return;
+        }
+        let update = Action {
+            verb: Verb::Update { changes },
+            ..step.action.clone()
+        };
+        let done = self.guarded(|| {
+            let own = match later {
+                [] => None,
+                later => Some(self.leaving_alone(step, later)?),
+            };
+            let desired = own.as_ref().unwrap_or(self.desired);
+            let context = self.context(&|_| {});
+            self.tools.runtime.perform(&update, desired, &context)
+        });
+        if let Err((_, why)) = done {
+            tracing::debug!(why, object = %step.address(), "not done once more");
+        }
     }
 
     /// What comes out of the trash is as it was; the manifest may say something else by now.

@@ -123,20 +123,9 @@ pub(crate) fn missing(
     if effected == Effected::NextStart || matches!(step.action.verb, Verb::Adopt) {
         return None;
     }
-    let resource = desired.resources.get(step.address())?;
-    let judged = judge(resource, item, None, now);
-    let whole = matches!(step.action.verb, Verb::Create | Verb::Restore);
-    let left: Vec<String> = judged
-        .changes
+    let left = left(step, item, desired, later, now);
+    let left: Vec<String> = left
         .iter()
-        .filter(|change| later.iter().all(|kept| kept.path != change.path))
-        .filter(|change| {
-            whole
-                || step
-                    .changes
-                    .iter()
-                    .any(|planned| planned.change.path == change.path)
-        })
         .map(|change| {
             format!(
                 "{} is {}, not {}",
@@ -147,6 +136,28 @@ pub(crate) fn missing(
         })
         .collect();
     (!left.is_empty()).then(|| left.join("; "))
+}
+
+/// The fields that a step brings and that are otherwise. Those that are left for `later` are not among them.
+pub(crate) fn left(
+    step: &Step,
+    item: &Item,
+    desired: &DesiredSet,
+    later: &[Kept],
+    now: jiff::Timestamp,
+) -> Vec<FieldChange> {
+    let Some(resource) = desired.resources.get(step.address()) else {
+        return Vec::new();
+    };
+    let whole = matches!(step.action.verb, Verb::Create | Verb::Restore);
+    let is_planned = |change: &FieldChange| {
+        let mut planned = step.changes.iter();
+        whole || planned.any(|planned| planned.change.path == change.path)
+    };
+    let mut changes = judge(resource, item, None, now).changes;
+    changes
+        .retain(|change| is_planned(change) && later.iter().all(|kept| kept.path != change.path));
+    changes
 }
 
 /// Why an object is not as far as those that need it ask, in words; none if it is.

@@ -30,6 +30,8 @@ const TOGETHER: usize = 64;
 /// How soon something that is not yet seen is looked at again, at first and at most.
 const SOON: Duration = Duration::from_millis(2);
 const LATE: Duration = Duration::from_millis(250);
+/// What is not seen after this is done once more: somebody may have changed it just after it was done.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What all threads share.
 pub(super) struct Shared<'a> {
@@ -42,6 +44,8 @@ pub(super) struct Shared<'a> {
     effected: Vec<Option<(Effected, u64)>>,
     /// When a step or its wait began to be looked at, and the next interval.
     looking: HashMap<usize, (Instant, Duration)>,
+    /// Steps of which the fields were put in force once more.
+    again: HashSet<usize>,
     /// Objects that a step of this apply has touched.
     touched: HashSet<Uid>,
     /// Names of objects with a step that was done.
@@ -69,6 +73,8 @@ pub(super) struct Workers<'a> {
     pub(super) observer: &'a dyn ApplyObserver,
     shared: Mutex<Shared<'a>>,
     moved: Condvar,
+    /// What is told of steps is told within this.
+    within: tracing::Span,
 }
 
 impl<'a> Workers<'a> {
@@ -116,12 +122,14 @@ impl<'a> Workers<'a> {
                 recorded: vec![false; count],
                 effected: vec![None; count],
                 looking: HashMap::new(),
+                again: HashSet::new(),
                 touched: HashSet::new(),
                 done: HashSet::new(),
                 unsettled: None,
                 unlocked: false,
             }),
             moved: Condvar::new(),
+            within: tracing::Span::current(),
         }
     }
 
@@ -251,7 +259,19 @@ impl<'a> Workers<'a> {
         self.observer.started(step);
         let first = self.shared().touched.insert(step.action.uid);
         let began = self.tools.clock.instant();
-        let result = self.guarded(|| self.deed(step, first));
+        let told = tracing::info_span!(
+            parent: &self.within,
+            "step",
+            id = step.id.0,
+            deed = step.deed(),
+            object = %step.address(),
+            error = tracing::field::Empty,
+        );
+        let result = told.in_scope(|| self.guarded(|| self.deed(step, first)));
+        if let Err((_, why)) = &result {
+            told.record("error", why);
+        }
+        drop(told);
         let micros = micros_since(self.tools.clock, began);
         match result {
             Err((class, message)) => {
@@ -338,6 +358,13 @@ impl<'a> Workers<'a> {
             };
             self.end_step(&mut shared, recorder, index, outcome, Some(micros));
         } else {
+            if now >= deadline(since, AGAIN) && shared.again.insert(index) {
+                drop(shared);
+                if let Ok(Some(item)) = &looked {
+                    self.once_more(step, item, &later);
+                }
+                shared = self.shared();
+            }
             shared.looking.insert(index, (since, (pause * 2).min(LATE)));
             shared.schedule.unseen(index, now + pause);
             self.moved.notify_all();
@@ -437,7 +464,7 @@ impl<'a> Workers<'a> {
     }
 
     /// Runs something of the engine; a panic in it is a fault of ours and ends this step only.
-    fn guarded<T>(
+    pub(super) fn guarded<T>(
         &self,
         deed: impl FnOnce() -> Result<T, RuntimeError>,
     ) -> Result<T, (Class, String)> {

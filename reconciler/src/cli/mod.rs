@@ -64,6 +64,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::error::{CliError, Exit};
+use crate::telemetry::{self, LogFormat};
 use invocation::{Invocation, say};
 
 /// Keep containers, networks and pools as the manifests in git say they are.
@@ -317,17 +318,11 @@ fn foreign_word(words: &[String]) -> Option<&'static str> {
 /// Writes what is done to stderr, and how long what has a beginning and an end took: nothing is set up unless it was asked for.
 fn log(verbose: u8, command: &Command) {
     let level = match verbose {
-        // What the controller does is told by nobody else.
-        0 if matches!(command, Command::Run(_)) => tracing::Level::INFO,
         0 => return,
+        // It has a form of its own.
+        _ if matches!(command, Command::Run(_)) => return,
         1 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_target(verbose > 1)
-        .init();
+    telemetry::begin(LogFormat::Text, level, None);
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifests::controller::{self, ApiSettings, Notification};
+use manifests::controller::{
+    self, ApiSettings, ListenAddress, Notification, SourceSettings, TracesSettings,
+};
 use manifests::desired::DesiredSet;
 use manifests::diagnostic::Diagnostics;
 use manifests::id::{Address, SourceName};
@@ -28,6 +30,7 @@ use super::invocation::{Invocation, absolute, environment, say};
 use super::{backup, snapshot};
 use crate::api::remote::Remote;
 use crate::api::{self, Desk, LocalDoor};
+use crate::clock::{Clock as _, HostClock};
 use crate::controller::event::{Outcome, Request};
 use crate::controller::ground::Ground;
 use crate::controller::run::{Controller, Handle, Settings, Source};
@@ -36,13 +39,16 @@ use crate::controller::state::Pace;
 use crate::diff::suspension::{Scope, Suspension};
 use crate::error::{CliError, Exit, chain, exit_of};
 use crate::notify::notifier::Notifier;
+use crate::pull_requests::{Watching, watch};
 use crate::session::Session;
 use crate::source::directory::Directory;
 use crate::source::open::open;
 use crate::source::repository::Around;
 use crate::state_folder::StateFolder;
 use crate::store::Store as _;
+use crate::telemetry::{self, Exporter, LAST_TRACES, LogFormat};
 use crate::view::diagnostics;
+use crate::webhook::doors::Doors;
 
 /// Follow sources and keep the host as they say.
 ///
@@ -62,6 +68,30 @@ pub(super) struct Run {
     /// How often all is looked at, though nothing happens; absent: as the settings say, each ten minutes where there are none.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     interval: Option<Duration>,
+    /// How a line of the log looks.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// One JSON document a line.
+    Json,
+    /// With its priority before it, as journald reads it.
+    Journald,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => Self::Text,
+            Format::Json => Self::Json,
+            Format::Journald => Self::Journald,
+        }
+    }
 }
 
 /// How long who leaves waits until people are told what they are to know.
@@ -74,6 +104,11 @@ struct Wanted {
     suspensions: BTreeMap<Scope, Suspension>,
     api: ApiSettings,
     notifications: Vec<Notification>,
+    traces: Option<TracesSettings>,
+    listen: Option<ListenAddress>,
+    doors: Doors,
+    /// The sources of which pull requests are answered.
+    proposals: Vec<SourceSettings>,
 }
 
 /// How often a folder is read that was named by hand, though nothing was heard of it.
@@ -190,6 +225,18 @@ impl Run {
             Some(path) => folder(&absolute(path)?)?,
             None => settings(invocation, &self.config)?,
         };
+        let exporter = wanted.traces.as_ref();
+        let exporter = exporter
+            .map(|traces| Exporter::begin(traces, &host(), &environment))
+            .transpose()
+            .map_err(|error| CliError::new(Exit::Invalid, error))?;
+        let level = match invocation.global.verbose {
+            // What the controller does is told by nobody else.
+            0 => tracing::Level::INFO,
+            1 => tracing::Level::DEBUG,
+            _ => tracing::Level::TRACE,
+        };
+        telemetry::begin(self.log_format.into(), level, exporter.as_ref());
         let interval = self.interval.unwrap_or(wanted.interval);
         let opened = Arc::new(engine::open(invocation)?);
         // What moves on a server is not listened for yet.
@@ -213,10 +260,10 @@ impl Run {
         let controller = Controller::default();
         let folder = opened.folder.clone();
         listen(invocation, controller.handle(), folder, wanted.suspensions)?;
-        let counter = Counter {
+        let counter = Arc::new(Counter {
             invocation: Invocation::new(quiet, invocation.cancel),
             opened: Arc::clone(&opened),
-        };
+        });
         let door = LocalDoor {
             own: rustix::process::geteuid().as_raw(),
             settings: wanted.api.socket,
@@ -231,11 +278,23 @@ impl Run {
                     &opened.folder.run().join(api::SOCKET),
                     door,
                     remote,
-                    Arc::new(counter),
+                    counter.clone(),
                     controller.handle(),
                 )
                 .map_err(|error| CliError::new(Exit::Unexpected, error))?,
             ),
+        };
+        let _webhooks = match (wanted.listen, self.once) {
+            (Some(ListenAddress(listen)), false) => {
+                let desk = Arc::clone(&counter) as Arc<dyn Desk>;
+                let taking = api::take_webhooks(listen, wanted.doors, desk, controller.handle());
+                Some(taking.map_err(|error| CliError::new(Exit::Unexpected, error))?)
+            }
+            _ => None,
+        };
+        let _watching = match self.once {
+            true => Vec::new(),
+            false => answer_proposals(&wanted.proposals, &opened.folder, &controller.handle())?,
         };
         let ground = Native {
             invocation,
@@ -246,8 +305,15 @@ impl Run {
         let state = opened.folder.path();
         let mut notifier = Notifier::begin(&wanted.notifications, &host(), state, &environment)
             .map_err(|error| CliError::new(Exit::Invalid, error))?;
+        let watched = watch_over(controller.handle())?;
+        let mut seen = HostClock.instant();
         let mut told = false;
         let mut stood = |standing: &Standing| {
+            let now = HostClock.instant();
+            if watched.is_some_and(|often| now.saturating_duration_since(seen) >= often) {
+                seen = now;
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
             // Whoever waits for the unit waits until what should run was started.
             if standing.booted && !told {
                 told = true;
@@ -265,6 +331,9 @@ impl Run {
             )
             .map_err(|error| CliError::new(Exit::Unexpected, error))?;
         notifier.end(LAST_WORDS);
+        if let Some(exporter) = exporter {
+            exporter.end(LAST_TRACES);
+        }
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         Ok(match self.once {
             true => exit(&standing),
@@ -296,8 +365,16 @@ fn settings(invocation: &Invocation, file: &Path) -> Result<Wanted, CliError> {
         suspensions: BTreeMap::new(),
         api: settings.api,
         notifications: settings.notifications.clone(),
+        traces: settings.traces.clone(),
+        listen: settings.webhooks.listen,
+        doors: Doors::of(&settings.sources, &environment, HostClock.instant())
+            .map_err(|error| CliError::new(Exit::Invalid, error))?,
+        proposals: Vec::new(),
     };
     for source in &settings.sources {
+        if source.pull_requests.is_some() {
+            wanted.proposals.push(source.clone());
+        }
         let name = SourceName::new(source.name.as_str());
         if let Some(suspend) = &source.suspend {
             let suspension = Suspension {
@@ -339,6 +416,10 @@ fn folder(path: &Path) -> Result<Wanted, CliError> {
         suspensions: BTreeMap::new(),
         api: ApiSettings::default(),
         notifications: Vec::new(),
+        traces: None,
+        listen: None,
+        doors: Doors::default(),
+        proposals: Vec::new(),
     })
 }
 
@@ -386,6 +467,43 @@ fn listen(
         })
         .map_err(failed)?;
     Ok(())
+}
+
+/// Pull requests are answered while these are there.
+fn answer_proposals(
+    sources: &[SourceSettings],
+    folder: &StateFolder,
+    handle: &Handle,
+) -> Result<Vec<Watching>, CliError> {
+    let around = Around {
+        sources: &folder.path().join("sources"),
+        variable: &environment,
+        ssh: "ssh",
+    };
+    let mut all = Vec::new();
+    for source in sources {
+        let watching = watch(source, &around, folder.path(), &host(), handle.clone());
+        all.extend(watching.map_err(|error| CliError::new(Exit::Invalid, error))?);
+    }
+    Ok(all)
+}
+
+/// Where systemd watches whether it is stuck, something is decided often enough that it sees that it is not. Answers
+/// how often that is told.
+fn watch_over(handle: Handle) -> Result<Option<Duration>, CliError> {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return Ok(None);
+    };
+    let began = std::thread::Builder::new()
+        .name("keel-watchdog".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::park_timeout(limit / 4);
+                handle.wake();
+            }
+        });
+    let failed = |error| CliError::new(Exit::Unexpected, format!("wake the controller: {error}"));
+    began.map(|_| Some(limit / 8)).map_err(failed)
 }
 
 /// How a run that ends after one try went.

@@ -34,6 +34,34 @@ pub struct InForce {
     pub texts: Texts,
     /// What it means; secrets are not looked up yet.
     pub desired: DesiredSet,
+    /// Until all of it is done.
+    pub rollout: Rollout,
+}
+
+/// The span of a revision: from when it came into force until all of it is done, or a newer one comes.
+#[derive(Debug, Default)]
+pub struct Rollout(Mutex<Option<tracing::Span>>);
+
+impl Rollout {
+    fn begin(source: &SourceName, revision: &str) -> Self {
+        let source = source.as_str();
+        Self(Mutex::new(Some(tracing::info_span!(
+            "revision", source, revision
+        ))))
+    }
+
+    /// The span; none where it is over.
+    pub(super) fn span(&self) -> Option<tracing::Span> {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// All of it is done.
+    pub(super) fn is_done(&self) {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 impl InForce {
@@ -117,6 +145,7 @@ impl Kept {
             about: kept.about,
             texts,
             desired,
+            rollout: Rollout::default(),
         })
     }
 }
@@ -162,7 +191,7 @@ impl InForces {
             bases: tree.texts.bases.clone(),
             refused: tree.texts.refused.clone(),
         };
-        let one = InForce {
+        let mut one = InForce {
             revision: tree.revision,
             commit: tree.commit,
             digest: tree.digest,
@@ -170,7 +199,9 @@ impl InForces {
             about: tree.about,
             texts: tree.texts,
             desired,
+            rollout: Rollout::default(),
         };
+        one.rollout = Rollout::begin(source, &one.label());
         self.insert(source, Arc::new(one))?;
         path_io::create_dir_all(&self.folder)?;
         // Maps of texts always have a form in JSON.

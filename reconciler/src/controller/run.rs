@@ -105,6 +105,11 @@ impl Handle {
         let _ = self.tell.send(Told::Event(Event::Asked(request)));
     }
 
+    /// Lets it look at the clock, which it does by itself as well: who is woken and says nothing is stuck.
+    pub fn wake(&self) {
+        let _ = self.tell.send(Told::Event(Event::Woken));
+    }
+
     /// Asks it to leave.
     pub fn leave(&self) {
         let _ = self.tell.send(Told::Event(Event::Leave));

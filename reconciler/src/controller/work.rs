@@ -63,15 +63,21 @@ impl Worker<'_> {
                 Ended::Due(wrong)
             }
             Work::Reconcile(order) => {
+                let in_force = self.in_force.of(&order.source);
+                let _within = span(order, in_force.as_deref()).entered();
                 let clock = self.ground.session().clock;
                 let began = clock.instant();
                 let ended = self.reconcile(order);
                 let took = clock.instant().saturating_duration_since(began);
                 self.metrics.reconciled(&ended, took, clock.now());
-                let in_force = self.in_force.of(&order.source);
                 let source = ended.source.clone();
                 let before = self.told.insert(source, ended.outcome.clone());
-                log(order, &ended, in_force.as_deref(), before.as_ref());
+                log(&ended, before.as_ref());
+                if let (Outcome::Settled, Some(in_force)) = (&ended.outcome, &in_force)
+                    && ended.revision.as_ref() == Some(&in_force.digest)
+                {
+                    in_force.rollout.is_done();
+                }
                 Ended::Reconciled(ended)
             }
         }
@@ -267,36 +273,45 @@ fn ended(
     ended
 }
 
+/// What is told of a reconcile is told within this.
+fn span(order: &Reconcile, in_force: Option<&InForce>) -> tracing::Span {
+    let why = order.why;
+    match in_force.and_then(|in_force| in_force.rollout.span()) {
+        // Source and revision are told by that one.
+        Some(revision) => tracing::info_span!(parent: &revision, "reconcile", why),
+        None => {
+            let (source, revision) = (order.source.as_str(), in_force.map(InForce::label));
+            tracing::info_span!("reconcile", source, revision, why)
+        }
+    }
+}
+
 /// One line about a reconcile. One that found nothing to do is no news, nor one that ended as the one before.
-fn log(
-    order: &Reconcile,
-    ended: &Reconciled,
-    in_force: Option<&InForce>,
-    before: Option<&Outcome>,
-) {
-    let (source, revision) = (&ended.source, in_force.map(InForce::label));
+fn log(ended: &Reconciled, before: Option<&Outcome>) {
     let nothing = ended.done.is_empty() && ended.failed.is_empty();
     if nothing && before == Some(&ended.outcome) {
-        tracing::debug!(%source, revision, why = order.why, "as before");
+        tracing::debug!("as before");
         return;
     }
     for failure in &ended.failed {
         let (object, why) = (&failure.address, &failure.why);
-        tracing::error!(%source, %object, %why, "failed");
+        tracing::error!(%object, why, "failed");
     }
-    let (done, failed, why) = (ended.done.len(), ended.failed.len(), order.why);
+    let (done, failed) = (ended.done.len(), ended.failed.len());
     match &ended.outcome {
-        Outcome::Settled if done == 0 => {
-            tracing::debug!(%source, revision, why, "as it should be");
-        }
-        Outcome::Settled => tracing::info!(%source, revision, why, done, "settled"),
-        Outcome::Partly => tracing::warn!(%source, revision, why, done, failed, "partly done"),
-        Outcome::Looked => tracing::debug!(%source, revision, why, "looked at, suspended"),
+        Outcome::Settled if done == 0 => tracing::debug!("as it should be"),
+        Outcome::Settled => tracing::info!(done, "settled"),
+        Outcome::Partly => tracing::warn!(done, failed, "partly done"),
+        Outcome::Looked => tracing::debug!("looked at, suspended"),
         Outcome::Stopped { digest, because } => {
             let because = because.join("; ");
-            tracing::warn!(%source, revision, digest, because, "stopped: keel approve, with the digest, does it once");
+            tracing::warn!(
+                digest,
+                because,
+                "stopped: keel approve, with the digest, does it once"
+            );
         }
-        Outcome::Busy => tracing::debug!(%source, "somebody else is at work"),
-        Outcome::Failed { why, .. } => tracing::error!(%source, revision, why, "failed"),
+        Outcome::Busy => tracing::debug!("somebody else is at work"),
+        Outcome::Failed { why, .. } => tracing::error!(why, "failed"),
     }
 }

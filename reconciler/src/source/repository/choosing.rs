@@ -15,6 +15,18 @@ pub(super) struct Chosen {
     pub(super) is_later_version: bool,
 }
 
+/// Who is offered the references of a repository, one by one.
+pub(super) trait Offered {
+    /// Whether nothing needs to be offered.
+    fn is_known(&self) -> bool;
+
+    /// How the names begin that are looked for.
+    fn prefix(&self) -> String;
+
+    /// Offers a reference. What an annotated tag leads to is offered under its name with `^{}` behind it.
+    fn offer(&mut self, name: &str, id: &str);
+}
+
 /// A choice among what is offered.
 pub(super) struct Choosing<'a> {
     wanted: &'a Wanted,
@@ -50,13 +62,20 @@ impl<'a> Choosing<'a> {
         }
     }
 
-    /// Whether nothing needs to be offered.
-    pub(super) fn is_known(&self) -> bool {
+    /// What was chosen.
+    pub(super) fn chosen(self) -> Option<Chosen> {
+        let (version, mut chosen) = self.best?;
+        chosen.is_later_version = self.last_version.is_some() && version > self.last_version;
+        Some(chosen)
+    }
+}
+
+impl Offered for Choosing<'_> {
+    fn is_known(&self) -> bool {
         matches!(self.wanted, Wanted::Commit(_))
     }
 
-    /// How the names begin that can be chosen.
-    pub(super) fn prefix(&self) -> String {
+    fn prefix(&self) -> String {
         match self.wanted {
             Wanted::Head | Wanted::Commit(_) => "HEAD".to_owned(),
             Wanted::Branch(name) => format!("refs/heads/{name}"),
@@ -65,8 +84,7 @@ impl<'a> Choosing<'a> {
         }
     }
 
-    /// Offers a reference. What an annotated tag leads to is offered under its name with `^{}` behind it.
-    pub(super) fn offer(&mut self, name: &str, id: &str) {
+    fn offer(&mut self, name: &str, id: &str) {
         let (Some(object), (bare, is_peeled)) = (object(id), bare(name)) else {
             return;
         };
@@ -101,13 +119,6 @@ impl<'a> Choosing<'a> {
             };
             self.best = Some((version, chosen));
         }
-    }
-
-    /// What was chosen.
-    pub(super) fn chosen(self) -> Option<Chosen> {
-        let (version, mut chosen) = self.best?;
-        chosen.is_later_version = self.last_version.is_some() && version > self.last_version;
-        Some(chosen)
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use manifests::controller::RefName;
 use manifests::path_io;
 
-use super::choosing::{Choosing, Chosen, object};
+use super::choosing::{Choosing, Chosen, Offered, object};
 use super::objects::Objects;
 use super::regular;
 use crate::source::failure::SourceError;
@@ -69,36 +69,45 @@ impl Local {
         mut choosing: Choosing<'_>,
         wanted: &str,
     ) -> Result<Chosen, SourceError> {
-        if !self.git().join("objects").is_dir() {
-            return Err(self.none("it has no objects of git"));
-        }
-        if self.git().join("reftable").exists() {
-            return Err(self.none("its references are kept as reftable, which keel does not read"));
-        }
-        let prefix = choosing.prefix();
-        if choosing.is_known() {
-        } else if prefix.ends_with('/') {
-            // Packed ones first: a loose one of the same name is newer.
-            self.packed(&mut |name, id| choosing.offer(name, id))?;
-            let objects = self.objects()?;
-            let mut offer = |name: &str, id: &str| {
-                choosing.offer(name, id);
-                // Only the list says what a tag leads to.
-                let peeled = object(id).and_then(|id| objects.peeled(id).ok());
-                if let Some((Some(_), commit)) = peeled {
-                    choosing.offer(&format!("{name}^{{}}"), &commit.to_string());
-                }
-            };
-            self.loose(&prefix, &mut offer, 0)?;
-        } else if let Some(id) = self.one(&prefix)? {
-            choosing.offer(&prefix, &id);
-        }
+        self.offer(&mut choosing)?;
         choosing
             .chosen()
             .ok_or_else(|| SourceError::NoSuchReference {
                 url: self.url(),
                 wanted: wanted.to_owned(),
             })
+    }
+
+    /// Offers its references.
+    ///
+    /// # Errors
+    /// It is no repository, or none that can be read.
+    pub(super) fn offer(&self, offered: &mut dyn Offered) -> Result<(), SourceError> {
+        if !self.git().join("objects").is_dir() {
+            return Err(self.none("it has no objects of git"));
+        }
+        if self.git().join("reftable").exists() {
+            return Err(self.none("its references are kept as reftable, which keel does not read"));
+        }
+        let prefix = offered.prefix();
+        if offered.is_known() {
+        } else if prefix.ends_with('/') {
+            // Packed ones first: a loose one of the same name is newer.
+            self.packed(&mut |name, id| offered.offer(name, id))?;
+            let objects = self.objects()?;
+            let mut offer = |name: &str, id: &str| {
+                offered.offer(name, id);
+                // Only the list says what a tag leads to.
+                let peeled = object(id).and_then(|id| objects.peeled(id).ok());
+                if let Some((Some(_), commit)) = peeled {
+                    offered.offer(&format!("{name}^{{}}"), &commit.to_string());
+                }
+            };
+            self.loose(&prefix, &mut offer, 0)?;
+        } else if let Some(id) = self.one(&prefix)? {
+            offered.offer(&prefix, &id);
+        }
+        Ok(())
     }
 
     /// Its objects.

@@ -2,7 +2,7 @@
 //!
 //! Map: [`choosing`] picks a reference; [`local`] asks a repository of this host, [`remote`] one of a server, by [`protocol`]
 //! over [`ssh`] or [`https`] into a [`store`], where packs are [`examined`]; [`objects`] and [`tree`] read commits; [`lineage`] says what comes after what;
-//! [`verify`] who signed it.
+//! [`verify`] who signed it; [`proposals`] are pull requests.
 
 mod choosing;
 mod examined;
@@ -11,6 +11,7 @@ mod lineage;
 mod local;
 mod objects;
 mod packet;
+mod proposals;
 mod protocol;
 mod regular;
 mod remote;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use git2::Oid;
-use manifests::controller::{GitSource, RepositoryUrl, Wanted};
+use manifests::controller::{GitSource, ProposalRefs, RepositoryUrl, Wanted};
 use manifests::files::{Entry, Files as _};
 use manifests::folder;
 use manifests::path_io::PathError;
@@ -40,10 +41,13 @@ use choosing::{Choosing, Chosen, object};
 use lineage::{Lineage, lineage};
 use local::Local;
 use objects::Objects;
+use proposals::Proposals;
 use remote::{Remote, Way};
 use ssh::Server;
 use tree::CommitTree;
 use verify::Verifier;
+
+pub use proposals::Proposal;
 
 /// What is around the sources of a controller.
 pub struct Around<'a> {
@@ -160,6 +164,57 @@ impl Git {
             seen: None,
             first_commit: None,
         })
+    }
+
+    /// The newest pull requests.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub fn proposals(
+        &mut self,
+        refs: &ProposalRefs,
+        most: usize,
+    ) -> Result<Vec<Proposal>, SourceError> {
+        let mut found = Proposals::new(refs, most);
+        match &mut self.place {
+            Place::Local(local) => local.offer(&mut found)?,
+            Place::Remote(remote) => {
+                let offered = remote.offer(&mut found);
+                remote.close();
+                offered?;
+            }
+        }
+        Ok(found.found())
+    }
+
+    /// What a commit that is proposed holds. Nobody checked who made it.
+    ///
+    /// # Errors
+    /// It cannot be fetched or read.
+    pub fn proposed(&mut self, commit: &str) -> Result<Tree, SourceError> {
+        let tree = match object(commit) {
+            Some(commit) => self.read_proposed(commit),
+            None => Err(SourceError::NoSuchReference {
+                url: self.url.to_string(),
+                wanted: format!("commit {}", commit.escape_debug()),
+            }),
+        };
+        if let Place::Remote(remote) = &mut self.place {
+            remote.close();
+            if tree.as_ref().is_err_and(SourceError::is_of_store) {
+                remote.forget();
+            }
+        }
+        tree
+    }
+
+    fn read_proposed(&mut self, commit: Oid) -> Result<Tree, SourceError> {
+        let objects = match &mut self.place {
+            Place::Local(local) => local.objects()?,
+            Place::Remote(remote) => remote.objects(commit)?,
+        };
+        let (_, commit) = objects.peeled(commit)?;
+        self.read(&objects, commit)
     }
 
     fn look(&mut self, last: Option<&Last>) -> Result<Latest, SourceError> {

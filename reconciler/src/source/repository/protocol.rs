@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use git2::Oid;
 
-use super::choosing::{Choosing, Chosen, object};
+use super::choosing::{Offered, object};
 use super::packet::{DELIMITER, FLUSH, Packet, Packets, invalid, put, text};
 use super::wire::{Wire, failed};
 use crate::source::failure::SourceError;
@@ -49,42 +49,39 @@ pub(super) struct Request<'a> {
     pub(super) most: u64,
 }
 
-/// Connects, and chooses among the references of the server.
+/// Connects, and offers the references of the server.
 ///
 /// # Errors
 /// It cannot be reached, or answers something else than git.
 pub(super) fn choose(
     wire: &mut dyn Wire,
     url: &str,
-    choosing: Choosing<'_>,
-) -> Result<(Speaks, Option<Chosen>), SourceError> {
+    offered: &mut dyn Offered,
+) -> Result<Speaks, SourceError> {
     let begun = wire.begin()?;
-    let (speaks, choosing) = match greeting(Packets::new(begun, MOST_OF_REFERENCES), choosing) {
+    let speaks = match greeting(Packets::new(begun, MOST_OF_REFERENCES), offered) {
         Ok(answer) => answer,
         Err(error) => return Err(failed(wire, url, error)),
     };
     let Speaks::Two { tells_format, .. } = speaks else {
-        return Ok((speaks, choosing.chosen()));
+        return Ok(speaks);
     };
-    if choosing.is_known() {
-        return Ok((speaks, choosing.chosen()));
+    if offered.is_known() {
+        return Ok(speaks);
     }
     let mut question = command("ls-refs", tells_format);
     put(&mut question, "peel");
-    put(&mut question, &format!("ref-prefix {}", choosing.prefix()));
+    put(&mut question, &format!("ref-prefix {}", offered.prefix()));
     question.extend(FLUSH);
     let answer = wire.ask(&question)?;
-    match listed(Packets::new(answer, MOST_OF_REFERENCES), choosing) {
-        Ok(choosing) => Ok((speaks, choosing.chosen())),
+    match listed(Packets::new(answer, MOST_OF_REFERENCES), offered) {
+        Ok(()) => Ok(speaks),
         Err(error) => Err(failed(wire, url, error)),
     }
 }
 
 /// What a server says first: of version 2 what it can, of version 0 that with its references.
-fn greeting<'a>(
-    mut packets: Packets<'_>,
-    mut choosing: Choosing<'a>,
-) -> io::Result<(Speaks, Choosing<'a>)> {
+fn greeting(mut packets: Packets<'_>, offered: &mut dyn Offered) -> io::Result<Speaks> {
     let mut features: Option<Vec<String>> = None;
     let mut is_two = false;
     let (mut can_filter, mut tells_format) = (false, false);
@@ -126,7 +123,7 @@ fn greeting<'a>(
                     .split_once(' ')
                     .ok_or_else(|| invalid("it is not the protocol of git"))?;
                 match id.len() {
-                    40 => choosing.offer(name, id),
+                    40 => offered.offer(name, id),
                     64 => return Err(invalid(SHA256)),
                     _ => return Err(invalid("it is not the protocol of git")),
                 }
@@ -138,10 +135,10 @@ fn greeting<'a>(
             can_filter,
             tells_format,
         };
-        return Ok((two, choosing));
+        return Ok(two);
     }
     let features = features.ok_or_else(|| invalid("it tells nothing of what it can"))?;
-    Ok((Speaks::Zero { features }, choosing))
+    Ok(Speaks::Zero { features })
 }
 
 const SHA256: &str = "its objects are named by SHA-256, which keel does not read";
@@ -160,16 +157,16 @@ fn command(name: &str, tells_format: bool) -> Vec<u8> {
 const AGENT: &str = concat!("agent=evenkeel/", env!("CARGO_PKG_VERSION"));
 
 /// The references that were asked for.
-fn listed<'a>(mut packets: Packets<'_>, mut choosing: Choosing<'a>) -> io::Result<Choosing<'a>> {
+fn listed(mut packets: Packets<'_>, offered: &mut dyn Offered) -> io::Result<()> {
     loop {
         let Packet::Line(line) = packets.next()? else {
-            return Ok(choosing);
+            return Ok(());
         };
         let mut words = text(line)?.split(' ');
         if let (Some(id), Some(name)) = (words.next(), words.next()) {
-            choosing.offer(name, id);
+            offered.offer(name, id);
             if let Some(peeled) = words.find_map(|word| word.strip_prefix("peeled:")) {
-                choosing.offer(&format!("{name}^{{}}"), peeled);
+                offered.offer(&format!("{name}^{{}}"), peeled);
             }
         }
     }
@@ -293,6 +290,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::source::repository::choosing::Choosing;
     use crate::source::repository::examined::Examined;
 
     /// Lines as a server sends them, and bytes that are none.
@@ -324,9 +322,9 @@ mod tests {
         #[test]
         fn whatever_a_server_sends_ends_in_an_answer_or_an_error(sent in sent()) {
             let packets = || Packets::new(Box::new(sent.as_slice()), 1 << 20);
-            let choosing = || Choosing::new(&Wanted::Head, None);
-            let _ = greeting(packets(), choosing());
-            let _ = listed(packets(), choosing());
+            let mut choosing = Choosing::new(&Wanted::Head, None);
+            let _ = greeting(packets(), &mut choosing);
+            let _ = listed(packets(), &mut choosing);
             let mut into = Vec::new();
             let _ = take(packets(), &mut Examined::new(&mut into));
             prop_assert!(into.len() <= sent.len());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use git2::Oid;
 use manifests::controller::{HttpsAccess, SshAccess, Wanted};
 
-use super::choosing::{Choosing, Chosen};
+use super::choosing::{Choosing, Chosen, Offered};
 use super::examined::Examined;
 use super::https::Https;
 use super::lineage::{Lineage, lineage};
@@ -106,16 +106,26 @@ impl Remote {
     /// It cannot be reached, or does not have what is wanted.
     pub(super) fn choose(
         &mut self,
-        choosing: Choosing<'_>,
+        mut choosing: Choosing<'_>,
         wanted: &str,
     ) -> Result<Chosen, SourceError> {
-        let mut wire = self.wire()?;
-        let (speaks, chosen) = protocol::choose(&mut *wire, &self.url, choosing)?;
-        self.open = Some((wire, speaks));
+        self.offer(&mut choosing)?;
+        let chosen = choosing.chosen();
         chosen.ok_or_else(|| SourceError::NoSuchReference {
             url: self.url.clone(),
             wanted: wanted.to_owned(),
         })
+    }
+
+    /// Offers its references.
+    ///
+    /// # Errors
+    /// It cannot be reached.
+    pub(super) fn offer(&mut self, offered: &mut dyn Offered) -> Result<(), SourceError> {
+        let mut wire = self.wire()?;
+        let speaks = protocol::choose(&mut *wire, &self.url, offered)?;
+        self.open = Some((wire, speaks));
+        Ok(())
     }
 
     /// Lets go of the server.
@@ -180,8 +190,8 @@ impl Remote {
             None => {
                 let mut wire = self.wire()?;
                 let wanted = Wanted::Head;
-                let nothing = Choosing::new(&wanted, None);
-                let (speaks, _) = protocol::choose(&mut *wire, &self.url, nothing)?;
+                let mut nothing = Choosing::new(&wanted, None);
+                let speaks = protocol::choose(&mut *wire, &self.url, &mut nothing)?;
                 (wire, speaks)
             }
         };
