@@ -55,7 +55,7 @@ def installs():
     said = run("dpkg", "-i", "/evenkeel.deb")
     need("error" not in said.stderr.lower(), said.stderr)
     units = sorted(path.name for path in (Path("/") / UNITS).glob("keel*"))
-    need("keel.service" in units and len(units) == 7, units)
+    need("keel.service" in units and len(units) == 8, units)
     said = run("systemd-analyze", "verify", "--man=no", *(f"/{UNITS}/{unit}" for unit in units), check=False)
     about = [line for line in said.stderr.splitlines() if "keel" in line]
     need(said.returncode == 0 and not about, f"systemd-analyze verify: {said.stderr}")

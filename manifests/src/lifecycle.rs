@@ -217,9 +217,9 @@ pub enum OnImageChange {
     /// Nothing.
     #[default]
     Ignore,
-    /// The root file system is made anew.
+    /// The root file system is made anew; what was goes to the trash. The controller takes it back where its health fails.
     Rebuild,
-    /// The instance is made anew.
+    /// The instance is made anew, as with `rebuild`.
     Recreate,
 }
 

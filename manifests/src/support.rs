@@ -27,7 +27,6 @@ use crate::kinds::backup::Compression;
 use crate::kinds::instance::{Instance, PowerState};
 use crate::kinds::network::NetworkType;
 use crate::kinds::storage_pool::{PoolDriver, StoragePool};
-use crate::lifecycle::OnImageChange;
 use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::cpu::{CpuLimit, CpuSet};
@@ -130,12 +129,6 @@ pub fn unsupported(desired: &DesiredSet) -> Diagnostics {
         };
         match &resource.spec {
             Spec::Instance(instance) => {
-                if resource.lifecycle.on_image_change != OnImageChange::Ignore {
-                    say(
-                        "/lifecycle/onImageChange",
-                        "an alias that moves is not followed by this engine yet; an image edited in git is".to_owned(),
-                    );
-                }
                 not_yet(resource, INSTANCE, &mut say);
                 let (others, why) = match instance.is_container() {
                     true => (OF_MACHINES, "counts for machines"),

@@ -113,6 +113,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "runtime",
             "crate::clock",
             "crate::controller",
+            "crate::diff",
             "crate::error",
             "crate::notify",
             "crate::web",

@@ -1,6 +1,7 @@
 //! Webhooks of forges: a listener of its own, of which nothing else can be asked. It speaks plain HTTP, for a proxy.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,18 +46,22 @@ impl Drop for Listening {
     }
 }
 
-/// Takes webhooks in.
+/// Takes webhooks in, at an address or by a socket that systemd opened there.
 ///
 /// # Errors
 /// Somebody else has the port, or the kernel gives no thread.
 pub fn take_webhooks(
     listen: SocketAddr,
+    opened: Option<OwnedFd>,
     doors: Doors,
     desk: Arc<dyn Desk>,
     handle: Handle,
 ) -> Result<Listening, ApiError> {
     let wrong = |source| ApiError::Listen { listen, source };
-    let listener = StdListener::bind(listen).map_err(wrong)?;
+    let listener = match opened {
+        Some(opened) => StdListener::from(opened),
+        None => StdListener::bind(listen).map_err(wrong)?,
+    };
     listener.set_nonblocking(true).map_err(wrong)?;
     let address = listener.local_addr().map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

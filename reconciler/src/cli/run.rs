@@ -19,7 +19,7 @@ use manifests::resolve::source_of;
 use runtime::error::RuntimeError;
 use runtime::native::watch::{Bell, Moved};
 use runtime::runtime::{ExecRequest, ExitStatus};
-use runtime::sys::interrupt;
+use runtime::sys::{interrupt, passed_sockets};
 
 use super::HumanOrJson;
 use super::boot::Boot;
@@ -94,6 +94,8 @@ impl From<Format> for LogFormat {
     }
 }
 
+/// What the socket is called in `keel-webhooks.socket`.
+const WEBHOOKS: &str = "webhooks";
 /// How long who leaves waits until people are told what they are to know.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
@@ -287,7 +289,11 @@ impl Run {
         let _webhooks = match (wanted.listen, self.once) {
             (Some(ListenAddress(listen)), false) => {
                 let desk = Arc::clone(&counter) as Arc<dyn Desk>;
-                let taking = api::take_webhooks(listen, wanted.doors, desk, controller.handle());
+                let mut passed = passed_sockets::take(&environment).into_iter();
+                let opened = passed.find(|(name, _)| name == WEBHOOKS);
+                let opened = opened.map(|(_, socket)| socket);
+                let (doors, handle) = (wanted.doors, controller.handle());
+                let taking = api::take_webhooks(listen, opened, doors, desk, handle);
                 Some(taking.map_err(|error| CliError::new(Exit::Unexpected, error))?)
             }
             _ => None,

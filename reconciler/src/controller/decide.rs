@@ -165,6 +165,9 @@ impl State {
             true => (self.quiet * 2).min(NOISY),
             false => self.pace.quiet,
         };
+        for (address, suspension) in ended.left_alone {
+            self.suspensions.insert(Scope::Object(address), suspension);
+        }
         let Some(source) = self.sources.get_mut(&ended.source) else {
             return;
         };

@@ -126,6 +126,8 @@ pub struct Reconciled {
     pub corrected: Vec<Field>,
     /// When the first of what is held may be done, by the time of day.
     pub until: Option<jiff::Timestamp>,
+    /// Objects that went back to what they were and are left alone from now on.
+    pub left_alone: Vec<(Address, Suspension)>,
 }
 
 /// How it went with a source as a whole.

@@ -3,9 +3,9 @@
 //! `event` is what it is told and what it answers, `decide` what follows from it (pure: time and chance are given),
 //! `state` what it knows of its own doing, `backoff` how long it waits after failures, `fights` what it leaves alone
 //! because somebody else changes it back each time. `run` has the threads and the loop, `fetching` looks at sources,
-//! `in_force` keeps what they say, `revisions` what became of it, `work` does what was decided, `ground` is what it stands on. For those who look:
-//! `standing` is how it stands, `picture` what it last saw, `news` what happened lately, `metrics` what was
-//! counted.
+//! `in_force` keeps what they say, `revisions` what became of it, `work` does what was decided, `trials` looks after instances
+//! whose image moved, `ground` is what it stands on. For those who look: `standing` is how it stands, `picture` what it last
+//! saw, `news` what happened lately, `metrics` what was counted.
 
 pub mod backoff;
 pub mod decide;
@@ -21,6 +21,7 @@ pub mod revisions;
 pub mod run;
 pub mod standing;
 pub mod state;
+mod trials;
 mod work;
 
 #[cfg(test)]

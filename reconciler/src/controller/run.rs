@@ -18,6 +18,7 @@ use super::news::{self, Feed};
 use super::picture::{Picture, Pictures};
 use super::standing::Standing;
 use super::state::{Followed, Pace, State};
+use super::trials::Trials;
 use super::work::Worker;
 use crate::diff::suspension::{Pin, Scope as Suspended, Suspension};
 use crate::source::{followed, watch};
@@ -82,6 +83,10 @@ pub trait Witness {
 impl Witness for () {}
 
 /// What the threads tell the loop.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one lives for a moment, on its way to the loop"
+)]
 enum Told {
     Event(Event),
     /// A thread ended by a fault of ours.
@@ -354,6 +359,7 @@ impl<'env> Loop<'env> {
                 metrics: &self.handle.metrics,
                 parallelism: self.settings.parallelism,
                 told: BTreeMap::new(),
+                trials: Trials::in_folder(self.ground.session().folder.path()),
             };
             for work in orders {
                 let ended = worker.work(&work);

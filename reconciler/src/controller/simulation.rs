@@ -186,6 +186,7 @@ impl Life {
                     failed: Vec::new(),
                     corrected: Vec::new(),
                     until: None,
+                    left_alone: Vec::new(),
                 };
                 match if well { 0 } else { self.below(6) } {
                     _ if order.only_look => ended.outcome = Outcome::Looked,

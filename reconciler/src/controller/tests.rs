@@ -104,6 +104,7 @@ impl Played {
                     failed: Vec::new(),
                     corrected: Vec::new(),
                     until: None,
+                    left_alone: Vec::new(),
                 };
                 change(&mut ended);
                 Ended::Reconciled(ended)

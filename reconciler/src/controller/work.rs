@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use manifests::action::Power;
 use manifests::change::Cause;
 use manifests::desired::DesiredSet;
-use manifests::id::SourceName;
+use manifests::id::{Address, SourceName};
+use manifests::kind::Kind;
 use manifests::lifecycle::DriftMode;
 use runtime::error::Class;
 
@@ -17,12 +19,15 @@ use super::in_force::{InForce, InForces};
 use super::metrics::Metrics;
 use super::news::{self, Feed, Herald};
 use super::picture::{Looked, Pictures};
+use super::trials::{self, LOOK, Trial, Trials, Verdict};
 use crate::apply::{ApplyOptions, ApplyReport};
+use crate::diff::suspension::{CONTROLLER, Scope, Suspension};
 use crate::error::chain;
 use crate::journal;
 use crate::plan::{Plan, PlanOptions, World, digest};
-use crate::session::SessionError;
+use crate::session::{Asked, SessionError, WhoseName};
 use crate::state_folder::StateFolderError;
+use crate::store::{SqliteStore, Store as _, Write};
 
 /// How long one step may take to start, stop or be seen as wanted.
 const STEP: Duration = Duration::from_secs(120);
@@ -43,6 +48,8 @@ pub(super) struct Worker<'a> {
     pub parallelism: Option<usize>,
     /// How each source was told to have ended last.
     pub told: BTreeMap<SourceName, Outcome>,
+    /// Instances that were made anew because their image moved.
+    pub trials: Trials,
 }
 
 impl Worker<'_> {
@@ -83,7 +90,7 @@ impl Worker<'_> {
         }
     }
 
-    fn reconcile(&self, order: &Reconcile) -> Reconciled {
+    fn reconcile(&mut self, order: &Reconcile) -> Reconciled {
         let failed = |class, why: String| Reconciled {
             source: order.source.clone(),
             revision: None,
@@ -92,6 +99,7 @@ impl Worker<'_> {
             failed: Vec::new(),
             corrected: Vec::new(),
             until: None,
+            left_alone: Vec::new(),
         };
         let Some(in_force) = self.in_force.of(&order.source) else {
             return failed(Class::Bug, "nothing is in force".to_owned());
@@ -119,7 +127,7 @@ impl Worker<'_> {
 
     /// Brings the world to where a source wants it, or looks what that would take.
     fn bring(
-        &self,
+        &mut self,
         order: &Reconcile,
         in_force: &Arc<InForce>,
         desired: &DesiredSet,
@@ -148,6 +156,7 @@ impl Worker<'_> {
             clock: session.clock,
             source: &order.source,
         };
+        let (left_alone, waits) = self.judge_trials(&order.source, &how, &herald)?;
         let unanswered = options.clone();
         let applied = session.apply_to(desired, &options, &how, &herald, &mut |_| true)?;
         let (plan, report, world) = applied;
@@ -177,7 +186,16 @@ impl Worker<'_> {
             Some(report) if report.is_complete() => Outcome::Settled,
             Some(_) => Outcome::Partly,
         };
-        let ended = ended(order, &plan, report.as_ref(), outcome);
+        let mut ended = ended(order, &plan, report.as_ref(), outcome);
+        let begun = self.begin_trials(order, &plan, &ended, desired)?;
+        ended.left_alone = left_alone;
+        // What is made from an image that moved is looked at next.
+        let moved = ended.done.iter().any(|address| address.kind == Kind::Image);
+        if waits || begun || moved {
+            // It is looked at again soon, whatever else is held.
+            let soon = session.clock.now().checked_add(LOOK).ok();
+            ended.until = ended.until.min(soon).or(soon);
+        }
         let nothing_done = report.is_none_or(|report| report.results.is_empty());
         match nothing_done {
             true => self.show(order, in_force, desired, world, plan),
@@ -193,6 +211,118 @@ impl Worker<'_> {
             },
         }
         Ok(ended)
+    }
+
+    /// Instances that were made anew because their image moved are on trial from now on. Answers whether there are some.
+    fn begin_trials(
+        &mut self,
+        order: &Reconcile,
+        plan: &Plan,
+        ended: &Reconciled,
+        desired: &DesiredSet,
+    ) -> Result<bool, SessionError> {
+        let session = self.ground.session();
+        let mut any = false;
+        for step in plan.steps.iter().filter(|step| trials::begins(step)) {
+            let address = step.address();
+            let instance = trials::meant(desired, address);
+            let (Some(instance), true) = (instance, ended.done.contains(address)) else {
+                continue;
+            };
+            let Some(live) = session.runtime.look(address)? else {
+                continue;
+            };
+            let now = session.clock.now();
+            let Some(trial) = Trial::of(&order.source, instance, &live, now) else {
+                continue;
+            };
+            tracing::info!(object = %address, image = trial.image(), "made anew: its image moved");
+            any = true;
+            if let Err(error) = self.trials.begin(address, trial) {
+                tracing::warn!(object = %address, "its trial is not kept: {}", chain(&error));
+            }
+        }
+        Ok(any)
+    }
+
+    /// Looks at instances on trial. Those that are not well go back to what they were. Answers which are left alone from now
+    /// on, and whether others must be looked at again.
+    fn judge_trials(
+        &mut self,
+        source: &SourceName,
+        how: &ApplyOptions,
+        herald: &Herald<'_>,
+    ) -> Result<(Vec<(Address, Suspension)>, bool), SessionError> {
+        let session = self.ground.session();
+        let (mut left_alone, mut waits) = (Vec::new(), false);
+        for (address, trial) in self.trials.of(source) {
+            let now = session.clock.now();
+            let live = session.runtime.look(&address)?;
+            let over = match trial.judge(live.as_ref(), now) {
+                Verdict::Waits => {
+                    waits = true;
+                    continue;
+                }
+                Verdict::Over => {
+                    tracing::debug!(object = %address, image = trial.image(), "its trial is over");
+                    self.trials.end(&address)
+                }
+                Verdict::Fails(why) => {
+                    let image = trial.image();
+                    tracing::error!(object = %address, image, why, "not well with its new image: it goes back to what it was");
+                    let suspension = Suspension {
+                        reason: format!(
+                            "with the image sha256:{image} {why}: what it was before is back"
+                        ),
+                        by: Some(CONTROLLER.to_owned()),
+                        since: now,
+                        until: None,
+                    };
+                    if let Err(error) = self.trials.goes_back(&address, &why) {
+                        tracing::warn!(object = %address, "its way back is not kept: {}", chain(&error));
+                    }
+                    let is_new = trial.is_new(live.as_ref());
+                    self.go_back(&address, is_new, &suspension, how, herald)?;
+                    left_alone.push((address.clone(), suspension));
+                    self.trials.end(&address)
+                }
+            };
+            if let Err(error) = over {
+                tracing::warn!(object = %address, "the end of its trial is not kept: {}", chain(&error));
+            }
+        }
+        Ok((left_alone, waits))
+    }
+
+    /// Puts an instance back to what it was before it was made anew. First it is left alone: nothing makes it anew again
+    /// in between, also where this controller is killed.
+    fn go_back(
+        &self,
+        address: &Address,
+        is_new: bool,
+        suspension: &Suspension,
+        how: &ApplyOptions,
+        herald: &Herald<'_>,
+    ) -> Result<(), SessionError> {
+        let session = self.ground.session();
+        let store = SqliteStore::open(&session.folder.database())?;
+        let scope = Scope::Object(address.clone());
+        store.commit(&[Write::Suspend(scope, suspension.clone())])?;
+        let back = Asked::Restore {
+            uid: None,
+            whose_name: WhoseName::Taken,
+        };
+        let deeds = [is_new.then_some(back), Some(Asked::Power(Power::Start))];
+        for asked in deeds.into_iter().flatten() {
+            let plan = session.asked(std::slice::from_ref(address), &asked)?;
+            for (_, error) in &plan.refused {
+                tracing::error!(object = %address, why = chain(error), "it cannot go back");
+            }
+            if !plan.plan.steps.is_empty() {
+                session.carry_out_asked(&plan, how, herald)?;
+            }
+        }
+        Ok(())
     }
 
     /// Shows what was seen to those who look, and tells what moved since.
@@ -244,6 +374,7 @@ fn ended(
             // All that holds a step has to let go of it.
             .filter_map(|held| held.because.iter().map(|because| because.until).max()?)
             .min(),
+        left_alone: Vec::new(),
     };
     for result in report.iter().flat_map(|report| &report.results) {
         let Some(step) = plan.steps.iter().find(|step| step.id == result.id) else {

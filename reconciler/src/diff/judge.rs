@@ -83,7 +83,7 @@ pub fn judge(
                 }
                 Extras::Ignore => judged.kept.push(kept),
             }
-        } else if change.cause == Cause::Drifted && is_image(&change) {
+        } else if is_image(&change) && (change.cause == Cause::Drifted || was_told(item, &change)) {
             // The manifest names the same alias as before; what it stands for moved.
             change.cause = Cause::Image;
             match lifecycle.on_image_change {
@@ -163,6 +163,15 @@ pub fn is_entry(path: &Pointer) -> bool {
         let pattern = Pointer::new(pattern);
         pattern.matches(path) && pattern.steps().count() == path.steps().count()
     })
+}
+
+/// Whether the engine was told the very value that is wanted, whatever it says of it now.
+fn was_told(item: &Item, change: &FieldChange) -> bool {
+    let told = item.last_told.as_ref().map(Spec::to_value);
+    let below = change.path.as_str().strip_prefix("/spec");
+    told.zip(below)
+        .and_then(|(told, below)| told.pointer(below).cloned())
+        .is_some_and(|told| told == change.after)
 }
 
 fn is_image(change: &FieldChange) -> bool {

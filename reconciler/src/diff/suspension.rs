@@ -62,7 +62,15 @@ pub struct Suspension {
     pub until: Option<jiff::Timestamp>,
 }
 
+/// Who says so where it is no person.
+pub const CONTROLLER: &str = "the controller";
+
 impl Suspension {
+    /// Whether it is the controller that leaves something alone.
+    pub fn is_by_controller(&self) -> bool {
+        self.by.as_deref() == Some(CONTROLLER)
+    }
+
     /// Whether it is over.
     pub fn is_over(&self, now: jiff::Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)

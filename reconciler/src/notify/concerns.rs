@@ -9,6 +9,7 @@ use crate::controller::backoff::may_pass;
 use crate::controller::event::{Ended, Event, Now, Outcome};
 use crate::controller::in_force::{InForce, InForces};
 use crate::controller::state::{Chore, SourceState, State, Trouble};
+use crate::diff::suspension::{Scope, Suspension};
 
 /// What may be wrong: one thing of one source, or of the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,6 +102,7 @@ pub fn concerns(state: &State, in_force: &InForces, now: Now) -> Concerns {
             all.revisions.insert(name.clone(), label);
         }
     }
+    all.went_back(state);
     let of_host = [
         (
             Trigger::Snapshots,
@@ -143,6 +145,33 @@ fn began(trouble: Option<&Trouble>, now: Now) -> (jiff::Timestamp, bool) {
 }
 
 impl Concerns {
+    /// Instances that went back to what they were because they were not well with an image that moved.
+    fn went_back(&mut self, state: &State) {
+        let back: Vec<(&Scope, &Suspension)> = state
+            .suspensions
+            .iter()
+            .filter(|(_, suspension)| suspension.is_by_controller())
+            .collect();
+        let Some(since) = back.iter().map(|(_, suspension)| suspension.since).min() else {
+            return;
+        };
+        self.open.push(Concern {
+            topic: Topic {
+                trigger: Trigger::Failed,
+                source: None,
+            },
+            since,
+            may_pass: false,
+            title:
+                "not well with the image that its alias names now, and left alone as it was before"
+                    .to_owned(),
+            lines: back
+                .iter()
+                .map(|(scope, suspension)| format!("{scope}: {}", suspension.reason))
+                .collect(),
+        });
+    }
+
     fn source(&mut self, name: &SourceName, source: &SourceState, label: Option<&str>, now: Now) {
         self.refused(name, source, label, now);
         let of_work = [Trigger::Failed, Trigger::Waiting, Trigger::Fight];

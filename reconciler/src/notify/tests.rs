@@ -93,6 +93,7 @@ impl Life {
             failed: failed.collect(),
             corrected: Vec::new(),
             until: None,
+            left_alone: Vec::new(),
         };
         self.told(Event::Ended(Ended::Reconciled(reconciled)))
     }
@@ -239,6 +240,29 @@ fn drift_is_told_by_its_fields_and_only_who_wants_to_know_is_told() {
         told,
         ["web-1: not all backups that are due were made\na: no\nb: no"]
     );
+}
+
+#[test]
+fn what_went_back_to_what_it_was_is_told_until_a_person_takes_it_up() {
+    use crate::controller::event::Request;
+    use crate::diff::suspension::{CONTROLLER, Scope, Suspension};
+
+    let mut life = Life::new(settings());
+    life.settled();
+    let scope = Scope::Object("instance/a".parse().expect("an address"));
+    let suspension = Suspension {
+        reason: "it is unhealthy".to_owned(),
+        by: Some(CONTROLLER.to_owned()),
+        since: life.now.day,
+        until: None,
+    };
+    let told = life.told(Event::Asked(Request::Suspend(scope.clone(), suspension)));
+    assert!(
+        told.len() == 1 && told[0].contains("instance/a: it is unhealthy"),
+        "{told:?}"
+    );
+    let told = life.after(60).told(Event::Asked(Request::Resume(scope)));
+    assert!(told.len() == 1 && told[0].contains("over"), "{told:?}");
 }
 
 fn hostile() -> Message {

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use manifests::path_io;
 
 use crate::drifts::cgroup_file;
-use crate::world::{PATIENCE, TestWorld};
+use crate::rebuilds::other_image;
+use crate::world::{PATIENCE, TestWorld, shell};
 
 /// The file that limits memory, of cgroup 2 or 1.
 const MEMORY: [&str; 2] = ["memory.max", "memory.limit_in_bytes"];
@@ -65,6 +66,12 @@ fn until(what: &str, world: &TestWorld, mut holds: impl FnMut() -> bool) -> Dura
         std::thread::sleep(Duration::from_millis(10));
     }
     began.elapsed()
+}
+
+/// As [`until`]; tells how long that took.
+#[track_caller]
+fn told(what: &str, world: &TestWorld, holds: impl FnMut() -> bool) {
+    println!("{what}: {:?}", until(what, world, holds));
 }
 
 #[track_caller]
@@ -226,5 +233,35 @@ runtime::own_processes_test! {
         running.leave();
         world.keel(&["destroy", "--source", "crash", "--no-trash", "--yes"]).with(0);
         world.nothing_left();
+    }
+}
+
+runtime::own_processes_test! {
+    fn an_instance_that_is_not_well_with_its_new_image_goes_back_by_itself() {
+        let world = TestWorld::furnished();
+        let tree = other_image(&world);
+        let one = world.one().replace("image: busybox", "image: other");
+        let one = one.replacen("spec:\n", "lifecycle: { onImageChange: rebuild }\nspec:\n  health: { exec: [test, '!', -e, /etc/broken], interval: 1s, retries: 1, timeout: 10s }\n", 1);
+        world.write("one.yaml", &one);
+        let manifests = world.path().join("manifests").to_str().expect("UTF-8").to_owned();
+        let running = Running::begin(&world, &[&manifests]);
+        told("it runs", &world, || world.log().contains("settled"));
+        let inside = |line: &str| world.keel(&["exec", "one", "--", "sh", "-c", line]).code == Some(0);
+        assert!(inside("echo mine >/kept.txt"), "{}", world.log());
+        // The same name, another content.
+        let next = world.path().join("next");
+        shell(&format!("cp -a {0} {1} && touch {1}/etc/broken", tree.display(), next.display()));
+        let text = format!(
+            "apiVersion: evenkeel/v1\nkind: Image\nmetadata: {{ name: other }}\nspec: {{ source: {{ rootfs: {} }} }}\n",
+            next.display()
+        );
+        world.write("other.yaml", &text);
+        told("it goes back", &world, || world.log().contains("it goes back to what it was"));
+        told("it is what it was", &world, || inside("test ! -e /etc/broken && test -e /kept.txt"));
+        told("that is told", &world, || world.keel(&["plan"]).stdout.contains("what it was before is back"));
+        std::thread::sleep(Duration::from_millis(1500));
+        assert!(inside("test -e /kept.txt"), "it is left alone");
+        running.leave();
+        world.keel(&["destroy", "--no-trash", "--yes"]).with(0);
     }
 }

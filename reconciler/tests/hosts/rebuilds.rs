@@ -18,7 +18,7 @@ fn inside(world: &TestWorld, name: &str, line: &str) -> Ended {
 }
 
 /// Another image beside the builtin one, and where its files are.
-fn other_image(world: &TestWorld) -> PathBuf {
+pub(crate) fn other_image(world: &TestWorld) -> PathBuf {
     let tree = world.path().join("other");
     shell(&format!(
         "mkdir -p {0}/sbin {0}/bin {0}/etc && cp $(command -v busybox) {0}/bin/ && ln -s ../bin/busybox {0}/sbin/init && \

@@ -20,6 +20,7 @@ pub mod macvtap;
 pub mod mount;
 pub mod mount_table;
 pub mod netlink;
+pub mod passed_sockets;
 pub mod process;
 pub mod remove_tree;
 pub mod replace;

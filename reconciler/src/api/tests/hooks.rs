@@ -37,7 +37,7 @@ fn listen(bench: &Bench) -> Listening {
     let variable = |_: &str| Some("key".to_owned());
     let doors = Doors::of(&settings.sources, &variable, HostClock.instant()).expect("a secret");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    take_webhooks(any, doors, bench.host.clone(), bench.handle.clone()).expect("it listens")
+    take_webhooks(any, None, doors, bench.host.clone(), bench.handle.clone()).expect("it listens")
 }
 
 fn send(to: SocketAddr, bytes: &[u8]) -> (u16, String) {

@@ -297,7 +297,9 @@ fn what_a_pull_request_would_do_is_said_where_it_is_read_and_none_does_anything(
         (known.rewritten, known.comments.len(), known.statuses.len())
     };
     assert_eq!(counted(), (1, 4, 5));
-    // The next controller knows what was said.
+    // The next controller knows what was said, once that is kept.
+    let kept = bench.host.folder.path().join("controller/pulls/edge.json");
+    until(&|_| path_io::read_to_string(&kept).is_ok_and(|text| text.contains(&commit)));
     drop(watching);
     let _watching = begin();
     std::thread::park_timeout(Duration::from_millis(1500));

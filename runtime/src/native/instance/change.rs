@@ -81,6 +81,21 @@ fn touched(changes: &[FieldChange], before: &Instance, after: &Instance) -> Touc
     touched
 }
 
+/// Where the image is no part of a change its name stays as it was told: one that is left alone is given as it lives.
+pub(super) fn keep_image(
+    definition: &mut Definition<InstancePicks>,
+    before: &Definition<InstancePicks>,
+    changes: &[FieldChange],
+) {
+    let image = Pointer::new("/spec/image");
+    let is_changed = changes.iter().any(|change| image.covers(&change.path));
+    if let (false, Spec::Instance(meant), Spec::Instance(told)) =
+        (is_changed, &mut definition.spec, &before.spec)
+    {
+        meant.image.clone_from(&told.image);
+    }
+}
+
 /// Changes an instance. Siblings of a field that is refused are changed all the same; the refusal is told.
 pub(super) fn update(
     host: &Host,
@@ -104,6 +119,7 @@ pub(super) fn update(
         remembered: crate::native::remember(resource),
         ..before.clone()
     };
+    keep_image(&mut definition, before, changes);
     let mut refusal: Option<RuntimeError> = None;
     let mut keep = |result: Result<(), RuntimeError>| {
         if let Err(error) = result {

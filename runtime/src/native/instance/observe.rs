@@ -15,6 +15,7 @@ use manifests::overlay::overlay;
 use manifests::pointer::Pointer;
 use manifests::scalar::byte_size::ByteSize;
 use manifests::scalar::file_mode::FileMode;
+use manifests::scalar::image_ref::ImageRef;
 use manifests::scalar::text::Text;
 use serde_json::{Map, Value, json};
 
@@ -29,6 +30,7 @@ use crate::error::RuntimeError;
 use crate::native::cgroup;
 use crate::native::definition::Definition;
 use crate::native::host::Host;
+use crate::native::image::Alias;
 use crate::native::network::{GuestPlan, PortSeen};
 use crate::native::pools::root_volume;
 use crate::native::shim::{self, End, Found, Running};
@@ -73,6 +75,8 @@ pub(in crate::native) struct Surroundings<'a> {
     mounts: OnceLock<Vec<MountEntry>>,
     /// The priority that keel itself has, and gives to what it starts.
     own_oom_priority: OnceLock<cgroup::Seen<i32>>,
+    /// The fingerprint that each alias of the store names.
+    aliases: OnceLock<BTreeMap<String, String>>,
 }
 
 impl<'a> Surroundings<'a> {
@@ -87,6 +91,27 @@ impl<'a> Surroundings<'a> {
             healths,
             mounts: OnceLock::new(),
             own_oom_priority: OnceLock::new(),
+            aliases: OnceLock::new(),
+        }
+    }
+
+    /// Says what is there by its fingerprint where the alias in the manifest names another image by now.
+    fn say_image(&self, host: &Host, instance: &mut Instance, fingerprint: &str) {
+        let Some(ImageRef::Alias {
+            remote: None,
+            alias,
+        }) = &instance.image
+        else {
+            return;
+        };
+        let aliases = self.aliases.get_or_init(|| {
+            let all = host.images.list_aliases().unwrap_or_default();
+            let pair = |one: Alias| (one.alias, one.fingerprint);
+            all.into_iter().map(pair).collect()
+        });
+        // One that names nothing any more did not move.
+        if aliases.get(alias).is_some_and(|named| named != fingerprint) && !fingerprint.is_empty() {
+            instance.image = Some(ImageRef::Fingerprint(fingerprint.to_owned()));
         }
     }
 
@@ -154,6 +179,7 @@ pub(in crate::native) fn observe(
         Ok(Spec::Instance(instance)) => instance,
         _ => meant.clone(),
     };
+    surroundings.say_image(host, &mut instance, &definition.picks.image);
     // Those by keel, and those by the companion since: reboots from inside and accidents.
     let by_companion = match found {
         Found::Running(running) => running.restarts(),

@@ -15,7 +15,7 @@ use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::pointer::Pointer;
 
-use super::super::change::{leave, network, sweep};
+use super::super::change::{keep_image, leave, network, sweep};
 use super::super::picks::InstancePicks;
 use super::super::plugs::plugs;
 use super::super::start::set_limits;
@@ -147,6 +147,7 @@ pub(in crate::native::instance) fn update(
         remembered: crate::native::remember(resource),
         ..before.clone()
     };
+    keep_image(&mut definition, before, changes);
     let runs_again = seed::follow(
         &mut definition.picks,
         &spec(before)?.cloud_init,
