@@ -281,20 +281,20 @@ fn check(world: &TestWorld) {
     }
 }
 
-/// A kernel finds its disk while its init answers already: what is written before is written into a file of that name.
-const DISK: &str = "until [ -b /dev/sda ]; do sleep 0.1; done";
+/// A kernel finds its disks while its init answers already, and in any order: what is written before is written into a file of
+/// that name, and the first may be the one with what cloud-init is told, which nobody writes to.
+const DISK: &str = "until D=$(grep -l 0 /sys/block/sd?/ro 2>/dev/null | head -n 1); test -n \"$D\"; do sleep 0.1; done; \
+                    D=${D#/sys/block/}; D=/dev/${D%/ro}; until [ -b $D ]; do sleep 0.1; done";
 
 pub(crate) fn put(guest: &mut Guest, block: u32, text: &str) {
-    guest.run(DISK);
     guest.run(&format!(
-        "echo {text} | dd of=/dev/sda bs=4096 seek={block} conv=sync,fsync 2>/dev/null"
+        "{DISK}; echo {text} | dd of=$D bs=4096 seek={block} conv=sync,fsync 2>/dev/null"
     ));
 }
 
 pub(crate) fn has(guest: &mut Guest, block: u32) -> String {
-    guest.run(&format!("{DISK}; echo 3 >/proc/sys/vm/drop_caches"));
     let text = guest.run(&format!(
-        "dd if=/dev/sda bs=4096 skip={block} count=1 2>/dev/null | tr -d '\\000' | head -c 20"
+        "{DISK}; echo 3 >/proc/sys/vm/drop_caches; dd if=$D bs=4096 skip={block} count=1 2>/dev/null | tr -d '\\000' | head -c 20"
     ));
     text.trim().to_owned()
 }
