@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
@@ -46,13 +47,18 @@ impl HeldProcess<'_> {
     }
 
     fn has_ended(&self) -> io::Result<bool> {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        self.ends_within(Duration::ZERO)
+    }
+
+    /// Whether it has ended, or does within this time.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn ends_within(&self, patience: Duration) -> io::Result<bool> {
+        let patience = Timespec::try_from(patience).ok();
         loop {
             let mut sources = [PollFd::from_borrowed_fd(self.pidfd, PollFlags::IN)];
-            match rustix::event::poll(&mut sources, Some(&now)) {
+            match rustix::event::poll(&mut sources, patience.as_ref()) {
                 Err(Errno::INTR) => {}
                 other => return Ok(other? > 0),
             }

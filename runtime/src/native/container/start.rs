@@ -162,13 +162,14 @@ pub fn begin(
     let ready = written
         .map_err(ContainerError::Path)
         .and_then(|start_time| {
-            match plug(HeldProcess {
+            let init = HeldProcess {
                 pid: init,
                 pidfd: pidfd.as_fd(),
-            }) {
-                Ok(()) => Ok(start_time),
-                Err(error) => Err(ContainerError::Plug(error)),
-            }
+            };
+            // Into one that has ended nothing can be plugged: why it has is what helps.
+            plug(init)
+                .map_err(|error| talk.why_ended(init).unwrap_or(ContainerError::Plug(error)))?;
+            Ok(start_time)
         });
     let result = match ready {
         Ok(start_time) => talk.go().map(|warnings| Started {

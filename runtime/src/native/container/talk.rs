@@ -12,6 +12,12 @@ use super::start::ContainerError;
 use crate::shim::channel::{self, ChannelError};
 use crate::shim::messages::{Answer, Event, Order, VERSION};
 use crate::sys::companion;
+use crate::sys::held_process::HeldProcess;
+
+/// So long after it has let go of its namespaces a process that ends may still seem to live.
+const ENDING: Duration = Duration::from_millis(100);
+/// How long a companion may take to tell why its init has ended.
+const TELLING: Duration = Duration::from_secs(5);
 
 /// The socket to one companion; when it is dropped before the word is given, the companion undoes what it did.
 #[derive(Debug)]
@@ -122,6 +128,21 @@ impl Talk {
         }
     }
 
+    /// Why init, which waits to be plugged in, has ended; none: it lives, or nobody says why.
+    pub(super) fn why_ended(&self, init: HeldProcess<'_>) -> Option<ContainerError> {
+        if !init.ends_within(ENDING).unwrap_or(false) {
+            return None;
+        }
+        self.be_patient(Some(TELLING)).ok()?;
+        let heard = self.hear();
+        // What is undone then takes the time that it takes.
+        self.be_patient(None).ok()?;
+        match heard {
+            Ok((event @ Event::Failed { .. }, _)) => Some(self.out_of_turn(event)),
+            _ => None,
+        }
+    }
+
     /// Says go and waits for the first program.
     pub(super) fn go(&self) -> Result<Vec<String>, ContainerError> {
         if let Err(error) = channel::send(&self.socket, VERSION, &Answer::Go, &[]) {
@@ -146,6 +167,8 @@ impl Talk {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
     use crate::shim::messages::Fd;
 
@@ -235,5 +258,45 @@ mod tests {
         let (talk, _theirs) = talk();
         talk.be_patient(Some(Duration::from_millis(20))).unwrap();
         assert!(matches!(talk.hear(), Err(ContainerError::TooSlow)));
+    }
+
+    #[test]
+    fn why_init_has_ended_is_what_the_companion_tells_and_of_one_that_lives_nothing_is_awaited() {
+        use rustix::event::{EventfdFlags, eventfd};
+        use rustix::fs::{Mode, OFlags};
+        let pair = talk;
+        let pid = rustix::process::getpid();
+        let held = |pidfd: &OwnedFd, talk: &Talk| {
+            let init = HeldProcess {
+                pid,
+                pidfd: pidfd.as_fd(),
+            };
+            talk.why_ended(init)
+                .map(|error| crate::native::chain(&error))
+        };
+        // As the pidfd of a process that has ended it is readable.
+        let ended = rustix::fs::open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
+        let lives = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let failed = Event::Failed {
+            doing: "mount an overlay".to_owned(),
+            errno: libc::ENOSPC,
+        };
+        let (talk, theirs) = pair();
+        // It is told a while after init has ended, and only then is the talk ended.
+        let companion = std::thread::spawn(move || {
+            let later = rustix::event::Timespec::try_from(Duration::from_millis(50)).unwrap();
+            rustix::event::poll(&mut [], Some(&later)).unwrap();
+            channel::send(&theirs, VERSION, &failed, &[]).unwrap();
+        });
+        assert_eq!(
+            held(&ended, &talk).as_deref(),
+            Some("mount an overlay: No space left on device (os error 28)")
+        );
+        companion.join().unwrap();
+        // It has hung up without a word, or init lives.
+        assert_eq!(held(&ended, &talk), None);
+        let (talk, theirs) = pair();
+        assert_eq!(held(&lives, &talk), None);
+        drop(theirs);
     }
 }
