@@ -19,10 +19,10 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_secs(4);
 
 /// A controller that runs.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
-    fn begin(world: &TestWorld, arguments: &[&str]) -> Self {
+    pub(crate) fn begin(world: &TestWorld, arguments: &[&str]) -> Self {
         let log = std::fs::File::create(world.path().join("run.log")).expect("a log");
         let mut command = world.command(&[&["run"], arguments].concat());
         let child = command
@@ -33,7 +33,7 @@ impl Running {
     }
 
     /// It is asked to leave, and does.
-    fn leave(mut self) {
+    pub(crate) fn leave(mut self) {
         let pid = i32::try_from(self.0.id()).expect("a pid");
         let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
@@ -50,14 +50,14 @@ impl Drop for Running {
 
 impl TestWorld {
     /// What the controller told so far.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         path_io::read_to_string(self.path().join("run.log")).unwrap_or_default()
     }
 }
 
 /// Waits until something holds; answers how long that took.
 #[track_caller]
-fn until(what: &str, world: &TestWorld, mut holds: impl FnMut() -> bool) -> Duration {
+pub(crate) fn until(what: &str, world: &TestWorld, mut holds: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
     while !holds() {
         if began.elapsed() > PATIENCE {
@@ -75,14 +75,14 @@ fn told(what: &str, world: &TestWorld, holds: impl FnMut() -> bool) {
 }
 
 #[track_caller]
-fn soon(what: &str, world: &TestWorld, holds: impl FnMut() -> bool) {
+pub(crate) fn soon(what: &str, world: &TestWorld, holds: impl FnMut() -> bool) {
     let took = until(what, world, holds);
     println!("{what}: {took:?}");
     assert!(took < AT_ONCE + GRACE, "{what} took {took:?}");
 }
 
 /// The state of an instance, if it is there.
-fn state(world: &TestWorld, name: &str) -> Option<String> {
+pub(crate) fn state(world: &TestWorld, name: &str) -> Option<String> {
     let output = world
         .command(&["get", "instance", name, "-o", "json"])
         .output()

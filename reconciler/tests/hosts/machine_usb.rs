@@ -12,7 +12,7 @@ use crate::machines::{machine, world};
 use crate::world::{TestWorld, shell};
 
 /// Tells the monitor of a machine something, as its second client.
-fn monitor(world: &TestWorld, command: &str, arguments: Value) {
+pub(crate) fn monitor(world: &TestWorld, command: &str, arguments: Value) {
     let seen = world.get("instance/vm");
     let run = seen["status"]["runFolder"].as_str().expect("a folder");
     let path = PathBuf::from(run).join("qmp-rescue");

@@ -35,6 +35,7 @@ mod layers;
 mod life;
 mod lvm;
 mod machine_crashes;
+mod machine_events;
 mod machine_files;
 mod machine_folders;
 mod machine_kills;

@@ -23,6 +23,26 @@ pub const AGENT_PORT: &str = "agent-port";
 pub const SERVED: &[u8] = b"1";
 /// What is in it when nobody does.
 pub const NOT_SERVED: &[u8] = b"0";
+/// The file in the run folder that is written each time that something happens to the machine which others may want to see:
+/// the name of the last such event is in it.
+pub const HAPPENED: &str = "machine-event";
+/// After these events a machine is otherwise than whoever looked before has seen it.
+const TELLING: [&str; 14] = [
+    "STOP",
+    "RESUME",
+    "SUSPEND",
+    "WAKEUP",
+    "SHUTDOWN",
+    "WATCHDOG",
+    "GUEST_PANICKED",
+    "GUEST_CRASHLOADED",
+    "BLOCK_IO_ERROR",
+    "DEVICE_DELETED",
+    "DEVICE_UNPLUG_GUEST_ERROR",
+    "DEVICE_TRAY_MOVED",
+    "BALLOON_CHANGE",
+    "MEMORY_DEVICE_SIZE_CHANGE",
+];
 /// So many bytes of it are kept, from its start.
 const LONGEST: u64 = 64 << 10;
 /// A line of the monitor that is longer is none that matters here.
@@ -41,6 +61,8 @@ pub struct Watch {
     reason: Option<String>,
     /// What says whether the agent's port is served.
     port: Option<OwnedFd>,
+    /// What is written when something happens.
+    happened: Option<OwnedFd>,
 }
 
 /// The ends of the process.
@@ -79,6 +101,8 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
     // Locked as long as somebody keeps it true: QEMU outlives a companion that is killed.
     let port = port.filter(|port| flock(port, FlockOperation::NonBlockingLockExclusive).is_ok());
     say(port.as_ref(), NOT_SERVED);
+    // It stays the same file over all starts, so that one who watches it sees the first event of each.
+    let happened = rustix::fs::open(HAPPENED, how, Mode::from_raw_mode(0o600)).ok();
     Ok((
         Watch {
             monitor: Some(ours),
@@ -88,6 +112,7 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
             line: Line::default(),
             reason: None,
             port,
+            happened,
         },
         Watched {
             monitor: theirs,
@@ -141,6 +166,9 @@ impl Watch {
                 // The first is the reason; what follows is that the process is let go.
                 self.reason.get_or_insert_with(|| reason.to_owned());
                 ended = true;
+            }
+            if let Some(event) = telling(line) {
+                say(self.happened.as_ref(), &told(event));
             }
             if let Some(served) = served(line) {
                 say(self.port.as_ref(), if served { SERVED } else { NOT_SERVED });
@@ -245,6 +273,22 @@ fn served(line: &[u8]) -> Option<bool> {
     Some(open.starts_with("true"))
 }
 
+/// The name of an event after which a machine is otherwise.
+fn telling(line: &[u8]) -> Option<&'static str> {
+    let (name, _) = event(line)?;
+    TELLING.into_iter().find(|known| *known == name)
+}
+
+/// As it is written over the one before.
+fn told(event: &str) -> [u8; WORD] {
+    let mut text = [b' '; WORD];
+    text[WORD - 1] = b'\n';
+    for (place, byte) in text.iter_mut().zip(event.bytes()) {
+        *place = byte;
+    }
+    text
+}
+
 /// The name of an event, and its line.
 fn event(line: &[u8]) -> Option<(&str, &str)> {
     let line = std::str::from_utf8(line).ok()?;
@@ -324,6 +368,26 @@ mod tests {
         assert_eq!(told("{}"), None);
         let other = br#"{"event": "RESET", "data": {"open": true, "id": "agent-port"}}"#;
         assert_eq!(served(other), None);
+    }
+
+    #[test]
+    fn events_after_which_a_machine_is_otherwise_are_told_and_no_others() {
+        let told = |name: &str| {
+            let line = format!("{{\"timestamp\": {{\"seconds\": 1}}, \"event\": \"{name}\"}}\r");
+            telling(line.as_bytes()).map(|name| {
+                let text = super::told(name);
+                String::from_utf8(text.to_vec()).unwrap()
+            })
+        };
+        for name in TELLING {
+            let text = told(name).unwrap();
+            assert_eq!(text.trim_end(), name);
+            assert!(text.len() == WORD && text.ends_with('\n'), "{text:?}");
+        }
+        for name in ["RTC_CHANGE", "VNC_CONNECTED", "BLOCK_JOB_READY", "stop"] {
+            assert_eq!(told(name), None, "{name}");
+        }
+        assert_eq!(telling(b"{\"return\": {}}"), None);
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub enum Moved {
     Firewall,
     /// Something in a folder of ours came or went.
     Folder,
+    /// QEMU told of something that happened to a machine.
+    Machine,
 }
 
 /// By which a watch is told to look again what there is to be watched, or to end.
@@ -184,6 +186,13 @@ fn moved_files(files: &OwnedFd, places: &Places) -> Option<Moved> {
             continue;
         }
         let name = event.file_name().map(|name| name.to_string_lossy());
+        if places.is_machine(event.wd()) {
+            // Its end is seen by its process.
+            if event.events().contains(ReadFlags::MODIFY) {
+                what = Some(Moved::Machine);
+            }
+            continue;
+        }
         let of_group = places.is_control_group(event.wd());
         let matters = match &name {
             Some(name) if of_group => !NO_LIMITS.contains(&name.as_ref()),

@@ -14,6 +14,7 @@ use crate::native::cgroup::{self, InstanceCgroups};
 use crate::native::host::Host;
 use crate::native::network::dnsmasq::process_files;
 use crate::native::shim::state::{SavedState, boot_id};
+use crate::shim::watch::HAPPENED;
 
 /// What is watched now.
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(super) struct Places {
     next: u64,
     /// The watches that are on control groups.
     groups: BTreeSet<i32>,
+    /// The watches that are on files which companions of machines write when something happens.
+    machines: BTreeSet<i32>,
 }
 
 impl Places {
@@ -32,6 +35,7 @@ impl Places {
             vec![host.state().join("instances"), host.state().join("pools")];
         let mut processes: BTreeSet<i32> = BTreeSet::new();
         let mut groups = BTreeSet::new();
+        let mut machines = BTreeSet::new();
         let boot = boot_id().unwrap_or_default();
         for name in instances(host) {
             let run = host.config.run.join("instances").join(&name);
@@ -42,6 +46,9 @@ impl Places {
                 continue;
             }
             processes.extend([state.init, state.shim]);
+            // Of a machine; a container has none.
+            let flags = WatchFlags::MODIFY | WatchFlags::DONT_FOLLOW;
+            machines.extend(inotify::add_watch(files, run.join(HAPPENED), flags));
             folders.push(run);
             let own = InstanceCgroups::of(&host.hierarchies, &host.config.state_id, &name);
             for group in own.limit_folders() {
@@ -61,6 +68,7 @@ impl Places {
             watch_folder(files, &folder);
         }
         self.groups = groups;
+        self.machines = machines;
         self.watch_processes(&processes, all);
     }
 
@@ -72,6 +80,11 @@ impl Places {
     /// Whether a watch of inotify is on a control group.
     pub(super) fn is_control_group(&self, watch: i32) -> bool {
         self.groups.contains(&watch)
+    }
+
+    /// Whether a watch of inotify is on what the companion of a machine writes.
+    pub(super) fn is_machine(&self, watch: i32) -> bool {
+        self.machines.contains(&watch)
     }
 
     fn watch_processes(&mut self, wanted: &BTreeSet<i32>, all: &OwnedFd) {
