@@ -29,6 +29,7 @@ use crate::source::followed::Followed;
 use crate::state_folder::StateFolder;
 
 mod hooks;
+mod leaves;
 mod metrics;
 mod pulls;
 mod remote;

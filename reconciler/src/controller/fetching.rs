@@ -7,6 +7,7 @@ use manifests::diagnostic::Severity;
 use manifests::id::SourceName;
 use runtime::error::Class;
 
+use super::aside::Aside;
 use super::event::Fetched;
 use super::in_force::{InForces, NotPut};
 use super::revisions::{Fate, Revision};
@@ -15,7 +16,7 @@ use crate::diff::suspension::Pin;
 use crate::error::chain;
 use crate::meaning::{meaning, strict};
 use crate::source::failure::{SourceClass, SourceError};
-use crate::source::followed::{Followed, Last, Latest, Tree};
+use crate::source::followed::{Last, Latest, Tree};
 
 /// So many errors of a revision are told; a person who mends it sees all by `keel validate`.
 const TOLD: usize = 3;
@@ -23,7 +24,7 @@ const TOLD: usize = 3;
 /// One source and what was last seen of it.
 pub(super) struct Fetcher<'a> {
     pub(super) name: SourceName,
-    pub(super) source: Box<dyn Followed>,
+    pub(super) source: Aside,
     /// The projects that it may have; empty: all, and what belongs to the host.
     pub(super) projects: BTreeSet<String>,
     pub(super) in_force: &'a InForces,
@@ -96,7 +97,10 @@ impl Fetcher<'_> {
                 approved_rewind: None,
             }),
         };
-        let tree = match self.source.latest(last.as_ref()) {
+        let Some(looked) = self.source.latest(last) else {
+            return Fetched::Unchanged;
+        };
+        let tree = match looked {
             Ok(Latest::Unchanged { .. }) => return Fetched::Unchanged,
             Ok(Latest::Moved(tree)) => tree,
             Err(error) => {

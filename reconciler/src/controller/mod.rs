@@ -2,11 +2,13 @@
 //!
 //! `event` is what it is told and what it answers, `decide` what follows from it (pure: time and chance are given),
 //! `state` what it knows of its own doing, `backoff` how long it waits after failures, `fights` what it leaves alone
-//! because somebody else changes it back each time. `run` has the threads and the loop, `fetching` looks at sources,
+//! because somebody else changes it back each time. `run` has the threads and the loop, `fetching` looks at sources (`aside`, so that
+//! a server that hangs holds up nobody who leaves),
 //! `in_force` keeps what they say, `revisions` what became of it, `work` does what was decided, `trials` looks after instances
 //! whose image moved, `ground` is what it stands on. For those who look: `standing` is how it stands, `picture` what it last
 //! saw, `news` what happened lately, `metrics` what was counted.
 
+mod aside;
 pub mod backoff;
 pub mod decide;
 pub mod event;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use manifests::id::SourceName;
 use runtime::native::watch::Bell;
 
+use super::aside::{Aside, Waiting};
 use super::event::{Deed, Event, Now, Request, Work};
 use super::fetching::Fetcher;
 use super::ground::Ground;
@@ -255,7 +256,8 @@ impl<'env> Loop<'env> {
         let mut fetches = BTreeMap::new();
         for source in sources {
             let name = source.name.clone();
-            fetches.insert(name, self.fetch(scope, source));
+            let fetch = self.fetch(scope, source).map_err(ControllerError::Begin)?;
+            fetches.insert(name, fetch);
         }
         if !self.settings.once {
             scope.spawn(move || self.watch());
@@ -269,7 +271,7 @@ impl<'env> Loop<'env> {
             for deed in deeds {
                 match deed {
                     Deed::Fetch(name, pin) => {
-                        if let Some(fetch) = fetches.get(&name) {
+                        if let Some((fetch, _)) = fetches.get(&name) {
                             let _ = fetch.send(pin);
                         }
                     }
@@ -370,19 +372,20 @@ impl<'env> Loop<'env> {
         send
     }
 
-    /// The thread that looks at one source.
+    /// The thread of one source: what is found there comes into force. It ends when what is answered here is dropped.
     fn fetch<'scope>(
         self,
         scope: &'scope Scope<'scope, 'env>,
         source: Source,
-    ) -> Sender<Option<Pin>> {
+    ) -> std::io::Result<(Sender<Option<Pin>>, Waiting)> {
         let (send, orders) = channel::<Option<Pin>>();
+        let (aside, waiting) = Aside::begin(source.followed, self.guard())?;
         scope.spawn(move || {
             let _guard = self.guard();
             let name = source.name.clone();
             let mut fetcher = Fetcher {
                 name: source.name,
-                source: source.followed,
+                source: aside,
                 projects: source.projects,
                 in_force: self.in_force,
                 clock: self.ground.session().clock,
@@ -395,7 +398,7 @@ impl<'env> Loop<'env> {
                 self.tell(Event::Fetched(name.clone(), fetched));
             }
         });
-        send
+        Ok((send, waiting))
     }
 
     fn back_up<'scope>(self, scope: &'scope Scope<'scope, 'env>) {
