@@ -4,7 +4,8 @@
 //! it. `server` has the listeners and their limits, `who` and `remote` say who asks and what they may, `problem` what they are told where
 //! it is refused, `documents` what is answered. `status`, `objects`, `plans`, `history`, `revisions`, `stores` and `events` look:
 //! they answer from what the controller last saw and cause no look at the host. `steer`, `revisions` and `power` ask for
-//! something, through the same doors as the command line, `sockets` has commands and consoles. `page` is for browsers, `metrics`
+//! something, through the same doors as the command line, `sockets` has commands and consoles, `near` our end
+//! of their streams. `page` is for browsers, `metrics`
 //! for Prometheus, `hooks` takes in webhooks by a listener of its own, `client` is the other end for the command line.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
@@ -15,6 +16,7 @@ mod events;
 mod history;
 mod hooks;
 mod metrics;
+mod near;
 mod objects;
 mod openapi;
 mod page;
@@ -51,12 +53,13 @@ use crate::store::{SqliteStore, StoreError};
 use crate::webhook::doors::Doors;
 
 pub use hooks::{Listening, take_webhooks};
+pub use near::Size;
 pub use openapi::document as openapi;
 pub use power::PowerRequest;
 pub use problem::Problem;
 pub use revisions::{RollbackRequest, UnpinRequest};
 pub use server::{ApiError, Serving, serve};
-pub use sockets::{ExecEnd, ExecStart};
+pub use sockets::{ExecEnd, ExecStart, Said};
 pub use steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 pub use who::{Caller, LocalDoor};
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
 use super::routes::{Route, all};
+use super::sockets::{ExecEnd, ExecStart, Said};
 
 pub(super) async fn answer() -> Json<Value> {
     Json(document())
@@ -19,6 +20,10 @@ pub fn document() -> Value {
     });
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
+    // What goes through web sockets, to which no operation refers.
+    generator.subschema_for::<ExecStart>();
+    generator.subschema_for::<Said>();
+    generator.subschema_for::<ExecEnd>();
     let mut paths: Map<String, Value> = Map::new();
     for route in all() {
         let parameters = parameters(&route);

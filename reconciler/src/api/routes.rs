@@ -290,15 +290,17 @@ pub(super) fn all() -> Vec<Route> {
         socket(
             "/v1/instances/{name}/console",
             Role::Admin,
-            "A web socket: the console of an instance. The last message is an `ExecEnd` as text.",
+            "A web socket: the console of an instance. Messages of bytes are what is typed and shown; a `Said` as text, \
+             `{\"resize\": {\"columns\": 80, \"rows\": 24}}`, tells the size of the terminal; the last message is an `ExecEnd` as text.",
             || get(sockets::console),
         ),
         socket(
             "/v1/instances/{name}/exec",
             Role::Admin,
-            "A web socket: a command in an instance. The first message is text, `{\"command\": [\"ls\", \"-l\"]}`; bytes to the client \
-             begin with 1 (output) or 2 (errors); the text `{\"end\": true}` ends the input; the last message is text, with `code`, \
-             `signal` or `error`.",
+            "A web socket: a command in an instance. The first message is text, an `ExecStart`: `{\"command\": [\"ls\", \"-l\"]}`; bytes \
+             to the client begin with 1 (output) or 2 (errors); a `Said` as text ends the input, `{\"end\": true}`, or sizes the \
+             terminal, `{\"resize\": {\"columns\": 80, \"rows\": 24}}`; the last message is text, an `ExecEnd` with `code`, `signal` \
+             or `error`.",
             || get(sockets::exec),
         ),
         Route {

@@ -2,11 +2,11 @@
 //!
 //! A command begins with one message of text, an [`ExecStart`]. From then on bytes from the client are its input, and bytes to
 //! the client begin with one byte that says where they come from: 1 output, 2 errors. Of a console they are the bytes
-//! themselves. The text `{"end":true}` ends the input. The last message is a text: an [`ExecEnd`].
+//! themselves. What else the client says is text, a [`Said`]: `{"end":true}` ends the input, `{"resize":{"columns":80,"rows":24}}`
+//! sizes the terminal. The last message is a text: an [`ExecEnd`].
 
 use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream as StdStream;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +19,10 @@ use runtime::error::RuntimeError;
 use runtime::runtime::{ExecRequest, ExitStatus};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::{interval, timeout};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::{interval, sleep, timeout};
 
+use super::near::{Near, Size};
 use super::power::{In, managed};
 use super::who::Caller;
 use super::{Api, Problem};
@@ -42,6 +41,8 @@ const FIRST: Duration = Duration::from_secs(10);
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How often a console is looked at that is followed.
 const LOOK: Duration = Duration::from_millis(300);
+/// How long what was typed last into a console may take until it is read there.
+const LINGER: Duration = Duration::from_millis(500);
 /// So much of a console is compared.
 const TAIL: usize = 256 * 1024;
 
@@ -66,6 +67,21 @@ pub struct ExecStart {
     /// Whether it gets a terminal of the instance's own; its errors are among its output then.
     #[serde(default)]
     pub terminal: bool,
+    /// The size of that.
+    #[serde(default)]
+    pub size: Option<Size>,
+}
+
+/// What a client says while a command or a console is open.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    /// The input ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub end: bool,
+    /// The terminal has another size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resize: Option<Size>,
 }
 
 /// How it ended.
@@ -80,6 +96,9 @@ pub struct ExecEnd {
     /// Why it could not be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// The number of that for the kernel, where it has one: 2 where there is no such program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub errno: Option<i32>,
 }
 
 impl From<Result<ExitStatus, RuntimeError>> for ExecEnd {
@@ -88,10 +107,25 @@ impl From<Result<ExitStatus, RuntimeError>> for ExecEnd {
         match ended {
             Ok(ExitStatus::Code(code)) => this.code = Some(code),
             Ok(ExitStatus::Signal(signal)) => this.signal = Some(signal),
-            Err(error) => this.error = Some(chain(&error)),
+            Err(error) => {
+                this.errno = errno(&error);
+                this.error = Some(chain(&error));
+            }
         }
         this
     }
+}
+
+/// The kernel's answer among the causes of an error.
+fn errno(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    let mut next = Some(error);
+    while let Some(cause) = next {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
+            return io.raw_os_error();
+        }
+        next = cause.source();
+    }
+    None
 }
 
 pub(super) async fn exec(
@@ -114,6 +148,9 @@ pub(super) async fn exec(
             Ok(_) => return refuse(socket, "no command is named".to_owned()).await,
             Err(why) => return refuse(socket, why).await,
         };
+        if start.size.is_some() && !start.terminal {
+            return refuse(socket, "`size` is that of a `terminal`".to_owned()).await;
+        }
         tracing::info!(by = caller.name, instance = %address, command = ?start.command, "a command is run");
         let request = ExecRequest {
             command: start.command,
@@ -123,11 +160,11 @@ pub(super) async fn exec(
             gid: start.gid,
             terminal: start.terminal,
         };
-        let begun = begin(&api, place, true, move |api, [near, errors]| {
-            let streams = [near.as_fd(), near.as_fd(), errors.as_fd()];
-            ExecEnd::from(api.desk.exec(&address, &request, streams))
+        let terminal = start.terminal.then_some(start.size);
+        let begun = begin(&api, place, terminal, move |api, [far, errors]| {
+            ExecEnd::from(api.desk.exec(&address, &request, [far, far, errors]))
         });
-        carry(socket, begun, true).await;
+        carry(socket, begun, false).await;
     }))
 }
 
@@ -141,11 +178,11 @@ pub(super) async fn console(
     let (address, place) = admitted(&api, &caller, name, project)?;
     Ok(bounded(upgrade).on_upgrade(async move |socket| {
         tracing::info!(by = caller.name, instance = %address, "its console is used");
-        let begun = begin(&api, place, false, move |api, [near, _]| {
-            let ended = api.desk.attach(&address, [near.as_fd(), near.as_fd()]);
+        let begun = begin(&api, place, Some(None), move |api, [far, _]| {
+            let ended = api.desk.attach(&address, [far, far]);
             ExecEnd::from(ended.map(|()| ExitStatus::Code(0)))
         });
-        carry(socket, begun, false).await;
+        carry(socket, begun, true).await;
     }))
 }
 
@@ -224,49 +261,53 @@ async fn finish(socket: &mut WebSocket, end: &ExecEnd) {
 
 /// Something that runs in an instance, and our ends of its streams.
 struct Running {
-    streams: UnixStream,
-    errors: Option<UnixStream>,
+    streams: Arc<Near>,
+    errors: Option<Near>,
     ended: oneshot::Receiver<ExecEnd>,
 }
 
-/// Begins it in a thread of its own: it goes on as long as it likes, and has its place until then.
+/// Begins it in a thread of its own: it goes on as long as it likes, and has its place until then. A terminal may have a
+/// size at once.
 fn begin(
     api: &Api,
     place: OwnedSemaphorePermit,
-    has_errors: bool,
-    run: impl FnOnce(&Api, [&StdStream; 2]) -> ExecEnd + Send + 'static,
+    terminal: Option<Option<Size>>,
+    run: impl FnOnce(&Api, [BorrowedFd<'_>; 2]) -> ExecEnd + Send + 'static,
 ) -> io::Result<Running> {
-    let pair = || {
-        let (near, far) = StdStream::pair()?;
-        near.set_nonblocking(true)?;
-        Ok::<_, io::Error>((UnixStream::from_std(near)?, far))
-    };
-    let (streams, far) = pair()?;
-    let (errors, far_errors) = pair()?;
+    let (streams, far) = Near::pair(terminal.is_some())?;
+    if let Some(Some(size)) = terminal {
+        streams.resize(size)?;
+    }
+    let (errors, far_errors) = Near::pair(false)?;
     let (tell, ended) = oneshot::channel();
     let api = api.clone();
     std::thread::Builder::new()
         .name("keel-session".to_owned())
         .spawn(move || {
             let _place = place;
-            let end = run(&api, [&far, &far_errors]);
+            let end = run(&api, [far.as_fd(), far_errors.as_fd()]);
             // Whoever listened may be gone.
             let _ = tell.send(end);
         })?;
     Ok(Running {
-        streams,
-        errors: has_errors.then_some(errors),
+        streams: Arc::new(streams),
+        errors: Some(errors),
         ended,
     })
 }
 
 /// Carries bytes between both until it ends or the client goes: its streams are closed then.
-async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool) {
+///
+/// A console that nobody types into any more is left, as with Ctrl-A q.
+async fn carry(mut socket: WebSocket, running: io::Result<Running>, is_console: bool) {
     let running = match running {
         Ok(running) => running,
         Err(error) => return refuse(socket, error.to_string()).await,
     };
-    let (mut output, mut input) = running.streams.into_split();
+    let near = running.streams;
+    let input = Arc::clone(&near);
+    let gone = Arc::new(Notify::new());
+    let tell_gone = Arc::clone(&gone);
     let (give, mut given) = mpsc::channel::<Bytes>(4);
     // Whoever does not read its input must not keep its output from the client.
     let writes = tokio::spawn(async move {
@@ -275,7 +316,12 @@ async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool
                 break;
             }
         }
-        let _ = input.shutdown().await;
+        input.end_input();
+        if is_console {
+            // A terminal cannot be told that its input has ended: what was typed last is taken by then.
+            sleep(LINGER).await;
+            tell_gone.notify_one();
+        }
     });
     let mut give = Some(give);
     let mut waiting: Option<Bytes> = None;
@@ -286,7 +332,7 @@ async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool
     let mut alive = interval(HEARTBEAT);
     let frame = |stream: u8, bytes: &[u8]| {
         let mut all = Vec::with_capacity(bytes.len() + 1);
-        if marked {
+        if !is_console {
             all.push(stream);
         }
         all.extend_from_slice(bytes);
@@ -295,7 +341,7 @@ async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool
     loop {
         let sent = tokio::select! {
             biased;
-            read = output.read(&mut out), if is_open => match read {
+            read = near.read(&mut out), if is_open => match read {
                 Ok(0) | Err(_) => {
                     is_open = false;
                     Ok(())
@@ -313,6 +359,10 @@ async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool
                 finish(&mut socket, &end.unwrap_or_default()).await;
                 break;
             }
+            () = gone.notified(), if is_console => {
+                finish(&mut socket, &ExecEnd::from(Ok(ExitStatus::Code(0)))).await;
+                break;
+            }
             place = reserve(give.clone()), if waiting.is_some() => {
                 match (place, waiting.take()) {
                     (Some(place), Some(bytes)) => drop(place.send(bytes)),
@@ -325,11 +375,18 @@ async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool
                     waiting = give.is_some().then_some(bytes);
                     Ok(())
                 }
-                // The only thing that is said in text.
-                Some(Ok(Message::Text(_))) => {
-                    give = None;
-                    Ok(())
-                }
+                Some(Ok(Message::Text(text))) => match hear(&text, &near) {
+                    Ok(Said { end, .. }) => {
+                        if end {
+                            give = None;
+                        }
+                        Ok(())
+                    }
+                    Err(why) => {
+                        refuse(socket, why).await;
+                        return writes.abort();
+                    }
+                },
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => Ok(()),
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
             },
@@ -342,7 +399,16 @@ async fn carry(mut socket: WebSocket, running: io::Result<Running>, marked: bool
     writes.abort();
 }
 
-async fn read_some(from: &mut Option<UnixStream>, into: &mut [u8]) -> io::Result<usize> {
+/// Takes in what is said in text.
+fn hear(text: &str, near: &Near) -> Result<Said, String> {
+    let said: Said = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    if let Some(size) = said.resize {
+        near.resize(size).map_err(|error| error.to_string())?;
+    }
+    Ok(said)
+}
+
+async fn read_some(from: &mut Option<Near>, into: &mut [u8]) -> io::Result<usize> {
     match from {
         Some(from) => from.read(into).await,
         None => std::future::pending().await,

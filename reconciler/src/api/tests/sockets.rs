@@ -19,6 +19,19 @@ pub(super) fn echo(input: BorrowedFd<'_>, output: BorrowedFd<'_>) {
     }
 }
 
+/// Tells each size that its terminal gets, until that has two lines.
+pub(super) fn tell_size(input: BorrowedFd<'_>, output: BorrowedFd<'_>) {
+    let mut last = None;
+    while last != Some((2, 300)) {
+        let now = runtime::native::container::relay::size(input);
+        if now != last {
+            rustix::io::write(output, format!("{now:?}\n").as_bytes()).expect("written");
+            last = now;
+        }
+        std::thread::yield_now();
+    }
+}
+
 struct Socket(UnixStream);
 
 impl Socket {
@@ -114,6 +127,10 @@ fn a_command_a_console_and_its_end_are_heard_over_web_sockets() {
         ("{}", "command"),
         (r#"{"command": []}"#, "no command"),
         (r#"{"comand": ["x"]}"#, "comand"),
+        (
+            r#"{"command": ["x"], "size": {"columns": 1, "rows": 1}}"#,
+            "`terminal`",
+        ),
     ] {
         let mut socket = Socket::open(&bench, path).expect("it is open");
         socket.text(first);
@@ -136,6 +153,66 @@ fn a_command_a_console_and_its_end_are_heard_over_web_sockets() {
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     ));
     assert_eq!(status, 400, "no web socket was asked for");
+}
+
+#[test]
+fn a_terminal_has_the_size_that_is_told_and_what_is_not_understood_ends_it() {
+    let bench = Bench::new(&[("one.yaml", &instance("one", "64MiB"))]);
+    let path = "/v1/instances/one/exec";
+    let mut socket = Socket::open(&bench, path).expect("it is open");
+    let size = |columns: u32, rows: u32| json!({"columns": columns, "rows": rows});
+    let start = json!({"command": ["size"], "terminal": true, "size": size(80, 24)});
+    socket.text(&start.to_string());
+    assert_eq!(socket.next(), (2, b"\x01Some((24, 80))\n".to_vec()));
+    socket.text(&json!({"resize": size(132, 50)}).to_string());
+    assert_eq!(socket.next(), (2, b"\x01Some((50, 132))\n".to_vec()));
+    socket.text(&json!({"resize": size(300, 2)}).to_string());
+    let ([_, output, _], end) = socket.rest();
+    assert_eq!(output, b"Some((2, 300))\n");
+    assert_eq!(end, json!({"code": 0}));
+
+    // Each byte goes through it as it is.
+    let bytes: Vec<u8> = (0..=124).collect();
+    let mut socket = Socket::open(&bench, "/v1/instances/one/console").expect("it is open");
+    socket.text(&json!({"resize": size(80, 24)}).to_string());
+    socket.send(2, &bytes);
+    let mut heard = Vec::new();
+    while heard.len() < bytes.len() {
+        heard.extend(socket.next().1);
+    }
+    assert_eq!(heard, bytes);
+
+    // A console that nobody types into any more is left.
+    socket.text(r#"{"end": true}"#);
+    assert_eq!(socket.rest().1, json!({"code": 0}));
+
+    let terminal = json!({"command": ["cat"], "terminal": true}).to_string();
+    for (start, wrong, says) in [
+        (terminal.as_str(), "nonsense", "expected"),
+        (
+            &terminal,
+            r#"{"resize": {"columns": 0, "rows": 1}}"#,
+            "nonzero",
+        ),
+        (
+            &terminal,
+            r#"{"resize": {"columns": 70000, "rows": 1}}"#,
+            "70000",
+        ),
+        (&terminal, r#"{"rezise": 1}"#, "rezise"),
+        (
+            r#"{"command": ["cat"]}"#,
+            r#"{"resize": {"columns": 1, "rows": 1}}"#,
+            "no terminal",
+        ),
+    ] {
+        let mut socket = Socket::open(&bench, path).expect("it is open");
+        socket.text(start);
+        socket.text(wrong);
+        let (_, end) = socket.rest();
+        let why = end["error"].as_str().expect("why");
+        assert!(why.contains(says), "{wrong}: {why}");
+    }
 }
 
 #[test]

@@ -128,10 +128,10 @@ impl Drop for Raw<'_> {
     }
 }
 
-/// The size of a terminal, rows and columns; `None` for what is no terminal.
+/// The size of a terminal, rows and columns; `None` for what is no terminal, or one that nobody gave a size.
 pub fn size(terminal: BorrowedFd<'_>) -> Option<(u16, u16)> {
     let size = rustix::termios::tcgetwinsize(terminal).ok()?;
-    Some((size.ws_row, size.ws_col))
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
 /// Connects a program with the caller's three streams until it ends, and answers its status. For a terminal, set
