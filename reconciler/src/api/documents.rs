@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::plan::Because;
+use crate::source::followed::Ahead;
 
 /// A line of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -123,15 +124,25 @@ pub struct PinDocument {
     pub by: Option<String>,
     /// Since when.
     pub since: String,
+    /// The commit that the source says by now, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<String>,
+    /// How many commits it is behind that; absent: not known, or that does not come after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<usize>,
 }
 
-impl From<&Pin> for PinDocument {
-    fn from(pin: &Pin) -> Self {
+impl PinDocument {
+    /// Of a pin, and what the source says by now.
+    pub(super) fn new(pin: &Pin, ahead: Option<&Ahead>) -> Self {
+        let ahead = ahead.filter(|ahead| ahead.commits != Some(0));
         Self {
             revision: pin.revision.clone(),
             reason: pin.reason.clone(),
             by: pin.by.clone(),
             since: time(pin.since),
+            newest: ahead.map(|ahead| ahead.commit.clone()),
+            behind: ahead.and_then(|ahead| ahead.commits),
         }
     }
 }

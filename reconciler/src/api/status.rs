@@ -138,7 +138,10 @@ fn of_source(
         author: in_force.and_then(|one| one.about.author.clone()),
         subject: in_force.and_then(|one| one.about.subject.clone()),
         committed_at: in_force.and_then(|one| one.about.committed_at.map(time)),
-        pinned: source.pinned.as_ref().map(PinDocument::from),
+        pinned: source
+            .pinned
+            .as_ref()
+            .map(|pin| PinDocument::new(pin, source.ahead.as_ref())),
         settled: source.settled,
         outcome: source.outcome.as_ref().map(|one| one.word().to_owned()),
         words: source.outcome.as_ref().map(|one| match one {

@@ -4,18 +4,25 @@ use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::source::failure::SourceError;
-use crate::source::followed::{Followed, Last, Latest};
+use crate::source::followed::{Ahead, Followed, Last, Latest};
 
-/// What is heard by whoever waits for a look.
+/// What is asked of a source.
+enum Question {
+    Latest(Option<Last>),
+    Ahead(String),
+}
+
+/// What is heard by whoever waits for an answer.
 enum Heard {
-    Looked(Result<Latest, SourceError>),
+    Latest(Result<Latest, SourceError>),
+    Ahead(Result<Option<Ahead>, SourceError>),
     Leave,
 }
 
 /// A source that a thread of its own looks at. Nobody waits for the end of that thread: what it does reads, or fills a
 /// store that is fetched again where it is broken.
 pub(super) struct Aside {
-    questions: Sender<Option<Last>>,
+    questions: Sender<Question>,
     heard: Receiver<Heard>,
     is_left: bool,
 }
@@ -39,18 +46,19 @@ impl Aside {
         mut source: Box<dyn Followed>,
         guard: impl Send + 'static,
     ) -> io::Result<(Self, Waiting)> {
-        let (questions, asked) = channel::<Option<Last>>();
+        let (questions, asked) = channel::<Question>();
         let (tell, heard) = channel();
         let waiting = Waiting(tell.clone());
         std::thread::Builder::new()
             .name("keel-fetch".to_owned())
             .spawn(move || {
                 let _guard = guard;
-                for last in asked {
-                    if tell
-                        .send(Heard::Looked(source.latest(last.as_ref())))
-                        .is_err()
-                    {
+                for question in asked {
+                    let answer = match question {
+                        Question::Latest(last) => Heard::Latest(source.latest(last.as_ref())),
+                        Question::Ahead(commit) => Heard::Ahead(source.ahead(&commit)),
+                    };
+                    if tell.send(answer).is_err() {
                         return;
                     }
                 }
@@ -65,17 +73,29 @@ impl Aside {
 
     /// As [`Followed::latest`]; none: nobody wants to know it any more.
     pub(super) fn latest(&mut self, last: Option<Last>) -> Option<Result<Latest, SourceError>> {
-        if self.is_left || self.questions.send(last).is_err() {
-            return None;
+        match self.ask(Question::Latest(last)) {
+            Heard::Latest(answer) => Some(answer),
+            Heard::Ahead(_) | Heard::Leave => None,
         }
-        match self.heard.recv() {
-            Ok(Heard::Looked(looked)) => Some(looked),
-            // A thread that broke down has told it by its guard. It is told once, and more may have been asked for.
-            Ok(Heard::Leave) | Err(_) => {
-                self.is_left = true;
-                None
-            }
+    }
+
+    /// As [`Followed::ahead`]; none: nobody wants to know it any more.
+    pub(super) fn ahead(&mut self, commit: String) -> Option<Result<Option<Ahead>, SourceError>> {
+        match self.ask(Question::Ahead(commit)) {
+            Heard::Ahead(answer) => Some(answer),
+            Heard::Latest(_) | Heard::Leave => None,
         }
+    }
+
+    fn ask(&mut self, question: Question) -> Heard {
+        if self.is_left || self.questions.send(question).is_err() {
+            return Heard::Leave;
+        }
+        // A thread that broke down has told it by its guard.
+        let heard = self.heard.recv().unwrap_or(Heard::Leave);
+        // It is told once, and more may have been asked for.
+        self.is_left = matches!(heard, Heard::Leave);
+        heard
     }
 }
 

@@ -30,6 +30,16 @@ impl State {
     pub fn decide(&mut self, event: Event, now: Now) -> Vec<Deed> {
         match event {
             Event::Fetched(source, fetched) => self.fetched(&source, fetched, now),
+            Event::Ahead(name, digest, ahead) => {
+                if let Some(source) = self.sources.get_mut(&name)
+                    && source
+                        .pinned
+                        .as_ref()
+                        .is_some_and(|pin| pin.digest == digest)
+                {
+                    source.ahead = Some(ahead);
+                }
+            }
             Event::WorldMoved => {
                 let first = self.moved.map_or(now.up, |moved| moved.first);
                 let last = now.up;
@@ -262,12 +272,14 @@ impl State {
             Request::Pin(name, pin) => {
                 if let Some(source) = self.sources.get_mut(&name) {
                     source.pinned = Some(pin);
+                    source.ahead = None;
                 }
                 self.fetch_soon(&name, now);
             }
             Request::Unpin(name) => {
                 if let Some(source) = self.sources.get_mut(&name) {
                     source.pinned = None;
+                    source.ahead = None;
                 }
                 self.fetch_soon(&name, now);
             }

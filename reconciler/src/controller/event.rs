@@ -9,6 +9,7 @@ use runtime::error::Class;
 use super::fights::Field;
 use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::plan::gates::Resting;
+use crate::source::followed::Ahead;
 
 /// A moment: by the time of day, for windows and expiry, and by the time since the start of the controller, which never
 /// goes back, for everything else.
@@ -33,6 +34,8 @@ impl Now {
 pub enum Event {
     /// A look at a source ended.
     Fetched(SourceName, Fetched),
+    /// How far a source is ahead of the revision of this digest, which is pinned.
+    Ahead(SourceName, String, Ahead),
     /// Something moved in the world, or may have.
     WorldMoved,
     /// What was begun last ended.

@@ -8,7 +8,7 @@ use manifests::id::SourceName;
 use runtime::error::Class;
 
 use super::aside::Aside;
-use super::event::Fetched;
+use super::event::{Event, Fetched};
 use super::in_force::{InForces, NotPut};
 use super::revisions::{Fate, Revision};
 use crate::clock::Clock;
@@ -57,6 +57,21 @@ impl Fetcher<'_> {
         match &self.pinned {
             Some(pin) => self.hold(pin),
             None => self.look(),
+        }
+    }
+
+    /// Where a revision is pinned: how far what the source says by now is ahead of it. A source that does not answer
+    /// tells nothing, and holds up nothing.
+    pub(super) fn ahead(&mut self) -> Option<Event> {
+        let pin = self.pinned.clone()?;
+        let commit = self.in_force.of(&self.name)?.commit.clone()?;
+        match self.source.ahead(commit)? {
+            Ok(ahead) => Some(Event::Ahead(self.name.clone(), pin.digest, ahead?)),
+            Err(error) => {
+                let why = chain(&error);
+                tracing::debug!(source = %self.name, why, "how far it is behind is not known");
+                None
+            }
         }
     }
 

@@ -396,6 +396,10 @@ impl<'env> Loop<'env> {
                 let fetched = fetcher.fetch(pin);
                 self.handle.metrics.fetched(&name, &fetched);
                 self.tell(Event::Fetched(name.clone(), fetched));
+                // It is in force by now: this may take its time.
+                if let Some(ahead) = fetcher.ahead() {
+                    self.tell(ahead);
+                }
             }
         });
         Ok((send, waiting))

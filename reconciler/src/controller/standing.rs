@@ -9,6 +9,7 @@ use super::event::{Now, Outcome};
 use super::fights::Field;
 use super::state::{State, Trouble, UnderWay};
 use crate::diff::suspension::{Pin, Scope, Suspension};
+use crate::source::followed::Ahead;
 
 /// An object that failed and is left alone for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct SourceStanding {
     pub in_force: Option<String>,
     /// A person wants this revision to be in force.
     pub pinned: Option<Pin>,
+    /// How far what the source says by now is ahead of that, as far as it is known.
+    pub ahead: Option<Ahead>,
     /// A newer revision than the one in force with errors in it, and what is wrong.
     pub invalid: Option<(String, String)>,
     /// Why the source cannot be looked at.
@@ -79,6 +82,7 @@ impl Standing {
             depends_on: source.followed.depends_on.clone(),
             in_force: source.in_force.clone(),
             pinned: source.pinned.clone(),
+            ahead: source.ahead.clone(),
             invalid: source.invalid.clone(),
             unreachable: source.fetching_failed.clone(),
             fetched_at: source.fetched_at,

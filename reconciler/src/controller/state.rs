@@ -10,6 +10,7 @@ use super::backoff::Chance;
 use super::event::{Now, Outcome};
 use super::fights::Fights;
 use crate::diff::suspension::{Pin, Scope, Suspension};
+use crate::source::followed::Ahead;
 
 /// How long after the start the clock is asked what is due.
 const FIRST_DUE: Duration = Duration::from_secs(5);
@@ -89,6 +90,8 @@ pub struct SourceState {
     pub in_force: Option<String>,
     /// A person wants this revision to be in force.
     pub pinned: Option<Pin>,
+    /// How far what the source says by now is ahead of that, as far as it is known.
+    pub ahead: Option<Ahead>,
     /// A newer revision with errors in it.
     pub invalid: Option<(String, String)>,
     /// Why the source cannot be looked at.
@@ -135,6 +138,7 @@ impl SourceState {
             followed,
             in_force: None,
             pinned: None,
+            ahead: None,
             invalid: None,
             fetching_failed: None,
             fetched_at: None,

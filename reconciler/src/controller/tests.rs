@@ -12,6 +12,7 @@ use super::event::{
 };
 use super::state::{Followed, Pace, State};
 use crate::diff::suspension::{Pin, Scope, Suspension};
+use crate::source::followed::Ahead;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -192,6 +193,37 @@ fn looking_in_vain_makes_it_look_less_often_but_never_later_than_a_second() {
         }
     }
     assert!((60..100).contains(&looks), "{looks} looks in a minute");
+}
+
+#[test]
+fn how_far_a_pinned_revision_is_behind_is_known_while_it_is_pinned() {
+    let mut played = Played::settled();
+    let edge = SourceName::new("edge");
+    let ahead = Ahead {
+        commit: "r9".to_owned(),
+        commits: Some(3),
+    };
+    let pin = |digest: &str| Pin {
+        revision: digest.to_owned(),
+        digest: digest.to_owned(),
+        reason: "r9 is bad".to_owned(),
+        by: None,
+        since: day(),
+    };
+    let told = |digest: &str| Event::Ahead(edge.clone(), digest.to_owned(), ahead.clone());
+    let known = |played: &Played| played.state.sources[&edge].ahead.clone();
+    played.tell(told("r1"));
+    assert_eq!(known(&played), None, "it is not pinned");
+    played.tell(Event::Asked(Request::Pin(edge.clone(), pin("r1"))));
+    played.tell(told("r0"));
+    assert_eq!(known(&played), None, "that was about another one");
+    played.tell(told("r1"));
+    assert_eq!(known(&played), Some(ahead.clone()));
+    played.tell(Event::Asked(Request::Pin(edge.clone(), pin("r0"))));
+    assert_eq!(known(&played), None);
+    played.tell(told("r0"));
+    played.tell(Event::Asked(Request::Unpin(edge.clone())));
+    assert_eq!(known(&played), None);
 }
 
 #[test]

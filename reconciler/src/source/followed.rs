@@ -70,6 +70,15 @@ pub enum Latest {
     Moved(Box<Tree>),
 }
 
+/// What a source says by now, beside a commit that a person keeps in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// The whole name of the commit that would be in force.
+    pub commit: String,
+    /// How many commits are between; none: that is not known, or it does not come after the one in force.
+    pub commits: Option<usize>,
+}
+
 /// A place in the file system where something happens when a source moves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
@@ -97,6 +106,15 @@ pub trait Followed: Send {
     /// # Errors
     /// It cannot be read now, or must not be taken over: [`SourceError::class`] tells which.
     fn latest(&mut self, last: Option<&Last>) -> Result<Latest, SourceError>;
+
+    /// How far it is ahead of a commit that a person keeps in force; none: it keeps no commits.
+    ///
+    /// # Errors
+    /// It cannot be read now.
+    fn ahead(&mut self, commit: &str) -> Result<Option<Ahead>, SourceError> {
+        let _ = commit;
+        Ok(None)
+    }
 
     /// How often it is looked at, though nothing was heard of it.
     fn interval(&self) -> Duration;

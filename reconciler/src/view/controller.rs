@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::style::{CAREFUL, STRONG, paint};
-use super::text::visible;
-use crate::api::documents::{SourceDocument, StatusDocument};
+use super::text::{counted, visible};
+use crate::api::documents::{PinDocument, SourceDocument, StatusDocument};
 
 /// The part of the page.
 pub fn page(status: &StatusDocument) -> String {
@@ -55,8 +55,9 @@ fn of_source(source: &SourceDocument) -> String {
     };
     if let Some(pin) = &source.pinned {
         let by = pin.by.as_deref().unwrap_or("somebody");
+        let behind = behind(pin);
         careful(format!(
-            "pinned at {} by {by}: {} (keel unpin {})",
+            "pinned at {} by {by}{behind}: {} (keel unpin {})",
             pin.revision, pin.reason, source.name
         ));
     }
@@ -102,6 +103,18 @@ fn of_source(source: &SourceDocument) -> String {
     out
 }
 
+/// How far a pinned revision is behind what its source says by now; empty: not at all, or that is not known.
+fn behind(pin: &PinDocument) -> String {
+    let short = |commit: &str| commit.get(..7).unwrap_or(commit).to_owned();
+    match (&pin.newest, pin.behind) {
+        (None, _) => String::new(),
+        (Some(newest), Some(count)) => {
+            format!(", {} behind {}", counted(count, "commit"), short(newest))
+        }
+        (Some(newest), None) => format!(", behind {}", short(newest)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use manifests::controller::Role;
@@ -116,7 +129,8 @@ mod tests {
         let source: SourceDocument = serde_json::from_value(serde_json::json!({
             "name": "edge", "settled": false, "revision": "3f1c9ad", "words": "stopped\u{1b}",
             "objects": {"synced": 3, "drifted": 1},
-            "pinned": {"revision": "3f1c9ad", "reason": "until it is mended", "by": "alice", "since": "2026-11-27T12:00:00Z"},
+            "pinned": {"revision": "3f1c9ad", "reason": "until it is mended", "by": "alice", "since": "2026-11-27T12:00:00Z",
+                "newest": "9b02e11aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "behind": 3},
         }))
         .expect("a source");
         let status = StatusDocument {
@@ -156,7 +170,7 @@ mod tests {
         assert_eq!(
             page,
             "The controller waits for something to happen\n  edge at 3f1c9ad: stopped␛\n    1 drifted, 3 synced\n    \
-             pinned at 3f1c9ad by alice: until it is mended (keel unpin edge)\n    \
+             pinned at 3f1c9ad by alice, 3 commits behind 9b02e11: until it is mended (keel unpin edge)\n    \
              9b02e11 is refused, what was in force stays so: web.yaml:3: no\n    G102: 2 of 4 would go\n    \
              the plan waits for your answer: keel approve 0123456789abcdef\n"
         );

@@ -5,6 +5,13 @@ import { h, badge, bad, careful, code, link, nothing, when } from "./parts.js";
 const WRONG = new Set(["missing", "incomplete", "degraded", "failed"]);
 const OPEN = new Set(["changed", "new", "drifted", "orphaned", "foreign", "unclear", "unknown", "progressing"]);
 
+// How far a pinned revision is behind what its source says by now.
+function behind(pin) {
+  if (!pin.newest) return "";
+  const count = pin.behind === undefined ? "" : ` ${pin.behind} ${pin.behind === 1 ? "commit" : "commits"}`;
+  return `,${count} behind ${pin.newest.slice(0, 7)}`;
+}
+
 // One glance: whether all is as it should be, and if not, what.
 export function verdict(state) {
   const objects = state.objects;
@@ -38,7 +45,7 @@ function sourceCard(source) {
     source.invalid && bad(code(source.invalid.revision), ` is refused, the last good one stays in force: ${source.invalid.why}`),
     source.unreachable && bad(`cannot be looked at: ${source.unreachable.why}`),
     source.failed && bad(source.failed.why),
-    source.pinned && careful("⚓", `pinned here by ${source.pinned.by ?? "somebody"}: ${source.pinned.reason}`),
+    source.pinned && careful("⚓", `pinned here by ${source.pinned.by ?? "somebody"}${behind(source.pinned)}: ${source.pinned.reason}`),
     source.suspended && careful("‖", `suspended: ${source.suspended.reason}`),
     stopped && bad(`a plan of ${waits.steps} steps waits for an answer: ${waits.stopping.map((one) => `${one.code} ${one.message}`).join("; ")} `, h("a", { href: "#/plan" }, "look at it")),
     waits && !stopped && careful("◐", h("a", { href: "#/plan" }, `${waits.steps} to do, ${waits.held} held`)),

@@ -21,6 +21,17 @@ pub(super) struct Lineage {
     pub(super) is_cut: bool,
 }
 
+impl Lineage {
+    /// That of the commit in force itself.
+    pub(super) const fn none() -> Self {
+        Self {
+            descends: true,
+            since: Vec::new(),
+            is_cut: false,
+        }
+    }
+}
+
 /// Whose history a commit is in: that of the new one, of the one in force, or both.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Sides {

@@ -1,9 +1,10 @@
 //! A git repository as a source: one reference of it is followed, one folder of it read. There is never a work tree.
 //!
 //! Map: [`choosing`] picks a reference; [`local`] asks a repository of this host, [`remote`] one of a server, by [`protocol`]
-//! over [`ssh`] or [`https`] into a [`store`], where packs are [`examined`]; [`objects`] and [`tree`] read commits; [`lineage`] says what comes after what;
+//! over [`ssh`] or [`https`] into a [`store`], where packs are [`examined`]; [`objects`] and [`tree`] read commits; [`lineage`] says what comes after what, [`ahead`] how far;
 //! [`verify`] who signed it; [`proposals`] are pull requests.
 
+mod ahead;
 mod choosing;
 mod examined;
 mod https;
@@ -34,7 +35,7 @@ use manifests::repository::Repository;
 
 use super::digest::digest;
 use super::failure::SourceError;
-use super::followed::{About, Followed, Last, Latest, Tree, Watched};
+use super::followed::{About, Ahead, Followed, Last, Latest, Tree, Watched};
 use super::git;
 use crate::web::access::TokenPlace;
 use choosing::{Choosing, Chosen, object};
@@ -71,6 +72,7 @@ pub struct Git {
     verifier: Option<Verifier>,
     seen: Option<Seen>,
     first_commit: Option<String>,
+    ahead: Option<ahead::Answered>,
 }
 
 /// Where a repository is.
@@ -163,6 +165,7 @@ impl Git {
             place,
             seen: None,
             first_commit: None,
+            ahead: None,
         })
     }
 
@@ -403,6 +406,15 @@ impl Followed for Git {
             }
         }
         looked
+    }
+
+    fn ahead(&mut self, commit: &str) -> Result<Option<Ahead>, SourceError> {
+        let counted = self.count(commit);
+        if let Place::Remote(remote) = &mut self.place {
+            remote.close();
+            remote.tidy();
+        }
+        counted
     }
 
     fn interval(&self) -> Duration {

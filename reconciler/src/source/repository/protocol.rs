@@ -32,6 +32,16 @@ pub(super) enum Speaks {
     },
 }
 
+impl Speaks {
+    /// Whether it can leave objects out.
+    pub(super) fn can_filter(&self) -> bool {
+        match self {
+            Self::Two { can_filter, .. } => *can_filter,
+            Self::Zero { features } => features.iter().any(|one| one == "filter"),
+        }
+    }
+}
+
 /// What is fetched.
 #[derive(Debug, Clone)]
 pub(super) struct Request<'a> {

@@ -20,6 +20,7 @@ use super::ssh::{Server, Ssh};
 use super::store::Store;
 use super::wire::Wire;
 use crate::source::failure::SourceError;
+use crate::source::followed::Ahead;
 use crate::web::access::TokenPlace;
 
 /// The most bytes of one pack.
@@ -30,6 +31,8 @@ const FILES: &str = "blob:limit=16m";
 const COMMITS: &str = "tree:0";
 /// How many commits of a history are fetched, until the one in force is among them.
 const DEPTHS: [u32; 3] = [64, 2048, 65_536];
+/// How many are fetched to be counted: nobody counts further.
+const COUNTED: [u32; 2] = [64, 2048];
 
 /// How a server is reached.
 #[derive(Debug)]
@@ -248,6 +251,46 @@ impl Remote {
             what: "the history since the commit in force".to_owned(),
             limit: format!("{} commits", DEPTHS[DEPTHS.len() - 1]),
         })
+    }
+
+    /// How far what was chosen is ahead of a commit. Where the server can leave out all but commits they are counted; none:
+    /// what a tag leads to is not known without that.
+    ///
+    /// # Errors
+    /// It cannot be fetched.
+    pub(super) fn ahead(
+        &mut self,
+        chosen: &Chosen,
+        kept: Oid,
+    ) -> Result<Option<Ahead>, SourceError> {
+        if chosen.object == kept {
+            return Ok(Some(Ahead::of(kept, &Lineage::none())));
+        }
+        let can_filter = self
+            .open
+            .as_ref()
+            .is_some_and(|(_, speaks)| speaks.can_filter());
+        if !can_filter {
+            let is_commit = !chosen.reference.starts_with("refs/tags/");
+            return Ok(is_commit.then(|| Ahead {
+                commit: chosen.object.to_string(),
+                commits: None,
+            }));
+        }
+        let history = self.store.beside(".history");
+        let mut ahead = None;
+        for depth in COUNTED {
+            history.remove()?;
+            self.fetch(&history, chosen.object, depth, COMMITS, &[])?;
+            let objects = history.objects(&self.url)?;
+            let (_, commit) = objects.peeled(chosen.object)?;
+            let found = lineage(&objects, commit, kept)?;
+            ahead = Some(Ahead::of(commit, &found));
+            if !found.is_cut {
+                break;
+            }
+        }
+        Ok(ahead)
     }
 
     /// Removes what was fetched for one question.

@@ -96,6 +96,27 @@ fn in_force_of(last: &Last) -> Last {
 }
 
 #[test]
+fn how_far_a_kept_commit_is_behind_is_counted() {
+    let team = Team::new();
+    team.write("web.yaml", "a: 1\n");
+    let kept = team.push("one");
+    let mut source = team.follow(|_| {});
+    let mut ahead = |kept: &str| source.ahead(kept).expect("read");
+    let of = |commit: &str, commits| {
+        Some(Ahead {
+            commit: commit.to_owned(),
+            commits,
+        })
+    };
+    assert_eq!(ahead(&kept), of(&kept, Some(0)));
+    team.push("two");
+    let newest = team.push("three");
+    assert_eq!(ahead(&kept), of(&newest, Some(2)));
+    assert_eq!(ahead(&newest), of(&newest, Some(0)));
+    assert_eq!(ahead(&"0".repeat(40)), of(&newest, None), "it is gone");
+}
+
+#[test]
 fn a_push_is_heard() {
     let team = Team::new();
     team.write("web.yaml", "a: 1\n");

@@ -15,6 +15,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 pub(super) struct Manner {
     /// It knows only the old protocol.
     pub(super) is_old: bool,
+    /// It can leave nothing out.
+    pub(super) sends_all: bool,
     /// It wants this header.
     pub(super) authorization: Option<String>,
     /// The first question is sent on to here.
@@ -155,7 +157,10 @@ fn answer(
         "-c",
         "safe.directory=*",
         "-c",
-        "uploadpack.allowFilter=true",
+        match manner.sends_all {
+            true => "uploadpack.allowFilter=false",
+            false => "uploadpack.allowFilter=true",
+        },
         "upload-pack",
         "--stateless-rpc",
     ];

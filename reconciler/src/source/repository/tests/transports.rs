@@ -142,6 +142,61 @@ fn a_long_way_forward_is_found_in_steps() {
 }
 
 #[test]
+fn how_far_a_kept_commit_is_behind_is_counted_by_commits_alone_and_once() {
+    for is_old in [false, true] {
+        let elsewhere = Elsewhere::new();
+        let (team, server) = (&elsewhere.team, &elsewhere.server);
+        server.set(|manner| manner.is_old = is_old);
+        let mut source = elsewhere.follow(|_, _| {});
+        let kept = moved(&mut source, None).commit.expect("a commit");
+        let ahead = |commit: &str, commits| {
+            Some(Ahead {
+                commit: commit.to_owned(),
+                commits,
+            })
+        };
+        assert_eq!(source.ahead(&kept).expect("asked"), ahead(&kept, Some(0)));
+        for number in 2..4 {
+            team.write("edge/web.yaml", &format!("a: {number}\n"));
+            team.push("more");
+        }
+        team.git(&["checkout", "-q", "-b", "side", "HEAD~1"]);
+        team.push("side");
+        team.git(&["checkout", "-q", "main"]);
+        team.git(&["merge", "-q", "--no-ff", "-m", "merge", "side"]);
+        let newest = team.push("merged");
+        server.set(|manner| manner.is_old = is_old);
+        // Two, what was joined, the joining and what was pushed for it.
+        assert_eq!(source.ahead(&kept).expect("asked"), ahead(&newest, Some(5)));
+        let asked = server.questions().len();
+        server.set(|manner| manner.is_old = is_old);
+        assert_eq!(source.ahead(&kept).expect("asked"), ahead(&newest, Some(5)));
+        assert!(server.questions().len() < asked, "it is not fetched again");
+        assert!(!team.stores().join("edge.git.history").exists());
+        // A server that would send all files of these commits is not asked for them.
+        server.set(|manner| (manner.is_old, manner.sends_all) = (is_old, true));
+        let mut other = elsewhere.follow(|_, _| {});
+        assert_eq!(other.ahead(&kept).expect("asked"), ahead(&newest, None));
+        // By a tag, which has a name of its own.
+        server.set(|manner| manner.is_old = is_old);
+        team.git(&["tag", "-a", "-m", "x", "v1"]);
+        let later = team.push("later");
+        let mut tagged = elsewhere.follow(|git, _| git.tag = Some("v1".parse().expect("a name")));
+        assert_eq!(tagged.ahead(&kept).expect("asked"), ahead(&newest, Some(5)));
+        server.set(|manner| (manner.is_old, manner.sends_all) = (is_old, true));
+        let mut tagged = elsewhere.follow(|git, _| git.tag = Some("v1".parse().expect("a name")));
+        assert_eq!(tagged.ahead(&kept).expect("asked"), None);
+        // Written anew it does not come after what is kept.
+        server.set(|manner| manner.is_old = is_old);
+        team.git(&["reset", "-q", "--hard", &kept]);
+        team.git(&["commit", "-q", "--amend", "-m", "other"]);
+        let anew = team.push("anew");
+        assert_eq!(source.ahead(&later).expect("asked"), ahead(&anew, None));
+        assert_eq!(source.ahead("no name").expect("asked"), None);
+    }
+}
+
+#[test]
 fn a_file_that_is_too_large_does_not_come() {
     let elsewhere = Elsewhere::new();
     let mut noise = 1_u64;
