@@ -97,6 +97,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "crate::state_folder",
             "crate::store",
             "crate::view",
+            "crate::web",
             "crate::webhook",
         ],
     ),

@@ -1,9 +1,9 @@
-//! The other end: how the command line asks a controller that runs. It speaks HTTP 1.0, in which an answer ends with its
-//! connection: nothing else is needed over a socket.
+//! The other end: how the command line asks a controller that runs, here or elsewhere. It speaks HTTP 1.0, in which an answer
+//! ends with its connection: nothing else is needed.
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::documents::EventDocument;
 use super::problem::Problem;
+use super::way::{Line, Way};
 
 /// How long an answer may take; switching an instance waits for its end.
 const PATIENCE: Duration = Duration::from_secs(5 * 60 + 10);
@@ -23,10 +24,10 @@ const LONGEST: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// There is no controller, or it cannot be reached.
-    #[error("ask the controller at {}", path.display())]
+    #[error("ask the controller at {place}")]
     Unreachable {
-        /// Its socket.
-        path: PathBuf,
+        /// Where.
+        place: String,
         /// Why.
         source: io::Error,
     },
@@ -41,7 +42,7 @@ pub enum ClientError {
 /// A controller that can be asked.
 #[derive(Debug)]
 pub struct Controller {
-    path: PathBuf,
+    pub(super) way: Way,
 }
 
 impl Controller {
@@ -50,7 +51,22 @@ impl Controller {
         let path = run.join(super::SOCKET);
         // A dead one leaves its socket behind.
         UnixStream::connect(&path).ok()?;
-        Some(Self { path })
+        Some(Self {
+            way: Way::Socket(path),
+        })
+    }
+
+    /// One that is reached in some way. Whether it is there is seen when it is asked.
+    pub const fn by(way: Way) -> Self {
+        Self { way }
+    }
+
+    /// What is answered as text.
+    ///
+    /// # Errors
+    /// It cannot be reached, or refuses.
+    pub fn text(&self, path: &str) -> Result<String, ClientError> {
+        self.body(&self.way.head(&format!("GET {path}"), ""))
     }
 
     /// Asks for something.
@@ -58,7 +74,7 @@ impl Controller {
     /// # Errors
     /// It cannot be reached, or refuses.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.whole(&format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
+        understood(&self.text(path)?)
     }
 
     /// Asks it to do something.
@@ -73,9 +89,9 @@ impl Controller {
         let body = serde_json::to_string(body);
         let body = body.map_err(|error| ClientError::NotUnderstood(error.into()))?;
         let length = body.len();
-        self.whole(&format!(
-            "POST {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        ))
+        let more = format!("Content-Type: application/json\r\nContent-Length: {length}\r\n");
+        let head = self.way.head(&format!("POST {path}"), &more);
+        understood(&self.body(&format!("{head}{body}"))?)
     }
 
     /// Hears what happens, from after a number or from now on, until it is enough or the controller leaves.
@@ -89,7 +105,9 @@ impl Controller {
     ) -> Result<(), ClientError> {
         let after = after.map_or_else(String::new, |after| format!("&after={after}"));
         let stream = self.ask(
-            &format!("GET /v1/events?follow=true{after} HTTP/1.0\r\nHost: localhost\r\n\r\n"),
+            &self
+                .way
+                .head(&format!("GET /v1/events?follow=true{after}"), ""),
             STILL,
         )?;
         for line in stream.lines() {
@@ -107,12 +125,12 @@ impl Controller {
         Ok(())
     }
 
-    fn whole<T: DeserializeOwned>(&self, question: &str) -> Result<T, ClientError> {
+    fn body(&self, question: &str) -> Result<String, ClientError> {
         let mut text = String::new();
         let answer = self.ask(question, PATIENCE)?;
         let read = answer.take(LONGEST).read_to_string(&mut text);
         read.map_err(|error| self.unreachable(error))?;
-        understood(&text)
+        Ok(text)
     }
 
     /// The body of an answer that is none of a problem.
@@ -120,12 +138,11 @@ impl Controller {
         &self,
         question: &str,
         patience: Duration,
-    ) -> Result<BufReader<UnixStream>, ClientError> {
+    ) -> Result<BufReader<Box<dyn Line>>, ClientError> {
         let failed = |error| self.unreachable(error);
-        let mut stream = UnixStream::connect(&self.path).map_err(failed)?;
-        stream.set_read_timeout(Some(patience)).map_err(failed)?;
-        stream.set_write_timeout(Some(patience)).map_err(failed)?;
+        let mut stream = self.way.connect(patience).map_err(failed)?;
         stream.write_all(question.as_bytes()).map_err(failed)?;
+        stream.flush().map_err(failed)?;
         let mut answer = BufReader::new(stream);
         let mut line = String::new();
         answer.read_line(&mut line).map_err(failed)?;
@@ -153,14 +170,14 @@ impl Controller {
         Err(ClientError::Refused(Box::new(understood(&text)?)))
     }
 
-    fn unreachable(&self, source: io::Error) -> ClientError {
+    pub(super) fn unreachable(&self, source: io::Error) -> ClientError {
         ClientError::Unreachable {
-            path: self.path.clone(),
+            place: self.way.place(),
             source,
         }
     }
 }
 
-fn understood<T: DeserializeOwned>(text: &str) -> Result<T, ClientError> {
+pub(super) fn understood<T: DeserializeOwned>(text: &str) -> Result<T, ClientError> {
     serde_json::from_str(text).map_err(|error| ClientError::NotUnderstood(error.into()))
 }

@@ -6,7 +6,8 @@
 //! they answer from what the controller last saw and cause no look at the host. `steer`, `revisions` and `power` ask for
 //! something, through the same doors as the command line, `sockets` has commands and consoles, `near` our end
 //! of their streams. `page` is for browsers, `metrics`
-//! for Prometheus, `hooks` takes in webhooks by a listener of its own, `client` is the other end for the command line.
+//! for Prometheus, `hooks` takes in webhooks by a listener of its own, `client` is the other end for the command line, here or elsewhere (`way`), `session` that of
+//! commands and consoles.
 //!
 //! To add one: a handler in the room of its subject, and its line in `routes`.
 
@@ -27,12 +28,14 @@ pub mod remote;
 mod revisions;
 mod routes;
 mod server;
+pub mod session;
 mod sockets;
 mod stall;
 mod status;
 mod steer;
 mod stores;
 mod subject;
+pub mod way;
 mod who;
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! `keel approve`: a person answers for the plan that waits at the controller.
 
 use super::controller::running;
-use super::engine;
 use super::invocation::Invocation;
 use crate::api::ApproveRequest;
 use crate::api::documents::Accepted;
@@ -16,10 +15,9 @@ pub(super) struct Approve {
 
 impl Approve {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let folder = engine::folder(invocation)?;
         let digest = self.digest.trim().to_ascii_lowercase();
         let asked = ApproveRequest { digest };
-        let done: Accepted = running(&folder)?.post("/v1/approve", &asked)?;
+        let done: Accepted = running(invocation)?.post("/v1/approve", &asked)?;
         invocation.note(&format!("{}\n", done.message));
         Ok(Exit::Done)
     }

@@ -11,8 +11,11 @@ use manifests::path_io;
 use runtime::native::container::relay::Raw;
 
 use super::asked::catch_signals;
+use super::elsewhere::{self, of_instance, only_here};
 use super::engine::{self, Opened};
 use super::invocation::Invocation;
+use crate::api::client::Controller;
+use crate::api::session::Kind;
 use crate::error::{CliError, Exit};
 
 /// Connect to the console of an instance; Ctrl-A q leaves it.
@@ -43,6 +46,11 @@ const PERIOD: Duration = Duration::from_millis(100);
 impl Console {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let instance = invocation.instance(&self.instance)?;
+        if let Some(controller) = elsewhere::controller(invocation)? {
+            only_here("--type vga", self.what == What::Vga)?;
+            only_here("--socket", self.socket.is_some())?;
+            return talk(invocation, &controller, &instance);
+        }
         let engine = engine::open(invocation)?;
         if self.what == What::Vga {
             return self.screen(invocation, &engine, &instance);
@@ -98,6 +106,24 @@ impl Console {
         }
         path_io::remove_file(path).map_err(failed)?;
         result
+    }
+}
+
+/// Over the network; Ctrl-A q is heard by the other end.
+fn talk(
+    invocation: &Invocation,
+    controller: &Controller,
+    instance: &Address,
+) -> Result<Exit, CliError> {
+    invocation.note("Ctrl-A q leaves the console\n");
+    let stdin = io::stdin();
+    let raw = Raw::set(stdin.as_fd());
+    let ended = controller.carry(&of_instance(instance, "console"), Kind::Console);
+    drop(raw);
+    invocation.note("\n");
+    match ended?.error {
+        None => Ok(Exit::Done),
+        Some(why) => Err(failed(why)),
     }
 }
 

@@ -1,16 +1,32 @@
 //! The controller that runs on a state folder, as the command line finds it.
 
+use rustls::CertificateError;
+
+use super::elsewhere;
+use super::engine;
+use super::invocation::Invocation;
 use crate::api::client::{ClientError, Controller};
 use crate::api::documents::{SourceDocument, StatusDocument};
 use crate::error::{CliError, Exit};
 use crate::state_folder::StateFolder;
 
-/// The controller of a state folder.
+/// The controller elsewhere that is named, else that of the state folder, if one runs there.
+///
+/// # Errors
+/// It cannot be asked that way, or there is no state folder that can be used.
+pub(super) fn found(invocation: &Invocation) -> Result<Option<Controller>, CliError> {
+    match elsewhere::controller(invocation)? {
+        Some(controller) => Ok(Some(controller)),
+        None => Ok(Controller::at(&engine::folder(invocation)?.run())),
+    }
+}
+
+/// As [`found`], where there must be one.
 ///
 /// # Errors
 /// There is none.
-pub(super) fn running(folder: &StateFolder) -> Result<Controller, CliError> {
-    Controller::at(&folder.run()).ok_or_else(|| {
+pub(super) fn running(invocation: &Invocation) -> Result<Controller, CliError> {
+    found(invocation)?.ok_or_else(|| {
         CliError::new(Exit::Unexpected, "no controller runs on this state folder")
             .hint("keel apply does it once, keel run --config FILE again and again")
     })
@@ -59,6 +75,27 @@ fn is(one: &SourceDocument, source: &str) -> bool {
     one.owner.as_ref().unwrap_or(&one.name) == source
 }
 
+/// What helps whom nobody knows.
+const WHO: &str = "show who you are: --controller-token FILE or KEEL_TOKEN, or --controller-certificate and --controller-key";
+
+/// What helps where a certificate does not count.
+fn by_certificate(error: &std::io::Error) -> Option<&'static str> {
+    let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+    match inner {
+        // An authority of the same name with another key is another one, too.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => Some("name who signed its certificate: --controller-authority FILE"),
+        rustls::Error::InvalidCertificate(_) => Some(
+            "its certificate names for whom it counts, and until when: openssl s_client shows it",
+        ),
+        rustls::Error::AlertReceived(_) => Some(
+            "it takes certificates that the authority of its `api.tls` signed, and TLS 1.3 alone",
+        ),
+        _ => None,
+    }
+}
+
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> Self {
         let (exit, code, hints) = match &error {
@@ -72,11 +109,17 @@ impl From<ClientError> for CliError {
                     "keel:partly" => Exit::Partly,
                     _ => Exit::Unexpected,
                 };
-                (exit, problem.code.clone(), problem.hints.clone())
+                let mut hints = problem.hints.clone();
+                if problem.r#type == "keel:nobody" {
+                    hints.push(WHO.to_owned());
+                }
+                (exit, problem.code.clone(), hints)
             }
-            ClientError::Unreachable { .. } | ClientError::NotUnderstood(_) => {
-                (Exit::Unexpected, None, Vec::new())
+            ClientError::Unreachable { source, .. } => {
+                let hint = by_certificate(source).map(str::to_owned);
+                (Exit::Unexpected, None, hint.into_iter().collect())
             }
+            ClientError::NotUnderstood(_) => (Exit::Unexpected, None, Vec::new()),
         };
         Self {
             code,

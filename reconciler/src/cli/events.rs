@@ -2,7 +2,6 @@
 
 use super::HumanOrJson;
 use super::controller::running;
-use super::engine;
 use super::invocation::Invocation;
 use crate::api::documents::EventDocument;
 use crate::error::{CliError, Exit};
@@ -21,8 +20,7 @@ pub(super) struct Events {
 
 impl Events {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let folder = engine::folder(invocation)?;
-        let controller = running(&folder)?;
+        let controller = running(invocation)?;
         let all: Vec<EventDocument> = controller.get("/v1/events")?;
         for event in &all {
             self.print(invocation, event)?;

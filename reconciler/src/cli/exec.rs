@@ -4,12 +4,17 @@ use std::error::Error;
 use std::io::{ErrorKind, IsTerminal as _};
 use std::os::fd::AsFd as _;
 
+use manifests::id::Address;
 use runtime::error::RuntimeError;
 use runtime::native::container::relay::Raw;
 use runtime::runtime::{ExecRequest, ExitStatus};
 
+use super::elsewhere::{self, of_instance};
 use super::engine;
 use super::invocation::{Invocation, environment};
+use crate::api::ExecStart;
+use crate::api::client::Controller;
+use crate::api::session::{Kind, size};
 use crate::error::{CliError, Exit};
 
 /// Run a command in an instance.
@@ -52,6 +57,9 @@ impl Exec {
         let terminal =
             self.terminal || (!self.no_terminal && stdin.is_terminal() && stdout.is_terminal());
         let request = self.request(terminal)?;
+        if let Some(controller) = elsewhere::controller(invocation)? {
+            return self.elsewhere(&controller, &instance, request);
+        }
         let engine = engine::open(invocation)?;
         // Every key goes to the program, until this is dropped. Where stdin is no terminal there is nothing to set.
         let raw = terminal.then(|| Raw::set(stdin.as_fd()));
@@ -65,6 +73,45 @@ impl Exec {
             Ok(ExitStatus::Code(code)) => Ok(Exit::Other(code)),
             Ok(ExitStatus::Signal(signal)) => Ok(Exit::Other(signal.saturating_add(128))),
             Err(error) => Err(CliError::new(Exit::Other(code_of(&error)), error)),
+        }
+    }
+
+    fn elsewhere(
+        &self,
+        controller: &Controller,
+        instance: &Address,
+        request: ExecRequest,
+    ) -> Result<Exit, CliError> {
+        let start = ExecStart {
+            command: request.command,
+            environment: request.environment.into_iter().collect(),
+            directory: request.directory,
+            uid: request.uid,
+            gid: request.gid,
+            terminal: request.terminal,
+            size: size().filter(|_| request.terminal),
+        };
+        let stdin = std::io::stdin();
+        let raw = start.terminal.then(|| Raw::set(stdin.as_fd()));
+        let ended = controller.carry(&of_instance(instance, "exec"), Kind::Exec(Box::new(start)));
+        drop(raw);
+        let ended = ended.map_err(|error| CliError {
+            exit: Exit::Other(125),
+            ..CliError::from(error)
+        })?;
+        match (ended.code, ended.signal) {
+            (Some(code), _) => Ok(Exit::Other(code)),
+            (None, Some(signal)) => Ok(Exit::Other(signal.saturating_add(128))),
+            (None, None) => {
+                let why = ended
+                    .error
+                    .unwrap_or_else(|| "it ended, and nobody says how".to_owned());
+                let io = ended.errno.map(std::io::Error::from_raw_os_error);
+                Err(CliError::new(
+                    Exit::Other(io.as_ref().map_or(125, code)),
+                    why,
+                ))
+            }
         }
     }
 
@@ -108,16 +155,20 @@ fn code_of(error: &RuntimeError) -> u8 {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(cause) = next {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                ErrorKind::NotFound => 127,
-                ErrorKind::PermissionDenied => 126,
-                _ if io.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => 126,
-                _ => 125,
-            };
+            return code(io);
         }
         next = cause.source();
     }
     125
+}
+
+fn code(error: &std::io::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::NotFound => 127,
+        ErrorKind::PermissionDenied => 126,
+        _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => 126,
+        _ => 125,
+    }
 }
 
 #[cfg(test)]

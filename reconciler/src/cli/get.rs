@@ -6,13 +6,17 @@ use manifests::id::Address;
 use manifests::kind::Kind;
 use manifests::observed::Item;
 use runtime::runtime::Runtime;
+use serde_json::json;
 
 use super::backup::last_run as last_backup;
 use super::decide::session;
+use super::elsewhere::{self, only_here};
 use super::engine::{self, Opened};
 use super::invocation::Invocation;
+use crate::api::client::Controller;
+use crate::api::documents::{ObjectDocument, ObjectRow};
 use crate::error::{CliError, Exit};
-use crate::view::{objects, style};
+use crate::view::{self, objects, style};
 
 /// List live objects: instances, networks, pools and the rest, ours and foreign ones.
 #[derive(Debug, clap::Args)]
@@ -65,10 +69,18 @@ enum Asked {
 impl Get {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let asked = asked(invocation, self.what.as_deref(), &self.names)?;
-        let opened = engine::open(invocation)?;
+        let there = elsewhere::controller(invocation)?;
+        let mut here = None;
         let mut printed = String::new();
         loop {
-            let text = self.text(invocation, &opened, &asked)?;
+            let text = match (&there, &here) {
+                (Some(controller), _) => self.elsewhere(invocation, controller, &asked)?,
+                (None, Some(opened)) => self.text(invocation, opened, &asked)?,
+                (None, None) => {
+                    here = Some(engine::open(invocation)?);
+                    continue;
+                }
+            };
             if text != printed {
                 match self.output {
                     Format::Table | Format::Wide => invocation.print(&text)?,
@@ -115,10 +127,82 @@ impl Get {
     }
 }
 
+impl Get {
+    /// What a controller elsewhere last saw.
+    fn elsewhere(
+        &self,
+        invocation: &Invocation,
+        controller: &Controller,
+        asked: &Asked,
+    ) -> Result<String, CliError> {
+        only_here("--all", self.all)?;
+        let rows = rows(invocation, controller, asked)?;
+        let wants_document = matches!(self.output, Format::Json | Format::Yaml);
+        if !wants_document && invocation.global.json_into.is_none() {
+            if rows.is_empty() {
+                invocation.note("nothing\n");
+            }
+            return Ok(view::elsewhere::tables(&rows, self.output == Format::Wide));
+        }
+        let mut live = Vec::new();
+        for row in &rows {
+            let one: ObjectDocument = controller.get(&elsewhere::of_object(&row.id.parse()?))?;
+            live.extend(one.live);
+        }
+        let document = match (asked, live.as_slice()) {
+            (Asked::Named(names), [only]) if names.len() == 1 => only.clone(),
+            _ => json!({ "apiVersion": "evenkeel/v1", "kind": "List", "items": live }),
+        };
+        invocation.json_into(|| format!("{document:#}\n"))?;
+        match self.output {
+            Format::Json => Ok(format!("{document:#}\n")),
+            Format::Yaml => yaml(&document),
+            Format::Table | Format::Wide => {
+                Ok(view::elsewhere::tables(&rows, self.output == Format::Wide))
+            }
+        }
+    }
+}
+
+/// What a controller elsewhere has of what is asked for; a named object that it has not is an error.
+fn rows(
+    invocation: &Invocation,
+    controller: &Controller,
+    asked: &Asked,
+) -> Result<Vec<ObjectRow>, CliError> {
+    let mut found: Vec<ObjectRow> = match asked {
+        Asked::Everything => controller.get("/v1/objects")?,
+        Asked::Kind(kind) => controller.get(&format!("/v1/objects?kind={}", kind.word()))?,
+        Asked::Named(addresses) => {
+            let mut rows = Vec::new();
+            for address in addresses {
+                let one: ObjectDocument = controller.get(&elsewhere::of_object(address))?;
+                rows.push(one.row);
+            }
+            rows
+        }
+    };
+    let narrow = &invocation.global;
+    let is = |all: &[Address], row: &ObjectRow| all.iter().any(|one| one.to_string() == row.id);
+    found.retain(|row| narrow.only.is_empty() || is(&narrow.only, row));
+    found.retain(|row| !is(&narrow.exclude, row));
+    Ok(found)
+}
+
 impl Describe {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let names: Vec<String> = self.name.iter().cloned().collect();
         let asked = asked(invocation, Some(&self.what), &names)?;
+        if let Some(controller) = elsewhere::controller(invocation)? {
+            for (index, row) in rows(invocation, &controller, &asked)?.iter().enumerate() {
+                let one: ObjectDocument =
+                    controller.get(&elsewhere::of_object(&row.id.parse()?))?;
+                let gap = if index > 0 { "\n" } else { "" };
+                let text = view::elsewhere::describe(&one, invocation.now());
+                invocation.print(&format!("{gap}{text}"))?;
+            }
+            return Ok(Exit::Done);
+        }
         let opened = engine::open(invocation)?;
         let mut world = find(invocation, opened.runtime.as_ref(), &asked)?;
         with_schedules(invocation, &opened, &mut world)?;

@@ -8,6 +8,7 @@ use manifests::id::Address;
 
 use runtime::native::machine::Choice;
 
+use super::elsewhere::Elsewhere;
 use super::invocation::environment;
 use crate::view::text::shell_word;
 
@@ -32,6 +33,9 @@ pub(super) struct GlobalOptions {
     /// `incus:https://HOST:PORT`.
     #[arg(long, value_name = "ENGINE", global = true, default_value = "native")]
     pub(super) engine: Engine,
+
+    #[command(flatten)]
+    pub(super) elsewhere: Elsewhere,
 
     /// Who runs the instructions of virtual machines: KVM, QEMU itself (slow), or KVM where it works.
     #[arg(long, value_name = "WHO", global = true, default_value = "auto")]

@@ -1,14 +1,16 @@
 //! `keel history`.
 
 use manifests::id::Address;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::HumanOrJson;
+use super::elsewhere;
 use super::engine;
 use super::global::address;
 use super::invocation::Invocation;
+use crate::api::client::Controller;
 use crate::error::{CliError, Exit};
-use crate::journal::{Journal as _, JournalError};
+use crate::journal::{ApplyStatus, Journal as _, JournalError, ObjectEvent};
 use crate::view::history;
 
 /// List what was done: the applies, or the events of one object.
@@ -27,17 +29,9 @@ pub(super) struct History {
 
 impl History {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let store = engine::store(&engine::folder(invocation)?)?;
-        let unreadable = |error: JournalError| CliError::new(Exit::Unexpected, error);
-        let (text, json) = match &self.object {
-            Some(object) => {
-                let events = store.events_of(object, self.limit).map_err(unreadable)?;
-                (history::events(&events), json!(events))
-            }
-            None => {
-                let applies = store.applies(self.limit).map_err(unreadable)?;
-                (history::applies(&applies), json!(applies))
-            }
+        let (text, json) = match elsewhere::controller(invocation)? {
+            Some(controller) => self.elsewhere(&controller)?,
+            None => self.here(invocation)?,
         };
         let json = format!("{json:#}\n");
         invocation.json_into(|| json.clone())?;
@@ -47,5 +41,36 @@ impl History {
             HumanOrJson::Json => invocation.print_plain(&json)?,
         }
         Ok(Exit::Done)
+    }
+
+    fn here(&self, invocation: &Invocation) -> Result<(String, Value), CliError> {
+        let store = engine::store(&engine::folder(invocation)?)?;
+        let unreadable = |error: JournalError| CliError::new(Exit::Unexpected, error);
+        Ok(match &self.object {
+            Some(object) => {
+                let events = store.events_of(object, self.limit).map_err(unreadable)?;
+                (history::events(&events), json!(events))
+            }
+            None => {
+                let applies = store.applies(self.limit).map_err(unreadable)?;
+                (history::applies(&applies), json!(applies))
+            }
+        })
+    }
+
+    fn elsewhere(&self, controller: &Controller) -> Result<(String, Value), CliError> {
+        let path = format!("/v1/history?limit={}", self.limit);
+        Ok(match &self.object {
+            Some(object) => {
+                let object = elsewhere::encoded(&object.to_string());
+                let events: Vec<ObjectEvent> =
+                    controller.get(&format!("{path}&object={object}"))?;
+                (history::events(&events), json!(events))
+            }
+            None => {
+                let applies: Vec<ApplyStatus> = controller.get(&path)?;
+                (history::applies(&applies), json!(applies))
+            }
+        })
     }
 }

@@ -1,9 +1,15 @@
 //! `keel logs`.
 
+use std::io;
 use std::time::Duration;
 
+use manifests::id::Address;
+
+use super::elsewhere::{self, of_instance};
 use super::engine;
 use super::invocation::Invocation;
+use crate::api::client::Controller;
+use crate::api::session::Kind;
 use crate::error::{CliError, Exit};
 use crate::view::console::{harmless, overlap};
 
@@ -31,7 +37,7 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let instance = invocation.instance(&self.instance)?;
-        let engine = engine::open(invocation)?.runtime;
+        let elsewhere = elsewhere::controller(invocation)?;
         let print = |bytes: &[u8]| {
             // Where it goes does not matter: behind a pipe is often a terminal.
             if self.raw {
@@ -40,6 +46,10 @@ impl Logs {
                 invocation.print(&harmless(bytes))
             }
         };
+        if let Some(controller) = elsewhere {
+            return self.elsewhere(&controller, &instance, &print);
+        }
+        let engine = engine::open(invocation)?.runtime;
         let mut seen = engine.console_log(&instance, ALL)?;
         print(last_lines(&seen, self.tail))?;
         while self.follow && !invocation.cancelled() {
@@ -49,6 +59,36 @@ impl Logs {
             seen = now;
         }
         Ok(Exit::Done)
+    }
+
+    /// By a web socket, which tells bytes as they are, and from the newest on.
+    fn elsewhere(
+        &self,
+        controller: &Controller,
+        instance: &Address,
+        print: &dyn Fn(&[u8]) -> Result<(), CliError>,
+    ) -> Result<Exit, CliError> {
+        if !self.follow {
+            if self.raw {
+                return Err(CliError::usage(
+                    "a controller tells bytes as they are only with --follow",
+                ));
+            }
+            let text = controller.text(&of_instance(instance, "logs"))?;
+            print(last_lines(text.as_bytes(), self.tail))?;
+            return Ok(Exit::Done);
+        }
+        let mut is_first = true;
+        let mut failed = None;
+        let mut show = |bytes: &[u8]| {
+            let tail = self.tail.filter(|_| std::mem::take(&mut is_first));
+            print(last_lines(bytes, tail)).map_err(|error| {
+                failed = Some(error);
+                io::Error::from(io::ErrorKind::BrokenPipe)
+            })
+        };
+        controller.carry(&of_instance(instance, "logs/follow"), Kind::Log(&mut show))?;
+        failed.map_or(Ok(Exit::Done), Err)
     }
 }
 

@@ -17,6 +17,7 @@ mod destroy;
 mod diff;
 mod doctor;
 mod drift;
+mod elsewhere;
 mod engine;
 mod events;
 mod exec;
@@ -143,6 +144,7 @@ enum Command {
 
 impl Command {
     fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        self.is_meant_here(invocation)?;
         match self {
             Self::Init(command) => command.run(invocation),
             Self::Validate(command) => command.run(invocation),

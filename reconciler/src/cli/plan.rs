@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::decide::{Decisions, apply_command, on_this_host, right_host, session};
+use super::elsewhere::{self, only_here};
 use super::engine;
 use super::format::{Format, print_github, print_junit, print_sarif, wanted_in};
 use super::invocation::{Invocation, absolute};
@@ -10,6 +11,8 @@ use super::observe;
 use super::plan_check::Check;
 use super::progress::patiently;
 use super::read::Wanted;
+use crate::api::client::Controller;
+use crate::api::documents::PlanDocument;
 use crate::error::{CliError, Exit};
 use crate::plan::{Plan as Planned, PlanId, Purpose};
 use crate::policy::Policies;
@@ -19,7 +22,7 @@ use crate::view::plan::{Around, Detail, Documents, page};
 use crate::view::plan_document::document;
 use crate::view::saved_plan::MadeFrom;
 use crate::view::text::shell_word;
-use crate::view::{gitlab, html, markdown};
+use crate::view::{self, gitlab, html, markdown};
 
 /// Show what apply would do, in order, with reason, effect and source line of each step.
 #[derive(Debug, clap::Args)]
@@ -113,6 +116,9 @@ impl Make {
     }
 
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        if let Some(controller) = elsewhere::controller(invocation)? {
+            return self.elsewhere(invocation, &controller);
+        }
         let began = invocation.now();
         let (wanted, plan) = patiently(invocation, "planning", || self.made(invocation))?;
         let from = made_from(invocation, &wanted, &self.decisions);
@@ -144,6 +150,44 @@ impl Make {
         };
         shown.print(invocation, self.output)?;
         Ok(exit(&plan, self.detailed_exitcode))
+    }
+}
+
+impl Make {
+    /// The plans that wait at a controller elsewhere.
+    fn elsewhere(
+        &self,
+        invocation: &Invocation,
+        controller: &Controller,
+    ) -> Result<Exit, CliError> {
+        let decisions = &self.decisions;
+        let decides = decisions.no_trash || decisions.no_restore;
+        only_here("PATH", self.path.is_some())?;
+        only_here("--against", self.against.is_some())?;
+        only_here("--save", self.save.is_some())?;
+        only_here("--approve", !decisions.approve.is_empty())?;
+        only_here("--allow", !decisions.allow.is_empty())?;
+        only_here("--no-trash and --no-restore", decides)?;
+        let is_text = matches!(self.output, Format::Human | Format::Json);
+        only_here("that format", !is_text)?;
+        let waiting: Vec<PlanDocument> = controller.get("/v1/plan")?;
+        let json = || {
+            let text = serde_json::to_string_pretty(&waiting).unwrap_or_default();
+            format!("{text}\n")
+        };
+        invocation.json_into(json)?;
+        match self.output {
+            Format::Json => invocation.print_plain(&json())?,
+            _ if waiting.is_empty() => invocation.print("nothing to do\n")?,
+            _ => invocation.print(&view::elsewhere::plans(&waiting))?,
+        }
+        Ok(
+            match (waiting.iter().any(|plan| plan.stopped), waiting.is_empty()) {
+                (true, _) => Exit::Refused,
+                (false, false) if self.detailed_exitcode => Exit::Differences,
+                (false, _) => Exit::Done,
+            },
+        )
     }
 }
 

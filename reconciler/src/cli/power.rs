@@ -8,9 +8,12 @@ use manifests::id::Address;
 use super::HumanOrJson;
 use super::asked::carry_out;
 use super::decide::session;
+use super::elsewhere::{self, of_instance, only_here};
 use super::engine;
 use super::global::duration;
-use super::invocation::Invocation;
+use super::invocation::{Invocation, say};
+use crate::api::PowerRequest;
+use crate::api::documents::Accepted;
 use crate::diff::known::Hold;
 use crate::error::{CliError, Exit};
 use crate::session::Asked;
@@ -34,6 +37,39 @@ impl Instances {
         all.map(|name| invocation.instance(name)).collect()
     }
 
+    /// By the controller elsewhere that is named, one after the other; none: none is.
+    fn elsewhere(
+        &self,
+        invocation: &Invocation,
+        verb: &str,
+        asked: &PowerRequest,
+    ) -> Result<Option<Exit>, CliError> {
+        let Some(controller) = elsewhere::controller(invocation)? else {
+            return Ok(None);
+        };
+        only_here("--output json", self.output == HumanOrJson::Json)?;
+        let mut done = 0;
+        let mut worst = None;
+        for address in self.addresses(invocation)? {
+            match controller.post::<Accepted>(&of_instance(&address, verb), asked) {
+                Ok(accepted) => {
+                    done += 1;
+                    invocation.note(&format!("{}\n", visible(&accepted.message)));
+                }
+                Err(error) => {
+                    let error = CliError::from(error);
+                    say(&error.report());
+                    worst = worst.max(Some(error.exit));
+                }
+            }
+        }
+        Ok(Some(match worst {
+            None => Exit::Done,
+            Some(exit) if done == 0 => exit,
+            Some(_) => Exit::Partly,
+        }))
+    }
+
     fn switch(&self, invocation: &Invocation, asked: &Asked) -> Result<Exit, CliError> {
         let addresses = self.addresses(invocation)?;
         let opened = engine::open(invocation)?;
@@ -54,6 +90,13 @@ pub(super) struct Start {
 
 impl Start {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let request = PowerRequest {
+            discard_state: self.discard_state,
+            ..PowerRequest::default()
+        };
+        if let Some(exit) = self.instances.elsewhere(invocation, "start", &request)? {
+            return Ok(exit);
+        }
         let power = match self.discard_state {
             true => Power::StartAnew,
             false => Power::Start,
@@ -91,7 +134,15 @@ impl Stop {
             (false, true) => Power::Save,
             (false, false) => Power::Stop,
         };
+        let request = PowerRequest {
+            force: self.force,
+            stateful: self.stateful,
+            ..PowerRequest::default()
+        };
         let (Some(time), Some(reason)) = (self.hold, &self.reason) else {
+            if let Some(exit) = self.instances.elsewhere(invocation, "stop", &request)? {
+                return Ok(exit);
+            }
             return self.instances.switch(invocation, &Asked::Power(power));
         };
         if reason.trim().is_empty() || time.is_zero() {
@@ -104,6 +155,14 @@ impl Stop {
             .ok()
             .and_then(|time| since.checked_add(time).ok())
             .ok_or_else(|| CliError::usage("the hold would never be over"))?;
+        let request = PowerRequest {
+            hold_until: Some(until.to_string()),
+            reason: Some(reason.trim().to_owned()),
+            ..request
+        };
+        if let Some(exit) = self.instances.elsewhere(invocation, "stop", &request)? {
+            return Ok(exit);
+        }
         let hold = Hold {
             until,
             reason: reason.trim().to_owned(),
@@ -135,6 +194,13 @@ pub(super) struct Restart {
 
 impl Restart {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let request = PowerRequest {
+            force: self.force,
+            ..PowerRequest::default()
+        };
+        if let Some(exit) = self.instances.elsewhere(invocation, "restart", &request)? {
+            return Ok(exit);
+        }
         let asked = Asked::Power(match self.force {
             true => Power::Reset,
             false => Power::Restart,
@@ -152,6 +218,10 @@ pub(super) struct Freeze {
 
 impl Freeze {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let request = PowerRequest::default();
+        if let Some(exit) = self.instances.elsewhere(invocation, "freeze", &request)? {
+            return Ok(exit);
+        }
         let asked = Asked::Power(Power::Freeze);
         self.instances.switch(invocation, &asked)
     }
@@ -166,6 +236,10 @@ pub(super) struct Unfreeze {
 
 impl Unfreeze {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        let request = PowerRequest::default();
+        if let Some(exit) = self.instances.elsewhere(invocation, "unfreeze", &request)? {
+            return Ok(exit);
+        }
         let asked = Asked::Power(Power::Unfreeze);
         self.instances.switch(invocation, &asked)
     }

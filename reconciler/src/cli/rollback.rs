@@ -2,7 +2,6 @@
 
 use super::author::author;
 use super::controller::running;
-use super::engine;
 use super::invocation::Invocation;
 use crate::api::documents::{Accepted, RevisionDocument};
 use crate::api::{RollbackRequest, UnpinRequest};
@@ -36,7 +35,7 @@ pub(super) struct Unpin {
 
 impl Rollback {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let controller = running(&engine::folder(invocation)?)?;
+        let controller = running(invocation)?;
         let (Some(revision), Some(reason)) = (&self.revision, &self.reason) else {
             let all: Vec<RevisionDocument> = controller.get("/v1/revisions?limit=40")?;
             let meant = |one: &&RevisionDocument| {
@@ -64,7 +63,7 @@ impl Unpin {
         let asked = UnpinRequest {
             source: self.source.clone(),
         };
-        let controller = running(&engine::folder(invocation)?)?;
+        let controller = running(invocation)?;
         let done: Accepted = controller.post("/v1/unpin", &asked)?;
         invocation.note(&format!("{}\n", done.message));
         Ok(Exit::Done)

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::HumanOrJson;
 use super::controller;
+use super::elsewhere;
 use super::engine;
 use super::invocation::Invocation;
 use crate::api::documents::StatusDocument;
@@ -48,6 +49,16 @@ struct Facts {
 
 impl Status {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        if let Some(controller) = elsewhere::controller(invocation)? {
+            let status: StatusDocument = controller.get("/v1/status")?;
+            let json = || format!("{:#}\n", json!({ "controller": status }));
+            invocation.json_into(json)?;
+            match self.output {
+                HumanOrJson::Human => invocation.print(&view::controller::page(&status))?,
+                HumanOrJson::Json => invocation.print_plain(&json())?,
+            }
+            return Ok(Exit::Done);
+        }
         let opened = engine::open(invocation)?;
         let store = engine::store(&opened.folder)?;
         let unreadable = |error: JournalError| CliError::new(Exit::Unexpected, error);

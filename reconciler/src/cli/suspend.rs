@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use super::author::author;
-use super::controller::running;
+use super::controller::{found, running};
 use super::engine;
 use super::global::duration;
 use super::invocation::Invocation;
-use crate::api::client::Controller;
 use crate::api::documents::Accepted;
 use crate::api::{ReconcileRequest, ResumeRequest, SuspendRequest};
 use crate::diff::suspension::{Scope, Suspension};
@@ -96,8 +95,7 @@ impl Suspend {
         let now = invocation.now();
         let until = self.until.as_ref();
         let until = until.map(|until| until.after(now, "--until")).transpose()?;
-        let folder = engine::folder(invocation)?;
-        if let Some(controller) = Controller::at(&folder.run()) {
+        if let Some(controller) = found(invocation)? {
             let asked = SuspendRequest {
                 what: self.what.to_string(),
                 reason: self.reason.clone(),
@@ -129,14 +127,13 @@ impl Suspend {
 
 impl Resume {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let folder = engine::folder(invocation)?;
-        if let Some(controller) = Controller::at(&folder.run()) {
+        if let Some(controller) = found(invocation)? {
             let what = self.what.to_string();
             let done: Accepted = controller.post("/v1/resume", &ResumeRequest { what })?;
             invocation.note(&format!("{}\n", done.message));
             return Ok(Exit::Done);
         }
-        let known = engine::store(&folder)?.load()?;
+        let known = engine::store(&engine::folder(invocation)?)?.load()?;
         if known.suspension(&self.what, invocation.now()).is_none() {
             let all: Vec<String> = known.suspensions.keys().map(ToString::to_string).collect();
             let error = CliError::new(Exit::Unexpected, format!("{} is not suspended", self.what));
@@ -152,7 +149,7 @@ impl Resume {
 
 impl Reconcile {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let controller = running(&engine::folder(invocation)?)?;
+        let controller = running(invocation)?;
         let source = self.source.clone();
         let _: Accepted = controller.post("/v1/reconcile", &ReconcileRequest { source })?;
         Ok(Exit::Done)

@@ -133,7 +133,7 @@ impl Event {
 }
 
 /// An event about an object, and what it was a part of.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectEvent {
     /// What happened.

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use manifests::id::{Address, SourceName, Uid};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Event, JournalError, Outcome, What};
 use crate::plan::{PlanId, Purpose, StepId};
 
 /// How far a step is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StepStatus {
     /// The object.
@@ -27,7 +27,7 @@ pub struct StepStatus {
 }
 
 /// How far an apply is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ApplyStatus {
     /// The plan.

@@ -7,6 +7,7 @@ pub mod controller;
 pub mod diagnostics;
 pub mod drift;
 pub mod due;
+pub mod elsewhere;
 pub mod escape;
 pub mod explain;
 pub mod findings;

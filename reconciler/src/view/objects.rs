@@ -294,7 +294,7 @@ pub fn describe(item: &Item, now: Timestamp) -> String {
 }
 
 /// A block of fields, one line a leaf; what is unset or empty is left out.
-fn section(out: &mut String, title: &str, value: &Value, now: Timestamp) {
+pub(super) fn section(out: &mut String, title: &str, value: &Value, now: Timestamp) {
     let mut rows = Vec::new();
     leaves(String::new(), value, &mut rows);
     if rows.is_empty() {

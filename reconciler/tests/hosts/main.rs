@@ -20,6 +20,7 @@ mod cloud_init;
 mod controller;
 mod debian;
 mod drifts;
+mod elsewhere;
 mod ended;
 mod footprint;
 #[path = "../../../tests/tests/support/forge.rs"]

@@ -260,3 +260,98 @@ fn a_token_counts_until_it_is_over_or_revoked_and_only_its_hash_is_kept() {
         "{answer}"
     );
 }
+
+#[test]
+fn the_command_line_asks_over_the_network_and_trusts_whom_it_is_told() {
+    use crate::api::session::Kind;
+    use crate::api::way::{Access, Way};
+    use crate::api::{ExecEnd, ExecStart};
+    use crate::web::access::Hidden;
+    let far = Far::new(vec![
+        of("alice", Role::Admin, &[]),
+        of("bob", Role::Viewer, &[]),
+    ]);
+    let file = |name: &str, text: &str| {
+        let path = far.folder.join(name);
+        path_io::write(&path, text).expect("written");
+        path
+    };
+    let address = format!("https://localhost:{}", far.address.port());
+    let client = |who: Option<&str>, authority: &Authority, token: Option<&str>| {
+        let shown = who.map(|who| far.authority.signs(who));
+        let pem = |of: fn(&(String, String)) -> &String, name: &str| {
+            shown.as_ref().map(|shown| file(name, of(&shown.pem)))
+        };
+        let access = Access {
+            authority: Some(file("trusted.pem", &authority.certificate.pem())),
+            certificate: pem(|pem| &pem.0, "own.pem"),
+            key: pem(|pem| &pem.1, "own.key"),
+            token: token.map(|token| Hidden(token.to_owned())),
+        };
+        Client::by(Way::of(&address, &access).expect("a way"))
+    };
+    let alice = client(Some("alice"), &far.authority, None);
+    let status: Value = alice.get("/v1/status").expect("answered");
+    assert_eq!(status["you"]["name"], "alice");
+    alice
+        .post::<Value>("/v1/reconcile", &json!({}))
+        .expect("asked for");
+    let mut heard = Vec::new();
+    alice
+        .follow(Some(0), &mut |event| {
+            heard.push(event.topic);
+            false
+        })
+        .expect("followed");
+    assert_eq!(heard.len(), 1);
+    let start = ExecStart {
+        command: vec!["true".to_owned()],
+        environment: std::collections::BTreeMap::new(),
+        directory: None,
+        uid: 0,
+        gid: 0,
+        terminal: false,
+        size: None,
+    };
+    let exec = || Kind::Exec(Box::new(start.clone()));
+    let ended = alice
+        .carry("/v1/instances/one/exec", exec())
+        .expect("it ran");
+    let seven = ExecEnd {
+        code: Some(7),
+        ..ExecEnd::default()
+    };
+    assert_eq!(ended, seven);
+    let mut log = Vec::new();
+    let mut show = |bytes: &[u8]| {
+        log.extend_from_slice(bytes);
+        Err(std::io::ErrorKind::BrokenPipe.into())
+    };
+    let followed = alice.carry("/v1/instances/one/logs/follow", Kind::Log(&mut show));
+    followed.expect("followed");
+    assert_eq!(log, b"\x1b[32mup\x1b[0m\r\n");
+
+    let refused = |client: &Client| match client.carry("/v1/instances/one/exec", exec()) {
+        Err(ClientError::Refused(problem)) => problem.status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(&client(Some("bob"), &far.authority, None)), 403);
+    assert_eq!(refused(&client(None, &far.authority, None)), 401);
+    assert_eq!(refused(&client(None, &far.authority, Some("keel_x"))), 401);
+    let gone = alice.carry("/v1/instances/none/exec", exec());
+    assert!(
+        matches!(&gone, Err(ClientError::Refused(problem)) if problem.status == 404),
+        "{gone:?}"
+    );
+    let other = client(Some("alice"), &Authority::new(), None);
+    let wrong = [
+        other.get::<Value>("/v1/status").map(drop),
+        other.carry("/v1/instances/one/exec", exec()).map(drop),
+    ];
+    for error in wrong.map(|wrong| wrong.expect_err("it is not trusted")) {
+        let words = crate::error::chain(&error);
+        assert!(words.contains("invalid peer certificate"), "{words}");
+        let hints = CliError::from(error).hints;
+        assert!(hints[0].contains("--controller-authority"), "{hints:?}");
+    }
+}
