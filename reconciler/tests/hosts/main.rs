@@ -71,6 +71,7 @@ mod side_by_side;
 mod sizes;
 mod snapshots;
 mod systemd;
+mod taps;
 mod volumes;
 #[path = "../../../tests/tests/support/workflow.rs"]
 mod workflow;
