@@ -18,7 +18,7 @@ pub use self::machines::MOST_PROCESSORS;
 pub use self::volumes::LEAST_XFS;
 pub use self::zfs::LEAST_ZFS;
 
-use crate::desired::{DesiredSet, Resource};
+use crate::desired::{DesiredSet, Readiness, Resource};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics};
 use crate::id::Address;
 use crate::instance::boot::ShutdownAction;
@@ -254,6 +254,11 @@ fn one_pool(resource: &Resource, pool: &StoragePool, say: &mut dyn FnMut(&str, S
 /// Kinds that the native engine has no objects of: they are settled in the objects that they concern, or are rules over
 /// plans, or say where values of secrets are. They can still be referred to, and are never counted as missing.
 pub fn settle(desired: &mut DesiredSet) {
+    settle_for(Engine::Native, desired);
+}
+
+/// As [`settle`], for either engine: a server of Incus has objects that are projects.
+pub fn settle_for(engine: Engine, desired: &mut DesiredSet) {
     let is_policy = |address: &Address, _: &mut Resource| address.kind == Kind::Policy;
     let meant = desired.resources.extract_if(.., is_policy);
     let others = desired.others.extract_if(.., is_policy);
@@ -273,10 +278,15 @@ pub fn settle(desired: &mut DesiredSet) {
             .map(|(_, project)| project.clone()),
     );
     desired.projects.extend(projects);
+    let has_projects = engine == Engine::Incus;
+    let is_settled = |address: &&Address| match address.kind {
+        Kind::Project => !has_projects,
+        kind => kind == Kind::Profile,
+    };
     let settled: Vec<_> = desired
         .resources
         .keys()
-        .filter(|address| matches!(address.kind, Kind::Project | Kind::Profile))
+        .filter(is_settled)
         .cloned()
         .collect();
     for address in settled {
@@ -288,10 +298,25 @@ pub fn settle(desired: &mut DesiredSet) {
     desired.secrets.extend(meant);
     let others = desired.others.extract_if(.., is_secret);
     desired.secrets.extend(others);
-    for resource in desired.resources.values_mut() {
-        resource
-            .needs
-            .retain(|(need, _)| !matches!(need.kind, Kind::Project | Kind::Secret));
+    let projects: Vec<Address> = desired
+        .resources
+        .keys()
+        .filter(|address| address.kind == Kind::Project)
+        .cloned()
+        .collect();
+    for (address, resource) in &mut desired.resources {
+        resource.needs.retain(|(need, _)| match need.kind {
+            Kind::Project => has_projects,
+            kind => kind != Kind::Secret,
+        });
+        // What is in a project comes after it, and goes before it.
+        let own = |project: &&Address| address.project.as_deref() == Some(project.name.as_str());
+        if let Some(own) = projects.iter().find(own)
+            && !resource.needs.iter().any(|(need, _)| need == own)
+        {
+            resource.needs.push((own.clone(), Readiness::Started));
+            resource.needs.sort_by(|a, b| a.0.cmp(&b.0));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use manifests::diagnostic::{Diagnostics, Severity};
 use manifests::read::Texts;
 use manifests::repository::Repository;
 use manifests::resolve::{Resolved, resolve};
-use manifests::support::{Engine, settle, unsupported_by};
+use manifests::support::{Engine, settle_for, unsupported_by};
 
 use crate::policy;
 
@@ -31,13 +31,17 @@ pub fn meaning(
     resolved
 }
 
+/// The engine of this process.
+fn engine() -> Engine {
+    ENGINE.get().copied().unwrap_or_default()
+}
+
 /// Looks for what the engine cannot do, and for policies that are none.
 pub fn examine(resolved: &mut Resolved) {
     let Some(desired) = &resolved.desired else {
         return;
     };
-    let engine = ENGINE.get().copied().unwrap_or_default();
-    resolved.found.extend(unsupported_by(engine, desired));
+    resolved.found.extend(unsupported_by(engine(), desired));
     let wrong = policy::check(desired.declared());
     if wrong.has_errors() {
         resolved.desired = None;
@@ -62,7 +66,7 @@ pub fn strict(mut resolved: Resolved) -> Resolved {
     if wrong {
         resolved.desired = None;
     } else if let Some(desired) = &mut resolved.desired {
-        settle(desired);
+        settle_for(engine(), desired);
     }
     resolved
 }

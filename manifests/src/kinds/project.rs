@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::desired::Reference;
-use crate::kind::ResourceKind;
+use crate::kind::{Kind, ResourceKind};
+use crate::pointer::Pointer;
 use crate::scalar::byte_size::ByteSize;
 use crate::scalar::text::Text;
 
@@ -130,5 +131,13 @@ crate::fields! {
 }
 
 impl ResourceKind for Project {
-    fn references(&self, _out: &mut Vec<Reference>) {}
+    fn references(&self, out: &mut Vec<Reference>) {
+        let at = Pointer::new("/spec/limits/diskPools");
+        out.extend(self.limits.disk_pools.keys().map(|pool| Reference {
+            kind: Kind::StoragePool,
+            pool: None,
+            name: pool.clone(),
+            at: at.field(pool),
+        }));
+    }
 }

@@ -38,8 +38,6 @@ const NETWORK: &[&str] = &[
     "ipv6/dhcp/reservations",
     "dns/hosts",
     "tunnels",
-    "acls",
-    "aclDefaults",
     "parent",
     "vlan",
     "uplink",
@@ -109,12 +107,15 @@ pub(super) fn unsupported(desired: &DesiredSet) -> Diagnostics {
             }
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Profile(_) | Spec::Policy(_) | Spec::Secret(_) => {}
-            // What is in a project needs it to be on the server.
-            Spec::Project(_)
-            | Spec::NetworkAcl(_)
-            | Spec::NetworkForward(_)
-            | Spec::SnapshotSchedule(_)
-            | Spec::Backup(_) => {
+            Spec::NetworkAcl(_) => {}
+            Spec::Project(project) => {
+                if project.restrictions.enabled && !project.features.profiles {
+                    let why = "the server restricts only projects that have profiles of their own"
+                        .to_owned();
+                    say("/spec/features/profiles", why);
+                }
+            }
+            Spec::NetworkForward(_) | Spec::SnapshotSchedule(_) | Spec::Backup(_) => {
                 let why = format!("this engine has no {} yet", resource.address.kind.name());
                 let told = Diagnostic::warning(KIND, resource.origin.clone(), why);
                 found.push(told.of(&resource.address));

@@ -19,6 +19,8 @@ mod marks;
 mod objects;
 mod observe;
 mod operate;
+mod project;
+mod rules;
 mod snapshots;
 mod table;
 #[cfg(test)]
@@ -149,7 +151,7 @@ impl Runtime for IncusRuntime {
         match address.kind {
             Kind::Instance => self.look_at_instance(address),
             Kind::Image => self.look_at_image(address),
-            Kind::StoragePool | Kind::Network | Kind::Volume => self.look_at_object(address),
+            kind if objects::is_one(kind) => self.look_at_object(address),
             _ => Ok(None),
         }
         .map_err(|error| error.of(address))
@@ -174,9 +176,7 @@ impl Runtime for IncusRuntime {
         match action.address.kind {
             Kind::Instance => self.perform_on_instance(action, resource, desired, context),
             Kind::Image => self.perform_on_image(action, resource, desired, context),
-            Kind::StoragePool | Kind::Network | Kind::Volume => {
-                self.perform_on_object(action, resource, context)
-            }
+            kind if objects::is_one(kind) => self.perform_on_object(action, resource, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }
         .map_err(|error| error.of(&action.address))

@@ -1,4 +1,4 @@
-//! Pools, networks and volumes: what they have in common is a description and keys.
+//! Projects, pools, networks, NetworkAcls and volumes: what they have in common is a description and keys.
 
 use manifests::id::Address;
 use manifests::kind::{Kind, Spec};
@@ -7,12 +7,12 @@ use manifests::pointer::Pointer;
 use serde_json::{Map, Value, json};
 
 use super::client::at;
-use super::marks;
 use super::table::Absent::{Bool as B, Empty, Null, Text as T};
 use super::table::{Codec, Row, from_config, put, to_config};
 use super::texts::Texts;
 use super::typed::typed;
 use super::wire::{Config, Object};
+use super::{marks, project, rules};
 
 const POOL: &[Row] = &[
     Row("source", "source", Codec::Text, Null),
@@ -97,6 +97,33 @@ const NETWORK: &[Row] = &[
         B(true),
     ),
 ];
+/// What counts of networks where the server has rules for them.
+const NETWORK_RULES: &[Row] = &[
+    Row("acls", "security.acls", Codec::List, Empty),
+    Row(
+        "aclDefaults/ingress",
+        "security.acls.default.ingress.action",
+        Codec::Text,
+        T("reject"),
+    ),
+    Row(
+        "aclDefaults/egress",
+        "security.acls.default.egress.action",
+        Codec::Text,
+        T("reject"),
+    ),
+    Row(
+        "aclDefaults/logged",
+        "security.acls.default.ingress.logged",
+        Codec::Bool,
+        B(false),
+    ),
+];
+/// Of what is one word in manifests, the key that says it for the other direction.
+const OTHER_WAY: (&str, &str) = (
+    "security.acls.default.ingress.logged",
+    "security.acls.default.egress.logged",
+);
 const VOLUME: &[Row] = &[
     Row("size", "size", Codec::Text, Null),
     Row("shared", "security.shared", Codec::Bool, B(false)),
@@ -132,11 +159,30 @@ const FILLED: &[&str] = &[
     "ipv6.address",
 ];
 
-fn rows(kind: Kind) -> &'static [Row] {
+/// Whether things of a kind are such objects.
+pub(super) const fn is_one(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Project | Kind::StoragePool | Kind::Network | Kind::NetworkAcl | Kind::Volume
+    )
+}
+
+/// The tables of a kind.
+fn rows(kind: Kind) -> [&'static [Row]; 2] {
     match kind {
-        Kind::StoragePool => POOL,
-        Kind::Network => NETWORK,
-        Kind::Volume => VOLUME,
+        Kind::StoragePool => [POOL, &[]],
+        Kind::Network => [NETWORK, NETWORK_RULES],
+        Kind::Volume => [VOLUME, &[]],
+        Kind::Project => [project::LIMITS, project::RESTRICTIONS],
+        _ => [&[], &[]],
+    }
+}
+
+/// Keys that say the same as another one, which has a field.
+fn twins(kind: Kind) -> &'static [(&'static str, &'static str)] {
+    match kind {
+        Kind::Network => &[OTHER_WAY],
+        Kind::Project => project::TWINS,
         _ => &[],
     }
 }
@@ -147,6 +193,8 @@ pub(super) fn path(address: &Address) -> String {
     match address.kind {
         Kind::StoragePool => at(&["storage-pools", &address.name], &[]),
         Kind::Network => at(&["networks", &address.name], &project),
+        Kind::NetworkAcl => at(&["network-acls", &address.name], &project),
+        Kind::Project => at(&["projects", &address.name], &[]),
         _ => {
             let pool = address.pool.as_deref().unwrap_or_default();
             at(
@@ -166,7 +214,17 @@ pub(super) fn to_wire(
     let kind = spec.kind();
     let spec = spec.to_value();
     let mut config = Config::new();
-    to_config(rows(kind), &spec, &mut config)?;
+    for rows in rows(kind) {
+        to_config(rows, &spec, &mut config)?;
+    }
+    for (one, other) in twins(kind) {
+        if let Some(value) = config.get(*one).cloned() {
+            config.insert((*other).to_owned(), value);
+        }
+    }
+    if kind == Kind::Project {
+        project::to_wire(&spec, &mut config)?;
+    }
     if kind == Kind::StoragePool && live.is_none() && spec["wipe"] == true {
         config.insert("source.wipe".to_owned(), "true".to_owned());
     }
@@ -224,6 +282,13 @@ pub(super) fn from_wire(
     match kind {
         Kind::StoragePool => put(&mut spec, "driver", Value::from(object.driver.as_str())),
         Kind::Network => put(&mut spec, "type", Value::from(object.kind.as_str())),
+        Kind::Project => {}
+        Kind::NetworkAcl => {
+            for (field, rules) in [("ingress", &object.ingress), ("egress", &object.egress)] {
+                let at = Pointer::new("/spec").field(field);
+                put(&mut spec, field, rules::from_wire(rules, &at, &mut unseen));
+            }
+        }
         _ => {
             put(&mut spec, "pool", Value::from(pool.unwrap_or_default()));
             put(
@@ -236,13 +301,19 @@ pub(super) fn from_wire(
     let mut config = object.config.clone();
     config
         .retain(|key, _| !FILLED.contains(&key.as_str()) || marks::was_asked(&object.config, key));
-    from_config(
-        rows(kind),
-        &config,
-        &Pointer::new("/spec"),
-        &mut spec,
-        &mut unseen,
-    );
+    // A twin that says something else is told as the key that it is.
+    for (one, other) in twins(kind) {
+        if config.get(*one) == config.get(*other) {
+            config.remove(*other);
+        }
+    }
+    for rows in rows(kind) {
+        let at = Pointer::new("/spec");
+        from_config(rows, &config, &at, &mut spec, &mut unseen);
+    }
+    if kind == Kind::Project {
+        project::from_wire(&mut config, &mut spec);
+    }
     if kind == Kind::Network {
         for key in ["ipv4.address", "ipv6.address"] {
             let is_there = object
@@ -260,7 +331,10 @@ pub(super) fn from_wire(
             !key.starts_with("user.")
                 && !key.starts_with("volatile.")
                 && !FILLED.contains(&key.as_str())
-                && !rows(kind).iter().any(|Row(_, known, ..)| known == key)
+                && !rows(kind)
+                    .into_iter()
+                    .flatten()
+                    .any(|Row(_, known, ..)| known == key)
         })
         .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
         .collect();
@@ -270,7 +344,7 @@ pub(super) fn from_wire(
 }
 
 /// The body with which an object is made.
-pub(super) fn creating(address: &Address, spec: &Spec, config: &Config) -> Value {
+pub(super) fn creating(address: &Address, spec: &Spec, config: &Config) -> Result<Value, String> {
     let value = spec.to_value();
     let mut body = json!({
         "name": address.name,
@@ -280,10 +354,38 @@ pub(super) fn creating(address: &Address, spec: &Spec, config: &Config) -> Value
     match spec {
         Spec::StoragePool(pool) => body["driver"] = json!(pool.driver.to_string()),
         Spec::Network(_) => body["type"] = value["type"].clone(),
+        Spec::Project(_) => {}
+        Spec::NetworkAcl(_) => {
+            body["ingress"] = json!(rules::to_wire(&value["ingress"])?);
+            body["egress"] = json!(rules::to_wire(&value["egress"])?);
+        }
         _ => {
             body["type"] = json!("custom");
             body["content_type"] = value["contentType"].clone();
         }
+    }
+    Ok(body)
+}
+
+/// What becomes of an object that is there: as its manifest says, but for what no manifest speaks of.
+pub(super) fn changed(live: &Object, spec: &Spec, texts: &Texts<'_>) -> Result<Object, String> {
+    let value = spec.to_value();
+    let mut now = live.clone();
+    now.config = to_wire(spec, texts, Some(&live.config))?;
+    now.description = value["description"].as_str().unwrap_or_default().to_owned();
+    if spec.kind() == Kind::NetworkAcl {
+        now.ingress = rules::to_wire(&value["ingress"])?;
+        now.egress = rules::to_wire(&value["egress"])?;
+    }
+    Ok(now)
+}
+
+/// The body with which all of an object is written.
+pub(super) fn writing(kind: Kind, object: &Object) -> Value {
+    let mut body = json!({"description": object.description, "config": object.config});
+    if kind == Kind::NetworkAcl {
+        body["ingress"] = json!(object.ingress);
+        body["egress"] = json!(object.egress);
     }
     body
 }

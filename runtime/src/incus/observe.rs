@@ -109,6 +109,14 @@ impl IncusRuntime {
             true => query.as_slice(),
             false => plain.as_slice(),
         };
+        if self.dialect.has("projects") {
+            let projects = at(&["projects"], &plain);
+            let projects: Vec<Object> = self.client.list(&projects).map_err(failed)?;
+            for one in &projects {
+                let address = Address::new(Kind::Project, one.name.clone());
+                self.add(&mut out, address, one, None);
+            }
+        }
         let pools: Vec<Object> = self
             .client
             .list(&at(&["storage-pools"], &plain))
@@ -123,6 +131,15 @@ impl IncusRuntime {
             let name = network.name.clone();
             let address = Address::in_project(Kind::Network, project(&network.project), name);
             self.add(&mut out, address, network, None);
+        }
+        if self.dialect.has("network_acl") {
+            let acls = at(&["network-acls"], of_all("network_acls_all_projects"));
+            let acls: Vec<Object> = self.client.list(&acls).map_err(failed)?;
+            for acl in &acls {
+                let name = acl.name.clone();
+                let address = Address::in_project(Kind::NetworkAcl, project(&acl.project), name);
+                self.add(&mut out, address, acl, None);
+            }
         }
         let images = at(&["images"], of_all("images_all_projects"));
         let images: Vec<Image> = self.client.list(&images).map_err(failed)?;

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Keys and values; the values are always texts.
 pub(super) type Config = BTreeMap<String, String>;
@@ -154,8 +153,8 @@ impl From<&Instance> for InstancePut {
     }
 }
 
-/// A pool, network, project or volume: what they have in common.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// A pool, network, project, NetworkAcl or volume: what they have in common.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Object {
     pub(super) name: String,
@@ -174,12 +173,9 @@ pub(super) struct Object {
     pub(super) location: String,
     pub(super) project: String,
     pub(super) used_by: Vec<String>,
-    /// Of a NetworkAcl.
+    /// Rules of a NetworkAcl; their values are texts too.
     pub(super) ingress: Vec<Config>,
     pub(super) egress: Vec<Config>,
-    /// Of a forward.
-    pub(super) listen_address: String,
-    pub(super) ports: Vec<Value>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,4 +1,4 @@
-//! Changes of pools, networks and volumes. What is written is made from what was just read, and says so by its ETag: where
+//! Changes of projects, pools, networks, NetworkAcls and volumes. What is written is made from what was just read, and says so by its ETag: where
 //! somebody else wrote in between, it is read again.
 
 use manifests::action::{Action, Verb};
@@ -72,14 +72,14 @@ impl IncusRuntime {
                         .remove(marks::ASKED),
                     None => None,
                 };
-                self.mark_object(&path, context, &mut |config| {
+                self.mark_object(address, context, &mut |config| {
                     marks::put(config, action, resource);
                     if let Some(asked) = &asked {
                         config.insert(marks::ASKED.to_owned(), asked.clone());
                     }
                 })
             }
-            Verb::Forget if is_ours => self.mark_object(&path, context, &mut marks::take_off),
+            Verb::Forget if is_ours => self.mark_object(address, context, &mut marks::take_off),
             Verb::Forget => Ok(Effected::NotNeeded),
             Verb::Rename { from } => {
                 let from_path = objects::path(from);
@@ -87,7 +87,7 @@ impl IncusRuntime {
                 match live {
                     None if is_ours => Ok(Effected::NotNeeded),
                     Some(live) if bears(&live, from) && from.pool == address.pool => {
-                        self.mark_on_its_way(&from_path, address, context)?;
+                        self.mark_on_its_way(from, address, context)?;
                         let body = json!({"name": address.name});
                         let done = self.client.write(
                             "POST",
@@ -97,7 +97,7 @@ impl IncusRuntime {
                             &waiting(context),
                         );
                         done.map_err(doing)?;
-                        self.mark_object(&path, context, &mut |config| {
+                        self.mark_object(address, context, &mut |config| {
                             marks::put(config, action, resource);
                         })
                     }
@@ -117,7 +117,7 @@ impl IncusRuntime {
                     nics: Devices::new(),
                 };
                 let note = manifests::change::shown(&note).to_string();
-                self.mark_object(&path, context, &mut |config| {
+                self.mark_object(address, context, &mut |config| {
                     config.insert(marks::TRASH.to_owned(), note.clone());
                 })?;
                 let body = json!({"name": trash_name(&action.uid)});
@@ -136,13 +136,13 @@ impl IncusRuntime {
                 if live.is_none() {
                     let body = json!({"name": address.name});
                     let from = objects::path(&lies);
-                    self.mark_on_its_way(&from, address, context)?;
+                    self.mark_on_its_way(&lies, address, context)?;
                     let done =
                         self.client
                             .write("POST", &from, Some(&body), None, &waiting(context));
                     done.map_err(doing)?;
                 }
-                self.mark_object(&path, context, &mut |config| {
+                self.mark_object(address, context, &mut |config| {
                     config.remove(marks::TRASH);
                     marks::put(config, action, resource);
                 })
@@ -182,7 +182,7 @@ impl IncusRuntime {
         let texts = Texts(&self.secrets);
         let mut config = objects::to_wire(&resource.spec, &texts, None).map_err(unsaid)?;
         marks::put(&mut config, action, Some(resource));
-        let body = objects::creating(address, &resource.spec, &config);
+        let body = objects::creating(address, &resource.spec, &config).map_err(unsaid)?;
         let all = collection(address);
         let done = self
             .client
@@ -238,20 +238,18 @@ impl IncusRuntime {
         context: &Context<'_>,
     ) -> Result<Effected, RuntimeError> {
         let path = objects::path(&action.address);
-        let description = resource.spec.to_value()["description"].clone();
         let texts = Texts(&self.secrets);
         self.change(&path, context, &mut |object: &Object| {
-            let mut config = objects::to_wire(&resource.spec, &texts, Some(&object.config))?;
-            marks::put(&mut config, action, Some(resource));
-            let same = config == object.config && description == object.description.as_str();
-            Ok((!same).then(|| json!({"description": description, "config": config})))
+            let mut now = objects::changed(object, &resource.spec, &texts)?;
+            marks::put(&mut now.config, action, Some(resource));
+            Ok((now != *object).then(|| objects::writing(action.address.kind, &now)))
         })
     }
 
     /// A volume that is renamed is ours before and after: whenever that is cut short, it is known.
     fn mark_on_its_way(
         &self,
-        from: &str,
+        from: &Address,
         to: &Address,
         context: &Context<'_>,
     ) -> Result<(), RuntimeError> {
@@ -263,15 +261,15 @@ impl IncusRuntime {
 
     fn mark_object(
         &self,
-        path: &str,
+        address: &Address,
         context: &Context<'_>,
         put: &mut dyn FnMut(&mut Config),
     ) -> Result<Effected, RuntimeError> {
-        self.change(path, context, &mut |object: &Object| {
-            let mut config = object.config.clone();
-            put(&mut config);
-            let same = config == object.config;
-            Ok((!same).then(|| json!({"description": object.description, "config": config})))
+        let path = objects::path(address);
+        self.change(&path, context, &mut |object: &Object| {
+            let mut now = object.clone();
+            put(&mut now.config);
+            Ok((now != *object).then(|| objects::writing(address.kind, &now)))
         })
     }
 
@@ -312,6 +310,8 @@ fn collection(address: &Address) -> String {
     match address.kind {
         Kind::StoragePool => at(&["storage-pools"], &[]),
         Kind::Network => at(&["networks"], &project),
+        Kind::NetworkAcl => at(&["network-acls"], &project),
+        Kind::Project => at(&["projects"], &[]),
         _ => {
             let pool = address.pool.as_deref().unwrap_or_default();
             at(&["storage-pools", pool, "volumes", "custom"], &project)

@@ -27,7 +27,18 @@ pub(crate) struct Tried<'a> {
     wrong: Vec<String>,
 }
 
-impl Tried<'_> {
+impl<'a> Tried<'a> {
+    /// Of an object that stands on no other; its address and base are still to be said.
+    pub(crate) fn alone(engine: &'a IncusRuntime, folder: &std::path::Path) -> Self {
+        Self {
+            engine,
+            wanted: Wanted::new(folder),
+            address: Address::new(Kind::Project, "nobody"),
+            base: json!({}),
+            wrong: Vec::new(),
+        }
+    }
+
     /// `set` are the words of the server's client before `KEY=VALUE`.
     pub(crate) fn each(&mut self, keys: Vec<Key>, set: &[&str]) {
         let known = known();

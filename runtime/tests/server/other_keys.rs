@@ -6,7 +6,7 @@ use manifests::kind::Kind;
 use serde_json::{Value, json};
 
 use crate::engine;
-use crate::keys::{Key, furnished, gone, put};
+use crate::keys::{Key, Tried, furnished, gone, put};
 
 #[test]
 fn keys_of_pools_networks_and_volumes() {
@@ -142,5 +142,149 @@ fn keys_of_pools_networks_and_volumes() {
     );
     tried.wanted.perform(&engine, &tried.address, Verb::Delete);
     gone(&tried, "okeys");
+    tried.all_hold();
+}
+
+#[test]
+fn keys_of_projects() {
+    let (folder, engine) = engine();
+    let mut tried = Tried::alone(&engine, folder.path());
+    let project = Address::new(Kind::Project, "pkeys");
+    tried.base = json!({});
+    tried.address = tried.wanted.want(project, &tried.base);
+    tried.wanted.perform(&engine, &tried.address, Verb::Create);
+    let keys = vec![
+        // Not images: a server of Incus 6.0 cannot take them on again (UNIQUE constraint failed).
+        Key(
+            "features/profiles",
+            json!(false),
+            "features.profiles",
+            "true",
+        ),
+        Key(
+            "features/volumes",
+            json!(false),
+            "features.storage.volumes",
+            "true",
+        ),
+        Key(
+            "features/buckets",
+            json!(false),
+            "features.storage.buckets",
+            "true",
+        ),
+        Key(
+            "features/networks",
+            json!(true),
+            "features.networks",
+            "false",
+        ),
+        Key("limits/instances", json!(3), "limits.instances", "4"),
+        Key("limits/containers", json!(3), "limits.containers", "4"),
+        Key(
+            "limits/virtualMachines",
+            json!(3),
+            "limits.virtual-machines",
+            "4",
+        ),
+        Key("limits/cpu", json!(3), "limits.cpu", "4"),
+        Key("limits/memory", json!("1GiB"), "limits.memory", "2GiB"),
+        Key("limits/disk", json!("1GiB"), "limits.disk", "2GiB"),
+        Key("limits/processes", json!(300), "limits.processes", "400"),
+        Key("limits/networks", json!(3), "limits.networks", "4"),
+        Key("restrictions/enabled", json!(true), "restricted", "false"),
+        Key(
+            "restrictions/privileged",
+            json!("allow"),
+            "restricted.containers.privilege",
+            "unprivileged",
+        ),
+        Key(
+            "restrictions/nesting",
+            json!("allow"),
+            "restricted.containers.nesting",
+            "block",
+        ),
+        Key(
+            "restrictions/syscallInterception",
+            json!("allow"),
+            "restricted.containers.interception",
+            "block",
+        ),
+        Key(
+            "restrictions/diskPaths",
+            json!(["/srv"]),
+            "restricted.devices.disk.paths",
+            "/home",
+        ),
+        Key(
+            "restrictions/networkAccess",
+            json!(["lan"]),
+            "restricted.networks.access",
+            "wan",
+        ),
+        Key(
+            "restrictions/snapshots",
+            json!("allow"),
+            "restricted.snapshots",
+            "block",
+        ),
+        Key(
+            "restrictions/backups",
+            json!("allow"),
+            "restricted.backups",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/disk",
+            json!("allow"),
+            "restricted.devices.disk",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/nic",
+            json!("allow"),
+            "restricted.devices.nic",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/proxy",
+            json!("allow"),
+            "restricted.devices.proxy",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/unixChar",
+            json!("allow"),
+            "restricted.devices.unix-char",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/unixBlock",
+            json!("allow"),
+            "restricted.devices.unix-block",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/usb",
+            json!("allow"),
+            "restricted.devices.usb",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/gpu",
+            json!("allow"),
+            "restricted.devices.gpu",
+            "block",
+        ),
+        Key(
+            "restrictions/devices/pci",
+            json!("allow"),
+            "restricted.devices.pci",
+            "block",
+        ),
+    ];
+    tried.each(keys, &["project", "set", "pkeys"]);
+    tried.wanted.perform(&engine, &tried.address, Verb::Delete);
     tried.all_hold();
 }
