@@ -51,6 +51,7 @@ mod missed;
 mod moves;
 mod neighbours;
 mod optimized;
+mod optimized_kills;
 mod ownership;
 mod pipelines;
 mod policies;
