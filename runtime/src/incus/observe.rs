@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::{Kind, Spec};
 use manifests::observed::{Holds, Item, ObservedSet, Trashed, Unclear, Unseen};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::IncusRuntime;
-use super::client::{ClientError, at};
+use super::client::{ClientError, TRIES, at};
 use super::instance_words::{self, Facts};
 use super::texts::Texts;
 use super::wire::{Alias, Config, Devices, Image, Instance, Object};
@@ -110,23 +111,19 @@ impl IncusRuntime {
             false => plain.as_slice(),
         };
         if self.dialect.has("projects") {
-            let projects = at(&["projects"], &plain);
-            let projects: Vec<Object> = self.client.list(&projects).map_err(failed)?;
+            let projects: Vec<Object> = self.all_of(&at(&["projects"], &plain))?;
             for one in &projects {
                 let address = Address::new(Kind::Project, one.name.clone());
                 self.add(&mut out, address, one, None);
             }
         }
-        let pools: Vec<Object> = self
-            .client
-            .list(&at(&["storage-pools"], &plain))
-            .map_err(failed)?;
+        let pools: Vec<Object> = self.all_of(&at(&["storage-pools"], &plain))?;
         for pool in &pools {
             let address = Address::new(Kind::StoragePool, pool.name.clone());
             self.add(&mut out, address, pool, None);
         }
         let networks = at(&["networks"], of_all("networks_all_projects"));
-        let networks: Vec<Object> = self.client.list(&networks).map_err(failed)?;
+        let networks: Vec<Object> = self.all_of(&networks)?;
         for network in networks.iter().filter(|network| network.managed) {
             let name = network.name.clone();
             let address = Address::in_project(Kind::Network, project(&network.project), name);
@@ -134,7 +131,7 @@ impl IncusRuntime {
         }
         if self.dialect.has("network_acl") {
             let acls = at(&["network-acls"], of_all("network_acls_all_projects"));
-            let acls: Vec<Object> = self.client.list(&acls).map_err(failed)?;
+            let acls: Vec<Object> = self.all_of(&acls)?;
             for acl in &acls {
                 let name = acl.name.clone();
                 let address = Address::in_project(Kind::NetworkAcl, project(&acl.project), name);
@@ -142,7 +139,7 @@ impl IncusRuntime {
             }
         }
         let images = at(&["images"], of_all("images_all_projects"));
-        let images: Vec<Image> = self.client.list(&images).map_err(failed)?;
+        let images: Vec<Image> = self.all_of(&images)?;
         for image in &images {
             for alias in &image.aliases {
                 out.items
@@ -152,10 +149,19 @@ impl IncusRuntime {
         for pool in &pools {
             let path = ["storage-pools", &pool.name, "volumes", "custom"];
             let path = at(&path, of_all("storage_volumes_all_projects"));
-            let volumes: Vec<Object> = match self.client.list(&path) {
-                // The pool went meanwhile.
-                Err(error) if error.is_not_found() => continue,
-                found => found.map_err(failed)?,
+            let is_there = || {
+                let pool = self
+                    .client
+                    .get::<Object>(&at(&["storage-pools", &pool.name], &[]));
+                Ok(pool?.is_some())
+            };
+            let volumes: Option<Vec<Object>> = self.list_again(&path, &is_there)?;
+            let Some(volumes) = volumes else {
+                // The pool went meanwhile, and all that it had.
+                let gone = Address::new(Kind::StoragePool, pool.name.clone());
+                out.items.retain(|item| item.address != gone);
+                out.unclear.retain(|unclear| unclear.address != gone);
+                continue;
             };
             // Those with a stroke are snapshots.
             for volume in volumes.iter().filter(|volume| !volume.name.contains('/')) {
@@ -166,14 +172,42 @@ impl IncusRuntime {
             }
         }
         let facts = listed(&images, &networks);
-        let instances: Vec<Instance> = self
-            .client
-            .list(&at(&["instances"], of_all("instance_all_projects")))
-            .map_err(failed)?;
+        let instances = at(&["instances"], of_all("instance_all_projects"));
+        let instances: Vec<Instance> = self.all_of(&instances)?;
         for instance in &instances {
             self.add_instance(&mut out, instance, &facts);
         }
         Ok(out)
+    }
+
+    /// A list of what every server has.
+    fn all_of<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, RuntimeError> {
+        let found = self.list_again(path, &|| Ok(true))?;
+        found.ok_or_else(|| failed(ClientError::Vanished))
+    }
+
+    /// A list; none where what it is of is not there. The server puts a list together one by one, and where one of them
+    /// goes meanwhile it answers for all that it is not found: then the list is asked for again.
+    fn list_again<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        is_there: &dyn Fn() -> Result<bool, ClientError>,
+    ) -> Result<Option<Vec<T>>, RuntimeError> {
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.client.list(path) {
+                Err(error) if error.is_not_found() => {
+                    if !is_there().map_err(failed)? {
+                        return Ok(None);
+                    }
+                    if tries == 0 {
+                        return Err(failed(error));
+                    }
+                }
+                found => return found.map(Some).map_err(failed),
+            }
+        }
     }
 
     fn add(&self, out: &mut ObservedSet, address: Address, object: &Object, pool: Option<&str>) {

@@ -245,3 +245,76 @@ fn a_server_that_does_not_trust_us_or_answers_nonsense_is_told() {
         assert_eq!(error.class, class, "{answer}: {error:?}");
     }
 }
+
+/// Answers each request by its line, on connections that it closes.
+fn answering(
+    mut answer: impl FnMut(&str) -> (u16, Value) + Send + 'static,
+) -> (tempfile::TempDir, IncusRuntime) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("s");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or_default();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let path = request.split(' ').nth(1).unwrap_or_default();
+            let (status, document) = answer(path);
+            let kind = if status == 200 { "sync" } else { "error" };
+            let body = json!({"type": kind, "metadata": document, "error": "not told"});
+            let _ = write!(stream, "HTTP/1.1 {status} So\r\n\r\n{body}");
+        }
+    });
+    let engine = IncusRuntime::open(Endpoint::Unix(socket), folder.path(), "id");
+    (folder, engine.expect("it trusts us"))
+}
+
+#[test]
+fn what_goes_while_it_is_looked_at_is_gone_and_takes_nothing_else_with_it() {
+    let mut asked = std::collections::HashMap::new();
+    let (_folder, engine) = answering(move |path| {
+        let path = path.split('?').next().unwrap_or_default().to_owned();
+        let times = asked.entry(path.clone()).or_insert(0);
+        *times += 1;
+        let is_first = *times == 1;
+        let pool = |name: &str| json!({"name": name, "driver": "dir", "status": "Created"});
+        match path.as_str() {
+            "/1.0" => (200, json!({"auth": "trusted"})),
+            // Something goes while each of these is put together.
+            "/1.0/storage-pools" | "/1.0/networks" | "/1.0/instances" if is_first => {
+                (404, json!(null))
+            }
+            "/1.0/storage-pools" => (200, json!([pool("goes"), pool("stays")])),
+            "/1.0/storage-pools/stays" => (200, pool("stays")),
+            "/1.0/storage-pools/stays/volumes/custom" if !is_first => {
+                let volume =
+                    json!({"name": "data", "type": "custom", "content_type": "filesystem"});
+                (200, json!([volume]))
+            }
+            path if path.starts_with("/1.0/storage-pools/") => (404, json!(null)),
+            _ => (200, json!([])),
+        }
+    });
+    let seen = crate::runtime::Runtime::observe(&engine).expect("the rest");
+    let seen: Vec<String> = seen
+        .items
+        .iter()
+        .map(|item| item.address.to_string())
+        .collect();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(
+        seen[0].contains("stays") && seen[1].contains("data"),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn a_list_that_is_never_there_is_told_and_not_taken_for_an_empty_one() {
+    let (_folder, engine) = answering(|path| match path {
+        "/1.0" => (200, json!({"auth": "trusted"})),
+        path if path.starts_with("/1.0/networks") => (404, json!(null)),
+        _ => (200, json!([])),
+    });
+    let error = crate::runtime::Runtime::observe(&engine).expect_err("no networks");
+    assert_eq!(error.class, Class::Conflict, "{error:?}");
+}
