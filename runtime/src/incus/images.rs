@@ -22,6 +22,9 @@ use crate::runtime::{Context, Effected};
 /// The server of images where a manifest says `images`.
 const IMAGES: &str = "https://images.linuxcontainers.org";
 
+/// The property of an image that keel has sent there.
+const BROUGHT: &str = "keel.brought";
+
 /// The mark and the spec in the description of an alias.
 fn described(description: &str) -> Option<(Mark, Value)> {
     let (mark, spec) = description.split_once(' ')?;
@@ -107,8 +110,9 @@ impl IncusRuntime {
                 if live.is_none() || !is_ours {
                     return Ok(Effected::NotNeeded);
                 }
-                // What it stands for stays on the server: the image may have been there before, without a name.
+                let target = live.map(|alias| alias.target).unwrap_or_default();
                 write("DELETE", &path, None)?;
+                self.remove_if_brought(&target, address.project_name())?;
                 Ok(Effected::Done)
             }
             Verb::Forget => {
@@ -160,6 +164,25 @@ impl IncusRuntime {
                 Ok(Effected::Done)
             }
             other => Err(super::cannot(other, address)),
+        }
+    }
+
+    /// Removes an image that keel brought there and that has no name any more. One without our property stays: it may have
+    /// been there before, without a name.
+    fn remove_if_brought(&self, fingerprint: &str, project: &str) -> Result<(), RuntimeError> {
+        let path = at(&["images", fingerprint], &[("project", project)]);
+        let found: Option<Image> = self.client.get(&path).map_err(failed)?;
+        let is_to_go =
+            |image: &Image| image.aliases.is_empty() && image.properties.contains_key(BROUGHT);
+        if !found.is_some_and(|image| is_to_go(&image)) {
+            return Ok(());
+        }
+        let done = self
+            .client
+            .write("DELETE", &path, None, None, &Waiting::SHORT);
+        match done {
+            Err(error) if !error.is_not_found() => Err(failed(error)),
+            _ => Ok(()),
         }
     }
 
@@ -244,7 +267,11 @@ impl IncusRuntime {
         if self.client.get::<Image>(&image).map_err(failed)?.is_some() {
             return Ok(fingerprint);
         }
-        let headers = vec![("Content-Type", "application/octet-stream".to_owned())];
+        let headers = vec![
+            ("Content-Type", "application/octet-stream".to_owned()),
+            ("X-Incus-properties", format!("{BROUGHT}=true")),
+            ("X-LXD-properties", format!("{BROUGHT}=true")),
+        ];
         let all = at(&["images"], &[("project", project)]);
         let length = archive.len() as u64;
         let done = self
