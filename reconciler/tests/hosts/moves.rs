@@ -1,6 +1,7 @@
 //! Into another pool: roots of instances and volumes go there as they are, with their snapshots, and are nowhere twice.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -211,6 +212,17 @@ runtime::own_processes_test! {
     }
 }
 
+/// Kills an apply, so long after it has written down that it moves something; whether it was still at it.
+pub(crate) fn cut_short_after(world: &TestWorld, pause: Duration) -> bool {
+    let moves = world.state().join("moves");
+    let mut keel = world.begin(&["apply", "--yes"]);
+    crate::volumes::wait_until(|| moves.exists() || keel.try_wait().expect("it").is_some());
+    std::thread::sleep(pause);
+    keel.kill().expect("killed");
+    keel.wait().expect("gone");
+    moves.exists()
+}
+
 runtime::own_processes_test! {
     fn a_keel_that_is_killed_while_it_moves_a_root_leaves_it_in_one_place() {
         let world = TestWorld::furnished();
@@ -227,13 +239,7 @@ runtime::own_processes_test! {
         for pause in 0..12 {
             let to = if here == "fast" { "quick" } else { "fast" };
             world.write("one.yaml", &at(to));
-            let mut keel = world.begin(&["apply", "--yes"]);
-            // From when it is written down what is done, a bit later each time.
-            crate::volumes::wait_until(|| world.state().join("moves").exists() || keel.try_wait().expect("it").is_some());
-            std::thread::sleep(std::time::Duration::from_millis(pause * 6));
-            keel.kill().expect("killed");
-            keel.wait().expect("gone");
-            cut_short += usize::from(world.state().join("moves").exists());
+            cut_short += usize::from(cut_short_after(&world, Duration::from_millis(pause * 6)));
             if pause % 3 == 2 {
                 // Somebody has thought better of it.
                 world.write("one.yaml", &at(here));

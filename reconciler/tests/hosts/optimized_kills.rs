@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::backups::volume;
 use crate::kills::killed_after;
+use crate::moves::cut_short_after;
 use crate::volumes::wait_until;
 use crate::world::{Ended, HOST, TestWorld, ended, shell};
 
@@ -163,12 +164,7 @@ runtime::own_processes_test! {
         for pause in 0..9 {
             let to = if here == "fast" { "quick" } else { "fast" };
             world.write("one.yaml", &at(to));
-            let mut keel = world.begin(&["apply", "--yes"]);
-            wait_until(|| world.state().join("moves").exists() || keel.try_wait().expect("it").is_some());
-            std::thread::sleep(Duration::from_millis(pause * 6));
-            keel.kill().expect("killed");
-            keel.wait().expect("gone");
-            cut_short += usize::from(world.state().join("moves").exists());
+            cut_short += usize::from(cut_short_after(&world, Duration::from_millis(pause * 6)));
             if pause % 3 == 2 {
                 // Somebody has thought better of it.
                 world.write("one.yaml", &at(here));
