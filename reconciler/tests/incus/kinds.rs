@@ -159,7 +159,14 @@ fn a_project_is_made_before_what_is_in_it() {
     server.converge();
     let limit = server.client(&["project", "get", "shops", "limits.instances"]);
     assert_eq!(limit, "4\n");
+    // An image that somebody has given a name of his own stays.
+    let image = server.get("image/shop")["status"]["fingerprint"].clone();
+    let image = image.as_str().expect("a fingerprint");
+    server.client(&["image", "alias", "create", "their-shop", image]);
     server.destroy();
     let projects = server.incus("project list -f csv");
     assert!(!projects.contains("shops"), "{projects}");
+    let kept = server.client(&["image", "list", "their-shop", "-f", "csv", "-c", "F"]);
+    assert_eq!(kept.trim_end(), image);
+    server.client(&["image", "delete", "their-shop"]);
 }

@@ -111,8 +111,9 @@ impl IncusRuntime {
                     return Ok(Effected::NotNeeded);
                 }
                 let target = live.map(|alias| alias.target).unwrap_or_default();
-                write("DELETE", &path, None)?;
-                self.remove_if_brought(&target, address.project_name())?;
+                // An image takes its names with it: in one write, so that none is left behind.
+                let whole = self.brought_for(&target, address)?;
+                write("DELETE", whole.as_deref().unwrap_or(&path), None)?;
                 Ok(Effected::Done)
             }
             Verb::Forget => {
@@ -167,23 +168,21 @@ impl IncusRuntime {
         }
     }
 
-    /// Removes an image that keel brought there and that has no name any more. One without our property stays: it may have
-    /// been there before, without a name.
-    fn remove_if_brought(&self, fingerprint: &str, project: &str) -> Result<(), RuntimeError> {
-        let path = at(&["images", fingerprint], &[("project", project)]);
+    /// Where an image is that keel brought there, and that has no other name. One without our property stays on the server:
+    /// it may have been there before, without a name.
+    fn brought_for(
+        &self,
+        fingerprint: &str,
+        address: &Address,
+    ) -> Result<Option<String>, RuntimeError> {
+        let project = [("project", address.project_name())];
+        let path = at(&["images", fingerprint], &project);
         let found: Option<Image> = self.client.get(&path).map_err(failed)?;
-        let is_to_go =
-            |image: &Image| image.aliases.is_empty() && image.properties.contains_key(BROUGHT);
-        if !found.is_some_and(|image| is_to_go(&image)) {
-            return Ok(());
-        }
-        let done = self
-            .client
-            .write("DELETE", &path, None, None, &Waiting::SHORT);
-        match done {
-            Err(error) if !error.is_not_found() => Err(failed(error)),
-            _ => Ok(()),
-        }
+        let is_only_ours = |image: &Image| {
+            let mut names = image.aliases.iter();
+            image.properties.contains_key(BROUGHT) && names.all(|alias| alias.name == address.name)
+        };
+        Ok(found.filter(is_only_ours).map(|_| path))
     }
 
     /// Brings an image to the server; its fingerprint.
