@@ -168,13 +168,13 @@ pub(super) const fn is_one(kind: Kind) -> bool {
 }
 
 /// The tables of a kind.
-fn rows(kind: Kind) -> [&'static [Row]; 2] {
+fn rows(kind: Kind) -> &'static [&'static [Row]] {
     match kind {
-        Kind::StoragePool => [POOL, &[]],
-        Kind::Network => [NETWORK, NETWORK_RULES],
-        Kind::Volume => [VOLUME, &[]],
-        Kind::Project => [project::LIMITS, project::RESTRICTIONS],
-        _ => [&[], &[]],
+        Kind::StoragePool => &[POOL],
+        Kind::Network => &[NETWORK, NETWORK_RULES],
+        Kind::Volume => &[VOLUME],
+        Kind::Project => &[project::FEATURES, project::LIMITS, project::RESTRICTIONS],
+        _ => &[],
     }
 }
 
@@ -332,7 +332,8 @@ pub(super) fn from_wire(
                 && !key.starts_with("volatile.")
                 && !FILLED.contains(&key.as_str())
                 && !rows(kind)
-                    .into_iter()
+                    .iter()
+                    .copied()
                     .flatten()
                     .any(|Row(_, known, ..)| known == key)
         })

@@ -3,15 +3,15 @@
 use manifests::scalar::byte_size::ByteSize;
 use serde_json::Value;
 
-use super::table::Absent::{Bool as B, Empty, Null, Text as T};
+use super::table::Absent::{self, Bool as B, Empty, Null, Text as T};
 use super::table::{Codec, Row, put};
 use super::wire::Config;
 
 /// Keys of what pools may hold begin with it.
 const POOLS: &str = "limits.disk.pool.";
 
-/// What it has for itself, and how much of all.
-pub(super) const LIMITS: &[Row] = &[
+/// What it has for itself.
+pub(super) const FEATURES: &[Row] = &[
     Row("features/images", "features.images", Codec::Bool, B(false)),
     Row(
         "features/profiles",
@@ -43,6 +43,10 @@ pub(super) const LIMITS: &[Row] = &[
         Codec::Bool,
         B(false),
     ),
+];
+
+/// How much all of it may be and use.
+pub(super) const LIMITS: &[Row] = &[
     Row("limits/instances", "limits.instances", Codec::Number, Null),
     Row(
         "limits/containers",
@@ -63,7 +67,7 @@ pub(super) const LIMITS: &[Row] = &[
     Row("limits/networks", "limits.networks", Codec::Number, Null),
 ];
 
-const BLOCK: super::table::Absent = T("block");
+const BLOCK: Absent = T("block");
 const UNPRIVILEGED: Codec = Codec::Words(&[("block", "unprivileged")]);
 
 /// What its instances may not do.
@@ -191,8 +195,7 @@ pub(super) const TWINS: &[(&str, &str)] = &[
 /// What the tables do not say.
 pub(super) fn to_wire(spec: &Value, config: &mut Config) -> Result<(), String> {
     // Of what there is no key a project that is there has nothing, and one that is made may have it.
-    let features = LIMITS.iter().filter(|row| row.0.starts_with("features/"));
-    for Row(path, key, ..) in features {
+    for Row(path, key, ..) in FEATURES {
         let is_on = spec.pointer(&format!("/{path}")) == Some(&Value::Bool(true));
         config.insert((*key).to_owned(), is_on.to_string());
     }
@@ -214,12 +217,8 @@ pub(super) fn from_wire(config: &mut Config, spec: &mut Value) {
         if size.parse::<ByteSize>().is_err() {
             return true;
         }
-        let pools = &mut spec["limits"];
-        put(
-            pools,
-            &format!("diskPools/{pool}"),
-            Value::from(size.as_str()),
-        );
+        let at = format!("limits/diskPools/{pool}");
+        put(spec, &at, Value::from(size.as_str()));
         false
     });
 }

@@ -1,12 +1,12 @@
 //! Rules of NetworkAcls, in the words of the server and the reverse.
 
+use manifests::observed::Unseen;
+use manifests::pointer::Pointer;
 use serde_json::Value;
 
 use super::table::Absent::{Empty, Null, Text as T};
 use super::table::{Codec, Row, from_config, to_config};
 use super::wire::Config;
-use manifests::observed::Unseen;
-use manifests::pointer::Pointer;
 
 const ACTIONS: Codec = Codec::Words(&[("allowStateless", "allow-stateless")]);
 
