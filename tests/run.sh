@@ -75,7 +75,7 @@ pools_of_lvm() {
   local binary out=
   binary=$(cargo nextest list --workspace --locked --list-type binaries-only --message-format json 2>/dev/null |
     jq -r '."rust-binaries".runtime."binary-path"') &&
-    out=$(KEEL_GUEST_TIMEOUT=600 KEEL_TEST_DRIVER=lvm tests/guest.sh --program "$binary" \
+    out=$(KEEL_GUEST_TIMEOUT=1500 KEEL_TEST_DRIVER=lvm tests/guest.sh --program "$binary" \
       conformance_lvm::snapshots conformance_lvm::what_a_crash conformance_lvm::a_mount conformance_lvm::of_a_group \
       conformance::the_trash conformance::sizes_hold 2>&1)
   local code=$?

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::start::ContainerError;
@@ -130,7 +131,13 @@ impl Talk {
 
     /// Why init, which waits to be plugged in, has ended; none: it lives, or nobody says why.
     pub(super) fn why_ended(&self, init: HeldProcess<'_>) -> Option<ContainerError> {
-        if !init.ends_within(ENDING).unwrap_or(false) {
+        // One whose namespaces are gone ends surely, but not before all that it started has (`zap_pid_ns_processes`): that
+        // may wait for a disk.
+        let ending = match init.open("ns/net", OFlags::PATH) {
+            Ok(_) => ENDING,
+            Err(_) => TELLING,
+        };
+        if !init.ends_within(ending).unwrap_or(false) {
             return None;
         }
         self.be_patient(Some(TELLING)).ok()?;
@@ -263,7 +270,7 @@ mod tests {
     #[test]
     fn why_init_has_ended_is_what_the_companion_tells_and_of_one_that_lives_nothing_is_awaited() {
         use rustix::event::{EventfdFlags, eventfd};
-        use rustix::fs::{Mode, OFlags};
+        use rustix::fs::Mode;
         let pair = talk;
         let pid = rustix::process::getpid();
         let held = |pidfd: &OwnedFd, talk: &Talk| {
