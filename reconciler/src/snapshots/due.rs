@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use manifests::id::Uid;
 
+use super::leaps::Leaps;
 use super::retention;
 use super::watch::{Keep, Rule, Watch};
 use crate::diff::known::Tick;
@@ -64,14 +65,15 @@ impl Watch {
         Turn::Make(due)
     }
 
-    /// What of its object's snapshots goes after it has made one at `now`, which is among `all`.
-    pub fn thinned<'a>(&self, all: &'a [Made]) -> Vec<&'a str> {
+    /// What of its object's snapshots goes after it has made one at `now`, which is among `all`. What bears a later time
+    /// was made while the clock was wrong: it neither goes nor takes the place of another.
+    pub fn thinned<'a>(&self, all: &'a [Made], now: Timestamp) -> Vec<&'a str> {
         let Keep::Best(rules) = &self.rule.keep else {
             return Vec::new();
         };
         let own: Vec<&Made> = all
             .iter()
-            .filter(|made| made.by == Some(self.by.1))
+            .filter(|made| made.by == Some(self.by.1) && made.at <= now)
             .collect();
         let times: Vec<Timestamp> = own.iter().map(|made| made.at).collect();
         let kept = retention::kept(rules, &times, &self.rule.zone);
@@ -92,13 +94,13 @@ impl Rule {
 
 /// Snapshots of one object of which the time is over. The newest that a schedule made stays also then: where it makes
 /// no more, the last good one is what people need.
-pub fn expired(all: &[Made], now: Timestamp) -> Vec<&str> {
+pub fn expired<'a>(all: &'a [Made], leaps: &Leaps, now: Timestamp) -> Vec<&'a str> {
     let mut newest_first: Vec<&Made> = all.iter().collect();
     newest_first.sort_by_key(|made| std::cmp::Reverse((made.at, &made.name)));
     let mut seen = BTreeSet::new();
     let over = newest_first.into_iter().filter(|made| {
         let newest = seen.insert(made.by);
-        made.by.is_some() && !newest && made.expires.is_some_and(|expires| expires <= now)
+        made.by.is_some() && !newest && leaps.is_over(made, now)
     });
     over.map(|made| made.name.as_str()).collect()
 }
@@ -218,8 +220,36 @@ mod tests {
             made("b", "2026-06-03T00:00:00Z", Some(1), None),
             made("other", "2026-06-04T00:00:00Z", Some(3), None),
         ];
-        assert_eq!(watch("@daily", Keep::Best(rules)).thinned(&all), ["a"]);
-        assert_eq!(watch("@daily", Keep::All).thinned(&all), [""; 0]);
+        let now = at("2026-06-03T00:00:00Z");
+        assert_eq!(watch("@daily", Keep::Best(rules)).thinned(&all, now), ["a"]);
+        assert_eq!(watch("@daily", Keep::All).thinned(&all, now), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_made_while_the_clock_was_ahead_takes_nobodys_place() {
+        let rules = Retention {
+            keep_last: Some(2),
+            ..Retention::default()
+        };
+        let watch = watch("@daily", Keep::Best(rules));
+        let all = [
+            made("a", "2026-06-01T00:00:00Z", Some(1), None),
+            made("ahead", "2027-06-01T00:00:00Z", Some(1), None),
+            made("more", "2027-06-02T00:00:00Z", Some(1), None),
+            made("b", "2026-06-02T00:00:00Z", Some(1), None),
+            made("now", "2026-06-03T00:00:00Z", Some(1), None),
+        ];
+        assert_eq!(watch.thinned(&all, at("2026-06-03T00:00:00Z")), ["a"]);
+        // Set back by a day, with nothing but what is from tomorrow.
+        assert_eq!(
+            watch.thinned(&all[1..3], at("2026-06-01T00:00:00Z")),
+            [""; 0]
+        );
+        // When their time has come they are as the others.
+        assert_eq!(
+            watch.thinned(&all, at("2027-06-03T00:00:00Z")),
+            ["a", "b", "now"]
+        );
     }
 
     #[test]
@@ -237,8 +267,9 @@ mod tests {
                 Some("2027-01-01T00:00:00Z"),
             ),
         ];
-        assert_eq!(expired(&all, at("2026-06-04T23:59:59Z")), [""; 0]);
-        assert_eq!(expired(&all, at("2026-06-05T00:00:00Z")), ["a"]);
+        let none = Leaps::default();
+        assert_eq!(expired(&all, &none, at("2026-06-04T23:59:59Z")), [""; 0]);
+        assert_eq!(expired(&all, &none, at("2026-06-05T00:00:00Z")), ["a"]);
         let expiry = Keep::For("1mo".parse().expect("a month"));
         let end = watch("@daily", expiry)
             .rule

@@ -70,7 +70,11 @@ pub fn exports(
             by: watch.by.clone(),
             object: watch.object.clone(),
             due,
-            gone: watch.thinned(&all).into_iter().map(str::to_owned).collect(),
+            gone: watch
+                .thinned(&all, now)
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
             file,
             files: files.clone(),
         });

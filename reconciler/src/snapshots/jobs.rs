@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use manifests::id::{Address, Uid};
 
 use super::due::{Made, Turn, expired};
+use super::leaps::Leaps;
 use super::watch::Watch;
 use crate::diff::known::Tick;
 
@@ -98,18 +99,25 @@ pub fn jobs(
             memory: rule.memory && watch.remembers,
             expires,
         });
-        let gone: Vec<String> = watch.thinned(all).into_iter().map(str::to_owned).collect();
+        let gone = watch.thinned(all, now).into_iter();
+        let gone: Vec<String> = gone.map(str::to_owned).collect();
         all.retain(|made| !gone.contains(&made.name));
         for old in gone {
             let after = Some(name.clone());
             job(Deed::Drop { name: old, after });
         }
     }
+    let expires = |made: &Made| made.expires.is_some();
+    if !made.values().flatten().any(expires) {
+        return out;
+    }
+    let leaps = Leaps::at(ticks, now);
+    out.notes.extend(leaps.notes(now, !out.jobs.is_empty()));
     for (object, all) in &made {
         // What is made now counts only once it is there: the newest of before stays for the next time.
         let before: Vec<Made> = all.iter().filter(|made| made.at < now).cloned().collect();
         out.jobs
-            .extend(expired(&before, now).into_iter().map(|name| Job {
+            .extend(expired(&before, &leaps, now).into_iter().map(|name| Job {
                 object: object.clone(),
                 deed: Deed::Drop {
                     name: name.to_owned(),

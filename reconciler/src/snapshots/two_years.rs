@@ -133,7 +133,7 @@ fn two_years_and_four_changes_of_the_clocks() {
                         expires: None,
                     });
                     let gone: BTreeSet<String> = watch
-                        .thinned(&made)
+                        .thinned(&made, now)
                         .into_iter()
                         .map(str::to_owned)
                         .collect();

@@ -102,7 +102,11 @@ runtime::own_processes_test! {
         assert_eq!(names(&world), ["nightly-1", "mine", "nightly-2", "own-0", "own-1"]);
         world.write("vm.yaml", &stopped.replace("tier: data", "tier: web"));
         world.converge();
-        let said = run_due(&world, "2027-01-01T00:00:00Z");
+        // A clock that jumps makes nothing older: its three hours must have been seen to pass.
+        for time in ["2027-01-01T00:00:00Z", "2026-05-01T06:00:00Z", "2027-01-01T00:00:00Z", "2027-01-01T00:59:00Z"] {
+            assert_eq!(run_due(&world, time), "", "{time}");
+        }
+        let said = run_due(&world, "2027-01-01T02:10:00Z");
         assert_eq!(said, "instance/vm has the snapshot own-0 no more\n");
         assert_eq!(names(&world), ["nightly-1", "mine", "nightly-2", "own-1"]);
 
@@ -151,8 +155,8 @@ runtime::own_processes_test! {
         assert_eq!(names("volume/fast/a").len(), 2, "by its own schedule, and by the other");
         assert_eq!(names("volume/fast/b"), ["nightly-0"]);
         // Its own expire; the newest stays.
-        run_due(&world, "2026-05-04T12:00:00Z");
-        run_due(&world, "2026-05-04T12:01:00Z");
+        run_due(&world, "2026-05-03T12:00:00Z");
+        run_due(&world, "2026-05-03T12:01:00Z");
         let left = names("volume/fast/a");
         assert!(left.contains(&"own1".to_owned()) && !left.contains(&"own0".to_owned()), "{left:?}");
         world.nothing_to_do();
