@@ -147,7 +147,8 @@ impl Invocation {
             return Ok(());
         }
         if !self.can_ask() {
-            return Err(CliError::usage("nobody is there to be asked").hint("say --yes"));
+            let why = format!("nobody is there to be asked: {question}");
+            return Err(CliError::usage(why).hint("say --yes"));
         }
         if self.ask(question)? {
             Ok(())

@@ -5,6 +5,8 @@ mod due;
 pub(super) use self::due::run as run_due;
 
 use manifests::id::Address;
+use manifests::kind::{Kind, Spec};
+use manifests::kinds::instance::PowerState;
 use runtime::runtime::{Context, NewSnapshot, Snapshot as Seen};
 use serde_json::json;
 
@@ -59,7 +61,8 @@ enum Deed {
     RunDue,
     /// Go back to a snapshot: what was written since is lost, but for what later snapshots keep.
     ///
-    /// An instance that ran runs again; a volume is restored while nobody that runs has it. One with memory goes on where it was. The manifest stays what git says.
+    /// An instance that runs is stopped for that and started again; a volume is restored while nobody that runs has it. One
+    /// with memory goes on where it was. The manifest stays what git says.
     Restore {
         /// The instance, or `volume/POOL/NAME`.
         object: String,
@@ -131,16 +134,13 @@ impl Snapshot {
             } => {
                 let address = invocation.has_snapshots(object)?;
                 let seen = known(&opened, &address, name)?;
-                let lost = match seen.memory && !disk_only {
-                    true => "its disk and its memory become",
-                    false => "its disk becomes",
-                };
-                let question = format!(
-                    "Go back to snapshot {name} of {address}? {lost} what they were at {}, and what was written since is lost, but for \
-                     what later snapshots keep.",
-                    when(seen.created_at)
-                );
+                let with_memory = seen.memory && !disk_only;
+                let meanwhile = meanwhile(&opened, &address, with_memory)?;
+                let question = back_to(&seen, &address, with_memory, meanwhile);
                 invocation.confirm(*yes, &question)?;
+                if let (true, Some(meanwhile)) = (yes, meanwhile) {
+                    invocation.note(&format!("{address} {meanwhile}\n"));
+                }
                 work(
                     invocation,
                     &opened,
@@ -200,6 +200,48 @@ fn work<T>(
     };
     let session = session(invocation, opened);
     Ok(session.deed(address, word, &how(invocation), || deed(&context))?)
+}
+
+/// What going back to a snapshot means for who uses the object; none: nothing runs, before or after.
+fn meanwhile(
+    opened: &Opened,
+    address: &Address,
+    with_memory: bool,
+) -> Result<Option<&'static str>, CliError> {
+    let observed = opened.runtime.observe()?;
+    let item = observed.items.iter().find(|item| item.address == *address);
+    let Some(Spec::Instance(instance)) = item.map(|item| &item.spec) else {
+        return Ok(None);
+    };
+    let runs = matches!(instance.state.0, Some(state) if state != PowerState::Stopped);
+    Ok(match (runs, with_memory, instance.is_container()) {
+        (false, false, _) => None,
+        (false, true, _) => Some("goes on where it was then"),
+        (true, true, _) => Some("runs, is switched off for that, and goes on where it was then"),
+        (true, false, true) => Some("runs, is stopped for that, and started again"),
+        (true, false, false) => Some("runs, is switched off for that, and started again"),
+    })
+}
+
+/// Whether a person wants to go back to a snapshot, with all that this does.
+fn back_to(
+    snapshot: &Seen,
+    address: &Address,
+    with_memory: bool,
+    meanwhile: Option<&'static str>,
+) -> String {
+    let lost = match (address.kind, with_memory) {
+        (Kind::Volume, _) => "It becomes what it was",
+        (_, true) => "Its disk and its memory become what they were",
+        (_, false) => "Its disk becomes what it was",
+    };
+    let meanwhile = meanwhile.map_or_else(String::new, |phrase| format!(" It {phrase}."));
+    format!(
+        "Go back to snapshot {} of {address}?{meanwhile} {lost} at {}, and what was written since is lost, but for what later \
+         snapshots keep.",
+        snapshot.name,
+        when(snapshot.created_at)
+    )
 }
 
 /// A snapshot that there is.

@@ -41,8 +41,12 @@ runtime::own_processes_test! {
             inside(&world, name, "echo after >/own/file; rm /own/link; touch /own/new; echo x >/bin/vi").with(0);
             world.keel(&["snapshot", "create", name]).with(0);
             assert_eq!(names(&world, name), ["first", "snap0"]);
+            // What it does to who runs is told before, and done when somebody wants it.
+            let init = world.init(name);
+            world.keel(&["snapshot", "restore", name, "first"]).with(64).saying("It runs, is stopped for that, and started again.");
+            assert_eq!(world.init(name), init);
             let began = Instant::now();
-            world.keel(&["snapshot", "restore", name, "first", "--yes"]).with(0);
+            world.keel(&["snapshot", "restore", name, "first", "--yes"]).with(0).saying(&format!("instance/{name} runs, is stopped for that, and started again"));
             println!("back within {:?}", began.elapsed());
             world.wait_for_state(name, "Running");
             assert_eq!(told(&world, name), before, "{name}");
@@ -50,7 +54,8 @@ runtime::own_processes_test! {
             world.nothing_to_do();
             // Forward again, stopped; it stays stopped.
             world.keel(&["stop", name, "--hold", "1h", "--reason", "test"]).with(0);
-            world.keel(&["snapshot", "restore", name, "snap0", "--yes"]).with(0);
+            let said = world.keel(&["snapshot", "restore", name, "snap0", "--yes"]).with(0).stderr;
+            assert!(!said.contains("started again"), "{said}");
             assert_eq!(world.get(&format!("instance/{name}"))["status"]["state"], "Stopped");
             world.keel(&["snapshot", "create", name, "third"]).with(0);
             world.keel(&["start", name]).with(0);
