@@ -12,7 +12,7 @@ use crate::machine_state::{has, put};
 use crate::machines::{machine, world as world_of_machines};
 use crate::world::{Ended, TWO, TestWorld, shell};
 
-const QUICK: &str = "\
+pub(crate) const QUICK: &str = "\
 apiVersion: evenkeel/v1
 kind: StoragePool
 metadata: { name: quick }

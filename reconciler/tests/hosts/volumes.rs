@@ -8,24 +8,24 @@ use serde_json::Value;
 use crate::guest::{Guest, tiny};
 use crate::world::{Ended, HOST, PATIENCE, TestWorld, shell};
 
-fn inside(world: &TestWorld, name: &str, line: &str) -> Ended {
+pub(crate) fn inside(world: &TestWorld, name: &str, line: &str) -> Ended {
     world.keel(&["exec", name, "--", "sh", "-c", line])
 }
 
-fn volume(name: &str, spec: &str) -> String {
+pub(crate) fn volume(name: &str, spec: &str) -> String {
     format!(
         "apiVersion: evenkeel/v1\nkind: Volume\nmetadata: {{ name: {name} }}\nspec: {{ pool: fast, {spec} }}\n"
     )
 }
 
-fn container(name: &str, devices: &str) -> String {
+pub(crate) fn container(name: &str, devices: &str) -> String {
     format!(
         "apiVersion: evenkeel/v1\nkind: Instance\nmetadata: {{ name: {name} }}\nspec:\n  image: busybox\n  devices:\n    \
          root: {{ type: disk, path: /, pool: fast }}\n{devices}"
     )
 }
 
-fn names(world: &TestWorld, object: &str) -> Vec<String> {
+pub(crate) fn names(world: &TestWorld, object: &str) -> Vec<String> {
     let all = world
         .keel(&["snapshot", "list", object, "-o", "json"])
         .with(0)
@@ -35,7 +35,7 @@ fn names(world: &TestWorld, object: &str) -> Vec<String> {
         .collect()
 }
 
-fn status(world: &TestWorld, name: &str) -> Value {
+pub(crate) fn status(world: &TestWorld, name: &str) -> Value {
     world.get(&format!("volume/{name}"))["status"].clone()
 }
 
@@ -45,7 +45,7 @@ fn world() -> TestWorld {
 }
 
 /// The same with a pool of a driver.
-fn on(driver: &str) -> TestWorld {
+pub(crate) fn on(driver: &str) -> TestWorld {
     let world = TestWorld::furnished();
     let host = HOST.replacen("driver: dir", &format!("driver: {driver}"), 1);
     world.write("host.yaml", &host);
@@ -54,7 +54,7 @@ fn on(driver: &str) -> TestWorld {
     world
 }
 
-const DATA: &str = "    data: { type: disk, pool: fast, source: data, path: /data }\n";
+pub(crate) const DATA: &str = "    data: { type: disk, pool: fast, source: data, path: /data }\n";
 
 runtime::own_processes_test! {
     fn containers_share_a_volume_that_outlives_them() {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use manifests::path_io::PathError;
+use manifests::scalar::byte_size::ByteSize;
 
 use super::driver::VolumeId;
 use crate::native::disk_image::DiskError;
@@ -178,7 +179,7 @@ pub enum StorageError {
         least: u64,
     },
     /// What is stored does not fit the new size.
-    #[error("what is in volume {volume} does not fit into {size} bytes")]
+    #[error("what is in volume {volume} does not fit into {}", ByteSize::from_bytes(*size))]
     DoesNotFit {
         /// The volume.
         volume: VolumeId,
