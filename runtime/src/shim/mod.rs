@@ -29,6 +29,7 @@ pub mod ring;
 pub mod rootfs;
 pub mod route_netlink;
 pub mod supervise;
+pub mod told;
 pub mod watch;
 pub mod wire;
 

@@ -2,32 +2,26 @@
 //!
 //! The companion reads for the end alone. A guest that has switched itself off, or has panicked, leaves its process behind
 //! in a pause (`-action shutdown=pause,panic=pause`), so that nobody misses why; the companion keeps the reason and lets
-//! the process go. It also keeps whether somebody in the guest serves the agent's port, so that nobody has to ask. Nothing
-//! here trusts the process: a guest may have broken out into it.
+//! the process go. It also keeps what the machine tells of itself. Nothing here trusts the process: a guest may have broken
+//! out into it.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::pipe::PipeFlags;
 
 use super::failure::{Doing as _, Failure};
+use super::told::{AGENT_PORT, Telling};
 
 /// What the process complained of, in the run folder.
 pub const COMPLAINTS: &str = "qemu.log";
-/// The device that is the port of the guest's agent, and the file in the run folder that says whether it is served: to be
-/// believed as long as its companion has it locked.
-pub const AGENT_PORT: &str = "agent-port";
-/// What is in it when somebody serves the port. QEMU tells a port's changes at most once a second.
-pub const SERVED: &[u8] = b"1";
-/// What is in it when nobody does.
-pub const NOT_SERVED: &[u8] = b"0";
 /// The file in the run folder that is written each time that something happens to the machine which others may want to see:
 /// the name of the last such event is in it.
 pub const HAPPENED: &str = "machine-event";
 /// After these events a machine is otherwise than whoever looked before has seen it.
-const TELLING: [&str; 14] = [
+const MATTERING: [&str; 14] = [
     "STOP",
     "RESUME",
     "SUSPEND",
@@ -59,8 +53,7 @@ pub struct Watch {
     kept: u64,
     line: Line,
     reason: Option<String>,
-    /// What says whether the agent's port is served.
-    port: Option<OwnedFd>,
+    told: Telling,
     /// What is written when something happens.
     happened: Option<OwnedFd>,
 }
@@ -95,12 +88,6 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
     // In the working folder, which is the run folder.
     let how = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let log = rustix::fs::open(COMPLAINTS, how, Mode::from_raw_mode(0o600)).ok();
-    // One that cannot be written must not stay as it was in an earlier life.
-    let _ = rustix::fs::unlink(AGENT_PORT);
-    let port = rustix::fs::open(AGENT_PORT, how, Mode::from_raw_mode(0o600)).ok();
-    // Locked as long as somebody keeps it true: QEMU outlives a companion that is killed.
-    let port = port.filter(|port| flock(port, FlockOperation::NonBlockingLockExclusive).is_ok());
-    say(port.as_ref(), NOT_SERVED);
     // It stays the same file over all starts, so that one who watches it sees the first event of each.
     let happened = rustix::fs::open(HAPPENED, how, Mode::from_raw_mode(0o600)).ok();
     Ok((
@@ -111,7 +98,7 @@ pub fn pair() -> Result<(Watch, Watched), Failure> {
             kept: 0,
             line: Line::default(),
             reason: None,
-            port,
+            told: Telling::begin(),
             happened,
         },
         Watched {
@@ -167,11 +154,14 @@ impl Watch {
                 self.reason.get_or_insert_with(|| reason.to_owned());
                 ended = true;
             }
-            if let Some(event) = telling(line) {
-                say(self.happened.as_ref(), &told(event));
-            }
-            if let Some(served) = served(line) {
-                say(self.port.as_ref(), if served { SERVED } else { NOT_SERVED });
+            let Some((event, line)) = event(line) else {
+                continue;
+            };
+            self.told.hear(event, served(event, line));
+            if let Some(event) = mattering(event)
+                && let Some(happened) = &self.happened
+            {
+                let _ = rustix::io::pwrite(happened, &written(event), 0);
             }
         }
         if ended {
@@ -204,12 +194,6 @@ impl Watch {
             self.kept += written.unwrap_or(0) as u64;
         }
         true
-    }
-}
-
-fn say(port: Option<&OwnedFd>, word: &[u8]) {
-    if let Some(port) = port {
-        let _ = rustix::io::pwrite(port, word, 0);
     }
 }
 
@@ -264,8 +248,7 @@ fn reason(line: &[u8]) -> Option<&str> {
 }
 
 /// Whether the agent's port is served, in an event of that port.
-fn served(line: &[u8]) -> Option<bool> {
-    let (event, line) = event(line)?;
+fn served(event: &str, line: &str) -> Option<bool> {
     if event != "VSERPORT_CHANGE" || after(line, "\"id\": \"") != Some(AGENT_PORT) {
         return None;
     }
@@ -273,14 +256,13 @@ fn served(line: &[u8]) -> Option<bool> {
     Some(open.starts_with("true"))
 }
 
-/// The name of an event after which a machine is otherwise.
-fn telling(line: &[u8]) -> Option<&'static str> {
-    let (name, _) = event(line)?;
-    TELLING.into_iter().find(|known| *known == name)
+/// An event after which a machine is otherwise.
+fn mattering(event: &str) -> Option<&'static str> {
+    MATTERING.into_iter().find(|known| *known == event)
 }
 
 /// As it is written over the one before.
-fn told(event: &str) -> [u8; WORD] {
+fn written(event: &str) -> [u8; WORD] {
     let mut text = [b' '; WORD];
     text[WORD - 1] = b'\n';
     for (place, byte) in text.iter_mut().zip(event.bytes()) {
@@ -360,34 +342,30 @@ mod tests {
             let line = format!(
                 "{{\"timestamp\": {{\"seconds\": 1}}, \"event\": \"VSERPORT_CHANGE\", \"data\": {data}}}\r"
             );
-            served(line.as_bytes())
+            let (event, line) = event(line.as_bytes()).unwrap();
+            served(event, line)
         };
         assert_eq!(told(r#"{"open": true, "id": "agent-port"}"#), Some(true));
         assert_eq!(told(r#"{"id": "agent-port", "open": false}"#), Some(false));
         assert_eq!(told(r#"{"open": true, "id": "other"}"#), None);
         assert_eq!(told("{}"), None);
-        let other = br#"{"event": "RESET", "data": {"open": true, "id": "agent-port"}}"#;
-        assert_eq!(served(other), None);
+        let other = r#"{"event": "RESET", "data": {"open": true, "id": "agent-port"}}"#;
+        assert_eq!(served("RESET", other), None);
     }
 
     #[test]
     fn events_after_which_a_machine_is_otherwise_are_told_and_no_others() {
-        let told = |name: &str| {
+        for name in MATTERING {
             let line = format!("{{\"timestamp\": {{\"seconds\": 1}}, \"event\": \"{name}\"}}\r");
-            telling(line.as_bytes()).map(|name| {
-                let text = super::told(name);
-                String::from_utf8(text.to_vec()).unwrap()
-            })
-        };
-        for name in TELLING {
-            let text = told(name).unwrap();
+            let (event, _) = event(line.as_bytes()).unwrap();
+            let text = String::from_utf8(written(mattering(event).unwrap()).to_vec()).unwrap();
             assert_eq!(text.trim_end(), name);
             assert!(text.len() == WORD && text.ends_with('\n'), "{text:?}");
         }
         for name in ["RTC_CHANGE", "VNC_CONNECTED", "BLOCK_JOB_READY", "stop"] {
-            assert_eq!(told(name), None, "{name}");
+            assert_eq!(mattering(name), None, "{name}");
         }
-        assert_eq!(telling(b"{\"return\": {}}"), None);
+        assert_eq!(event(b"{\"return\": {}}"), None);
     }
 
     #[test]

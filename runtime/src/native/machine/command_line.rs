@@ -12,7 +12,7 @@ use super::helpers::{FOLDER, TPM, folder_device, tpm_device};
 use super::passed;
 use super::plan::{Accelerator, BootPlan, Bus, Hardware};
 use crate::shim::messages::{KEPT, WATCHED};
-use crate::shim::watch::AGENT_PORT;
+use crate::shim::told::AGENT_PORT;
 
 /// Where the kernel of a directly booting machine is seen.
 const KERNEL: &str = "/kernel";

@@ -6,6 +6,7 @@
 
 mod abilities;
 pub mod agent;
+pub mod begun_with;
 pub mod command_line;
 pub mod devices;
 mod emulator;

@@ -81,6 +81,10 @@ pub const fn power(state: RunState) -> Power {
 pub struct Known {
     /// The groups of limits that the machine should have.
     pub groups: Vec<String>,
+    /// How it is, where its companion was told.
+    pub state: Option<RunState>,
+    /// Bytes of memory that it was begun with, where the balloon has never taken any.
+    pub memory: Option<u64>,
     /// How many processors it has, where the kernel tells.
     pub processors: Option<u32>,
     /// Whether somebody in the guest serves the agent's port, where its companion was told.
@@ -109,13 +113,14 @@ impl Asked {
         self.inquiry.speaks()
     }
 
-    /// What it says.
+    /// What it says, and the connection, which QEMU has work to let go of.
     ///
     /// # Errors
     /// QEMU does not answer, or not as QEMU does.
-    pub fn seen(self) -> Result<MachineSeen, QmpError> {
+    pub fn seen(self) -> Result<(MachineSeen, Qmp), QmpError> {
         let (mut qmp, answers) = self.inquiry.answers()?;
-        understood(&mut qmp, answers, &self.known, Memory::WithoutBalloon)
+        let seen = understood(&mut qmp, answers, &self.known, Memory::WithoutBalloon)?;
+        Ok((seen, qmp))
     }
 }
 
@@ -151,13 +156,17 @@ type Question = (&'static str, Value);
 fn questions(known: &Known) -> Vec<Question> {
     let plain = |command| (command, Value::Null);
     let mut asked = vec![
-        plain("query-status"),
         // Also what of each drive the node is that it is on.
         plain("query-block"),
-        plain("query-balloon"),
         ("qom-list", json!({ "path": "/machine/peripheral" })),
         ("qom-list", json!({ "path": NAMELESS })),
     ];
+    if known.state.is_none() {
+        asked.push(plain("query-status"));
+    }
+    if known.memory.is_none() {
+        asked.push(plain("query-balloon"));
+    }
     if known.processors.is_none() {
         asked.push(plain("query-cpus-fast"));
     }
@@ -182,17 +191,22 @@ fn understood(
 ) -> Result<MachineSeen, QmpError> {
     let mut answers = answers.into_iter();
     let mut next = || answers.next().unwrap_or(Ok(Value::Null));
-    let status: Status =
-        serde_json::from_value(next()?).map_err(|source| QmpError::Unexpected {
-            command: "query-status".to_owned(),
-            source,
-        })?;
     let blocks = next()?;
-    // Refused where a guest has no balloon.
-    let balloon = next().ok().and_then(|balloon| balloon["actual"].as_u64());
     let mut devices = children(&next()?);
     let nameless = children(&next()?).into_iter();
     devices.extend(nameless.map(|(name, kind)| (format!("{NAMELESS}/{name}"), kind)));
+    let state = match known.state {
+        Some(state) => state,
+        None => understood_status(next()?)?,
+    };
+    let has = |is: fn(&str) -> bool| devices.values().any(|kind| is(kind));
+    // Also what is plugged in belongs to the guest.
+    let known_memory = known.memory.filter(|_| !has(is_memory));
+    let mut balloon = match known.memory {
+        Some(_) => known_memory.filter(|_| has(is_balloon)),
+        // Refused where a guest has no balloon.
+        None => next().ok().as_ref().and_then(actual),
+    };
     let processors = match known.processors {
         Some(processors) => processors,
         None => u32::try_from(list(&next()?).count()).unwrap_or(u32::MAX),
@@ -210,22 +224,31 @@ fn understood(
         .filter(|group| !known.groups.contains(group))
         .collect();
     let mut more: Vec<Question> = others.iter().map(limits_question).collect();
-    let asks_memory = memory == Memory::Always || balloon.is_none();
+    let asks_balloon = known.memory.is_some() && known_memory.is_none() && has(is_balloon);
+    if asks_balloon {
+        more.push(("query-balloon", Value::Null));
+    }
+    let is_told = balloon.is_some() || known_memory.is_some() || asks_balloon;
+    let asks_memory = memory == Memory::Always || !is_told;
     if asks_memory {
         more.push(("query-memory-size-summary", Value::Null));
     }
     let mut answers = qmp.execute_each(&more)?;
     let memory = match asks_memory.then(|| answers.pop()).flatten() {
-        None => None,
+        None => known_memory,
         Some(summary) => {
             let summary = summary?;
             let of = |part: &str| summary[part].as_u64().unwrap_or(0);
             Some(of("base-memory") + of("plugged-memory"))
         }
     };
+    if asks_balloon {
+        let answer = answers.pop().and_then(Result::ok);
+        balloon = answer.as_ref().and_then(actual);
+    }
     limits.extend(limits_among(&others, answers.into_iter()));
     Ok(MachineSeen {
-        state: status.state,
+        state,
         processors,
         memory,
         balloon,
@@ -235,6 +258,29 @@ fn understood(
         limits,
         agent,
     })
+}
+
+fn understood_status(answer: Value) -> Result<RunState, QmpError> {
+    serde_json::from_value::<Status>(answer)
+        .map(|status| status.state)
+        .map_err(|source| QmpError::Unexpected {
+            command: "query-status".to_owned(),
+            source,
+        })
+}
+
+/// What the balloon leaves to the guest.
+fn actual(balloon: &Value) -> Option<u64> {
+    balloon["actual"].as_u64()
+}
+
+fn is_balloon(kind: &str) -> bool {
+    kind.starts_with("virtio-balloon")
+}
+
+/// Whether a device is memory that was plugged in.
+fn is_memory(kind: &str) -> bool {
+    kind.ends_with("dimm") || kind.starts_with("virtio-mem") || kind.starts_with("virtio-pmem")
 }
 
 /// One that is not ours may have a group of another name, and one that should be there may not: refused.
@@ -353,11 +399,11 @@ mod tests {
                 "cache": {"direct": true, "no-flush": false}, "image": {"virtual-size": 4096}}})
         };
         [
-            json!({"status": "running", "running": true}),
             json!([drive("disk-root"), drive("disk-other"), {"qdev": "cd", "tray_open": true}]),
-            balloon,
             json!([{"name": "type", "type": "string"}, {"name": "disk-root", "type": "child<scsi-hd>"}]),
             json!([{"name": "device[0]", "type": "child<usb-tablet>"}]),
+            json!({"status": "running", "running": true}),
+            balloon,
             json!([{}, {}]),
             json!([{"label": "agent", "frontend-open": true}]),
             json!({"bps-total": 7, "iops-read": 0}),
@@ -403,24 +449,50 @@ mod tests {
         let known = Known {
             processors: Some(7),
             agent: Some(false),
+            state: Some(RunState::Paused),
             ..as_expected
         };
-        assert_eq!(questions(&known).len(), 7);
-        let [status, blocks, balloon, named, nameless, _, _, limits, _] = with_balloon;
-        let shorter = [
-            status,
-            blocks,
-            balloon,
-            named,
-            nameless,
-            limits,
-            Value::Null,
-            Value::Null,
-            Value::Null,
-        ];
+        assert_eq!(questions(&known).len(), 6);
+        let [blocks, named, nameless, _, balloon, _, _, limits, _] = with_balloon;
+        let shorter = padded([blocks, named, nameless, balloon, limits]);
         let (seen, _) = told(&known, shorter, "");
         assert_eq!((seen.processors, seen.agent), (7, false));
+        assert_eq!((seen.state, seen.balloon), (RunState::Paused, Some(64)));
         assert_eq!(seen.limits["disk-root.l"].bytes, Some(7));
+    }
+
+    fn padded<const N: usize>(answers: [Value; N]) -> [Value; 9] {
+        let mut all = answers.into_iter();
+        std::array::from_fn(|_| all.next().unwrap_or(Value::Null))
+    }
+
+    #[test]
+    fn memory_that_is_known_is_asked_after_only_where_some_was_plugged_in() {
+        let known = Known {
+            processors: Some(1),
+            agent: Some(false),
+            state: Some(RunState::Running),
+            memory: Some(256),
+            ..Known::default()
+        };
+        let with = |kinds: &[&str], more| {
+            let devices = kinds
+                .iter()
+                .map(|kind| json!({"name": kind, "type": format!("child<{kind}>")}));
+            let devices = Value::Array(devices.collect());
+            let (seen, sent) = told(&known, padded([json!([]), devices, json!([])]), more);
+            (seen.balloon, seen.memory, sent)
+        };
+        let none = String::new();
+        assert_eq!(
+            with(&["virtio-balloon-pci"], ""),
+            (Some(256), Some(256), none.clone())
+        );
+        assert_eq!(with(&[], ""), (None, Some(256), none));
+        let more = "{\"return\": {\"actual\": 320}, \"id\": 2}\n";
+        let (balloon, memory, sent) = with(&["virtio-balloon-pci", "pc-dimm"], more);
+        assert_eq!((balloon, memory), (Some(320), None));
+        assert!(sent.contains("query-balloon"), "{sent}");
     }
 
     #[test]

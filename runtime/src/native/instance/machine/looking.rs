@@ -13,13 +13,14 @@ use rustix::io::Errno;
 
 use super::{addresses, hardware};
 use crate::native::at_once;
+use crate::native::machine::begun_with::BegunWith;
 use crate::native::machine::command_line::sockets;
 use crate::native::machine::devices::nodes;
 use crate::native::machine::pinning;
-use crate::native::machine::qmp::{Qmp, QmpError};
+use crate::native::machine::qmp::{Qmp, QmpError, RunState};
 use crate::native::machine::seen::{Asked, Known, MachineSeen, glance};
 use crate::native::shim::Running;
-use crate::shim::watch;
+use crate::shim::told::{self, Processors, Told};
 
 /// How long a monitor may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ pub(in crate::native) struct Look {
     pub(in crate::native::instance) seen: Result<MachineSeen, QmpError>,
     /// The addresses that its guest tells; none where nobody tells.
     pub(in crate::native::instance) addresses: Option<Vec<String>>,
+    /// The connection over which it was asked: QEMU works to let go of one, and that must not keep others from answering.
+    _connection: Option<Qmp>,
 }
 
 /// A connection to a running machine for changing it.
@@ -51,26 +54,41 @@ fn known(instance: &Instance, running: &Running) -> Known {
         .devices
         .iter()
         .filter(|(_, device)| matches!(device, Device::Disk(disk) if hardware::is_block(disk)));
+    let told = told(running);
+    let begun = told.and_then(|_| BegunWith::parse(&running.read("cmdline").ok()?));
     Known {
         groups: disks.map(|(name, _)| nodes(name).group).collect(),
+        state: told.zip(begun).and_then(state),
+        memory: told.zip(begun).and_then(memory),
         processors: pinning::count(running),
-        agent: serves_agent(running),
+        agent: told.map(|told| told.agent),
     }
 }
 
+/// How it is, where its events leave no doubt.
+const fn state((told, begun): (Told, BegunWith)) -> Option<RunState> {
+    match told.processors {
+        Processors::Run => Some(RunState::Running),
+        // One of KVM may have stopped by an error without an event of its own.
+        Processors::Stopped if begun.is_emulated => Some(RunState::Paused),
+        Processors::Stopped | Processors::Unheard | Processors::Otherwise => None,
+    }
+}
+
+/// The memory of one of which the balloon has never taken any.
+fn memory((told, begun): (Told, BegunWith)) -> Option<u64> {
+    (!told.balloon && !begun.is_continued).then_some(begun.memory)
+}
+
 /// What the companion was told; nothing where it is an older one, which does not keep it, or was killed.
-fn serves_agent(running: &Running) -> Option<bool> {
-    let file = File::open(running.run_dir().join(watch::AGENT_PORT)).ok()?;
+fn told(running: &Running) -> Option<Told> {
+    let file = File::open(running.run_dir().join(told::FILE)).ok()?;
     if flock(&file, FlockOperation::NonBlockingLockShared) != Err(Errno::WOULDBLOCK) {
         return None;
     }
-    let mut word = [0; watch::SERVED.len()];
-    file.read_exact_at(&mut word, 0).ok()?;
-    match word.as_slice() {
-        watch::SERVED => Some(true),
-        watch::NOT_SERVED => Some(false),
-        _ => None,
-    }
+    let mut bytes = [0; told::LENGTH];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    Told::parse(bytes)
 }
 
 /// What the monitor of one machine says, whichever of them is free.
@@ -94,19 +112,25 @@ pub(in crate::native) struct Asking<'m> {
 
 /// Looks at one machine.
 pub(in crate::native) fn look_at(instance: &Instance, running: &Running) -> Look {
-    Look::of(seen(instance, running), || Some(addresses(running)))
+    let seen = seen(instance, running).map(|seen| (seen, None));
+    Look::of(seen, || Some(addresses(running)))
 }
 
 impl Look {
     /// Nobody waits for a guest in which nobody listens.
     fn of(
-        seen: Result<MachineSeen, QmpError>,
+        seen: Result<(MachineSeen, Option<Qmp>), QmpError>,
         addresses: impl FnOnce() -> Option<Vec<String>>,
     ) -> Self {
+        let (seen, connection) = match seen {
+            Ok((seen, connection)) => (Ok(seen), connection),
+            Err(error) => (Err(error), None),
+        };
         let agent = seen.as_ref().is_ok_and(|seen| seen.agent);
         Self {
             seen,
             addresses: agent.then(addresses).flatten(),
+            _connection: connection,
         }
     }
 }
@@ -140,7 +164,11 @@ impl<'m> Asking<'m> {
         let mut seen = Vec::with_capacity(self.machines.len());
         while let Some(asked) = self.asked.pop_front() {
             let speaks = asked.filter(Asked::speaks);
-            let answer = speaks.map(Asked::seen);
+            let kept = seen.len() < AHEAD;
+            let answer = speaks.map(|asked| {
+                let (seen, connection) = asked.seen()?;
+                Ok((seen, kept.then_some(connection)))
+            });
             // One that refuses to be asked in this way is asked in the plain one.
             seen.push(answer.filter(|seen| !matches!(seen, Err(QmpError::Refused { .. }))));
             self.next();
@@ -156,11 +184,14 @@ impl<'m> Asking<'m> {
                 .into_iter();
         let seen: Vec<_> = seen
             .into_iter()
-            .map(|seen| seen.or_else(|| again.next()))
+            .map(|seen| {
+                let plain = |seen: MachineSeen| (seen, None);
+                seen.or_else(|| again.next().map(|seen| seen.map(plain)))
+            })
             .collect();
         let told: Vec<Machine<'_>> = machines()
             .zip(&seen)
-            .filter(|(_, seen)| matches!(seen, Some(Ok(seen)) if seen.agent))
+            .filter(|(_, seen)| matches!(seen, Some(Ok((seen, _))) if seen.agent))
             .map(|(machine, _)| machine)
             .collect();
         let mut told = at_once::waiting(&told, |(_, running)| addresses(running)).into_iter();
