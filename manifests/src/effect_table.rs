@@ -151,6 +151,12 @@ fn of_machine(instance: &Instance, change: &FieldChange, host: &Capabilities) ->
                 _ => Effect::Live,
             }
         }
+        // How much memory is in such pages is for the memory to say.
+        ["spec", "limits", "hugepages", _]
+            if !change.before.is_null() && !change.after.is_null() =>
+        {
+            Effect::Live
+        }
         ["spec", "limits", "memoryHotplug" | "hugepages", ..] => Effect::NextStart,
         ["spec", "boot", "mode"] => Effect::NextStart,
         ["spec", "cloudInit", "onChange"] => Effect::Live,
@@ -337,6 +343,26 @@ mod tests {
         ];
         for (kind, path, expected) in cases {
             assert_eq!(effect(kind, &Pointer::new(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_machine_takes_more_memory_in_huge_pages_while_it_runs_and_other_pages_when_it_starts() {
+        let spec = serde_json::json!({"type": "virtual-machine"});
+        let spec = Spec::deserialize(Kind::Instance, &spec).expect("a spec");
+        for (before, after, expected) in [
+            (Value::from("64MiB"), "96MiB".into(), Effect::Live),
+            (Value::Null, "96MiB".into(), Effect::NextStart),
+            (Value::from("64MiB"), Value::Null, Effect::NextStart),
+        ] {
+            let change = FieldChange {
+                path: Pointer::new("/spec/limits/hugepages/2MiB"),
+                before,
+                after,
+                cause: crate::change::Cause::Edited,
+            };
+            let seen = effect_of(&spec, &change, &host(&[]));
+            assert_eq!(seen, expected, "{change:?}");
         }
     }
 

@@ -344,7 +344,7 @@ fn pending(definition: &Definition<InstancePicks>) -> Vec<FieldChange> {
         .into_iter()
         .filter(|change| match spec(definition) {
             Ok(instance) if !instance.is_container() => {
-                machine::waits_for_start(&change.path) || changes_with_start(instance, change)
+                machine::waits_for_start(change) || changes_with_start(instance, change)
             }
             _ => change::waits_for_start(&change.path),
         })

@@ -13,7 +13,6 @@ use manifests::desired::Resource;
 use manifests::instance::served::changes_with_start;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
-use manifests::pointer::Pointer;
 
 use super::super::change::{keep_image, leave, network, sweep};
 use super::super::picks::InstancePicks;
@@ -54,11 +53,13 @@ fn plug_failed(doing: impl Into<String>) -> impl FnOnce(PlugError) -> RuntimeErr
     }
 }
 
-/// Whether a change of this field waits for the next start of a running machine: pure.
-pub(in crate::native::instance) fn waits_for_start(path: &Pointer) -> bool {
-    let steps: Vec<String> = path.steps().collect();
+/// Whether a change of a field waits for the next start of a running machine: pure.
+pub(in crate::native::instance) fn waits_for_start(change: &FieldChange) -> bool {
+    let steps: Vec<String> = change.path.steps().collect();
     let steps: Vec<&str> = steps.iter().map(String::as_str).collect();
     match steps.as_slice() {
+        // How much memory is in such pages is for the memory to say.
+        ["spec", "limits", "hugepages", _] => change.before.is_null() || change.after.is_null(),
         ["spec", "limits", "memoryHotplug" | "hugepages", ..] => true,
         ["spec", "limits" | "devices", ..] => false,
         ["spec", "boot", field, ..] => ["mode", "autorestart"].contains(field),
@@ -123,7 +124,7 @@ fn touched(changes: &[FieldChange]) -> Touched {
             }
             _ => {}
         }
-        touched.later |= waits_for_start(&change.path);
+        touched.later |= waits_for_start(change);
     }
     touched
 }
@@ -541,6 +542,10 @@ impl Work<'_> {
 
 #[cfg(test)]
 mod tests {
+    use manifests::change::Cause;
+    use manifests::pointer::Pointer;
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -557,8 +562,16 @@ mod tests {
             ("/spec/files/~1etc~1motd", false),
             ("/spec/security/idmap/base", true),
         ];
+        let of = |path: &str, before: Value| FieldChange {
+            path: Pointer::new(path),
+            before,
+            after: json!("64MiB"),
+            cause: Cause::Edited,
+        };
         for (path, waits) in cases {
-            assert_eq!(waits_for_start(&Pointer::new(path)), waits, "{path}");
+            assert_eq!(waits_for_start(&of(path, Value::Null)), waits, "{path}");
         }
+        let more = of("/spec/limits/hugepages/2MiB", json!("32MiB"));
+        assert!(!waits_for_start(&more));
     }
 }
