@@ -151,7 +151,7 @@ async function refuses(world, page) {
   world.push("web: even more memory");
   await seen(page, "web: even more memory");
   world.keel("rollback", JSON.parse((await world.ask("/v1/revisions?limit=2")).text)[1].revision, "--reason", "that was too much");
-  await seen(page, /pinned here by root: that was too much/);
+  await seen(page, /pinned here by root, 1 commit behind [0-9a-f]{7}: that was too much/);
   await picture(page, "pinned");
   world.keel("unpin");
   await seen(page, "web: even more memory");
