@@ -10,6 +10,7 @@ import tempfile
 import time
 import uuid
 
+import controller
 import pools
 from measure import Failed, Opened, Row, Sample, run, table
 from bare import Bare, answered
@@ -482,7 +483,7 @@ def main():
     parser.add_argument("--programs", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--scratch", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines", "backups", "pools"])
+    parser.add_argument("--row", action="append", choices=["start", "fifty", "version", "language", "against", "editors", "machines", "backups", "pools", "controller"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
@@ -496,6 +497,7 @@ def main():
             ("machines", bench.machines),
             ("backups", bench.backups),
             ("pools", lambda: (pools.quick(bench, each), pools.many(bench, each))),
+            ("controller", lambda: (controller.commits(bench, each), controller.drifts(bench, each), controller.rest(bench))),
         ):
             if bench.wanted(word):
                 measure()
