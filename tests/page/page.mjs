@@ -3,6 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import fs from "node:fs";
+import { story } from "./story.mjs";
 import { World, sleep, until } from "./world.mjs";
 
 const { chromium } = createRequire(process.env.PLAYWRIGHT)("playwright-core");
@@ -198,7 +199,7 @@ async function everywhere(browser, world) {
 const median = (all) => all.sort((one, other) => one - other)[Math.floor(all.length / 2)];
 
 async function measured(browser) {
-  const world = new World("many", "it is only looked at");
+  const world = new World("many", { suspended: "it is only looked at" });
   world.write("keel.yaml", HOST.replace("edge", "many"));
   world.write("ground.yaml", GROUND.split("---")[0]);
   const one = (number) => `apiVersion: evenkeel/v1\nkind: Instance\nmetadata: { name: i${String(number).padStart(4, "0")}, labels: { tier: t${number % 7} } }\nspec: { image: busybox, state: Stopped, devices: { root: { type: disk, path: /, pool: fast } } }\n`;
@@ -277,6 +278,9 @@ try {
   await world.end();
   await seen(page, "the controller does not answer");
   world.keel("destroy", "--yes", world.work);
+  const began = Date.now();
+  await story({ browser, ground: GROUND, instance, seen, check, picture });
+  console.log(`story: ${Date.now() - began} ms`);
   await measured(browser);
 } finally {
   await browser.close();

@@ -19,7 +19,7 @@ export async function until(what, holds, patience = 20000) {
 }
 
 export class World {
-  constructor(name, suspended) {
+  constructor(name, { suspended, verify } = {}) {
     this.folder = path.join(process.env.WORLD, name);
     this.work = path.join(this.folder, "work");
     fs.mkdirSync(this.work, { recursive: true });
@@ -27,7 +27,7 @@ export class World {
     this.git("init", "-q", "-b", "main");
     execFileSync("git", ["init", "-q", "--bare", "-b", "main", this.bare]);
     fs.writeFileSync(path.join(this.folder, "controller.yaml"),
-      `apiVersion: evenkeel/v1\nkind: Controller\nsources:\n- name: edge\n  git: { url: ${this.bare}, branch: main, interval: 10m }\n${suspended ? `  suspend: { reason: "${suspended}" }\n` : ""}`);
+      `apiVersion: evenkeel/v1\nkind: Controller\nsources:\n- name: edge\n  git: { url: ${this.bare}, branch: main, interval: 10m${verify ? `, verify: ${verify}` : ""} }\n${suspended ? `  suspend: { reason: "${suspended}" }\n` : ""}`);
     this.environment = { ...process.env, KEEL_STATE_DIR: path.join(this.folder, "state"), PATH: `${process.env.KEEL_PROGRAMS}:${process.env.PATH}` };
   }
 
