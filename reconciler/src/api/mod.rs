@@ -16,6 +16,7 @@ pub mod documents;
 mod events;
 mod history;
 mod hooks;
+mod hurry;
 mod metrics;
 mod near;
 mod objects;

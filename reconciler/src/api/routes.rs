@@ -21,8 +21,8 @@ use super::revisions::{RollbackRequest, UnpinRequest};
 use super::steer::{ApproveRequest, ReconcileRequest, ResumeRequest, SuspendRequest};
 use super::who::Caller;
 use super::{
-    Api, Problem, events, history, hooks, metrics, objects, openapi, page, plans, power, revisions,
-    sockets, status, steer, stores,
+    Api, Problem, events, history, hooks, hurry, metrics, objects, openapi, page, plans, power,
+    revisions, sockets, status, steer, stores,
 };
 
 /// A question has so many bytes at most.
@@ -383,7 +383,10 @@ fn of_routes(routes: Vec<Route>, api: Api) -> Router {
 
 /// What every answer has, also a refusal of what stands before the routes.
 pub(super) fn dress(router: Router) -> Router {
-    router.layer(from_fn(of_own_page)).layer(from_fn(dressed))
+    router
+        .layer(from_fn(hurry::soon))
+        .layer(from_fn(of_own_page))
+        .layer(from_fn(dressed))
 }
 
 /// A page of somebody else may not ask by the browser of somebody who may: browsers keep it from reading answers, but open

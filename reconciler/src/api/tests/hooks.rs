@@ -134,3 +134,32 @@ fn what_a_webhook_tells_of_begins_within_a_moment_and_nothing_else_is_asked_ther
     println!("webhook to first step: {best:?}");
     assert!(best < Duration::from_millis(500), "{best:?}");
 }
+
+#[test]
+fn a_flood_of_what_nobody_signed_is_refused_and_is_over_when_it_ends() {
+    let bench = Bench::new(&[]);
+    let listening = listen(&bench);
+    let path = "/v1/webhooks/edge";
+    let mut found = std::collections::BTreeMap::new();
+    let before = bench.handle.feed().last();
+    for number in 0..500 {
+        let body = format!("{{\"after\": {number}}}");
+        let (status, _) = send(listening.address, &push(path, "sha256=00", &body));
+        *found.entry(status).or_insert(0) += 1;
+    }
+    let (checked, turned_away) = (found.get(&401), found.get(&429));
+    // So many at once, and two more each second: it may last a while.
+    assert!(
+        checked.is_some_and(|count| (60..200).contains(count)),
+        "{found:?}"
+    );
+    assert!(turned_away.is_some_and(|count| *count >= 300), "{found:?}");
+    assert_eq!(found.values().sum::<i32>(), 500, "{found:?}");
+    let news = bench.handle.feed().since(before, 1000).news;
+    let begun = news.iter().any(|one| one.what.topic == Topic::Begun);
+    assert!(!begun, "nothing is done for it: {news:?}");
+    // One that is signed comes in again soon after.
+    std::thread::sleep(Duration::from_millis(1100));
+    let (status, answer) = send(listening.address, &push(path, &signed("{}"), "{}"));
+    assert_eq!(status, 202, "{answer}");
+}

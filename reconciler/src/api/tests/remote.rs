@@ -203,6 +203,31 @@ fn a_certificate_says_who_somebody_is_and_what_they_may() {
 }
 
 #[test]
+fn who_connects_and_says_nothing_or_half_of_it_keeps_nobody_out() {
+    let far = Far::new(vec![of("alice", Role::Operator, &[])]);
+    let alice = far.authority.signs("alice");
+    let silent: Vec<TcpStream> = (0..100)
+        .map(|number| {
+            let mut stream = TcpStream::connect(far.address).expect("it listens");
+            if number % 2 == 1 {
+                // A greeting of TLS that does not come to its end.
+                stream.write_all(b"\x16\x03\x01\x02\x00").expect("sent");
+            }
+            stream
+        })
+        .collect();
+    let began = HostClock.instant();
+    for _ in 0..20 {
+        let (status, answer) = far.get(Some(&alice), "/v1/status", None).expect("answered");
+        assert_eq!(status, 200, "{answer}");
+    }
+    // They wait for none of those, whose greeting is waited for 10 s.
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    drop(silent);
+}
+
+#[test]
 fn a_token_counts_until_it_is_over_or_revoked_and_only_its_hash_is_kept() {
     let far = Far::new(Vec::new());
     let database = far.bench.host.session().folder.database();
