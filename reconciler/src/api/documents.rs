@@ -155,7 +155,7 @@ pub struct RevisionDocument {
     pub source: String,
     /// When it became so.
     pub at: String,
-    /// What became of it: `inForce`, `invalid`, `refused`, `pinned`, `unpinned`.
+    /// What became of it: `inForce`, `invalid`, `refused`, `pinned`, `unpinned`, `waits`, `approved`.
     pub fate: String,
     /// What people call it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -14,6 +14,7 @@ use super::documents::Accepted;
 use super::who::Caller;
 use super::{Api, Problem, store};
 use crate::controller::event::Request;
+use crate::controller::revisions::{Fate, Revisions};
 use crate::diff::suspension::{Scope, Suspension};
 use crate::error::CliError;
 use crate::store::{Store as _, Write};
@@ -159,22 +160,35 @@ pub(super) async fn approve(
         ));
     }
     let picture = api.handle.picture();
-    let waiting: Vec<(String, &SourceName)> = picture
+    let waiting = picture
         .sources
         .iter()
-        .filter(|(_, looked)| !looked.plan.stopping.is_empty())
-        .map(|(name, looked)| (looked.digest.clone(), name))
-        .collect();
-    let Some((digest, source)) = waiting.iter().find(|(digest, _)| *digest == asked.digest) else {
+        .filter(|(_, looked)| !looked.plan.stopping.is_empty());
+    let meant = waiting
+        .clone()
+        .find(|(_, looked)| looked.digest == asked.digest);
+    let Some((source, looked)) = meant else {
         let problem = Problem::conflict(format!("no plan with the digest {} waits", asked.digest));
-        return Err(match waiting.first() {
+        return Err(match waiting.clone().next() {
             None => problem,
-            Some((digest, source)) => problem.hint(format!("of {source} the plan {digest} waits")),
+            Some((source, looked)) => {
+                problem.hint(format!("of {source} the plan {} waits", looked.digest))
+            }
         });
     };
+    let digest = &looked.digest;
     let now = api.desk.session().clock.now();
     let until = now.checked_add(ANSWERED).map_err(|_| Problem::bug())?;
     tracing::info!(by = caller.name, %source, digest, "a plan is approved");
+    let why = format!("the plan {digest} is approved by {}", caller.name);
+    let approved = looked.in_force.became(Fate::Approved, why, now);
+    let name = source.clone();
+    api.block(move |desk| {
+        let revisions = Revisions::in_folder(desk.session().folder.path());
+        revisions.add(&name, approved);
+        Ok(())
+    })
+    .await?;
     api.handle.ask(Request::Approve(digest.clone(), until));
     accepted(format!(
         "the plan {digest} of {source} is done if it is still the same"

@@ -448,6 +448,14 @@ fn a_plan_that_guards_stop_waits_until_somebody_answers_for_it_and_nonsense_chan
     bench.until("/v1/objects", |all| {
         all.as_array().is_some_and(|all| all.len() == 2)
     });
+    let revisions = bench.get("/v1/revisions");
+    for (fate, word) in [("waits", "G102"), ("approved", "is approved by")] {
+        let told = revisions.as_array().expect("a list").iter().any(|one| {
+            let why = one["why"].as_str().unwrap_or_default();
+            one["fate"] == fate && why.contains(&digest) && why.contains(word)
+        });
+        assert!(told, "{fate}: {revisions:#}");
+    }
 
     bench.write("one.yaml", "kind: [\n");
     let status = bench.until("/v1/status", |status| {

@@ -13,7 +13,7 @@ use manifests::read::Texts;
 use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
 
-use super::revisions::Revisions;
+use super::revisions::{Fate, Revision, Revisions};
 use crate::meaning::{meaning, strict};
 use crate::source::followed::{About, Last, Tree};
 
@@ -69,6 +69,16 @@ impl InForce {
     pub fn label(&self) -> String {
         let digest = || self.digest.chars().take(7).collect();
         self.revision.clone().unwrap_or_else(digest)
+    }
+
+    /// What became of it later.
+    pub(crate) fn became(&self, fate: Fate, why: String, at: jiff::Timestamp) -> Revision {
+        Revision {
+            revision: Some(self.label()),
+            digest: Some(self.digest.clone()),
+            why: Some(why),
+            ..Revision::new(at, fate)
+        }
     }
 
     /// By which the source tells whether there is something new.
@@ -264,7 +274,6 @@ impl InForces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::revisions::{Fate, Revision};
 
     fn tree(called: &str, digest: &str) -> (Tree, DesiredSet) {
         let head = format!("apiVersion: evenkeel/v1\nkind: Source\nname: {called}\n");

@@ -2,6 +2,7 @@
 //! which one can be put in force again without its source.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use manifests::id::SourceName;
@@ -32,6 +33,10 @@ pub enum Fate {
     Pinned,
     /// That is over: the source is followed again.
     Unpinned,
+    /// What it wants is not done before somebody answers for it.
+    Waits,
+    /// Somebody answered for it.
+    Approved,
 }
 
 impl Fate {
@@ -43,6 +48,8 @@ impl Fate {
             Self::Refused => "refused",
             Self::Pinned => "pinned",
             Self::Unpinned => "unpinned",
+            Self::Waits => "waits",
+            Self::Approved => "approved",
         }
     }
 }
@@ -77,7 +84,7 @@ pub struct Revision {
 
 impl Revision {
     /// One of which nothing else is known.
-    pub(super) fn new(at: Timestamp, fate: Fate) -> Self {
+    pub(crate) fn new(at: Timestamp, fate: Fate) -> Self {
         Self {
             at,
             fate,
@@ -156,7 +163,10 @@ impl Revisions {
     }
 
     /// Something became of a revision. The same as before is no news.
-    pub(super) fn add(&self, source: &SourceName, revision: Revision) {
+    pub(crate) fn add(&self, source: &SourceName, revision: Revision) {
+        // Who looks at a source, who does what it says and who answers for that tell at the same time.
+        static ADDING: Mutex<()> = Mutex::new(());
+        let _alone = ADDING.lock().unwrap_or_else(PoisonError::into_inner);
         let mut all = self.all(source);
         if all.last().is_some_and(|last| last.is_like(&revision)) {
             return;

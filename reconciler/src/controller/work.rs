@@ -19,6 +19,7 @@ use super::in_force::{InForce, InForces};
 use super::metrics::Metrics;
 use super::news::{self, Feed, Herald};
 use super::picture::{Looked, Pictures};
+use super::revisions::Fate;
 use super::trials::{self, LOOK, Trial, Trials, Verdict};
 use crate::apply::{ApplyOptions, ApplyReport};
 use crate::diff::suspension::{CONTROLLER, Scope, Suspension};
@@ -80,6 +81,17 @@ impl Worker<'_> {
                 let source = ended.source.clone();
                 let before = self.told.insert(source, ended.outcome.clone());
                 log(&ended, before.as_ref());
+                if let (Outcome::Stopped { digest, because }, Some(in_force)) =
+                    (&ended.outcome, &in_force)
+                    && before.as_ref() != Some(&ended.outcome)
+                {
+                    let why = format!(
+                        "the plan {digest} waits for an answer: {}",
+                        because.join("; ")
+                    );
+                    let waits = in_force.became(Fate::Waits, why, clock.now());
+                    self.in_force.revisions().add(&order.source, waits);
+                }
                 if let (Outcome::Settled, Some(in_force)) = (&ended.outcome, &in_force)
                     && ended.revision.as_ref() == Some(&in_force.digest)
                 {

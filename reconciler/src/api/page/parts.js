@@ -26,7 +26,7 @@ const LOOKS = {
   drifted: ["careful", "≠"], partly: ["careful", "◐"], looked: ["careful", "‖"], busy: ["soft", "…"], skipped: ["careful", "–"],
   missing: ["bad", "✗"], incomplete: ["bad", "✗"], orphaned: ["careful", "–"], foreign: ["careful", "?"],
   unclear: ["careful", "?"], unknown: ["careful", "?"], degraded: ["bad", "✗"], failed: ["bad", "✗"],
-  unpinned: ["careful", "→"], waits: ["bad", "‖"], invalid: ["bad", "✗"], refused: ["bad", "✗"], pinned: ["careful", "⚓"], interrupted: ["bad", "✗"],
+  unpinned: ["careful", "→"], approved: ["good", "✓"], waits: ["bad", "‖"], invalid: ["bad", "✗"], refused: ["bad", "✗"], pinned: ["careful", "⚓"], interrupted: ["bad", "✗"],
 };
 const WORDS = { inForce: "in force", looked: "only looked at", unpinned: "followed again" };
 export function badge(word, more = "") {

@@ -45,7 +45,7 @@ function apply(one) {
 function revision(one) {
   return h("section", { class: "revision", "data-key": `${one.source} ${one.at}` }, h("p", {}, when(one.at), " ", badge(one.fate), " ",
     one.revision && code(one.revision), one.subject && ` “${one.subject}”`, one.author && ` by ${one.author}`, one.signedBy && ` · signed by ${one.signedBy}`,
-    h("span", { class: "soft" }, ` · ${one.source}`)), one.why && h("p", { class: one.fate === "pinned" ? "careful" : "bad" }, one.why));
+    h("span", { class: "soft" }, ` · ${one.source}`)), one.why && h("p", { class: { pinned: "careful", approved: "soft" }[one.fate] ?? "bad" }, one.why));
 }
 
 // What came into force and what did not, and below it what was done about it: the newest first.
