@@ -218,7 +218,10 @@ fn label(tree: &Tree) -> String {
 }
 
 /// A commit as people see it.
-fn short(commit: &str) -> String {
+fn short(object: &str) -> String {
+    let kinds = ["commit ", "tag "];
+    let commit = kinds.iter().find_map(|kind| object.strip_prefix(kind));
+    let commit = commit.unwrap_or(object);
     let is_whole = commit.len() >= 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
     commit
         .chars()
