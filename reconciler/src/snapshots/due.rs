@@ -1,6 +1,6 @@
 //! What is to be done for one [`Watch`] now: nothing, a snapshot, or a tick that is only noted; and what goes then.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use manifests::id::Uid;
@@ -79,6 +79,34 @@ impl Watch {
         let kept = retention::kept(rules, &times, &self.rule.zone);
         let gone = own.into_iter().zip(kept).filter(|(_, kept)| !kept);
         gone.map(|(made, _)| made.name.as_str()).collect()
+    }
+}
+
+/// What is to be done for many of them.
+#[derive(Debug)]
+pub(super) struct Turns<'a> {
+    /// Schedules, objects, and what is to be remembered of them without a deed.
+    pub(super) notes: Vec<((Uid, Uid), Tick)>,
+    /// Those whose turn it is, and for when it was due.
+    pub(super) due: Vec<(&'a Watch, Timestamp)>,
+}
+
+impl<'a> Turns<'a> {
+    pub(super) fn of(
+        watches: impl Iterator<Item = &'a Watch>,
+        ticks: &BTreeMap<(Uid, Uid), Tick>,
+        now: Timestamp,
+    ) -> Self {
+        let (mut notes, mut due) = (Vec::new(), Vec::new());
+        for watch in watches {
+            let key = (watch.by.1, watch.object.1);
+            match watch.turn(ticks.get(&key), now) {
+                Turn::Later(_) => {}
+                Turn::Note(tick) => notes.push((key, tick)),
+                Turn::Make(at) => due.push((watch, at)),
+            }
+        }
+        Self { notes, due }
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use manifests::id::{Address, Uid};
 
-use super::due::{Made, Turn};
+use super::due::{Made, Turns};
 use super::watch::{Files, Watch};
 use crate::diff::known::Tick;
 
@@ -44,20 +44,17 @@ pub fn exports(
     made: &BTreeMap<(Uid, Uid), Vec<Made>>,
     now: Timestamp,
 ) -> Exports {
-    let mut out = Exports::default();
-    for watch in watches {
+    let files = watches.iter().filter(|watch| watch.rule.files.is_some());
+    let turns = Turns::of(files, ticks, now);
+    let mut out = Exports {
+        notes: turns.notes,
+        due: Vec::new(),
+    };
+    for (watch, due) in turns.due {
         let Some(files) = &watch.rule.files else {
             continue;
         };
         let key = (watch.by.1, watch.object.1);
-        let due = match watch.turn(ticks.get(&key), now) {
-            Turn::Later(_) => continue,
-            Turn::Note(tick) => {
-                out.notes.push((key, tick));
-                continue;
-            }
-            Turn::Make(due) => due,
-        };
         let file = name_of(&watch.object.0, now);
         let mut all = made.get(&key).cloned().unwrap_or_default();
         all.push(Made {

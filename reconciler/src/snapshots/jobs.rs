@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use manifests::id::{Address, Uid};
 
-use super::due::{Made, Turn, expired};
+use super::due::{Made, Turns, expired};
 use super::leaps::Leaps;
 use super::watch::Watch;
 use crate::diff::known::Tick;
@@ -62,18 +62,14 @@ pub fn jobs(
     made: &BTreeMap<Address, Vec<Made>>,
     now: Timestamp,
 ) -> Jobs {
-    let mut out = Jobs::default();
     let mut made = made.clone();
-    for watch in watches.iter().filter(|one| one.rule.files.is_none()) {
-        let key = (watch.by.1, watch.object.1);
-        let due = match watch.turn(ticks.get(&key), now) {
-            Turn::Later(_) => continue,
-            Turn::Note(tick) => {
-                out.notes.push((key, tick));
-                continue;
-            }
-            Turn::Make(due) => due,
-        };
+    let snapshots = watches.iter().filter(|one| one.rule.files.is_none());
+    let turns = Turns::of(snapshots, ticks, now);
+    let mut out = Jobs {
+        notes: turns.notes,
+        jobs: Vec::new(),
+    };
+    for (watch, due) in turns.due {
         let rule = &watch.rule;
         let all = made.entry(watch.object.0.clone()).or_default();
         let taken = all.iter().map(|made| made.name.as_str());
