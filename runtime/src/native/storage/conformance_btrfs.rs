@@ -290,6 +290,16 @@ crate::host_test! {
         assert_eq!(there.driver.volume(&plan.id).unwrap().unwrap().size, plan.size);
         to.revert("b-first", &mut || true).unwrap();
         assert!(data_of(&there, &plan).join("big").exists());
+        // One alone is what a volume of its own becomes, which goes on from there.
+        let alone = custom("c2", Some(96 * MIB));
+        there.driver.ensure_volume(&alone).unwrap();
+        let into = there.driver.kept_trees(&alone.id).unwrap();
+        assert!(from.send(&files[0], &into, &mut || true).unwrap());
+        let copied = data_of(&there, &alone);
+        assert_eq!(path_io::read_to_string(copied.join("file")).unwrap(), "one");
+        path_io::write(copied.join("file"), "another").unwrap();
+        assert_eq!(there.driver.volume(&alone.id).unwrap().unwrap().size, alone.size);
+        assert_eq!(into.all().unwrap().len(), 0);
         // It does not fit, is given up, or comes where there are no subvolumes: nothing is left of it.
         let small = ready(DriverKind::Btrfs);
         small.driver.ensure_volume(&custom("c1", Some(16 * MIB))).unwrap();
@@ -302,6 +312,7 @@ crate::host_test! {
         plain.driver.ensure_volume(&custom("c1", None)).unwrap();
         let into = plain.driver.kept_trees(&plan.id).unwrap();
         assert!(!from.stream_to(&into, &mut || true).unwrap());
+        assert!(!from.send(&files[0], &into, &mut || true).unwrap());
         for name in ["a-second", "b-first"] {
             from.delete(name).unwrap();
         }

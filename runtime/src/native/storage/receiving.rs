@@ -196,6 +196,31 @@ impl KeptTrees {
     }
 }
 
+impl KeptTrees {
+    /// Copies one snapshot of this volume, or a copy that was made of it, into an empty volume of another pool, and compares;
+    /// false: nothing was done, since one of the two is no subvolume. `files`: where its files are.
+    ///
+    /// # Errors
+    /// It cannot be copied, or does not fit.
+    pub fn send(
+        &self,
+        files: &Path,
+        to: &Self,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<bool, StorageError> {
+        let Some(mut receiving) = to.receiving() else {
+            return Ok(false);
+        };
+        let Some(Some(sent)) = self.sent(&[files.to_path_buf()])?.pop() else {
+            return Ok(false);
+        };
+        stream(&sent, go_on, &mut |command| receiving.take(None, command))?;
+        receiving.settle()?;
+        compare(files, to.tree(), go_on)?;
+        Ok(true)
+    }
+}
+
 /// Sends a subvolume to somebody in this process.
 fn stream(
     sent: &Sent,

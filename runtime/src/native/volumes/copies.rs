@@ -1,6 +1,6 @@
 //! A new volume as the copy of another one, of a snapshot of it, or of a file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,13 +8,15 @@ use manifests::id::Address;
 use manifests::kinds::volume::{ContentType, Volume};
 use manifests::path_io::AtPath as _;
 
+use super::export::Reading;
 use super::{VolumePicks, failed, id, named, pool, spec, users};
 use crate::error::{Class, RuntimeError};
+use crate::native::busy;
 use crate::native::definition::Definition;
 use crate::native::disk_image::{self, Format};
 use crate::native::host::Host;
 use crate::native::pools::pool_of;
-use crate::native::storage::{self, Placed, StorageDriver, VolumeId};
+use crate::native::storage::{self, KeptTrees, Placed, StorageDriver, VolumeId};
 use crate::runtime::Context;
 
 const DOING: &str = "copy";
@@ -25,6 +27,8 @@ pub(super) enum Original {
     Kept {
         /// The file, or the folder of a tree.
         path: PathBuf,
+        /// Among which snapshots; none: a file of the host.
+        trees: Option<KeptTrees>,
         /// Bytes of it as a disk; none for one of files.
         disk_size: Option<u64>,
         /// Whether it lies in the pool of the copy.
@@ -113,14 +117,15 @@ pub(super) fn original(
             disk_size,
             within,
         },
-        Some(name) => Original::Kept {
-            path: driver
-                .kept_trees(&at)
-                .and_then(|trees| trees.kept(name))
-                .map_err(failed(DOING))?,
-            disk_size,
-            within,
-        },
+        Some(name) => {
+            let trees = driver.kept_trees(&at).map_err(failed(DOING))?;
+            Original::Kept {
+                path: trees.kept(name).map_err(failed(DOING))?,
+                trees: Some(trees),
+                disk_size,
+                within,
+            }
+        }
     }))
 }
 
@@ -153,12 +158,14 @@ fn of_file(path: PathBuf, content: ContentType) -> Result<Original, RuntimeError
     };
     Ok(Original::Kept {
         path,
+        trees: None,
         disk_size: Some(size),
         within: false,
     })
 }
 
-/// Copies it into an empty volume, and compares what comes from elsewhere. Who writes to the original stands still meanwhile.
+/// Copies it into an empty volume, and compares what comes from elsewhere. Who writes to the original stands still meanwhile,
+/// where its pool makes no copies at once.
 pub(super) fn fill(
     host: &Host,
     original: &Original,
@@ -166,21 +173,70 @@ pub(super) fn fill(
     to: &VolumeId,
     context: &Context<'_>,
 ) -> Result<(), RuntimeError> {
-    let mut go_on = || !context.cancel.load(Ordering::Relaxed);
-    let to = path(driver.place(to).map_err(failed(DOING))?)?;
-    let from = original.path()?;
-    let mut work = || {
-        storage::fill(&from, &to, &mut go_on).map_err(failed(DOING))?;
-        match original.is_within() {
-            true => Ok(()),
-            false => storage::compare(&from, &to, &mut go_on).map_err(failed(DOING)),
-        }
+    let target = Target {
+        path: path(driver.place(to).map_err(failed(DOING))?)?,
+        trees: driver.kept_trees(to).map_err(failed(DOING))?,
+        within: original.is_within(),
     };
-    match original {
-        Original::Kept { .. } => work(),
-        Original::Volume { volume, .. } => {
-            users::still(host, volume, work)?;
-            users::let_rest(host, volume)
+    let (volume, source) = match original {
+        Original::Kept { path, trees, .. } => return target.fill(path, trees.as_ref(), context),
+        Original::Volume { volume, driver, .. } => (volume, driver),
+    };
+    if let Some(mut reading) = at_once(host, volume, source.as_ref())? {
+        let filled = reading.copy(context).and_then(|()| {
+            let (trees, from) = reading.source();
+            target.fill(from, Some(trees), context)
+        });
+        return filled.and(reading.end(host));
+    }
+    let from = original.path()?;
+    users::still(host, volume, || target.fill(&from, None, context))?;
+    users::let_rest(host, volume)
+}
+
+/// A volume of which a copy is made at once, whoever writes to it. None: its pool makes no such copies, or a backup is being
+/// written of it.
+fn at_once(
+    host: &Host,
+    volume: &Arc<Definition<VolumePicks>>,
+    driver: &dyn StorageDriver,
+) -> Result<Option<Reading>, RuntimeError> {
+    let trees = driver.kept_trees(&id(&volume.uid)).map_err(failed(DOING))?;
+    if trees.needs_stillness() || busy::read_of(host, &volume.uid)?.is_some() {
+        return Ok(None);
+    }
+    Reading::begin(host, Arc::clone(volume), None).map(Some)
+}
+
+/// The volume that a copy goes into.
+struct Target {
+    path: PathBuf,
+    trees: KeptTrees,
+    /// Whether it lies in the pool of the original.
+    within: bool,
+}
+
+impl Target {
+    /// Copies what lies at `from` and changes no more, among the snapshots of `trees`. What comes from another pool is
+    /// compared; from one of btrfs into another it goes as a stream.
+    fn fill(
+        &self,
+        from: &Path,
+        trees: Option<&KeptTrees>,
+        context: &Context<'_>,
+    ) -> Result<(), RuntimeError> {
+        let mut go_on = || !context.cancel.load(Ordering::Relaxed);
+        if let (false, Some(trees)) = (self.within, trees)
+            && trees
+                .send(from, &self.trees, &mut go_on)
+                .map_err(failed(DOING))?
+        {
+            return Ok(());
+        }
+        storage::fill(from, &self.path, &mut go_on).map_err(failed(DOING))?;
+        match self.within {
+            true => Ok(()),
+            false => storage::compare(from, &self.path, &mut go_on).map_err(failed(DOING)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a backup has of a volume: its files or its disk as they are at one moment, and its snapshots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -70,7 +70,7 @@ impl Reading {
     }
 
     /// Copies what others write to, who stand still for it.
-    fn copy(&mut self, context: &Context<'_>) -> Result<(), RuntimeError> {
+    pub(super) fn copy(&mut self, context: &Context<'_>) -> Result<(), RuntimeError> {
         if self.used {
             let mut go_on = || !context.cancel.load(Ordering::Relaxed);
             let copy = self.trees.pass(&mut go_on).map_err(failed(DOING))?;
@@ -78,6 +78,11 @@ impl Reading {
             self.copy = Some(copy);
         }
         Ok(())
+    }
+
+    /// Where what is read lies, and among which snapshots.
+    pub(super) fn source(&self) -> (&KeptTrees, &Path) {
+        (&self.trees, &self.at)
     }
 
     /// The parts of it as the volume of this number, with its snapshots or without.
