@@ -181,7 +181,7 @@ impl Session<'_> {
         work: impl FnOnce() -> Result<T, RuntimeError>,
     ) -> Result<T, SessionError> {
         let store = self.store()?;
-        let _lock = self.begin(&store, &how.command, None)?;
+        let _lock = self.begin(&store, &how.command, how.failpoint.as_deref())?;
         self.recorded(&store, address, word, how, work)
     }
 
@@ -203,6 +203,8 @@ impl Session<'_> {
                 what,
             })
         };
+        let pass = || how.failpoint.iter().for_each(|point| point.pass());
+        pass();
         store.commit(&[
             event(What::Begun {
                 source: SourceName::unnamed(),
@@ -220,7 +222,9 @@ impl Session<'_> {
                 word: word.to_owned(),
             }),
         ])?;
+        pass();
         let result = work();
+        pass();
         let outcome = match &result {
             Ok(_) => Outcome::Succeeded {
                 effected: Effected::Done,
@@ -244,6 +248,7 @@ impl Session<'_> {
                 micros,
             }),
         ])?;
+        pass();
         Ok(result?)
     }
 

@@ -9,8 +9,14 @@ use crate::world::{TestWorld, of_output};
 /// Runs a `keel` that ends at a point by itself; answers whether it was killed there. It must succeed otherwise.
 #[track_caller]
 pub(crate) fn killed_at(world: &TestWorld, arguments: &[&str], point: u32) -> bool {
+    killed_on("state", world, arguments, point)
+}
+
+/// The same on another state folder.
+#[track_caller]
+pub(crate) fn killed_on(state: &str, world: &TestWorld, arguments: &[&str], point: u32) -> bool {
     let output = world
-        .command(arguments)
+        .command_on(state, arguments)
         .env("KEEL_TEST_KILL_AT", point.to_string())
         .output()
         .expect("keel starts");

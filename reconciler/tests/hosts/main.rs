@@ -18,6 +18,8 @@ mod boot;
 mod btrfs;
 mod cloud_init;
 mod controller;
+mod copies;
+mod data_kills;
 mod debian;
 mod drifts;
 mod elsewhere;

@@ -5,6 +5,7 @@
 )]
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
@@ -54,6 +55,13 @@ pub enum CommandError {
     },
 }
 
+/// What a program finds at its standard input.
+enum Stdin<'a> {
+    Nothing,
+    Bytes(&'a [u8]),
+    File(File),
+}
+
 /// For how long a program is let run.
 struct Leash<'go> {
     go_on: &'go mut dyn FnMut() -> bool,
@@ -72,7 +80,21 @@ where
     I: IntoIterator<Item = A>,
     A: AsRef<OsStr>,
 {
-    run_on(program, arguments, input, None)
+    let stdin = input.map_or(Stdin::Nothing, Stdin::Bytes);
+    run_on(program, arguments, stdin, None)
+}
+
+/// As [`run`], for a program that goes on to its end when this process is killed: it holds a file open for as long, and with
+/// it whatever lock that bears. It reads nothing.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_holding<I, A>(program: &str, arguments: I, held: File) -> Result<Vec<u8>, CommandError>
+where
+    I: IntoIterator<Item = A>,
+    A: AsRef<OsStr>,
+{
+    run_on(program, arguments, Stdin::File(held), None)
 }
 
 /// As [`run`], for a program that works long: it is killed when `go_on` says so, when `limit` is over, and when this
@@ -90,7 +112,12 @@ where
     I: IntoIterator<Item = A>,
     A: AsRef<OsStr>,
 {
-    run_on(program, arguments, None, Some(Leash { go_on, limit }))
+    run_on(
+        program,
+        arguments,
+        Stdin::Nothing,
+        Some(Leash { go_on, limit }),
+    )
 }
 
 /// As [`run`], for a program that may take too long: it is killed when `limit` is over, and when this process ends,
@@ -109,7 +136,8 @@ where
     A: AsRef<OsStr>,
 {
     let go_on = &mut || true;
-    run_on(program, arguments, input, Some(Leash { go_on, limit }))
+    let stdin = input.map_or(Stdin::Nothing, Stdin::Bytes);
+    run_on(program, arguments, stdin, Some(Leash { go_on, limit }))
 }
 
 /// What is waited for.
@@ -183,7 +211,7 @@ fn cleared(program: &str, arguments: &[OsString]) -> Command {
 fn run_on<I, A>(
     program: &str,
     arguments: I,
-    input: Option<&[u8]>,
+    stdin: Stdin<'_>,
     mut leash: Option<Leash<'_>>,
 ) -> Result<Vec<u8>, CommandError>
 where
@@ -199,12 +227,13 @@ where
         source,
     };
     let mut command = cleared(program, &arguments);
+    let (stdin, input) = match stdin {
+        Stdin::Nothing => (Stdio::null(), None),
+        Stdin::Bytes(bytes) => (Stdio::piped(), Some(bytes)),
+        Stdin::File(held) => (Stdio::from(held), None),
+    };
     command
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     if leash.is_some() {

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use manifests::path_io::{AtPath as _, PathError};
+use rustix::fs::{FlockOperation, SeekFrom, flock};
+use rustix::io::Errno;
 use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
@@ -19,6 +21,10 @@ use crate::sys::{loop_device, mount_table};
 const LEAST: u64 = 16 << 20;
 /// How long a device that nobody uses may take to let go of its file.
 const LETTING_GO: Duration = Duration::from_millis(500);
+/// How long a program may go on that a killed keel has left at work.
+const STILL_AT_WORK: Duration = Duration::from_mins(10);
+/// Bytes that stay free on the disk while a file system in it gets another size.
+const SPARE: u64 = 8 << 20;
 /// Sizes are rounded up to whole blocks.
 const BLOCK: u64 = 4096;
 
@@ -73,7 +79,28 @@ fn make_arguments(path: &Path) -> Vec<String> {
 
 /// Runs a program of e2fsprogs; one that is not installed has an error of its own.
 fn tool(program: &'static str, arguments: &[String]) -> Result<(), StorageError> {
-    match command::run(program, arguments, None) {
+    of_package(program, command::run(program, arguments, None))
+}
+
+/// As [`tool`], for one that changes a file system in which there is something. Cut short it would leave that half moved, so
+/// it goes on when this process is killed; until then `held` tells who comes next.
+fn careful_tool(
+    program: &'static str,
+    arguments: &[String],
+    held: &File,
+) -> Result<(), StorageError> {
+    let held = held.try_clone().map_err(|source| CommandError::Start {
+        program: program.to_owned(),
+        source,
+    })?;
+    of_package(program, command::run_holding(program, arguments, held))
+}
+
+fn of_package(
+    program: &'static str,
+    ended: Result<Vec<u8>, CommandError>,
+) -> Result<(), StorageError> {
+    match ended {
         Err(CommandError::Start { source, .. })
             if source.kind() == std::io::ErrorKind::NotFound =>
         {
@@ -83,6 +110,22 @@ fn tool(program: &'static str, arguments: &[String]) -> Result<(), StorageError>
             })
         }
         other => Ok(other.map(|_| ())?),
+    }
+}
+
+/// Waits until no program of [`careful_tool`] works on a file or device any more, and lets none begin while the answer lives.
+pub(super) fn at_rest(path: &Path, id: &VolumeId) -> Result<File, StorageError> {
+    let open = File::open(path).at("open", path)?;
+    let mut patience = Patience::new(STILL_AT_WORK);
+    loop {
+        match flock(&open, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) if patience.wait() => {}
+            Err(Errno::WOULDBLOCK) => return Err(StorageError::InUse(id.clone())),
+            other => {
+                other.at("lock", path)?;
+                return Ok(open);
+            }
+        }
     }
 }
 
@@ -117,6 +160,7 @@ pub(super) fn mount(file: &Path, at: &Path, id: &VolumeId) -> Result<(), Storage
         }
         .into());
     }
+    drop(at_rest(file, id)?);
     let open = OpenOptions::new()
         .read(true)
         .write(true)
@@ -179,31 +223,64 @@ pub(super) fn fill_live(at: &Path, size: u64) -> Result<(), StorageError> {
 }
 
 /// Grows or shrinks the file system and its file while nobody uses it. May be repeated after a crash.
+///
+/// # Errors
+/// It does not fit, or there is no room on the disk: then it is as it was.
 pub(super) fn resize_unused(file: &Path, size: u64, id: &VolumeId) -> Result<(), StorageError> {
     let size = rounded(size)?;
+    let held = at_rest(file, id)?;
     let open = OpenOptions::new().write(true).open(file).at("open", file)?;
-    if open.metadata().at("look at", file)?.len() < size {
+    let before = open.metadata().at("look at", file)?.len();
+    room(&open, before, size).at("resize the file system in", file)?;
+    if before < size {
         open.set_len(size).at("extend", file)?;
     }
-    fit_unused(file, size, id)?;
-    let open = OpenOptions::new().write(true).open(file).at("open", file)?;
+    fit(file, size, id, &held)?;
     open.set_len(size).at("shorten", file)?;
     open.sync_all().at("sync", file)?;
     Ok(())
 }
 
+/// Fails where a change of size might find no room on the disk: a file system that is half changed has to be repaired.
+fn room(file: &File, before: u64, after: u64) -> rustix::io::Result<()> {
+    let needed = match before < after {
+        // Tables of new groups: 64 KiB for each GiB are far more than they take.
+        true => (after - before) >> 14,
+        false => written_behind(file, after)?,
+    };
+    let disk = rustix::fs::fstatvfs(file)?;
+    match disk.f_bfree.saturating_mul(disk.f_frsize) < needed.saturating_add(SPARE) {
+        true => Err(Errno::NOSPC),
+        false => Ok(()),
+    }
+}
+
+/// Bytes of a file behind a place, without its holes: as many are written before it at the most.
+fn written_behind(file: &File, place: u64) -> rustix::io::Result<u64> {
+    let (mut at, mut bytes) = (place, 0_u64);
+    loop {
+        let begin = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => return Ok(bytes),
+            other => other?,
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(begin))?;
+        bytes = bytes.saturating_add(at.saturating_sub(begin));
+    }
+}
+
 /// Lets a file system that nobody uses be so big. What it lies on is as big at the least.
 pub(super) fn fit_unused(path: &Path, size: u64, id: &VolumeId) -> Result<(), StorageError> {
+    let held = at_rest(path, id)?;
+    fit(path, size, id, &held)
+}
+
+/// As [`fit_unused`], for who holds it.
+fn fit(path: &Path, size: u64, id: &VolumeId, held: &File) -> Result<(), StorageError> {
     let shown = path.display().to_string();
-    // resize2fs wants a fresh check. Its exit status 1 means that something was repaired.
-    let check = ["-f", "-p", "--", shown.as_str()].map(str::to_owned);
-    match tool("e2fsck", &check) {
-        Err(StorageError::Command(CommandError::Failed { status, .. }))
-            if status.code() == Some(1) => {}
-        other => other?,
-    }
-    let arguments = vec!["--".to_owned(), shown, format!("{}K", size / 1024)];
-    match tool("resize2fs", &arguments) {
+    // resize2fs wants a fresh check.
+    check(&shown, "-p", held)?;
+    let arguments = vec!["--".to_owned(), shown.clone(), format!("{}K", size / 1024)];
+    match careful_tool("resize2fs", &arguments, held) {
         // It knows how much it needs and refuses before it changes anything.
         Err(StorageError::Command(CommandError::Failed { stderr, .. }))
             if stderr.contains("smaller than minimum") || stderr.contains("Not enough space") =>
@@ -212,6 +289,27 @@ pub(super) fn fit_unused(path: &Path, size: u64, id: &VolumeId) -> Result<(), St
                 volume: id.clone(),
                 size,
             })
+        }
+        Err(StorageError::Command(CommandError::Failed { stderr, .. }))
+            if stderr.contains("No space left on device") =>
+        {
+            // What it had begun is nothing that anybody but it can repair, and the next check would not.
+            check(&shown, "-y", held)?;
+            Ok(Err(Errno::NOSPC).at("resize the file system in", path)?)
+        }
+        other => other,
+    }
+}
+
+/// Checks a file system; `how`: what may be repaired.
+fn check(shown: &str, how: &str, held: &File) -> Result<(), StorageError> {
+    let arguments = ["-f", how, "--", shown].map(str::to_owned);
+    match careful_tool("e2fsck", &arguments, held) {
+        // Its exit status 1 means that something was repaired.
+        Err(StorageError::Command(CommandError::Failed { status, .. }))
+            if status.code() == Some(1) =>
+        {
+            Ok(())
         }
         other => other,
     }
