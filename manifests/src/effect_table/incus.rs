@@ -60,6 +60,9 @@ const OTHERS: &[(Kind, &str, Effect)] = &[
     (Kind::Network, "/spec/type", Effect::Replace),
     // The bridge goes down, and instances lose their port until they start anew.
     (Kind::Network, "/spec/bridge/driver", Effect::Replug),
+    // The server knows it by these two.
+    (Kind::NetworkForward, "/spec/network", Effect::Replace),
+    (Kind::NetworkForward, "/spec/listenAddress", Effect::Replace),
     (Kind::StoragePool, "/metadata/name", Effect::Forbidden),
     (Kind::StoragePool, "/spec/driver", Effect::Forbidden),
     (Kind::StoragePool, "/spec/source", Effect::Forbidden),

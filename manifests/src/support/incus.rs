@@ -107,6 +107,18 @@ pub(super) fn unsupported(desired: &DesiredSet) -> Diagnostics {
             }
             // They are settled before anything is made, or are rules over plans, or values of texts.
             Spec::Profile(_) | Spec::Policy(_) | Spec::Secret(_) => {}
+            Spec::NetworkForward(forward) => {
+                for (index, port) in forward.ports.iter().enumerate() {
+                    let target = port.target_address.or(forward.target_address);
+                    if target.is_some() && target == forward.target_address {
+                        let at = format!("/spec/ports/{index}");
+                        let why = "the server leads all ports that are not named to `targetAddress`, and takes none \
+                                   with a name that goes there"
+                            .to_owned();
+                        say(&at, why);
+                    }
+                }
+            }
             Spec::NetworkAcl(_) => {}
             Spec::Project(project) => {
                 if project.restrictions.enabled && !project.features.profiles {
@@ -115,7 +127,7 @@ pub(super) fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     say("/spec/features/profiles", why);
                 }
             }
-            Spec::NetworkForward(_) | Spec::SnapshotSchedule(_) | Spec::Backup(_) => {
+            Spec::SnapshotSchedule(_) | Spec::Backup(_) => {
                 let why = format!("this engine has no {} yet", resource.address.kind.name());
                 let told = Diagnostic::warning(KIND, resource.origin.clone(), why);
                 found.push(told.of(&resource.address));

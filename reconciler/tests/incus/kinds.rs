@@ -170,3 +170,74 @@ fn a_project_is_made_before_what_is_in_it() {
     assert_eq!(kept.trim_end(), image);
     server.client(&["image", "delete", "their-shop"]);
 }
+
+const FORWARD: &str = "\
+apiVersion: evenkeel/v1
+kind: NetworkForward
+metadata: { name: shop-front }
+spec:
+  network: front0
+  listenAddress: 192.0.2.10
+  targetAddress: 10.75.0.5
+  ports:
+    - { listenPort: \"80,443\", targetAddress: 10.75.0.8, description: pages }
+    - { protocol: udp, listenPort: 5000-5001, targetPort: 6000-6001, targetAddress: 10.75.0.6 }
+";
+
+#[test]
+fn a_forward_is_known_by_its_name_wherever_it_is() {
+    let server = Server::furnished("front", 75);
+    server.converge();
+    server.incus("network forward create front0 192.0.2.99 target_address=10.75.0.9");
+    server.write("forward.yaml", FORWARD);
+    server.converge();
+    let shown = |address: &str| server.incus(&format!("network forward show front0 {address}"));
+    let front = shown("192.0.2.10");
+    for words in [
+        "listen_port: 80,443",
+        "target_port: 6000-6001",
+        "target_address: 10.75.0.5",
+    ] {
+        assert!(front.contains(words), "{words}: {front}");
+    }
+
+    // By hand: another target, and a port less.
+    server.incus("network forward set front0 192.0.2.10 target_address=10.75.0.7");
+    server.incus("network forward port remove front0 192.0.2.10 udp");
+    assert_eq!(
+        server.drifted(),
+        [
+            "network-forward/shop-front /spec/targetAddress",
+            "network-forward/shop-front /spec/ports"
+        ]
+    );
+    server.converge();
+
+    // Another outer address is another one on the server, and still this one of git.
+    server.edit("forward.yaml", "192.0.2.10", "192.0.2.11");
+    server.converge();
+    assert!(shown("192.0.2.11").contains("listen_port: 80,443"));
+    let list = || server.incus("network forward list front0 -f csv");
+    assert!(!list().contains("192.0.2.10,"), "{}", list());
+    server.edit(
+        "forward.yaml",
+        "name: shop-front }",
+        "name: shop-door, previousNames: [shop-front] }",
+    );
+    server.converge();
+
+    // The place of somebody else's is taken.
+    server.edit("forward.yaml", "192.0.2.11", "192.0.2.99");
+    let refused = server.keel(&["apply", "--yes"]);
+    assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+    assert!(shown("192.0.2.99").contains("10.75.0.9"));
+    server.edit("forward.yaml", "192.0.2.99", "192.0.2.11");
+    server.converge();
+
+    server.unwrite("forward.yaml");
+    server.converge();
+    assert!(!list().contains("192.0.2.11"), "{}", list());
+    assert!(list().contains("192.0.2.99"), "{}", list());
+    server.incus("network forward delete front0 192.0.2.99");
+    server.destroy();
+}

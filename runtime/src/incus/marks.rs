@@ -19,6 +19,8 @@ pub(super) const MARK: &str = "user.keel.mark";
 pub(super) const PLACE: &str = "user.keel.place";
 const PRUNE: &str = "user.keel.prune";
 const PROTECT: &str = "user.keel.protect";
+/// The name of what the server knows by something else.
+pub(super) const NAME: &str = "user.keel.name";
 /// The image of an instance as its manifest names it: the server knows a fingerprint.
 pub(super) const IMAGE: &str = "user.keel.image";
 /// The profiles that were put together in it.

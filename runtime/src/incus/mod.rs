@@ -2,7 +2,7 @@
 //!
 //! `http`, `transport` and `client` carry requests; `wire` has the documents; `table`, `instance_words`, `devices` and `objects`
 //! say manifests in the words of the server and the reverse; `observe` reads all there is in as many requests as there are
-//! pools and kinds, whatever the number of instances; `instances`, `write` and `images` do what a plan says.
+//! pools and kinds, whatever the number of instances; `instances`, `write`, `forwards` and `images` do what a plan says.
 //!
 //! Whose an object is stands on it (`marks`), and nothing of what it should be: that is compared with what it is. The
 //! identity of an instance is its `volatile.uuid`, which a copy does not have. What an operation came to is told by looking
@@ -11,6 +11,7 @@
 mod client;
 mod devices;
 mod dialect;
+mod forwards;
 mod http;
 mod images;
 mod instance_words;
@@ -151,6 +152,7 @@ impl Runtime for IncusRuntime {
         match address.kind {
             Kind::Instance => self.look_at_instance(address),
             Kind::Image => self.look_at_image(address),
+            Kind::NetworkForward => self.look_at_forward(address),
             kind if objects::is_one(kind) => self.look_at_object(address),
             _ => Ok(None),
         }
@@ -176,6 +178,7 @@ impl Runtime for IncusRuntime {
         match action.address.kind {
             Kind::Instance => self.perform_on_instance(action, resource, desired, context),
             Kind::Image => self.perform_on_image(action, resource, desired, context),
+            Kind::NetworkForward => self.perform_on_forward(action, resource, context),
             kind if objects::is_one(kind) => self.perform_on_object(action, resource, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }

@@ -262,7 +262,7 @@ pub(super) fn to_wire(
 }
 
 /// Keys that no manifest speaks of.
-fn is_of_others(key: &str) -> bool {
+pub(super) fn is_of_others(key: &str) -> bool {
     key.starts_with("volatile.") || (key.starts_with("user.") && !key.starts_with(marks::PREFIX))
 }
 

@@ -138,6 +138,7 @@ impl IncusRuntime {
                 self.add(&mut out, address, acl, None);
             }
         }
+        self.add_forwards(&networks, &mut out)?;
         let images = at(&["images"], of_all("images_all_projects"));
         let images: Vec<Image> = self.all_of(&images)?;
         for image in &images {
@@ -181,14 +182,14 @@ impl IncusRuntime {
     }
 
     /// A list of what every server has.
-    fn all_of<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, RuntimeError> {
+    pub(super) fn all_of<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, RuntimeError> {
         let found = self.list_again(path, &|| Ok(true))?;
         found.ok_or_else(|| failed(ClientError::Vanished))
     }
 
     /// A list; none where what it is of is not there. The server puts a list together one by one, and where one of them
     /// goes meanwhile it answers for all that it is not found: then the list is asked for again.
-    fn list_again<T: DeserializeOwned>(
+    pub(super) fn list_again<T: DeserializeOwned>(
         &self,
         path: &str,
         is_there: &dyn Fn() -> Result<bool, ClientError>,
@@ -342,7 +343,7 @@ impl IncusRuntime {
     }
 }
 
-fn not_understood(why: &str) -> RuntimeError {
+pub(super) fn not_understood(why: &str) -> RuntimeError {
     RuntimeError::new(
         "understand what the server says of",
         crate::error::Class::Bug,
@@ -350,7 +351,7 @@ fn not_understood(why: &str) -> RuntimeError {
     )
 }
 
-fn project(name: &str) -> &str {
+pub(super) fn project(name: &str) -> &str {
     if name.is_empty() { "default" } else { name }
 }
 
