@@ -184,8 +184,8 @@ runtime::own_processes_test! {
         }
         assert!(refused > 0, "there was room after all");
         world.keel(&["destroy", "--no-trash", "--yes"]).with(0);
-        shell(&format!("umount {}", at.display()));
         world.nothing_left();
+        shell(&format!("umount {}", at.display()));
     }
 }
 
