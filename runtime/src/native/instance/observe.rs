@@ -48,17 +48,21 @@ pub(in crate::native) fn running(
     }
 }
 
-/// What is mounted in an instance that was found; `None`: it has ended since.
-fn mounted(found: &Found, is_container: bool) -> Option<Mounted> {
+/// How long one may take to end that has lost something which it has as long as it lives. The kernel gives back its
+/// memory first, and under load that takes a while.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// What is mounted in an instance that was found; `None`: it has ended since. `is_silent`: its monitor did not answer.
+fn mounted(found: &Found, is_container: bool, is_silent: bool) -> Option<Mounted> {
     let Found::Running(running) = found else {
         return Some(Ok(BTreeMap::new()));
     };
-    if !is_container {
-        return Some(Ok(BTreeMap::new()));
-    }
-    let mounted = mount_points(running);
-    // A process that was killed has lost its mounts a moment before it has ended.
-    if mounted.is_err() && running.ends_within(Duration::from_secs(2)) {
+    let mounted = match is_container {
+        true => mount_points(running),
+        false => Ok(BTreeMap::new()),
+    };
+    // A process that was killed has lost its mounts, and answers no more, a moment before it has ended.
+    if (mounted.is_err() || is_silent) && running.ends_within(ENDING) {
         return None;
     }
     Some(mounted)
@@ -145,9 +149,11 @@ pub(in crate::native) fn observe(
     };
     let mut unseen = Vec::new();
     let again;
+    let look = surroundings.machines.get(&definition.uid);
+    let is_silent = look.is_some_and(|look| look.seen.is_err());
     let found = match found
         .as_ref()
-        .map(|found| (found, mounted(found, meant.is_container())))
+        .map(|found| (found, mounted(found, meant.is_container(), is_silent)))
     {
         Ok((found, Some(mounted))) => Ok((found, mounted)),
         Ok((_, None)) => {
