@@ -2,15 +2,15 @@
 //! Nothing is lost, and nothing half made is left.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use manifests::path_io;
 
 use crate::backups::volume as root_of;
 use crate::kills::{first_point, killed_after, killed_at, killed_on, next_point, some_of};
+use crate::optimized_kills::{fills_up_in_an_import, other};
 use crate::volumes::{container, on, status, volume, wait_until};
-use crate::world::{Ended, HOST, TestWorld, ended, shell};
+use crate::world::{HOST, TestWorld, shell};
 
 const DATA: &str = "    data: { type: disk, pool: fast, source: data, path: /data }\n";
 
@@ -278,10 +278,6 @@ runtime::own_processes_test! {
     }
 }
 
-fn other(world: &TestWorld, arguments: &[&str]) -> Ended {
-    ended(&mut world.command_on("other", arguments))
-}
-
 /// What there is of instances in a state folder.
 fn left(world: &TestWorld, state: &str) -> String {
     shell(&format!(
@@ -337,24 +333,7 @@ runtime::own_processes_test! {
         shell(&format!("mkdir {0} && mount -t tmpfs -o size=60M none {0}", small.display()));
         world.write("small.yaml", &format!("apiVersion: evenkeel/v1\nkind: StoragePool\nmetadata: {{ name: small }}\nspec: {{ driver: dir, source: {}/pool }}\nlifecycle: {{ prune: delete }}\n", small.display()));
         other(&world, &["apply", "--yes"]).with(0);
-        let before = left(&world, "other");
-        let mut keel = world
-            .command_on("other", &["backup", "import", &name, "--pool", "small"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("keel starts");
-        wait_until(|| world.path().join("other/imports").exists() || keel.try_wait().expect("its status").is_some());
-        let process = rustix::process::Pid::from_child(&keel);
-        rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("a signal");
-        let filler = small.join("filler");
-        shell(&format!("dd if=/dev/zero of={} bs=64k 2>/dev/null || true", filler.display()));
-        rustix::process::kill_process(process, rustix::process::Signal::CONT).expect("a signal");
-        let full = keel.wait_with_output().expect("its end");
-        let words = String::from_utf8_lossy(&full.stderr).into_owned();
-        assert!(!full.status.success() && words.contains("No space left on device"), "{words}");
-        path_io::remove_file(&filler).expect("removed");
-        other(&world, &["snapshot", "run-due"]).with(0);
-        assert_eq!(left(&world, "other"), before);
+        fills_up_in_an_import(&world, &[&name, "--pool", "small"], &small.join("filler"), left);
         assert_eq!(shell(&format!("ls -A {}/pool/instances", small.display())), "");
         other(&world, &["destroy", "--no-trash", "--yes"]).with(0);
         shell(&format!("umount {}", small.display()));

@@ -22,7 +22,45 @@ spec: { driver: btrfs, size: 512MiB }
 lifecycle: { prune: delete }
 ";
 
-fn other(world: &TestWorld, arguments: &[&str]) -> Ended {
+/// Imports in the other state folder where it was told that there is room, and there is none by the time that it writes:
+/// nothing of it is among what is `left`.
+#[track_caller]
+pub(crate) fn fills_up_in_an_import(
+    world: &TestWorld,
+    arguments: &[&str],
+    filler: &Path,
+    left: fn(&TestWorld, &str) -> String,
+) {
+    let before = left(world, "other");
+    let mut keel = world
+        .command_on("other", &[&["backup", "import"], arguments].concat())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("keel starts");
+    wait_until(|| {
+        world.path().join("other/imports").exists()
+            || keel.try_wait().expect("its status").is_some()
+    });
+    let process = rustix::process::Pid::from_child(&keel);
+    let signal = |signal| rustix::process::kill_process(process, signal).expect("a signal");
+    signal(rustix::process::Signal::STOP);
+    shell(&format!(
+        "dd if=/dev/zero of={} bs=64k conv=fsync 2>/dev/null || true",
+        filler.display()
+    ));
+    signal(rustix::process::Signal::CONT);
+    let full = keel.wait_with_output().expect("its end");
+    let words = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(
+        !full.status.success() && words.contains("No space left on device"),
+        "{words}"
+    );
+    path_io::remove_file(filler).expect("removed");
+    other(world, &["snapshot", "run-due"]).with(0);
+    assert_eq!(left(world, "other"), before);
+}
+
+pub(crate) fn other(world: &TestWorld, arguments: &[&str]) -> Ended {
     ended(&mut world.command_on("other", arguments))
 }
 
@@ -127,20 +165,8 @@ runtime::own_processes_test! {
             assert_eq!(left(&world, "other"), before, "killed at {step} of 16");
         }
         assert!(hit > 4, "{hit} were killed");
-        // It was told that there is room, and there is none by the time that it writes.
-        let mut keel = world.command_on("other", &["backup", "import", &file]).stderr(Stdio::piped()).spawn().expect("keel starts");
-        wait_until(|| world.path().join("other/imports").exists() || keel.try_wait().expect("its status").is_some());
-        let process = rustix::process::Pid::from_child(&keel);
-        rustix::process::kill_process(process, rustix::process::Signal::STOP).expect("a signal");
         let filler = world.path().join("other/pools/fast/filler");
-        shell(&format!("dd if=/dev/zero of={} bs=1M conv=fsync 2>/dev/null || true", filler.display()));
-        rustix::process::kill_process(process, rustix::process::Signal::CONT).expect("a signal");
-        let full = keel.wait_with_output().expect("its end");
-        let words = String::from_utf8_lossy(&full.stderr).into_owned();
-        assert!(!full.status.success() && words.contains("No space left on device"), "{words}");
-        path_io::remove_file(&filler).expect("removed");
-        other(&world, &["snapshot", "run-due"]).with(0);
-        assert_eq!(left(&world, "other"), before);
+        fills_up_in_an_import(&world, &[&file], &filler, left);
         other(&world, &["backup", "import", &file]).with(0);
         assert_eq!(sums(&volume(&world, "other", "one")), wanted);
         other(&world, &["destroy", "--no-trash", "--yes", "--approve", "G102"]).with(0);
