@@ -61,6 +61,31 @@ def answered(monitor, process):
         time.sleep(0.0005)
 
 
+# What keel asks each machine of which its companion was told everything else.
+QUESTIONS = [
+    {"execute": "qmp_capabilities", "arguments": {"enable": ["oob"]}},
+    {"execute": "query-block"},
+    {"execute": "qom-list", "arguments": {"path": "/machine/peripheral"}},
+    {"execute": "qom-list", "arguments": {"path": "/machine/peripheral-anon"}},
+    {"execute": "qom-get", "arguments": {"path": "/objects/disk-root.l", "property": "limits"}},
+]
+
+
+def conversed(monitors):
+    """Milliseconds of the same conversation with each of several monitors, one after another, and of nothing else."""
+    text = "".join(json.dumps(question, separators=(",", ":")) for question in QUESTIONS).encode()
+    begun = time.monotonic()
+    for monitor in monitors:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(monitor)
+            client.sendall(text)
+            lines = client.makefile("rb")
+            said = [lines.readline() for _ in range(1 + len(QUESTIONS))]
+        if not all(b'"return"' in line for line in said[1:]):
+            raise Failed(f"a monitor did not answer: {said}")
+    return (time.monotonic() - begun) * 1000
+
+
 def without_pairs(words):
     """Without what only keel has: descriptors that are handed over, and the monitor of the companion."""
     kept, skip = [], False

@@ -13,7 +13,7 @@ import uuid
 import controller
 import pools
 from measure import Failed, Opened, Row, Sample, run, table
-from bare import Bare, answered
+from bare import Bare, answered, conversed
 from peer import Crun
 from world import HOST, NETWORK, World, instance
 
@@ -273,14 +273,18 @@ class Bench:
             world.apply()
         world.want(base + "".join(machine(f"m{n}", "tiny", "Frozen") for n in range(20)))
         world.apply()
-        observed, plan, pss = Sample(), Sample(), Sample("KiB")
+        folders = [one["status"]["runFolder"] for one in json.loads(world.call("get", "instance", "-o", "json")[2])["items"]]
+        monitors = [os.path.join(folder, "qmp-rescue") for folder in folders]
+        observed, plan, asked, pss = Sample(), Sample(), Sample(), Sample("KiB")
         for _, kept in each(self.rounds):
+            talk = conversed(monitors)
             took, _, said = world.call("plan", "--verbose", world.source)
             if "Nothing to do" not in said:
                 raise SystemExit(f"the plan is not empty:\n{said}")
             if kept:
                 plan.add(took)
                 observed.add(spent(said, "observe"))
+                asked.add(talk)
         for pid in world.pids():
             pss.add(pss_of(pid))
         world.end()
@@ -290,7 +294,8 @@ class Bench:
         self.add("machine: snapshot while it runs: whole command", "250 ms", plain, most=250)
         self.add("machine: snapshot with 192 MiB of memory: whole command", "1000 ms", memory, most=1000)
         self.add("machine: made from an image of 2 GiB: step", "20 ms", clone, most=20)
-        self.add("machines: 20 observed", "40 ms", observed, most=40)
+        name = "bare client, the same questions one by one"
+        self.add("machines: 20 observed", "40 ms", observed, name, asked, most=40)
         self.add("machines: plan with nothing to do, 20 running: whole command", "", plan)
         self.add("machines: companion's memory (PSS)", "400 KiB", pss, most=400)
 
