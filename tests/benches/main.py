@@ -30,9 +30,17 @@ class Bench:
         self.options, self.scratch = options, scratch
         self.rounds = options.rounds
         self.rows = []
+        self.worlds = []
 
     def world(self, name):
-        return World(self.options.programs, self.scratch, name)
+        self.worlds.append(World(self.options.programs, self.scratch, name))
+        return self.worlds[-1]
+
+    def end(self):
+        """Takes down what a row has left that failed: its instances would outlive the benchmark."""
+        for world in self.worlds:
+            if os.path.exists(world.folder):
+                world.end()
 
     def crun(self, world):
         images = os.path.join(world.state, "images")
@@ -492,20 +500,23 @@ def main():
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.scratch, prefix="keel-bench-") as scratch:
         bench = Bench(options, scratch)
-        for word, measure in (
-            ("version", bench.version),
-            ("language", bench.language),
-            ("against", bench.against),
-            ("editors", bench.editors),
-            ("start", bench.start_and_delete),
-            ("fifty", bench.fifty),
-            ("machines", bench.machines),
-            ("backups", bench.backups),
-            ("pools", lambda: (pools.quick(bench, each), pools.many(bench, each))),
-            ("controller", lambda: (controller.commits(bench, each), controller.drifts(bench, each), controller.rest(bench))),
-        ):
-            if bench.wanted(word):
-                measure()
+        try:
+            for word, measure in (
+                ("version", bench.version),
+                ("language", bench.language),
+                ("against", bench.against),
+                ("editors", bench.editors),
+                ("start", bench.start_and_delete),
+                ("fifty", bench.fifty),
+                ("machines", bench.machines),
+                ("backups", bench.backups),
+                ("pools", lambda: (pools.quick(bench, each), pools.many(bench, each))),
+                ("controller", lambda: (controller.commits(bench, each), controller.drifts(bench, each), controller.rest(bench))),
+            ):
+                if bench.wanted(word):
+                    measure()
+        finally:
+            bench.end()
     print(table(bench.rows))
 
 
