@@ -159,7 +159,7 @@ impl Backup {
             Deed::Verify(verify) => verify.run(invocation),
             Deed::Import(import) => import.run(invocation),
             Deed::List(list) => list.run(invocation),
-            Deed::RunDue => due::run(invocation),
+            Deed::RunDue => due::run(invocation).map(|(exit, _)| exit),
         }
     }
 }

@@ -9,6 +9,7 @@ mod asked;
 mod author;
 mod backup;
 mod boot;
+mod chores;
 mod completion;
 mod console;
 mod controller;

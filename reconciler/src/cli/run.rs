@@ -23,6 +23,7 @@ use runtime::sys::{interrupt, passed_sockets};
 
 use super::HumanOrJson;
 use super::boot::Boot;
+use super::chores::{Chore, ended};
 use super::decide::{host_for, look_up_secrets, other_host, session};
 use super::engine::{self, Opened};
 use super::global::duration;
@@ -124,19 +125,9 @@ struct Native<'a> {
     /// The same for backups, which are made beside everything else.
     backing_up: &'a Invocation,
     opened: &'a Opened,
-}
-
-/// How a part of the command line ended that this does on its own, with what it would have said.
-fn ended(exit: Result<Exit, CliError>, by: &Invocation) -> Result<(), String> {
-    let warnings = by.warnings();
-    match exit {
-        Ok(Exit::Done) => Ok(()),
-        Ok(_) if warnings.is_empty() => Err("some of it failed".to_owned()),
-        Ok(_) => Err(warnings.join("; ")),
-        Err(error) => Err(error
-            .source
-            .map_or_else(String::new, |source| chain(source.as_ref()))),
-    }
+    /// Snapshots and what lies in the trash.
+    snapshots: Chore,
+    backups: Chore,
 }
 
 fn words(found: &Diagnostics) -> String {
@@ -206,11 +197,17 @@ impl Ground for Native<'_> {
     }
 
     fn due(&self) -> Result<(), String> {
-        ended(snapshot::run_due(self.silent, self.opened), self.silent)
+        self.snapshots
+            .unless_lull(&self.session(), self.silent, || {
+                snapshot::run_due(self.silent, self.opened)
+            })
     }
 
     fn back_up(&self) -> Result<(), String> {
-        ended(backup::run_due(self.backing_up), self.backing_up)
+        self.backups
+            .unless_lull(&self.session(), self.backing_up, || {
+                backup::run_due(self.backing_up)
+            })
     }
 
     fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {
@@ -307,6 +304,8 @@ impl Run {
             silent: &silent,
             backing_up: &backing_up,
             opened: &opened,
+            snapshots: Chore::default(),
+            backups: Chore::default(),
         };
         let state = opened.folder.path();
         let mut notifier = Notifier::begin(&wanted.notifications, &host(), state, &environment)

@@ -122,7 +122,7 @@ impl Snapshot {
             Deed::List {
                 due: true, output, ..
             } => return due::list(invocation, &opened, *output),
-            Deed::RunDue => return due::run(invocation, &opened),
+            Deed::RunDue => return due::run(invocation, &opened).map(|(exit, _)| exit),
             Deed::List { object, output, .. } => {
                 return list(invocation, &opened, object.as_deref(), *output);
             }

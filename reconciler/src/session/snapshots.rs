@@ -18,6 +18,7 @@ use crate::journal::{Event, Journal as _, Outcome, What};
 use crate::plan::{PlanId, Purpose, StepId};
 use crate::snapshots::due::{Made, Turn};
 use crate::snapshots::jobs::{Deed, Job, Jobs, jobs};
+use crate::snapshots::lull::Found;
 use crate::snapshots::stand::{Stand, stands};
 use crate::snapshots::trash::{Look, look};
 use crate::snapshots::watch::{Trouble, Watch, watches};
@@ -57,6 +58,17 @@ pub struct DueReport {
     pub troubles: Vec<Trouble>,
     /// A person asked to leave before all was done.
     pub cancelled: bool,
+    /// What was found; something also where it was only to be remembered.
+    pub found: Found,
+}
+
+/// What of the trash goes for good.
+#[derive(Debug)]
+pub struct Expired {
+    /// By these steps.
+    pub plan: AskedPlan,
+    /// When the time of something else is over; none: never.
+    pub next: Option<jiff::Timestamp>,
 }
 
 /// What one look finds.
@@ -108,10 +120,11 @@ impl Session<'_> {
     ///
     /// # Errors
     /// The engine is out of reach, or the database cannot be read or written.
-    pub fn expire_trash(&self) -> Result<AskedPlan, SessionError> {
+    pub fn expire_trash(&self) -> Result<Expired, SessionError> {
         let (known, observed) = self.look()?;
+        let now = self.clock.now();
         let alive: BTreeSet<Uid> = observed.items.iter().filter_map(Item::uid).collect();
-        let looked = look(&observed.trash, &known, self.clock.now());
+        let looked = look(&observed.trash, &known, now);
         let schedule = Look::schedule();
         let write = |(object, tick): &(Uid, Tick)| Write::Tick {
             schedule,
@@ -122,10 +135,24 @@ impl Session<'_> {
         if !writes.is_empty() {
             self.store()?.commit(&writes)?;
         }
+        let next = looked.next;
         let gone = looked.gone.into_iter();
         // What was cut short while it was taken out lives already.
         let gone = gone.filter(|one| !alive.contains(&one.mark.uid));
-        self.purging(gone.map(purge).collect())
+        let plan = self.purging(gone.map(purge).collect())?;
+        Ok(Expired { plan, next })
+    }
+
+    /// How often something was changed here; none: something was cut short, and is to be cleared up.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn at_rest(&self) -> Result<Option<u64>, SessionError> {
+        let store = self.store()?;
+        if !store.unfinished()?.is_empty() || self.runtime.is_littered() {
+            return Ok(None);
+        }
+        Ok(Some(store.generation()?))
     }
 
     /// Makes the snapshots that are due and deletes those that are to go. Where nothing is, no lock is taken. `tell` is
@@ -146,9 +173,10 @@ impl Session<'_> {
         }
         let looked = self.look_for_due(snapshots)?;
         let due = self.due(&looked);
-        if due == Jobs::default() {
+        if due.is_empty() {
             return Ok(DueReport {
                 troubles: looked.troubles,
+                found: Found::Nothing { next: due.next },
                 ..DueReport::default()
             });
         }

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use manifests::id::Uid;
 
 use super::leaps::Leaps;
+use super::lull::earlier;
 use super::retention;
 use super::watch::{Keep, Rule, Watch};
 use crate::diff::known::Tick;
@@ -89,6 +90,8 @@ pub(super) struct Turns<'a> {
     pub(super) notes: Vec<((Uid, Uid), Tick)>,
     /// Those whose turn it is, and for when it was due.
     pub(super) due: Vec<(&'a Watch, Timestamp)>,
+    /// When it is the turn of one of the others; none: never.
+    pub(super) next: Option<Timestamp>,
 }
 
 impl<'a> Turns<'a> {
@@ -97,16 +100,16 @@ impl<'a> Turns<'a> {
         ticks: &BTreeMap<(Uid, Uid), Tick>,
         now: Timestamp,
     ) -> Self {
-        let (mut notes, mut due) = (Vec::new(), Vec::new());
+        let (mut notes, mut due, mut next) = (Vec::new(), Vec::new(), None);
         for watch in watches {
             let key = (watch.by.1, watch.object.1);
             match watch.turn(ticks.get(&key), now) {
-                Turn::Later(_) => {}
+                Turn::Later(later) => next = earlier(next, later),
                 Turn::Note(tick) => notes.push((key, tick)),
                 Turn::Make(at) => due.push((watch, at)),
             }
         }
-        Self { notes, due }
+        Self { notes, due, next }
     }
 }
 

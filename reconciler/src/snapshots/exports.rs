@@ -34,6 +34,8 @@ pub struct Exports {
     pub notes: Vec<((Uid, Uid), Tick)>,
     /// What is made, one after another.
     pub due: Vec<Export>,
+    /// When the next one is due; none: never, as things are.
+    pub next: Option<Timestamp>,
 }
 
 /// What is due now. `made` holds the files that are there and whole, by the Backup that made them and the object that they
@@ -49,6 +51,7 @@ pub fn exports(
     let mut out = Exports {
         notes: turns.notes,
         due: Vec::new(),
+        next: turns.next,
     };
     for (watch, due) in turns.due {
         let Some(files) = &watch.rule.files else {
@@ -172,7 +175,11 @@ mod tests {
         assert_eq!(one.due, at("2026-11-27T00:00:00Z"));
         assert_eq!(one.gone, ["a"]);
         let ticks = BTreeMap::from([(key, Tick::at(one.due))]);
-        assert_eq!(exports(&[watch], &ticks, &there, now), Exports::default());
+        let nothing = Exports {
+            next: Some(at("2026-11-28T00:00:00Z")),
+            ..Exports::default()
+        };
+        assert_eq!(exports(&[watch], &ticks, &there, now), nothing);
     }
 
     #[test]

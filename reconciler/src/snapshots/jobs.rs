@@ -7,6 +7,7 @@ use manifests::id::{Address, Uid};
 
 use super::due::{Made, Turns, expired};
 use super::leaps::Leaps;
+use super::lull::earlier;
 use super::watch::Watch;
 use crate::diff::known::Tick;
 
@@ -53,6 +54,15 @@ pub struct Jobs {
     pub notes: Vec<((Uid, Uid), Tick)>,
     /// What is done, one after another.
     pub jobs: Vec<Job>,
+    /// When something else is due; none: never, as things are.
+    pub next: Option<Timestamp>,
+}
+
+impl Jobs {
+    /// Whether nothing is to be done or remembered.
+    pub fn is_empty(&self) -> bool {
+        self.notes.is_empty() && self.jobs.is_empty()
+    }
 }
 
 /// What is due now. `made` holds the snapshots that there are; an object that is not in it has none.
@@ -68,6 +78,7 @@ pub fn jobs(
     let mut out = Jobs {
         notes: turns.notes,
         jobs: Vec::new(),
+        next: turns.next,
     };
     for (watch, due) in turns.due {
         let rule = &watch.rule;
@@ -107,6 +118,9 @@ pub fn jobs(
     if !made.values().flatten().any(expires) {
         return out;
     }
+    // One that stays beyond its time is judged anew with each look.
+    let times = made.values().flatten().filter_map(|made| made.expires);
+    out.next = earlier(out.next, times.filter(|at| *at > now).min());
     let leaps = Leaps::at(ticks, now);
     out.notes.extend(leaps.notes(now, !out.jobs.is_empty()));
     for (object, all) in &made {

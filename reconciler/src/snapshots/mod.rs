@@ -4,6 +4,7 @@ pub mod due;
 pub mod exports;
 pub mod jobs;
 pub mod leaps;
+pub mod lull;
 pub mod retention;
 pub mod stand;
 pub mod trash;

@@ -36,6 +36,8 @@ pub struct Look<'a> {
     pub ticks: Vec<(Uid, Tick)>,
     /// What goes for good.
     pub gone: Vec<&'a Trashed>,
+    /// When the time of something else is over by the clock; none: never.
+    pub next: Option<Timestamp>,
 }
 
 impl Look<'_> {
@@ -55,7 +57,11 @@ pub fn look<'a>(all: &'a [Trashed], known: &Known, now: Timestamp) -> Look<'a> {
     let step = since.unwrap_or_default().clamp(SignedDuration::ZERO, STEP);
     let clock = tick(passed()).unwrap_or(now);
     let clock = clock.saturating_add(step).unwrap_or(clock);
-    let mut out = Look::default();
+    let times = all.iter().map(|one| one.expires_at);
+    let mut out = Look {
+        next: times.filter(|at| *at > now).min(),
+        ..Look::default()
+    };
     for one in all {
         let uid = one.mark.uid;
         let Some(began) = tick(uid) else {
@@ -177,9 +183,13 @@ mod tests {
         for (object, tick) in look(&all, &known, begin()).ticks {
             known.ticks.insert((Look::schedule(), object), tick);
         }
+        let nothing = Look {
+            next: Some(one().expires_at),
+            ..Look::default()
+        };
         assert_eq!(
             look(&all, &known, begin() + SignedDuration::from_mins(1)),
-            Look::default()
+            nothing
         );
         assert_eq!(look(&[], &Known::default(), begin()), Look::default());
     }

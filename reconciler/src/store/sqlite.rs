@@ -28,7 +28,25 @@ pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreEr
     move |source| StoreError::Database { doing, source }
 }
 
+/// How often something was changed.
+fn generation(database: &Connection) -> rusqlite::Result<u64> {
+    let value: Option<i64> = database
+        .prepare_cached("SELECT value FROM meta WHERE key = 'generation'")
+        .and_then(|mut query| query.query_row([], |row| row.get(0)).optional())?;
+    Ok(value
+        .and_then(|value| u64::try_from(value).ok())
+        .unwrap_or(0))
+}
+
 impl SqliteStore {
+    /// How often something was changed: [`Known::generation`], and nothing else.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn generation(&self) -> Result<u64, StoreError> {
+        generation(&self.connection()).map_err(failed("read"))
+    }
+
     /// Opens the file, makes it where there is none, and brings an older format up to date.
     ///
     /// # Errors
@@ -208,14 +226,10 @@ impl Store for SqliteStore {
         let mut connection = self.connection();
         // One snapshot of all tables, also while another process writes.
         let snapshot = connection.transaction().map_err(&reading)?;
-        let mut known = Known::default();
-        let generation: Option<i64> = snapshot
-            .prepare_cached("SELECT value FROM meta WHERE key = 'generation'")
-            .and_then(|mut query| query.query_row([], |row| row.get(0)).optional())
-            .map_err(&reading)?;
-        known.generation = generation
-            .and_then(|generation| u64::try_from(generation).ok())
-            .unwrap_or(0);
+        let mut known = Known {
+            generation: generation(&snapshot).map_err(&reading)?,
+            ..Known::default()
+        };
         let mut query = snapshot
             .prepare_cached(
                 "SELECT uid, source, address, spec, origin, needs, remembered, restart_pending, drift, labels FROM owned",

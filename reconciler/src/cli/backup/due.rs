@@ -24,6 +24,7 @@ use crate::secrets::age_stream::Recipient;
 use crate::session::Scheduled;
 use crate::snapshots::due::{Made, Turn};
 use crate::snapshots::exports::Export;
+use crate::snapshots::lull::Found;
 use crate::view::due::{due, trouble};
 use crate::view::history::when;
 use crate::view::text::{bytes, table, visible};
@@ -91,8 +92,8 @@ fn why(error: &CliError) -> String {
     source.map_or_else(String::new, |source| chain(source.as_ref()))
 }
 
-/// Does what is due.
-pub(in crate::cli) fn run(invocation: &Invocation) -> Result<Exit, CliError> {
+/// Does what is due, and answers what was found.
+pub(in crate::cli) fn run(invocation: &Invocation) -> Result<(Exit, Found), CliError> {
     let opened = engine::open(invocation)?;
     catch_signals(invocation)?;
     let session = session(invocation, &opened);
@@ -143,9 +144,11 @@ pub(in crate::cli) fn run(invocation: &Invocation) -> Result<Exit, CliError> {
     for trouble in &troubles {
         invocation.warn(&visible(&trouble.to_string()));
     }
+    let nothing = due.notes.is_empty() && due.due.is_empty();
     Ok(match well {
-        true => Exit::Done,
-        false => Exit::Partly,
+        true if nothing => (Exit::Done, Found::Nothing { next: due.next }),
+        true => (Exit::Done, Found::Something),
+        false => (Exit::Partly, Found::Something),
     })
 }
 

@@ -11,13 +11,17 @@ use super::super::invocation::Invocation;
 use crate::error::{CliError, Exit, chain};
 use crate::snapshots::due::Turn;
 use crate::snapshots::jobs::{Deed, Job};
+use crate::snapshots::lull::Found;
 use crate::snapshots::watch::Trouble;
 use crate::view::due::{due, trouble};
 use crate::view::history::when;
 use crate::view::text::{table, visible};
 
-/// Does what is due.
-pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Exit, CliError> {
+/// Does what is due, and answers what was found.
+pub(in crate::cli) fn run(
+    invocation: &Invocation,
+    opened: &Opened,
+) -> Result<(Exit, Found), CliError> {
     catch_signals(invocation)?;
     let told = |job: &Job| {
         let object = &job.object;
@@ -34,9 +38,12 @@ pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Ex
     let session = session(invocation, opened);
     let report = session.run_due(opened.runtime.as_ref(), &how(invocation), &told)?;
     let expired = session.expire_trash()?;
-    let emptied = match expired.plan.steps.is_empty() {
-        true => Exit::Done,
-        false => carry_out(invocation, opened, expired, HumanOrJson::Human)?,
+    let (emptied, gone) = match expired.plan.plan.steps.is_empty() {
+        true => (Exit::Done, Found::Nothing { next: expired.next }),
+        false => {
+            let exit = carry_out(invocation, opened, expired.plan, HumanOrJson::Human)?;
+            (exit, Found::Something)
+        }
     };
     warn(invocation, &report.troubles);
     for (job, error) in &report.failed {
@@ -50,12 +57,11 @@ pub(in crate::cli) fn run(invocation: &Invocation, opened: &Opened) -> Result<Ex
             visible(&chain(error))
         ));
     }
-    Ok(
-        match report.failed.is_empty() && report.troubles.is_empty() && !report.cancelled {
-            true => emptied,
-            false => Exit::Partly,
-        },
-    )
+    let well = report.failed.is_empty() && report.troubles.is_empty() && !report.cancelled;
+    Ok(match well {
+        true => (emptied, report.found.and(gone)),
+        false => (Exit::Partly, Found::Something),
+    })
 }
 
 fn warn(invocation: &Invocation, troubles: &[Trouble]) {
