@@ -254,7 +254,7 @@ impl Pictures {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Picture::clone(&newest);
         next.at = Some(looked.at);
-        next.world = Some(Arc::new(world));
+        next.world = Some(Arc::new(world.as_seen()));
         let before = next.sources.insert(source.clone(), looked);
         *newest = Arc::new(next);
         before

@@ -1,13 +1,14 @@
 //! The controller at work: threads that wait for sources, for the world and for work, and one loop that decides.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use manifests::id::SourceName;
 use runtime::native::watch::Bell;
+use runtime::sys::heap;
 
 use super::aside::{Aside, Waiting};
 use super::event::{Deed, Event, Now, Request, Work};
@@ -24,6 +25,8 @@ use super::work::Worker;
 use crate::diff::suspension::{Pin, Scope as Suspended, Suspension};
 use crate::source::{followed, watch};
 
+/// How long after the last work it is over for now.
+const REST: Duration = Duration::from_secs(1);
 /// How long until the host is watched again after the kernel refused.
 const WATCH_AGAIN: Duration = Duration::from_secs(30);
 
@@ -263,7 +266,12 @@ impl<'env> Loop<'env> {
             scope.spawn(move || self.watch());
         }
         let mut event = Event::Woken;
+        let mut has_worked = true;
         loop {
+            has_worked |= matches!(
+                event,
+                Event::Fetched(..) | Event::Ended(_) | Event::BackedUp(_)
+            );
             witness.heard(&event);
             let deeds = state.decide(event, self.now());
             self.stand(&state, stood);
@@ -286,7 +294,7 @@ impl<'env> Loop<'env> {
                 event = Event::Leave;
                 continue;
             }
-            event = match self.wait(&state, told) {
+            event = match self.wait(&state, told, &mut has_worked) {
                 Some(Told::Event(event)) => event,
                 Some(Told::Broken) => return Err(ControllerError::Broken),
                 None => Event::Woken,
@@ -317,13 +325,25 @@ impl<'env> Loop<'env> {
         state
     }
 
-    /// Waits for something that happens, or until there is something to do.
-    fn wait(&self, state: &State, told: &Receiver<Told>) -> Option<Told> {
+    /// Waits for something that happens, or until there is something to do. Who rests after work holds no memory for it.
+    fn wait(&self, state: &State, told: &Receiver<Told>, has_worked: &mut bool) -> Option<Told> {
         let now = self.now();
-        let Some(at) = state.wake_at(now) else {
-            return told.recv().ok();
-        };
-        told.recv_timeout(at.saturating_sub(now.up)).ok()
+        let wakes = state.wake_at(now);
+        let mut left = wakes.map(|at| at.saturating_sub(now.up));
+        if *has_worked && left.is_none_or(|left| left > REST) {
+            match told.recv_timeout(REST) {
+                Err(RecvTimeoutError::Timeout) => {
+                    *has_worked = false;
+                    heap::give_back();
+                    left = left.map(|left| left - REST);
+                }
+                other => return other.ok(),
+            }
+        }
+        match left {
+            None => told.recv().ok(),
+            Some(left) => told.recv_timeout(left).ok(),
+        }
     }
 
     fn stand(&self, state: &State, stood: &mut dyn FnMut(&Standing)) {

@@ -62,6 +62,18 @@ pub struct World {
 }
 
 impl World {
+    /// For those who only look: what objects were told to be is left out, of which there is a manifest for each.
+    #[must_use]
+    pub fn as_seen(mut self) -> Self {
+        for item in &mut self.observed.items {
+            item.last_told = None;
+        }
+        for owned in self.known.owned.values_mut() {
+            owned.spec = None;
+        }
+        self
+    }
+
     /// The world in which all that a set wants was applied and nobody touched it since.
     pub fn just_applied(desired: &DesiredSet, host: Capabilities, now: jiff::Timestamp) -> Self {
         let source = &desired.source;

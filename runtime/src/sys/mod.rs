@@ -10,6 +10,7 @@ pub mod compare_tree;
 pub mod copy_bytes;
 pub mod copy_tree;
 pub mod device_mapper;
+pub mod heap;
 pub mod held_process;
 pub mod inside;
 pub mod interrupt;
