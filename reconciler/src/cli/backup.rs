@@ -14,7 +14,7 @@ use manifests::id::Address;
 use manifests::kind::Kind;
 use manifests::path_io;
 use manifests::secret::SecretValue;
-use runtime::native::backup::{Checked, Head, Sink, Unseal};
+use runtime::native::backup::{Checked, Head, PART, Sink, Unseal, part_of};
 use runtime::native::{BackupExport, Exported, MadeBy, Seal, check_backup};
 use runtime::runtime::Context;
 use serde_json::json;
@@ -81,6 +81,13 @@ struct Export {
     /// Replace the file where it is there already.
     #[arg(long)]
     force: bool,
+    /// Keep what is written where this is cut off (killed, a full disk, Ctrl-C), and go on with what there is of it.
+    ///
+    /// It stays beside the file, as FILE.keel-part, which may be removed. What it is to be of is read again and compared
+    /// with it: from where that differs it is written anew, so that all of it is as things are now. A part of another object,
+    /// or of other snapshots, is refused. What is encrypted cannot be gone on with.
+    #[arg(long, conflicts_with = "recipient")]
+    resume: bool,
     /// Which of its snapshots are in it.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     snapshots: Which,
@@ -149,7 +156,19 @@ fn opener(
 fn check(path: &Path, identities: &[Identity], context: &Context<'_>) -> Result<Checked, CliError> {
     let opener = opener(identities);
     let opener = (!identities.is_empty()).then_some(&opener as &Unseal<'_>);
-    Ok(check_backup(path, opener, context)?)
+    check_backup(path, opener, context).map_err(|error| of_a_part(path, error.into()))
+}
+
+/// Says of a part that it is one.
+fn of_a_part(path: &Path, error: CliError) -> CliError {
+    let name = path.to_str().and_then(|path| path.strip_suffix(PART));
+    match name {
+        None => error,
+        Some(file) => error.hint(format!(
+            "it is what an export that was cut off has left: keel backup export … -o {} --resume goes on with it",
+            visible(file)
+        )),
+    }
 }
 
 impl Backup {
@@ -178,6 +197,7 @@ struct Wanted<'a> {
     address: &'a Address,
     path: &'a Path,
     replace: bool,
+    resume: bool,
     snapshot: Option<String>,
     snapshots: bool,
     image: bool,
@@ -219,6 +239,7 @@ fn write(
     let export = BackupExport {
         path: wanted.path.to_path_buf(),
         replace: wanted.replace,
+        resume: wanted.resume,
         manifest,
         program: format!("keel {}", env!("CARGO_PKG_VERSION")),
         snapshot: wanted.snapshot.clone(),
@@ -251,6 +272,7 @@ impl Export {
             address: &address,
             path: &path,
             replace: self.force,
+            resume: self.resume,
             snapshot: self.snapshot.clone(),
             snapshots: self.snapshots == Which::All,
             image: !self.without_image,
@@ -259,13 +281,32 @@ impl Export {
             recipients: &self.recipient,
             made_by: None,
         };
+        let part = part_of(&path);
+        let named = visible(&part.display().to_string());
+        if !self.resume && part.exists() {
+            invocation.note(&format!(
+                "{named} is what an export that was cut off has left: --resume goes on with it, and it may be removed\n"
+            ));
+        }
         let exported = write(invocation, &opened, &wanted).map_err(|error| {
-            if path.exists() && !self.force && error.exit == Exit::Refused {
+            let refused = error.exit == Exit::Refused;
+            if path.exists() && !self.force && refused {
                 error.hint("--force replaces it")
+            } else if self.resume && part.exists() {
+                error.hint(match refused {
+                    true => format!("what begins anew: remove {named}"),
+                    false => format!(
+                        "what is written stays in {named}: the same command goes on with it"
+                    ),
+                })
             } else {
                 error
             }
         })?;
+        if exported.kept > 0 {
+            let kept = bytes(exported.kept);
+            invocation.note(&format!("{kept} of it were there already\n"));
+        }
         for line in &exported.left_out {
             invocation.note(&format!("left out: {}\n", visible(line)));
         }
@@ -279,6 +320,7 @@ impl Export {
                 "object": address,
                 "file": path,
                 "size": exported.bytes,
+                "kept": exported.kept,
                 "parts": exported.parts,
                 "leftOut": exported.left_out,
             });
@@ -304,7 +346,7 @@ impl Verify {
         }
         let checked = checked.whole(&self.file);
         Err(match checked {
-            Err(error) => CliError::new(Exit::Unexpected, error),
+            Err(error) => of_a_part(&self.file, CliError::new(Exit::Unexpected, error)),
             Ok(_) => CliError::said(Exit::Unexpected),
         })
     }

@@ -64,6 +64,7 @@ mod pull_request;
 mod quickstart;
 mod reaches;
 mod rebuilds;
+mod resumes;
 mod reverts;
 mod runner;
 mod saved_plans;

@@ -35,6 +35,9 @@ pub struct BackupExport<'a> {
     pub path: PathBuf,
     /// A file that is there is replaced.
     pub replace: bool,
+    /// What is written stays beside the file until all of it is, and what is there of it is gone on with. Not where it is
+    /// encrypted.
+    pub resume: bool,
     /// The configuration, as a document.
     pub manifest: String,
     /// Which program makes it, for people.
@@ -97,6 +100,8 @@ pub struct BackupImport<'a> {
 pub struct Exported {
     /// Bytes of the file.
     pub bytes: u64,
+    /// How many of them an export that was cut off had left.
+    pub kept: u64,
     /// How much there is in it of what.
     pub parts: Vec<SectionCount>,
     /// What is not in it, for people.
@@ -184,7 +189,9 @@ pub(super) fn streams(
 /// The class of a failure with a backup.
 pub(super) fn class(error: &BackupError) -> Class {
     match error {
-        BackupError::Exists { .. } => Class::Refused,
+        BackupError::Exists { .. }
+        | BackupError::NotAPart { .. }
+        | BackupError::OtherPart { .. } => Class::Refused,
         BackupError::Busy { .. } => Class::Conflict,
         BackupError::Changes { .. } | BackupError::Interrupted => Class::Retry,
         _ => Class::NeedsOperator,
@@ -270,9 +277,14 @@ impl NativeRuntime {
         // Others may have changed them until the lock was ours.
         host.definitions.forget();
         let of = |error: RuntimeError| error.of(object);
+        if export.resume && export.seal.is_some() {
+            // One key of a stream, of which the holder alone knows, would have to be kept, and used twice for one place.
+            let why = "what is encrypted cannot be gone on with: leave resume out";
+            return Err(of(RuntimeError::new(DOING, Class::Unsupported, why)));
+        }
         // Before anything stands still for it.
-        let target = Target::begin(&export.path, export.replace).map_err(failed(DOING));
-        let target = Some(target.map_err(of)?);
+        let target = Target::begin(&export.path, export.replace, export.resume);
+        let target = Some(target.map_err(failed(DOING)).map_err(of)?);
         if let Some(volume) = self.volume(object)? {
             let (gathered, reading) =
                 volumes::export::gather(host, &volume, export, context).map_err(of)?;
@@ -329,10 +341,11 @@ impl NativeRuntime {
             made_by: export.made_by.map(|who| (who.object, who.backup)),
         };
         let go_on = || !context.cancel.load(Ordering::Relaxed);
-        let (bytes, index) = making.write(target, &go_on).map_err(failed(DOING))?;
+        let made = making.write(target, &go_on).map_err(failed(DOING))?;
         Ok(Exported {
-            bytes,
-            parts: index.parts,
+            bytes: made.bytes,
+            kept: made.kept,
+            parts: made.index.parts,
             left_out: gathered.left_out.clone(),
         })
     }

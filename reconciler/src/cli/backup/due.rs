@@ -73,6 +73,7 @@ fn make(invocation: &Invocation, opened: &Opened, export: &Export) -> Result<u64
         address: &export.object.0,
         path: &folder.join(&export.file),
         replace: false,
+        resume: false,
         snapshot: None,
         snapshots: true,
         image: true,

@@ -25,7 +25,7 @@ use super::super::engine::{self, Opened};
 use super::super::get::yaml;
 use super::super::invocation::{Invocation, absolute};
 use super::super::read::Source;
-use super::{Keys, check, context, opener};
+use super::{Keys, check, context, of_a_part, opener};
 use crate::error::{CliError, Exit};
 use crate::plan::{Allow, PlanOptions, Purpose};
 use crate::view::text::visible;
@@ -99,7 +99,7 @@ impl Import {
         let opener = opener(&identities);
         let checked = check(&path, &identities, &context)?
             .whole(&path)
-            .map_err(|error| CliError::new(Exit::Unexpected, error))?;
+            .map_err(|error| of_a_part(&path, CliError::new(Exit::Unexpected, error)))?;
         let documents = self.documents(invocation, &checked.manifest, &checked.head)?;
         let around = around()?;
         let source = match (&self.source, &around) {

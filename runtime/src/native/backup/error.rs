@@ -31,6 +31,22 @@ pub enum BackupError {
         /// The file.
         path: PathBuf,
     },
+    /// Where the part of a backup would be is something else.
+    #[error("{} is in the way, and is no part of a backup", path.display())]
+    NotAPart {
+        /// The file.
+        path: PathBuf,
+    },
+    /// What is to be written is not what this part is the beginning of.
+    #[error("{} is the beginning of another backup of {of}: it has another {}", path.display(), others.join(", "))]
+    OtherPart {
+        /// The part.
+        path: PathBuf,
+        /// Of what it is.
+        of: String,
+        /// Which fields are others.
+        others: Vec<String>,
+    },
     /// It is something else.
     #[error("{} is no backup: {why}", path.display())]
     NotABackup {

@@ -1,5 +1,6 @@
 //! Writes a backup of what was gathered for it.
 
+use std::io::Seek as _;
 use std::path::{Path, PathBuf};
 
 use manifests::id::Uid;
@@ -9,7 +10,8 @@ use super::error::BackupError;
 use super::format::{Form, Head, Index};
 use super::judge::Tree;
 use super::noted::Noted;
-use super::packer::Packer;
+use super::packer::{Packer, Sink};
+use super::part::Before;
 use super::tar_writer::BackupWriter;
 use super::target::Target;
 use super::trees::{write_file, write_stream, write_tree};
@@ -62,28 +64,50 @@ pub(in crate::native) struct Making<'a> {
     pub(in crate::native) made_by: Option<(Uid, Uid)>,
 }
 
+/// A backup that was written.
+pub(in crate::native) struct Made {
+    /// Bytes of the file.
+    pub(in crate::native) bytes: u64,
+    /// How many of them were there before.
+    pub(in crate::native) kept: u64,
+    pub(in crate::native) index: Index,
+}
+
 impl Making<'_> {
-    /// Writes all of it and gives the file its name. Answers its bytes, and how much there is of what.
+    /// Writes all of it and gives the file its name. Answers how much there is of what.
     ///
     /// # Errors
-    /// Something cannot be read or written: then there is no file.
+    /// Something cannot be read or written, or what is there of it is the beginning of another: then there is no file.
     pub(in crate::native) fn write(
         &self,
         target: Target,
         go_on: &dyn Fn() -> bool,
-    ) -> Result<(u64, Index), BackupError> {
-        let file = target.writer()?;
-        let sink = match self.seal {
+    ) -> Result<Made, BackupError> {
+        let (head, before) = match target.begun() {
+            None => (self.head.clone(), None),
+            Some(begun) => {
+                let head = begun.taken_up(self.head, self.manifest, target.at())?;
+                let before = Before::new(target.writer()?);
+                (head, Some(before.at("read", target.at())?))
+            }
+        };
+        let mut file = target.writer()?;
+        if before.is_none() {
+            // What may be there is of no use.
+            let empty = file.set_len(0).and_then(|()| file.rewind());
+            empty.at("empty", target.at())?;
+        }
+        let sink: Box<dyn Sink> = match self.seal {
             None => Box::new(file),
             Some(seal) => seal(file).at("encrypt", self.path)?,
         };
-        let text = serde_json::to_vec_pretty(self.head);
+        let text = serde_json::to_vec_pretty(&head);
         let text = text.map_err(std::io::Error::from).at("write", self.path)?;
         let streams = self
             .parts
             .iter()
             .any(|(_, from)| matches!(from, From::Stream(_)));
-        let made = BackupWriter::new(Packer::new(sink, streams), &text, self.manifest);
+        let made = BackupWriter::new(Packer::new(sink, before, streams), &text, self.manifest);
         let mut out = made.at("write", self.path)?;
         for (part, from) in self.parts {
             match from {
@@ -93,9 +117,9 @@ impl Making<'_> {
             }
         }
         let (packer, index) = out.finish().at("write", self.path)?;
-        packer.finish().at("write", self.path)?;
-        if let (Some(who), Some(object)) = (self.made_by, self.head.of()) {
-            let at = self.head.created_at;
+        let kept = packer.finish().at("write", self.path)?;
+        if let (Some(who), Some(object)) = (self.made_by, head.of()) {
+            let at = head.created_at;
             let noted = Noted {
                 size: target.size()?,
                 sums: index.sums.clone(),
@@ -104,6 +128,10 @@ impl Making<'_> {
             // Before the file has its name: what has one and no note is nobody's.
             noted.write(self.path)?;
         }
-        Ok((target.finish()?, index))
+        Ok(Made {
+            bytes: target.finish()?,
+            kept,
+            index,
+        })
     }
 }

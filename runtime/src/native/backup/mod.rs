@@ -20,6 +20,7 @@
 //! ```
 //! Members of a tree are in the order of their names, folders before what is in them: so that a reader knows in constant
 //! memory that nothing is there twice and all that is above an entry is a folder. Owners are those that a container sees.
+//! The frames of zstd follow one another, each of so many bytes before they are packed: [`part`] says what for.
 //! It is written and read as a stream; nothing in it is believed before all of it was checked.
 
 mod error;
@@ -28,6 +29,7 @@ mod judge;
 mod making;
 mod noted;
 mod packer;
+mod part;
 mod reader;
 #[cfg(test)]
 mod stream_tests;
@@ -48,6 +50,7 @@ pub(in crate::native) use judge::{Blob, Member, Rules, Tree, VARIABLES};
 pub(in crate::native) use making::{From, Making, Part, parts_of};
 pub use noted::{Kept, Noted, delete, kept_in, sweep};
 pub use packer::Sink;
+pub use part::{PART, part_of};
 pub use reader::{Checked, Unseal};
 pub(in crate::native) use reader::{Source, Visitor, read};
 pub(in crate::native) use target::Target;

@@ -1,11 +1,20 @@
 //! Packs a stream beside whoever makes it: reading and hashing on one processor, compressing on another.
+//!
+//! It is packed in frames of zstd of [`FRAME`] bytes each, which follow one another: so what was written before it was cut
+//! off is whole up to the last of them, and can be gone on with.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use super::part::Before;
+
 /// Handed over at once, in bytes.
 const CHUNK: usize = 512 * 1024;
+/// Chunks in a frame.
+const IN_A_FRAME: usize = 32;
+/// Bytes in a frame, before they are packed; the last one has fewer.
+pub(super) const FRAME: usize = IN_A_FRAME * CHUNK;
 /// Chunks that wait at most.
 const WAITING: usize = 4;
 /// What `zstd` itself takes.
@@ -32,17 +41,20 @@ impl Sink for std::fs::File {
 pub(in crate::native) struct Packer {
     buffer: Vec<u8>,
     sender: Option<SyncSender<Vec<u8>>>,
-    worker: Option<JoinHandle<io::Result<()>>>,
+    worker: Option<JoinHandle<io::Result<u64>>>,
 }
 
 impl Packer {
-    pub(in crate::native) fn new(sink: Box<dyn Sink>, quick: bool) -> Self {
+    /// Packs into `sink`. `before`: what is there of it already, of which what is the same stays.
+    pub(in crate::native) fn new(sink: Box<dyn Sink>, before: Option<Before>, quick: bool) -> Self {
         let level = if quick { QUICK } else { LEVEL };
         let (sender, receiver) = sync_channel(WAITING);
         Self {
             buffer: Vec::with_capacity(CHUNK),
             sender: Some(sender),
-            worker: Some(std::thread::spawn(move || pack(sink, level, &receiver))),
+            worker: Some(std::thread::spawn(move || {
+                pack(sink, before, level, &receiver)
+            })),
         }
     }
 
@@ -65,8 +77,8 @@ impl Packer {
         }
     }
 
-    /// Waits until all is packed and durable.
-    pub(in crate::native) fn finish(mut self) -> io::Result<()> {
+    /// Waits until all is packed and durable. Answers how many packed bytes were there before.
+    pub(in crate::native) fn finish(mut self) -> io::Result<u64> {
         self.hand_over()?;
         self.sender = None;
         match self.worker.take().map(JoinHandle::join) {
@@ -93,17 +105,63 @@ impl Write for Packer {
     }
 }
 
-fn pack(sink: Box<dyn Sink>, level: i32, chunks: &Receiver<Vec<u8>>) -> io::Result<()> {
+/// The chunks of the next frame, and whether they are the last ones.
+fn frame<'a>(
+    chunks: &'a Receiver<Vec<u8>>,
+    ended: &'a mut bool,
+) -> impl Iterator<Item = io::Result<Vec<u8>>> + 'a {
+    let mut left = IN_A_FRAME;
+    std::iter::from_fn(move || {
+        if *ended || left == 0 {
+            return None;
+        }
+        left -= 1;
+        // Whoever gives up drops its end without the short chunk that ends a stream.
+        let chunk = chunks.recv();
+        let chunk = chunk.map_err(|_| io::Error::other("it was given up"));
+        *ended = chunk.as_ref().is_ok_and(|chunk| chunk.len() < CHUNK);
+        Some(chunk)
+    })
+}
+
+fn pack_frame(
+    sink: Box<dyn Sink>,
+    level: i32,
+    chunks: impl Iterator<Item = io::Result<Vec<u8>>>,
+) -> io::Result<Box<dyn Sink>> {
     let mut encoder = zstd::stream::write::Encoder::new(sink, level)?;
     encoder.include_checksum(true)?;
-    let mut ended = false;
     for chunk in chunks {
-        // Whoever gives up drops its end without the empty chunk that ends a stream.
-        ended = chunk.len() < CHUNK;
-        encoder.write_all(&chunk)?;
+        encoder.write_all(&chunk?)?;
     }
-    if !ended {
-        return Err(io::Error::other("it was given up"));
+    encoder.finish()
+}
+
+fn pack(
+    mut sink: Box<dyn Sink>,
+    mut before: Option<Before>,
+    level: i32,
+    chunks: &Receiver<Vec<u8>>,
+) -> io::Result<u64> {
+    let mut kept = 0;
+    let mut ended = false;
+    while !ended {
+        sink = match before.take() {
+            None => pack_frame(sink, level, frame(chunks, &mut ended))?,
+            Some(mut there) => {
+                let all = frame(chunks, &mut ended).collect::<io::Result<Vec<_>>>()?;
+                if there.next_is(&all)? {
+                    before = Some(there);
+                    continue;
+                }
+                kept = there.cut()?;
+                pack_frame(sink, level, all.into_iter().map(Ok))?
+            }
+        };
     }
-    encoder.finish()?.end()
+    if let Some(there) = before {
+        kept = there.cut()?;
+    }
+    sink.end()?;
+    Ok(kept)
 }

@@ -35,7 +35,8 @@ pub(in crate::native) const LIMITS: Limits = Limits {
 const TOLD: usize = 20;
 /// What files encrypted by age begin with.
 const AGE: &[u8] = b"age-encryption.org/";
-const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
+/// What a frame of zstd begins with.
+pub(super) const ZSTD: &[u8] = b"\x28\xb5\x2f\xfd";
 
 /// Takes the encryption off a stream.
 pub type Unseal<'a> = dyn for<'r> Fn(Box<dyn Read + 'r>) -> io::Result<Box<dyn Read + 'r>> + 'a;

@@ -1,8 +1,9 @@
-//! The file of a backup: it has no name before it is whole.
+//! The file of a backup: it has no name before it is whole. One that can be gone on with has that of a part until then.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use manifests::path_io::{self, AtPath as _};
@@ -10,6 +11,7 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::error::BackupError;
+use super::part::{self, Begun, part_of};
 
 /// A file that is being written.
 pub(in crate::native) struct Target {
@@ -18,20 +20,41 @@ pub(in crate::native) struct Target {
     file: File,
     /// Its name until then, where the file system has no files without one.
     beside: Option<PathBuf>,
+    /// What is written stays also where it is not all.
+    stays: bool,
+    /// What was there of it.
+    begun: Option<Begun>,
 }
 
 impl Target {
-    /// Begins to write `path`, which only its owner can read.
+    /// Begins to write `path`, which only its owner can read. `stays`: as a part that is gone on with.
     ///
     /// # Errors
-    /// It is there and not to be replaced, or cannot be written.
-    pub(in crate::native) fn begin(path: &Path, replace: bool) -> Result<Self, BackupError> {
+    /// It is there and not to be replaced, or cannot be written; or what is there of it is something else.
+    pub(in crate::native) fn begin(
+        path: &Path,
+        replace: bool,
+        stays: bool,
+    ) -> Result<Self, BackupError> {
         let exists = || BackupError::Exists {
             path: path.to_path_buf(),
         };
         match path.symlink_metadata() {
             Ok(there) if !replace || !there.is_file() => return Err(exists()),
             _ => {}
+        }
+        if stays {
+            let beside = part_of(path);
+            let file = locked(&beside, path)?;
+            let begun = part::begun(&file, &beside)?;
+            return Ok(Self {
+                path: path.to_path_buf(),
+                replace,
+                file,
+                beside: Some(beside),
+                stays,
+                begun,
+            });
         }
         let folder = above(path);
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
@@ -49,7 +72,19 @@ impl Target {
             replace,
             file,
             beside,
+            stays,
+            begun: None,
         })
+    }
+
+    /// What is there of it.
+    pub(super) const fn begun(&self) -> Option<&Begun> {
+        self.begun.as_ref()
+    }
+
+    /// Where it is written.
+    pub(super) fn at(&self) -> &Path {
+        self.beside.as_deref().unwrap_or(&self.path)
     }
 
     /// Another handle for who writes.
@@ -108,6 +143,7 @@ impl Target {
 impl Drop for Target {
     fn drop(&mut self) {
         if let Some(beside) = self.beside.take()
+            && !self.stays
             && let Err(error) = path_io::remove_file(&beside)
         {
             tracing::warn!(path = %beside.display(), %error, "left an unfinished backup behind");
@@ -132,16 +168,38 @@ fn name_beside(path: &Path) -> PathBuf {
 
 fn named(path: &Path) -> Result<(File, PathBuf), BackupError> {
     let beside = name_beside(path);
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&beside, flags, Mode::RUSR | Mode::WUSR).at("create", &beside)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            let path = path.to_path_buf();
-            return Err(BackupError::Busy { path });
-        }
-        other => other.at("lock", &beside)?,
-    }
-    let file = File::from(file);
+    let file = locked(&beside, path)?;
     file.set_len(0).at("empty", &beside)?;
     Ok((file, beside))
+}
+
+/// Opens a file beside that of a backup, which nobody else does meanwhile.
+fn locked(beside: &Path, path: &Path) -> Result<File, BackupError> {
+    let busy = || BackupError::Busy {
+        path: path.to_path_buf(),
+    };
+    let flags = OFlags::CREATE
+        | OFlags::RDWR
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC;
+    let file = rustix::fs::open(beside, flags, Mode::RUSR | Mode::WUSR).at("create", beside)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Err(busy()),
+        other => other.at("lock", beside)?,
+    }
+    let file = File::from(file);
+    let ours = file.metadata().at("look at", beside)?;
+    // Whoever had the lock may have given the file its name since it was opened.
+    let there = beside.symlink_metadata();
+    if there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        return match ours.is_file() {
+            true => Ok(file),
+            false => Err(BackupError::NotAPart {
+                path: beside.to_path_buf(),
+            }),
+        };
+    }
+    Err(busy())
 }

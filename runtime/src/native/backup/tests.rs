@@ -555,10 +555,10 @@ crate::host_test! {
         crate::sys::command::run("sh", &["-c".to_owned(), make], None).expect("a tree");
         std::os::unix::net::UnixListener::bind(tree.join("socket")).expect("a socket");
         let file = folder.path().join("x.keel");
-        let target = Target::begin(&file, false).expect("begun");
+        let target = Target::begin(&file, false, false).expect("begun");
         let text = serde_json::to_vec(&head()).expect("text");
         let sink = Box::new(target.writer().expect("a handle"));
-        let mut out = BackupWriter::new(Packer::new(sink, false), &text, "kind: Instance\n").expect("begun");
+        let mut out = BackupWriter::new(Packer::new(sink, None, false), &text, "kind: Instance\n").expect("begun");
         write_tree(&mut out, "root", &tree, &|| true).expect("written");
         let (packer, index) = out.finish().expect("finished");
         packer.finish().expect("packed");
@@ -569,10 +569,10 @@ crate::host_test! {
         let checked = check(&file).expect("read");
         assert_eq!(checked.faults, [""; 0]);
         // Nothing is overwritten unasked, and nothing is left of one that is given up.
-        assert!(matches!(Target::begin(&file, false), Err(BackupError::Exists { .. })));
-        let target = Target::begin(&file, true).expect("begun");
+        assert!(matches!(Target::begin(&file, false, false), Err(BackupError::Exists { .. })));
+        let target = Target::begin(&file, true, false).expect("begun");
         let sink = Box::new(target.writer().expect("a handle"));
-        let mut out = BackupWriter::new(Packer::new(sink, false), &text, "kind: Instance\n").expect("begun");
+        let mut out = BackupWriter::new(Packer::new(sink, None, false), &text, "kind: Instance\n").expect("begun");
         let left = write_tree(&mut out, "root", &tree, &|| false);
         assert!(matches!(left, Err(BackupError::Interrupted)), "{left:?}");
         drop((out, target));
