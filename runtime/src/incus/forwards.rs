@@ -263,17 +263,14 @@ impl IncusRuntime {
         match (&action.verb, ours) {
             (Verb::Create, None) => self.make_forward(action, resource, context),
             (Verb::Create | Verb::Update { .. } | Verb::Rename { .. }, Some(ours)) => {
-                let Some(resource) = resource else {
+                let Some(wanted) = resource.and_then(wanted) else {
                     return Err(super::wrong_kind(&action.address));
                 };
                 let texts = Texts(&self.secrets);
                 self.change(&ours.path(), context, &mut |live: &Forward| {
-                    let Some(wanted) = wanted(resource) else {
-                        return Ok(None);
-                    };
                     let mut now = to_wire(wanted, &texts, Some(&live.config))?;
                     now.listen_address.clone_from(&live.listen_address);
-                    put_mark(&mut now.config, action, Some(resource));
+                    put_mark(&mut now.config, action, resource);
                     Ok((now != *live).then(|| writing(&now)))
                 })
             }
