@@ -137,9 +137,21 @@ def settled(manifests):
     return None if said.returncode == 0 else said.stdout + said.stderr
 
 
+def end_fights():
+    """Who did this drift knows that it was no fight, and says so as a person does."""
+    told = run(keel, "status", "-o", "json", check=False).stdout
+    try:
+        sources = json.loads(told)["controller"]["sources"]
+    except (ValueError, KeyError, TypeError):
+        return  # There is no controller right now.
+    for fight in [fight for source in sources for fight in source.get("fights", [])]:
+        run(keel, "resume", fight["object"], check=False)
+
+
 def until_settled(manifests, why):
     began = time.monotonic()
     while True:
+        end_fights()
         wrong = settled(manifests)
         if wrong is None:
             return time.monotonic() - began

@@ -140,7 +140,8 @@ pub(super) async fn resume(
     Json(asked): Json<ResumeRequest>,
 ) -> Answer {
     let scope = scope(&api, &caller, &asked.what)?;
-    if !api.handle.standing().suspensions.contains_key(&scope) {
+    let standing = api.handle.standing();
+    if !standing.suspensions.contains_key(&scope) && !standing.is_fought_over(&scope) {
         return Err(Problem::not_there(format!("{scope} is not suspended")));
     }
     remember(&api, Write::Resume(scope.clone())).await?;

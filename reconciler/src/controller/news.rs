@@ -206,7 +206,7 @@ pub fn between(before: &Standing, after: &Standing) -> Vec<Tidings> {
         for (object, path) in &source.contended {
             if was.is_none_or(|was| !was.contended.contains(&(object.clone(), path.clone()))) {
                 let message = format!(
-                    "{} of {object} is changed back by somebody else each time: it is left alone",
+                    "{} of {object} is changed back by somebody else each time: it is left alone for an hour, or until keel resume {object}",
                     path.dotted()
                 );
                 all.push(Tidings {

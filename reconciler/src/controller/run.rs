@@ -381,6 +381,7 @@ impl<'env> Loop<'env> {
                 metrics: &self.handle.metrics,
                 parallelism: self.settings.parallelism,
                 told: BTreeMap::new(),
+                contended: BTreeMap::new(),
                 trials: Trials::in_folder(self.ground.session().folder.path()),
             };
             for work in orders {

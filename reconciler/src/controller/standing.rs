@@ -75,6 +75,16 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Whether somebody fights over a field of what is meant.
+    pub fn is_fought_over(&self, scope: &Scope) -> bool {
+        let fights = |source: &SourceStanding| match scope {
+            Scope::Everything => !source.contended.is_empty(),
+            Scope::Source(name) => *name == source.name && !source.contended.is_empty(),
+            Scope::Object(object) => source.contended.iter().any(|(one, _)| one == object),
+        };
+        self.sources.iter().any(fights)
+    }
+
     /// The picture of a moment.
     pub(super) fn of(state: &State, now: Now) -> Self {
         let sources = state.sources.iter().map(|(name, source)| SourceStanding {

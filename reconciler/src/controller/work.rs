@@ -1,6 +1,6 @@
 //! Doing what was decided: one thing after the other, each under the lock of the state folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub(super) struct Worker<'a> {
     pub parallelism: Option<usize>,
     /// How each source was told to have ended last.
     pub told: BTreeMap<SourceName, Outcome>,
+    /// Fields that somebody fights over, by source, as they were told.
+    pub contended: BTreeMap<SourceName, BTreeSet<Field>>,
     /// Instances that were made anew because their image moved.
     pub trials: Trials,
 }
@@ -113,6 +115,7 @@ impl Worker<'_> {
             until: None,
             left_alone: Vec::new(),
         };
+        self.tell_of_fights(order);
         let Some(in_force) = self.in_force.of(&order.source) else {
             return failed(Class::Bug, "nothing is in force".to_owned());
         };
@@ -134,6 +137,19 @@ impl Worker<'_> {
             }
             Err(SessionError::Runtime(error)) => failed(error.class, chain(&error)),
             Err(error) => failed(Class::Retry, chain(&error)),
+        }
+    }
+
+    /// Each fight is told once, when it begins.
+    fn tell_of_fights(&mut self, order: &Reconcile) {
+        let now: BTreeSet<Field> = order.contended.iter().cloned().collect();
+        let before = self.contended.insert(order.source.clone(), now.clone());
+        for (object, path) in now.difference(&before.unwrap_or_default()) {
+            tracing::warn!(
+                %object,
+                field = path.dotted(),
+                "somebody else changes it back each time: it is left alone for an hour, or until keel resume"
+            );
         }
     }
 

@@ -96,8 +96,8 @@ fn of_source(source: &SourceDocument) -> String {
     }
     for fight in &source.fights {
         careful(format!(
-            "{} of {} is changed back by somebody else each time: it is left alone",
-            fight.field, fight.object
+            "{} of {} is changed back by somebody else each time: it is left alone for an hour, or until keel resume {}",
+            fight.field, fight.object, fight.object
         ));
     }
     out
