@@ -1,5 +1,6 @@
 //! What only pools of btrfs do: limits in place, what they stand on, and what somebody does to them by hand.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use manifests::path_io;
@@ -294,12 +295,40 @@ crate::host_test! {
         let alone = custom("c2", Some(96 * MIB));
         there.driver.ensure_volume(&alone).unwrap();
         let into = there.driver.kept_trees(&alone.id).unwrap();
-        assert!(from.send(&files[0], &into, &mut || true).unwrap());
+        let whole = from.send(&files[0], &into, &mut || true).unwrap().unwrap();
+        assert!(whole > 20 * MIB, "{whole}");
         let copied = data_of(&there, &alone);
         assert_eq!(path_io::read_to_string(copied.join("file")).unwrap(), "one");
         path_io::write(copied.join("file"), "another").unwrap();
         assert_eq!(there.driver.volume(&alone.id).unwrap().unwrap().size, alone.size);
         assert_eq!(into.all().unwrap().len(), 0);
+        // It was written to: nothing stands on it, and a copy of the same goes whole. On that the next ones stand.
+        let next = |name: &str, files: &std::path::Path| {
+            let plan = custom(name, None);
+            there.driver.ensure_volume(&plan).unwrap();
+            let into = there.driver.kept_trees(&plan.id).unwrap();
+            let sent = from.send(files, &into, &mut || true).unwrap().unwrap();
+            compare_tree::compare(files, &data_of(&there, &plan), &mut || true).unwrap();
+            sent
+        };
+        assert!(next("c3", &files[0]) > 20 * MIB);
+        assert!(next("c4", &files[0]) < MIB, "it is there already");
+        let now = from.pass(&mut || true).unwrap();
+        for (name, files) in [("c5", &files[1]), ("c6", &now.at), ("c7", &files[0])] {
+            let sent = next(name, files);
+            assert!(sent < MIB, "{name}: {sent} bytes");
+        }
+        drop(now);
+        from.passed().unwrap();
+        // What was written there and cannot be seen is found all the same, and all is sent.
+        for copy in ["c3", "c4", "c7"] {
+            let file = data_of(&there, &custom(copy, None)).join("big");
+            let mut open = std::fs::OpenOptions::new().write(true).open(file).unwrap();
+            let before = open.metadata().unwrap().modified().unwrap();
+            open.write_all(b"altered").unwrap();
+            open.set_modified(before).unwrap();
+        }
+        assert!(next("c8", &files[0]) > 20 * MIB);
         // It does not fit, is given up, or comes where there are no subvolumes: nothing is left of it.
         let small = ready(DriverKind::Btrfs);
         small.driver.ensure_volume(&custom("c1", Some(16 * MIB))).unwrap();
@@ -312,7 +341,7 @@ crate::host_test! {
         plain.driver.ensure_volume(&custom("c1", None)).unwrap();
         let into = plain.driver.kept_trees(&plan.id).unwrap();
         assert!(!from.stream_to(&into, &mut || true).unwrap());
-        assert!(!from.send(&files[0], &into, &mut || true).unwrap());
+        assert!(from.send(&files[0], &into, &mut || true).unwrap().is_none());
         for name in ["a-second", "b-first"] {
             from.delete(name).unwrap();
         }

@@ -17,6 +17,7 @@ mod conformance_lvm;
 mod conformance_tools;
 #[cfg(test)]
 mod conformance_zfs;
+mod copied;
 mod dir;
 mod driver;
 mod error;

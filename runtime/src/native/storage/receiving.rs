@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use manifests::path_io::AtPath as _;
 
 use super::btrfs::{self, open_folder};
+use super::copied::Beside;
 use super::driver::Initial;
 use super::error::StorageError;
 use super::folders::{make_private, prepare, sync_folder};
@@ -197,8 +198,9 @@ impl KeptTrees {
 }
 
 impl KeptTrees {
-    /// Copies one snapshot of this volume, or a copy that was made of it, into an empty volume of another pool, and compares;
-    /// false: nothing was done, since one of the two is no subvolume. `files`: where its files are.
+    /// Copies one snapshot of this volume, or a copy that was made of it, into an empty volume of another pool, and compares.
+    /// Where that pool has a copy of another of its snapshots, what differs from that is all that is sent. Answers how many
+    /// bytes were; none: nothing was done, since one of the two is no subvolume. `files`: where its files are.
     ///
     /// # Errors
     /// It cannot be copied, or does not fit.
@@ -207,28 +209,57 @@ impl KeptTrees {
         files: &Path,
         to: &Self,
         go_on: &mut dyn FnMut() -> bool,
-    ) -> Result<bool, StorageError> {
-        let Some(mut receiving) = to.receiving() else {
-            return Ok(false);
+    ) -> Result<Option<u64>, StorageError> {
+        if !to.has_streams() {
+            return Ok(None);
+        }
+        let Some((mut sent, copy)) = self.sent_beside(files, to, go_on)? else {
+            return Ok(None);
         };
-        let Some(Some(sent)) = self.sent(&[files.to_path_buf()])?.pop() else {
-            return Ok(false);
-        };
-        stream(&sent, go_on, &mut |command| receiving.take(None, command))?;
-        receiving.settle()?;
-        compare(files, to.tree(), go_on)?;
-        Ok(true)
+        if copy.is_some() {
+            match send_to(&sent, copy, files, to, go_on) {
+                // Somebody has written there, and it looks as before.
+                Err(error) if go_on() && !matches!(error, StorageError::DoesNotFit { .. }) => {
+                    tracing::warn!(path = %files.display(), %error, "cannot send only what differs from a copy that is there");
+                }
+                other => return other.map(Some),
+            }
+            sent.before = None;
+        }
+        send_to(&sent, None, files, to, go_on).map(Some)
     }
 }
 
-/// Sends a subvolume to somebody in this process.
+/// Sends a subvolume into an empty volume, beside the copy on which that stands, and compares its files.
+fn send_to(
+    sent: &Sent,
+    copy: Option<Beside>,
+    files: &Path,
+    to: &KeptTrees,
+    go_on: &mut dyn FnMut() -> bool,
+) -> Result<u64, StorageError> {
+    let mut receiving = to.receiving().ok_or(ReceiveError::NotBefore)?;
+    receiving.done = copy.into_iter().collect();
+    let bytes = stream(sent, go_on, &mut |command| receiving.take(None, command))?;
+    let of = receiving.done.last().map(|(id, _)| *id);
+    receiving.settle()?;
+    compare(files, to.tree(), go_on)?;
+    if let Some(of) = of {
+        to.note_copy(of)?;
+    }
+    tracing::debug!(path = %files.display(), bytes, before = ?sent.before, "sent");
+    Ok(bytes)
+}
+
+/// Sends a subvolume to somebody in this process. Answers how many bytes that were.
 fn stream(
     sent: &Sent,
     go_on: &mut dyn FnMut() -> bool,
     take: &mut dyn FnMut(&Command<'_>) -> Result<(), StorageError>,
-) -> Result<(), StorageError> {
+) -> Result<u64, StorageError> {
     let mut sending = Sending::begin(sent)?;
     let mut parser = Parser::default();
+    let mut bytes = 0;
     let mut buffer = vec![0; CHUNK];
     loop {
         if !go_on() {
@@ -244,9 +275,11 @@ fn stream(
         if got == 0 {
             break;
         }
+        bytes += got as u64;
         parser.feed(buffer.get(..got).unwrap_or_default(), take)?;
     }
     // Why it ended too early is known to who wrote it.
     sending.end()?;
-    parser.finish().map_err(StorageError::from)
+    parser.finish()?;
+    Ok(bytes)
 }

@@ -218,7 +218,7 @@ struct Target {
 
 impl Target {
     /// Copies what lies at `from` and changes no more, among the snapshots of `trees`. What comes from another pool is
-    /// compared; from one of btrfs into another it goes as a stream.
+    /// compared; from one of btrfs into another it goes as a stream, of what differs from a copy that is there.
     fn fill(
         &self,
         from: &Path,
@@ -230,6 +230,7 @@ impl Target {
             && trees
                 .send(from, &self.trees, &mut go_on)
                 .map_err(failed(DOING))?
+                .is_some()
         {
             return Ok(());
         }
