@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 programs, work = Path(sys.argv[1]), Path(sys.argv[2])
@@ -339,6 +340,9 @@ def main():
     time.sleep(5)
     after, at_last = footprint(), controller.measure()
     print(f"after: {at_last} {after}", flush=True)
+    # Of a companion that was killed nothing is left, and its instance goes on without one.
+    more = Counter(after.pop("processes")) - Counter(before.pop("processes"))
+    need(not more, f"processes leak: {dict(more)}")
     for what in before:
         need(after[what] == before[what], f"{what} leak: {before[what]} before, {after[what]} after")
     need(at_last["descriptors"] <= at_first["descriptors"] + 4, f"descriptors leak: {at_first} {at_last}")
