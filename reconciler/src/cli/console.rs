@@ -58,21 +58,14 @@ impl Console {
         if self.socket.is_some() {
             return Err(CliError::usage("--socket is for the screen: --type vga"));
         }
-        // Who cannot enter need not know how to leave.
-        let live = engine.runtime.look(&instance)?;
-        let enters = live.is_some_and(|item| item.status["state"] != "Stopped");
-        if enters {
-            invocation.note("Ctrl-A q leaves the console\n");
-        }
+        invocation.note("Ctrl-A q leaves the console\n");
         let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
         let raw = Raw::set(stdin.as_fd());
         let ended = engine
             .runtime
             .console(&instance, [stdin.as_fd(), stdout.as_fd()]);
         drop(raw);
-        if enters {
-            invocation.note("\n");
-        }
+        invocation.note("\n");
         ended?;
         Ok(Exit::Done)
     }
