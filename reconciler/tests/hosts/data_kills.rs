@@ -9,7 +9,7 @@ use manifests::path_io;
 use crate::backups::volume as root_of;
 use crate::kills::{first_point, killed_after, killed_at, killed_on, next_point, some_of};
 use crate::optimized_kills::{fills_up_in_an_import, other};
-use crate::volumes::{container, on, status, volume, wait_until};
+use crate::volumes::{container, on, status, volume};
 use crate::world::{HOST, TestWorld, shell};
 
 const DATA: &str = "    data: { type: disk, pool: fast, source: data, path: /data }\n";
@@ -109,18 +109,23 @@ fn resizing() -> Option<rustix::process::Pid> {
 
 runtime::own_processes_test! {
     fn a_program_that_a_killed_keel_left_at_work_is_waited_for() {
-        let (world, place) = sized();
-        let wanted = sums(&world, &place);
-        world.write("data.yaml", &data(48));
-        let mut keel = world.begin(&["apply", "--yes"]);
-        // It is caught while it moves what is in the end of the file.
-        let mut found = None;
-        wait_until(|| {
-            found = resizing();
-            found.is_some()
+        // It is caught while it moves what is in the end of the file, for which it may be too quick.
+        let caught = (0..5).find_map(|_| {
+            let (world, place) = sized();
+            let wanted = sums(&world, &place);
+            world.write("data.yaml", &data(48));
+            let mut keel = world.begin(&["apply", "--yes"]);
+            while keel.try_wait().expect("its status").is_none() {
+                if let Some(found) = resizing()
+                    && rustix::process::kill_process(found, rustix::process::Signal::STOP).is_ok()
+                {
+                    return Some((world, place, wanted, keel, found));
+                }
+            }
+            world.destroy();
+            None
         });
-        let resizing = found.expect("one");
-        rustix::process::kill_process(resizing, rustix::process::Signal::STOP).expect("stopped");
+        let (world, place, wanted, mut keel, resizing) = caught.expect("one");
         keel.kill().expect("killed");
         keel.wait().expect("gone");
         let mut start = world.begin(&["start", "box"]);
