@@ -10,6 +10,7 @@ use runtime::error::Class;
 use super::event::{
     Deed, Ended, Event, Failure, Fetched, Now, Outcome, Reconcile, Reconciled, Request, Work,
 };
+use super::standing::Standing;
 use super::state::{Followed, Pace, State};
 use crate::diff::suspension::{Pin, Scope, Suspension};
 use crate::source::followed::Ahead;
@@ -410,8 +411,8 @@ fn a_plan_that_a_guard_stops_is_done_when_somebody_answers_for_it() {
     assert!(played.until_reconciled().approved.is_empty());
 }
 
-#[test]
-fn who_fights_over_a_field_wins_for_an_hour_or_until_the_next_commit() {
+/// Where somebody fights over the memory of `web`, and that was noticed.
+fn fought_over() -> Played {
     let mut played = Played::settled();
     let field = (address("web"), Pointer::new("/spec/limits/memory"));
     for round in 0..3 {
@@ -426,6 +427,34 @@ fn who_fights_over_a_field_wins_for_an_hour_or_until_the_next_commit() {
     played.tell(Event::WorldMoved);
     assert_eq!(played.until_reconciled().contended, [field]);
     played.well();
+    played
+}
+
+#[test]
+fn a_fight_is_of_its_object_and_its_source_and_ends_when_that_is_resumed() {
+    let mut played = fought_over();
+    let source = |name| Scope::Source(SourceName::new(name));
+    let standing = Standing::of(&played.state, played.now);
+    for (scope, is_it) in [
+        (Scope::Object(address("web")), true),
+        (Scope::Object(address("db")), false),
+        (source("edge"), true),
+        (source("other"), false),
+        (Scope::Everything, true),
+    ] {
+        assert_eq!(standing.is_fought_over(&scope), is_it, "{scope}");
+    }
+    played.tell(Event::Asked(Request::Resume(Scope::Object(address("web")))));
+    let work = played.until_reconciled();
+    assert_eq!((work.why, work.contended.len()), ("resumed", 0));
+    played.well();
+    let standing = Standing::of(&played.state, played.now);
+    assert!(!standing.is_fought_over(&Scope::Everything));
+}
+
+#[test]
+fn who_fights_over_a_field_wins_for_an_hour_or_until_the_next_commit() {
+    let mut played = fought_over();
     played.moved("edge", "r2");
     assert!(played.until_reconciled().contended.is_empty());
 }
