@@ -19,6 +19,7 @@ use manifests::resolve::source_of;
 use runtime::error::RuntimeError;
 use runtime::native::watch::{Bell, Moved};
 use runtime::runtime::{ExecRequest, ExitStatus};
+use runtime::sys::heap;
 use runtime::sys::{interrupt, passed_sockets};
 
 use super::HumanOrJson;
@@ -220,6 +221,7 @@ impl Ground for Native<'_> {
 
 impl Run {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
+        heap::share();
         let wanted = match &self.path {
             Some(path) => folder(&absolute(path)?)?,
             None => settings(invocation, &self.config)?,
