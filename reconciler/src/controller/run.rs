@@ -16,7 +16,7 @@ use super::fetching::Fetcher;
 use super::ground::Ground;
 use super::in_force::InForces;
 use super::metrics::Metrics;
-use super::news::{self, Feed};
+use super::news::{self, Feed, Topic};
 use super::picture::{Picture, Pictures};
 use super::standing::Standing;
 use super::state::{Followed, Pace, State};
@@ -356,6 +356,10 @@ impl<'env> Loop<'env> {
             std::mem::replace(&mut *last, Arc::clone(&standing))
         };
         for one in news::between(&before, &standing) {
+            // Nobody else logs it: who fetches tells what came of it, each time that it is tried.
+            if let (Topic::Unreachable, Some(source)) = (one.topic, &one.source) {
+                tracing::warn!(%source, why = one.message, "cannot be looked at: what was in force stays in force");
+            }
             self.handle.feed.tell(now.day, one);
         }
     }
