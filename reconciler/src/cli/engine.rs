@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use manifests::desired::DesiredSet;
 use manifests::feature::Capabilities;
 use runtime::error::RuntimeError;
-use runtime::incus::IncusRuntime;
+use runtime::incus::{AsWritten, IncusRuntime};
 use runtime::native::{NativeConfig, NativeRuntime, SecretStore};
 use runtime::runtime::{Operate, Runtime, Snapshots};
 
@@ -38,6 +38,14 @@ pub(super) trait Works: Runtime + Operate + Snapshots {
 
     /// This host, where it is the engine.
     fn native(&self) -> Option<&NativeRuntime>;
+
+    /// What people wrote, where an engine has profiles of its own.
+    ///
+    /// # Errors
+    /// The engine is out of reach.
+    fn as_written(&self) -> Result<AsWritten, RuntimeError> {
+        Ok(AsWritten::default())
+    }
 }
 
 impl Works for NativeRuntime {
@@ -71,6 +79,10 @@ impl Works for IncusRuntime {
 
     fn native(&self) -> Option<&NativeRuntime> {
         None
+    }
+
+    fn as_written(&self) -> Result<AsWritten, RuntimeError> {
+        self.as_written()
     }
 }
 

@@ -5,17 +5,21 @@ use std::path::{Path, PathBuf};
 
 use manifests::envelope::API_VERSION;
 use manifests::id::{Address, SourceName};
-use manifests::kind::Kind;
-use manifests::observed::Item;
+use manifests::kind::{Kind, Spec};
+use manifests::observed::{Item, Unseen};
 use manifests::path_io;
 use manifests::read::SOURCE_FILE;
 use manifests::scalar::text::SEALED;
 use manifests::secret::{each_text, in_template};
+use runtime::incus::AsWritten;
 use serde_json::{Value, json};
 
+use super::HumanOrJson;
+use super::apply::Run;
 use super::decide::{Decisions, look_up_secrets, session};
 use super::engine::{self, Opened};
 use super::get::yaml;
+use super::global::Engine;
 use super::invocation::{Invocation, absolute, say};
 use super::read::Source;
 use crate::error::{CliError, Exit};
@@ -25,11 +29,13 @@ use crate::view::text::{counted, shell_word, visible};
 
 /// Write manifests of what runs, so that git says from now on what it should be.
 ///
-/// Nothing on the host is changed, and no file is overwritten. The next plan of what was written is empty; where it is
-/// not, it is said what stands in it.
+/// No file is overwritten, and nothing that runs is changed; with --adopt, what nobody owns gets the mark of the source. The
+/// next plan of what was written is empty; where it is not, it is said what stands in it, and nothing is marked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Import {
-    /// Where from: `host` is this host's native engine.
+    /// Where from: `host` is this host's native engine; incus:REMOTE, incus:unix:PATH or incus:https://HOST:PORT a server of
+    /// Incus, of which all is written that no other source owns.
+    #[arg(value_name = "FROM")]
     from: From,
     /// The folder to write into; it has no manifests yet.
     #[arg(value_name = "DIR")]
@@ -37,20 +43,39 @@ pub(super) struct Import {
     /// The source whose objects are written; absent: the one that there is.
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Write what nobody owns as well, so that the next apply takes it over.
+    /// Take over what nobody owns: it is written and marked as this source's.
     #[arg(long)]
     adopt: bool,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone)]
 enum From {
     /// This host.
     Host,
+    /// A server.
+    Server(Engine),
+}
+
+impl std::str::FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "host" => Ok(Self::Host),
+            Ok(server @ Engine::Incus(_)) => Ok(Self::Server(server)),
+            _ => Err(format!(
+                "`{text}` is no place to import from: write host, incus:REMOTE, incus:unix:PATH or incus:https://HOST:PORT"
+            )),
+        }
+    }
 }
 
 impl Import {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
-        let From::Host = self.from;
+        let invocation = &invocation.with_engine(match &self.from {
+            From::Host => Engine::Native,
+            From::Server(engine) => engine.clone(),
+        });
         let into = absolute(&self.into)?;
         refuse_manifests(&into)?;
         let opened = engine::open(invocation)?;
@@ -62,7 +87,8 @@ impl Import {
             return Err(CliError::new(Exit::Unexpected, message)
                 .hint("--adopt writes what nobody owns; keel get says who owns what"));
         }
-        let files = files(&source, &chosen, &items)?;
+        let written = opened.runtime.as_written()?;
+        let files = files(&source, &chosen, &items, &written)?;
         for (name, text) in &files {
             let path = into.join(name);
             if let Some(folder) = path.parent() {
@@ -70,13 +96,20 @@ impl Import {
             }
             path_io::write_durably(path, text)?;
         }
+        for (address, unseen) in unseen(&chosen, &written) {
+            say(&format!(
+                "{address} {}: {}\n",
+                unseen.path,
+                visible(&unseen.why)
+            ));
+        }
         invocation.print(&format!(
             "{} of source {source} in {} below {}\n",
             counted(chosen.len(), "object"),
             counted(files.len(), "file"),
             visible(&self.into.display().to_string())
         ))?;
-        if !self.adopt {
+        if !self.takes_all() {
             let nobody = items.iter().filter(|item| item.mark.is_none()).count();
             if nobody > 0 {
                 let what = counted(nobody, "object");
@@ -86,6 +119,11 @@ impl Import {
             }
         }
         self.tell_next(invocation, &opened, &into)
+    }
+
+    /// Whether what nobody owns is written. On a server that is all there is before the first time.
+    const fn takes_all(&self) -> bool {
+        self.adopt || matches!(self.from, From::Server(_))
     }
 
     /// The source that is meant.
@@ -114,7 +152,7 @@ impl Import {
     fn chosen<'a>(&self, items: &'a [Item], source: &SourceName) -> Vec<&'a Item> {
         let meant = |item: &&Item| match &item.mark {
             Some(mark) => mark.source == *source,
-            None => self.adopt,
+            None => self.takes_all() && is_said(item),
         };
         items.iter().filter(meant).collect()
     }
@@ -147,22 +185,43 @@ impl Import {
             invocation.global.keel(),
             shell_word(&self.into)
         );
-        let moved = session(invocation, opened)
-            .plan(&desired, &Decisions::default().options(Purpose::Apply))?;
+        let own = Decisions::default();
+        let moved = session(invocation, opened).plan(&desired, &own.options(Purpose::Apply))?;
         if !moved.stopping.is_empty() {
             say(
                 "the source came from another folder so far: --approve G107 says once that it moved\n",
             );
         }
-        match differences(&plan, self.adopt) {
-            none if none.is_empty() => {
-                invocation.note(&format!("the next plan is empty: {next}\n"));
-            }
-            some => say(&format!(
+        let differences = differences(&plan, self.takes_all());
+        if !differences.is_empty() {
+            say(&format!(
                 "the next plan is not empty, look at it before it is applied: {next}\n  {}\n",
-                some.join("\n  ")
-            )),
+                differences.join("\n  ")
+            ));
+            return Ok(Exit::Done);
         }
+        let to_adopt = plan.steps.len();
+        if self.adopt && to_adopt > 0 && moved.stopping.is_empty() {
+            let run = Run {
+                path: Some(&self.into),
+                yes: true,
+                output: HumanOrJson::Human,
+                decisions: &own,
+                desired: &desired,
+                found: &wanted.found,
+                files: &texts.files,
+                options: own.options(Purpose::Apply),
+                saved: None,
+            };
+            return run.carry_out(invocation, opened);
+        }
+        invocation.note(&match to_adopt {
+            0 => format!("the next plan is empty: {next}\n"),
+            some => format!(
+                "the next plan takes over {} and does nothing else: {next}\n",
+                counted(some, "object")
+            ),
+        });
         Ok(Exit::Done)
     }
 }
@@ -203,6 +262,7 @@ fn files(
     source: &SourceName,
     chosen: &[&Item],
     all: &[Item],
+    written: &AsWritten,
 ) -> Result<BTreeMap<String, String>, CliError> {
     let mut files = BTreeMap::new();
     let mut keel = json!({ "apiVersion": API_VERSION, "kind": "Source", "name": source });
@@ -220,8 +280,15 @@ fn files(
         file.push_str(&text);
         Ok(())
     };
+    for (address, profile) in &written.profiles {
+        add(&file_of(address), &manifest::of_profile(address, profile))?;
+    }
     for item in chosen {
-        let document = manifest::document(item);
+        let own = written.instances.get(&item.address);
+        let document = match own.filter(|_| item.mark.is_none()) {
+            Some(own) => manifest::under_profiles(item, own, &written.profiles),
+            None => manifest::document(item),
+        };
         add(&file_of(&item.address), &document)?;
     }
     for (name, keys) in secrets(chosen) {
@@ -240,6 +307,21 @@ fn files(
     Ok(files)
 }
 
+/// Whether a manifest can say it: of an image that somebody brought to a server, nobody knows where it came from. Instances
+/// name it by its alias all the same.
+fn is_said(item: &Item) -> bool {
+    !matches!(&item.spec, Spec::Image(image) if image.source.is_none())
+}
+
+/// What could not be read, so that no manifest says it.
+fn unseen<'a>(chosen: &[&'a Item], written: &'a AsWritten) -> Vec<(&'a Address, &'a Unseen)> {
+    let of_items = chosen
+        .iter()
+        .flat_map(|item| item.unseen.iter().map(|one| (&item.address, one)));
+    let of_profiles = written.unseen.iter().map(|(address, one)| (address, one));
+    of_items.chain(of_profiles).collect()
+}
+
 /// Where people look for an object.
 fn file_of(address: &Address) -> String {
     let project = address
@@ -251,8 +333,9 @@ fn file_of(address: &Address) -> String {
         Kind::Instance => format!("{project}instances/{}.yaml", address.name),
         Kind::Image => format!("{project}images.yaml"),
         Kind::Network => format!("{project}networks.yaml"),
+        Kind::Profile => format!("{project}profiles.yaml"),
         Kind::StoragePool | Kind::Volume => format!("{project}storage.yaml"),
-        other => format!("{project}{}.yaml", other.word()),
+        other => format!("{project}{}s.yaml", other.word()),
     }
 }
 

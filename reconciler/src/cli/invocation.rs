@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use manifests::id::Address;
 use manifests::kind::Kind;
 
-use super::global::GlobalOptions;
+use super::global::{Engine, GlobalOptions};
 use crate::apply::Failpoint;
 use crate::clock::{Clock, FixedClock, HostClock};
 use crate::error::{CliError, Exit};
@@ -42,6 +42,13 @@ impl Invocation {
             },
             warned: Mutex::default(),
         }
+    }
+
+    /// The same where another engine does the work.
+    pub(super) fn with_engine(&self, engine: Engine) -> Self {
+        let mut global = self.global.clone();
+        global.engine = engine;
+        Self::new(global, self.cancel)
     }
 
     /// The time.

@@ -11,6 +11,7 @@
 
 #[path = "../hosts/ended.rs"]
 mod ended;
+mod imports;
 mod kinds;
 mod life;
 mod owned;

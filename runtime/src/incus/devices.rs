@@ -6,7 +6,7 @@ use manifests::pointer::Pointer;
 use serde_json::{Map, Value, json};
 
 use super::table::Absent::{Bool as B, Empty, Null, Number as N, Text as T};
-use super::table::{Codec, Row, from_config, put, to_config};
+use super::table::{Codec, Keyless, Row, from_config, put, to_config};
 use super::wire::Config;
 
 const DISK: &[Row] = &[
@@ -204,7 +204,7 @@ pub(super) fn from_wire(
     let word = config.get("type").map_or("", String::as_str);
     let rows = rows(word).ok_or_else(|| format!("keel has no devices of type `{word}`"))?;
     let mut out = json!({"type": word});
-    from_config(rows, config, at, &mut out, unseen);
+    from_config(rows, config, Keyless::Meant, at, &mut out, unseen);
     if word != "nic" {
         return Ok(out);
     }
@@ -222,7 +222,7 @@ pub(super) fn from_wire(
         None => get("nictype").is_none_or(|kind| kind == "bridged"),
     };
     if is_bridged {
-        from_config(BRIDGED, config, at, &mut out, unseen);
+        from_config(BRIDGED, config, Keyless::Meant, at, &mut out, unseen);
     }
     let mut routes = Vec::new();
     for family in ["ipv4", "ipv6"] {

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::devices;
 use super::marks;
 use super::table::Absent::{Bool as B, Empty, Null, Number as N, Text as T};
-use super::table::{Codec, Row, from_config, put, to_config};
+use super::table::{Codec, Keyless, Row, from_config, put, to_config};
 use super::texts::Texts;
 use super::wire::{Config, Devices, Instance};
 
@@ -385,7 +385,12 @@ pub(super) fn to_wire(
         config.insert(marks::IMAGE.to_owned(), image_text(image));
     }
     if let Some(profiles) = &wanted.profiles {
-        config.insert(marks::PROFILES.to_owned(), profiles.join(","));
+        // The server keeps no key without a value, and no profile has a comma in its name.
+        let names = match profiles.as_slice() {
+            [] => ",".to_owned(),
+            names => names.join(","),
+        };
+        config.insert(marks::PROFILES.to_owned(), names);
     }
     for (key, value) in entries(&spec["config"]) {
         config.insert(key.clone(), texts.reveal(value, key, &mut secrets)?);
@@ -449,7 +454,6 @@ pub(super) fn from_wire(
     texts: &Texts<'_>,
     facts: &dyn Facts,
 ) -> Result<(Spec, Vec<Unseen>), String> {
-    let top = Pointer::new("/spec");
     let mut unseen = Vec::new();
     let mut spec = json!({});
     let local = &instance.config;
@@ -480,83 +484,138 @@ pub(super) fn from_wire(
     if let Some(profiles) = local.get(marks::PROFILES) {
         let names = profiles.split(',').filter(|name| !name.is_empty());
         put(&mut spec, "profiles", names.map(Value::from).collect());
+    } else if !local.contains_key(marks::MARK) {
+        // Of what nobody owns, the server's profiles are those that somebody meant.
+        put(
+            &mut spec,
+            "profiles",
+            Value::from(instance.profiles.clone()),
+        );
     }
     put(&mut spec, "state", Value::from(state(&instance.status)));
-    from_config(ROWS, &config, &top, &mut spec, &mut unseen);
-    let privileged = config.get("security.privileged");
-    if is_container && privileged.is_none_or(|text| text != "true") {
-        from_config(OF_CONTAINERS, &config, &top, &mut spec, &mut unseen);
-    }
     let secrets = local
         .get(marks::SECRETS)
         .and_then(|text| serde_json::from_str(text).ok());
-    let secrets: Map<String, Value> = secrets.unwrap_or_default();
-    for (field, prefix) in PREFIXES {
-        let mut map = Map::new();
-        for (place, value) in &config {
-            if let Some(key) = place.strip_prefix(prefix)
-                && !place.starts_with(marks::PREFIX)
-            {
-                map.insert(key.to_owned(), texts.seal(value, place, &secrets));
+    let words = Words {
+        is_container,
+        keyless: Keyless::Meant,
+        texts,
+        secrets: secrets.unwrap_or_default(),
+    };
+    words.of_keys(&config, &mut spec, &mut unseen);
+    // Where the server has none, it says so to keep out what a profile gives.
+    let mut there = instance.expanded_devices.clone();
+    there.retain(|_, device| device.get("type").is_none_or(|word| word != "none"));
+    let all = devices_from_wire(&there, facts, &mut unseen);
+    put(&mut spec, "devices", all);
+    let spec = super::typed::typed(Kind::Instance, spec, &mut unseen)?;
+    Ok((spec, unseen))
+}
+
+/// How keys are said in the words of manifests.
+pub(super) struct Words<'a> {
+    pub(super) is_container: bool,
+    pub(super) keyless: Keyless,
+    pub(super) texts: &'a Texts<'a>,
+    /// Where texts come from that are secrets, by their keys.
+    pub(super) secrets: Map<String, Value>,
+}
+
+impl Words<'_> {
+    /// What keys of an instance or a profile are.
+    pub(super) fn of_keys(&self, config: &Config, spec: &mut Value, unseen: &mut Vec<Unseen>) {
+        let top = Pointer::new("/spec");
+        from_config(ROWS, config, self.keyless, &top, spec, unseen);
+        let privileged = config.get("security.privileged");
+        if self.is_container && privileged.is_none_or(|text| text != "true") {
+            from_config(OF_CONTAINERS, config, self.keyless, &top, spec, unseen);
+        }
+        for (field, prefix) in PREFIXES {
+            let mut map = Map::new();
+            for (place, value) in config {
+                if let Some(key) = place.strip_prefix(prefix)
+                    && !place.starts_with(marks::PREFIX)
+                {
+                    map.insert(key.to_owned(), self.seal(value, place));
+                }
+            }
+            self.put_map(spec, field, map);
+        }
+        for (field, key) in DOCUMENTS {
+            if let Some(text) = config.get(*key).filter(|text| !text.is_empty()) {
+                let header = *field != "networkConfig";
+                let value = self.texts.read_document(text, header, key, &self.secrets);
+                put(spec, &format!("cloudInit/{field}"), value);
             }
         }
-        put(&mut spec, field, Value::Object(map));
+        for (size, key) in PAGES {
+            if let Some(pages) = config.get(*key) {
+                let size = ByteSize::from_bytes(*size).to_string();
+                put(
+                    spec,
+                    &format!("limits/hugepages/{size}"),
+                    Value::from(pages.as_str()),
+                );
+            }
+        }
+        if config.get(MOUNT).is_some_and(|text| text == "true") {
+            let list = |key: &str| -> Vec<String> {
+                let text = config
+                    .get(&format!("{MOUNT}.{key}"))
+                    .map_or("", String::as_str);
+                let parts = text.split(',').filter(|part| !part.is_empty());
+                parts.map(|part| part.trim().to_owned()).collect()
+            };
+            let fuse: Map<String, Value> = list("fuse")
+                .iter()
+                .filter_map(|part| part.split_once('='))
+                .map(|(of, by)| (of.to_owned(), Value::from(by)))
+                .collect();
+            let shift = config
+                .get(&format!("{MOUNT}.shift"))
+                .is_some_and(|text| text == "true");
+            let mount = json!({"allowed": list("allowed"), "fuse": fuse, "shift": shift});
+            put(spec, "security/intercept/mount", mount);
+        }
+        if !self.is_container {
+            put(spec, "boot/mode", boot_mode(config));
+        }
+        let mut rest = Map::new();
+        for (key, value) in config {
+            if !is_known(key) {
+                rest.insert(key.clone(), self.seal(value, key));
+            }
+        }
+        self.put_map(spec, "config", rest);
     }
-    for (field, key) in DOCUMENTS {
-        if let Some(text) = config.get(*key).filter(|text| !text.is_empty()) {
-            let header = *field != "networkConfig";
-            let value = texts.read_document(text, header, key, &secrets);
-            put(&mut spec, &format!("cloudInit/{field}"), value);
+
+    fn seal(&self, value: &str, key: &str) -> Value {
+        self.texts.seal(value, key, &self.secrets)
+    }
+
+    fn put_map(&self, spec: &mut Value, field: &str, map: Map<String, Value>) {
+        if self.keyless == Keyless::Meant || !map.is_empty() {
+            put(spec, field, Value::Object(map));
         }
     }
-    for (size, key) in PAGES {
-        if let Some(pages) = config.get(*key) {
-            let size = ByteSize::from_bytes(*size).to_string();
-            put(
-                &mut spec,
-                &format!("limits/hugepages/{size}"),
-                Value::from(pages.as_str()),
-            );
-        }
-    }
-    if config.get(MOUNT).is_some_and(|text| text == "true") {
-        let list = |key: &str| -> Vec<String> {
-            let text = config
-                .get(&format!("{MOUNT}.{key}"))
-                .map_or("", String::as_str);
-            let parts = text.split(',').filter(|part| !part.is_empty());
-            parts.map(|part| part.trim().to_owned()).collect()
-        };
-        let fuse: Map<String, Value> = list("fuse")
-            .iter()
-            .filter_map(|part| part.split_once('='))
-            .map(|(of, by)| (of.to_owned(), Value::from(by)))
-            .collect();
-        let shift = config
-            .get(&format!("{MOUNT}.shift"))
-            .is_some_and(|text| text == "true");
-        let mount = json!({"allowed": list("allowed"), "fuse": fuse, "shift": shift});
-        put(&mut spec, "security/intercept/mount", mount);
-    }
-    if !is_container {
-        put(&mut spec, "boot/mode", boot_mode(&config));
-    }
-    let mut rest = Map::new();
-    for (key, value) in &config {
-        if !is_known(key) {
-            rest.insert(key.clone(), texts.seal(value, key, &secrets));
-        }
-    }
-    put(&mut spec, "config", Value::Object(rest));
+}
+
+/// Devices as manifests have them; those that cannot be read are told.
+pub(super) fn devices_from_wire(
+    all_of_them: &Devices,
+    facts: &dyn Facts,
+    unseen: &mut Vec<Unseen>,
+) -> Value {
+    let top = Pointer::new("/spec/devices");
     let mut all = Map::new();
-    for (name, device) in &instance.expanded_devices {
-        let at = top.field("devices").field(name);
+    for (name, device) in all_of_them {
+        let at = top.field(name);
         match devices::from_wire(
             name,
             device,
             &|network| facts.is_bridge(network),
             &at,
-            &mut unseen,
+            unseen,
         ) {
             Ok(device) => {
                 all.insert(name.clone(), device);
@@ -564,9 +623,7 @@ pub(super) fn from_wire(
             Err(why) => unseen.push(Unseen { path: at, why }),
         }
     }
-    put(&mut spec, "devices", Value::Object(all));
-    let spec = super::typed::typed(Kind::Instance, spec, &mut unseen)?;
-    Ok((spec, unseen))
+    Value::Object(all)
 }
 
 fn boot_mode(config: &Config) -> Value {

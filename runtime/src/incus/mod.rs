@@ -2,12 +2,14 @@
 //!
 //! `http`, `transport` and `client` carry requests; `wire` has the documents; `table`, `instance_words`, `devices` and `objects`
 //! say manifests in the words of the server and the reverse; `observe` reads all there is in as many requests as there are
-//! pools and kinds, whatever the number of instances; `instances`, `write`, `forwards` and `images` do what a plan says.
+//! pools and kinds, whatever the number of instances; `as_written`
+//! what people wrote, profiles apart; `instances`, `write`, `forwards` and `images` do what a plan says.
 //!
 //! Whose an object is stands on it (`marks`), and nothing of what it should be: that is compared with what it is. The
 //! identity of an instance is its `volatile.uuid`, which a copy does not have. What an operation came to is told by looking
 //! again and never by the text of an error.
 
+mod as_written;
 mod client;
 mod devices;
 mod dialect;
@@ -41,6 +43,7 @@ use manifests::id::{Address, Uid};
 use manifests::kind::Kind;
 use manifests::observed::{Item, ObservedSet};
 
+pub use self::as_written::{AsWritten, WrittenProfile};
 use self::client::{Client, at};
 use self::dialect::Dialect;
 pub use self::transport::{Endpoint, TransportError};

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::client::at;
 use super::table::Absent::{Bool as B, Empty, Null, Text as T};
-use super::table::{Codec, Row, from_config, put, to_config};
+use super::table::{Codec, Keyless, Row, from_config, put, to_config};
 use super::texts::Texts;
 use super::typed::typed;
 use super::wire::{Config, Object};
@@ -309,7 +309,7 @@ pub(super) fn from_wire(
     }
     for rows in rows(kind) {
         let at = Pointer::new("/spec");
-        from_config(rows, &config, &at, &mut spec, &mut unseen);
+        from_config(rows, &config, Keyless::Meant, &at, &mut spec, &mut unseen);
     }
     if kind == Kind::Project {
         project::from_wire(&mut config, &mut spec);

@@ -48,22 +48,33 @@ fn in_trash(address: &Address, object: &Object) -> Option<TrashNote> {
 }
 
 /// What the lists say.
-struct Listed {
+pub(super) struct Listed {
     aliases: HashMap<(String, String), String>,
     fingerprints: HashMap<(String, String), String>,
     no_bridges: HashSet<String>,
+    /// Projects that see the images of `default`.
+    without_images: HashSet<String>,
+}
+
+impl Listed {
+    fn of_images<'a>(&self, project: &'a str) -> &'a str {
+        match self.without_images.contains(project) {
+            true => "default",
+            false => project,
+        }
+    }
 }
 
 impl Facts for Listed {
     fn fingerprint(&self, project: &str, alias: &str) -> Option<String> {
         self.aliases
-            .get(&(project.to_owned(), alias.to_owned()))
+            .get(&(self.of_images(project).to_owned(), alias.to_owned()))
             .cloned()
     }
 
     fn alias(&self, project: &str, fingerprint: &str) -> Option<String> {
         self.fingerprints
-            .get(&(project.to_owned(), fingerprint.to_owned()))
+            .get(&(self.of_images(project).to_owned(), fingerprint.to_owned()))
             .cloned()
     }
 
@@ -93,7 +104,7 @@ impl Facts for IncusRuntime {
     }
 }
 
-fn failed(error: ClientError) -> RuntimeError {
+pub(super) fn failed(error: ClientError) -> RuntimeError {
     error.doing("look at the server")
 }
 
@@ -110,12 +121,13 @@ impl IncusRuntime {
             true => query.as_slice(),
             false => plain.as_slice(),
         };
-        if self.dialect.has("projects") {
-            let projects: Vec<Object> = self.all_of(&at(&["projects"], &plain))?;
-            for one in &projects {
-                let address = Address::new(Kind::Project, one.name.clone());
-                self.add(&mut out, address, one, None);
-            }
+        let projects: Vec<Object> = match self.dialect.has("projects") {
+            true => self.all_of(&at(&["projects"], &plain))?,
+            false => Vec::new(),
+        };
+        for one in &projects {
+            let address = Address::new(Kind::Project, one.name.clone());
+            self.add(&mut out, address, one, None);
         }
         let pools: Vec<Object> = self.all_of(&at(&["storage-pools"], &plain))?;
         for pool in &pools {
@@ -172,7 +184,7 @@ impl IncusRuntime {
                 self.add(&mut out, address, volume, Some(&pool.name));
             }
         }
-        let facts = listed(&images, &networks);
+        let facts = listed(&images, &networks, &projects);
         let instances = at(&["instances"], of_all("instance_all_projects"));
         let instances: Vec<Instance> = self.all_of(&instances)?;
         for instance in &instances {
@@ -355,7 +367,7 @@ pub(super) fn project(name: &str) -> &str {
     if name.is_empty() { "default" } else { name }
 }
 
-fn listed(images: &[Image], networks: &[Object]) -> Listed {
+pub(super) fn listed(images: &[Image], networks: &[Object], projects: &[Object]) -> Listed {
     let mut facts = Listed {
         aliases: HashMap::new(),
         fingerprints: HashMap::new(),
@@ -363,6 +375,15 @@ fn listed(images: &[Image], networks: &[Object]) -> Listed {
             .iter()
             .filter(|network| network.managed && network.kind != "bridge")
             .map(|network| network.name.clone())
+            .collect(),
+        without_images: projects
+            .iter()
+            .filter(|one| {
+                one.config
+                    .get("features.images")
+                    .is_some_and(|on| on == "false")
+            })
+            .map(|one| one.name.clone())
             .collect(),
     };
     for image in images {

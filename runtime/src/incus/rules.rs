@@ -5,7 +5,7 @@ use manifests::pointer::Pointer;
 use serde_json::Value;
 
 use super::table::Absent::{Empty, Null, Text as T};
-use super::table::{Codec, Row, from_config, to_config};
+use super::table::{Codec, Keyless, Row, from_config, to_config};
 use super::wire::Config;
 
 const ACTIONS: Codec = Codec::Words(&[("allowStateless", "allow-stateless")]);
@@ -40,7 +40,14 @@ pub(super) fn to_wire(rules: &Value) -> Result<Vec<Config>, String> {
 pub(super) fn from_wire(rules: &[Config], at: &Pointer, unseen: &mut Vec<Unseen>) -> Value {
     let read = rules.iter().enumerate().map(|(index, rule)| {
         let mut value = Value::Object(serde_json::Map::new());
-        from_config(RULE, rule, &at.index(index), &mut value, unseen);
+        from_config(
+            RULE,
+            rule,
+            Keyless::Meant,
+            &at.index(index),
+            &mut value,
+            unseen,
+        );
         value
     });
     Value::Array(read.collect())

@@ -251,16 +251,27 @@ pub(super) fn to_config(rows: &[Row], spec: &Value, out: &mut Config) -> Result<
     Ok(())
 }
 
+/// What becomes of a field that has no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keyless {
+    /// It is what the server means.
+    Meant,
+    /// It is left out: something else says it.
+    LeftOut,
+}
+
 /// The fields that the server's keys are; what cannot be read is as if it were absent, and told.
 pub(super) fn from_config(
     rows: &[Row],
     config: &Config,
+    keyless: Keyless,
     at: &Pointer,
     out: &mut Value,
     unseen: &mut Vec<Unseen>,
 ) {
     for Row(path, key, codec, absent) in rows {
         let value = match config.get(*key).filter(|text| !text.is_empty()) {
+            None if keyless == Keyless::LeftOut => continue,
             None => absent.value(),
             Some(text) => codec.decode(text).unwrap_or_else(|why| {
                 let path = path.split('/').fold(at.clone(), |at, step| at.field(step));
@@ -371,11 +382,24 @@ mod tests {
         from_config(
             &rows,
             &config,
+            Keyless::Meant,
             &Pointer::new("/spec"),
             &mut read,
             &mut unseen,
         );
         assert_eq!(read, spec);
         assert_eq!(unseen[0].path.as_str(), "/spec/boot/priority");
+        config.remove("boot.autostart.priority");
+        let mut read = json!({});
+        let at = Pointer::new("/spec");
+        from_config(
+            &rows,
+            &config,
+            Keyless::LeftOut,
+            &at,
+            &mut read,
+            &mut unseen,
+        );
+        assert_eq!(read, json!({"limits": {"memory": "1GiB"}}));
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixListener;
 
+use manifests::id::Uid;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::Instance as Wanted;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::instance_words::{self, Facts};
 use super::texts::Texts;
 use super::wire::{Config, Instance, Object};
-use super::{Endpoint, IncusRuntime, objects};
+use super::{Endpoint, IncusRuntime, marks, objects};
 use crate::error::Class;
 use crate::native::SecretStore;
 
@@ -39,7 +40,9 @@ fn secrets() -> (tempfile::TempDir, SecretStore) {
 /// An instance as the server would show it after it was made so.
 fn shown(wanted: &Wanted, store: &SecretStore) -> Instance {
     let on_bridge = |nic: &manifests::devices::Nic| nic.network.as_deref() != Some("wire");
-    let written = instance_words::to_wire(wanted, &Texts(store), &on_bridge).expect("words");
+    let mut written = instance_words::to_wire(wanted, &Texts(store), &on_bridge).expect("words");
+    let mark = format!("keel:edge:{}", Uid::nobody(7));
+    written.config.insert(marks::MARK.to_owned(), mark);
     Instance {
         description: wanted.description.clone(),
         ephemeral: wanted.ephemeral,
@@ -91,6 +94,7 @@ fn an_instance_is_read_back_as_it_was_written() {
         json!({"type": "virtual-machine", "image": "debian/12", "state": "Running", "boot": {"mode": "bios"},
                "limits": {"cpu": 2}, "devices": {"root": {"type": "disk", "path": "/", "pool": "fast", "ioBus": "nvme"}}}),
         json!({"image": {"source": {"builtin": "busybox"}}, "state": "Running", "security": {"privileged": true}}),
+        json!({"image": "busybox", "state": "Running", "profiles": []}),
     ] {
         let spec = Spec::deserialize(Kind::Instance, &wanted).expect("an instance");
         let Spec::Instance(instance) = &spec else {
@@ -102,6 +106,32 @@ fn an_instance_is_read_back_as_it_was_written() {
         assert_eq!(unseen, [], "{wanted}");
         assert_eq!(spec.compare(&read), [], "{wanted}");
     }
+}
+
+#[test]
+fn what_nobody_owns_lies_over_the_profiles_of_the_server() {
+    let (_folder, store) = secrets();
+    let wanted = json!({"image": "a", "state": "Running", "limits": {"memory": "1GiB"}});
+    let spec = Spec::deserialize(Kind::Instance, &wanted).expect("an instance");
+    let Spec::Instance(instance) = &spec else {
+        panic!("{spec:?}")
+    };
+    let mut live = shown(instance, &store);
+    live.profiles = vec!["default".to_owned(), "web".to_owned()];
+    // With a device that keeps out one of them.
+    let none = Config::from([("type".to_owned(), "none".to_owned())]);
+    live.expanded_devices.insert("eth0".to_owned(), none);
+    let read = |live: &Instance| {
+        let (read, unseen) =
+            instance_words::from_wire(live, &Texts(&store), &Nobody).expect("read");
+        assert_eq!(unseen, []);
+        read.to_value()
+    };
+    assert_eq!(read(&live)["profiles"], Value::Null);
+    live.config.remove(marks::MARK);
+    let read = read(&live);
+    assert_eq!(read["profiles"], json!(["default", "web"]));
+    assert_eq!(read.get("devices"), None);
 }
 
 #[test]

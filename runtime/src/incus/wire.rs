@@ -58,6 +58,17 @@ pub(super) struct Memory {
     pub(super) total: u64,
 }
 
+/// A profile of the server's.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Profile {
+    pub(super) name: String,
+    pub(super) project: String,
+    pub(super) description: String,
+    pub(super) config: Config,
+    pub(super) devices: Devices,
+}
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Instance {

@@ -35,6 +35,11 @@ pub(super) fn unsaid(why: String) -> RuntimeError {
     RuntimeError::new("say it in the words of the server", Class::Unsupported, why)
 }
 
+/// Whether no server is without it.
+fn is_of_each_server(address: &Address) -> bool {
+    address.kind == Kind::Project && address.name == "default"
+}
+
 impl IncusRuntime {
     pub(super) fn perform_on_object(
         &self,
@@ -146,6 +151,10 @@ impl IncusRuntime {
                     config.remove(marks::TRASH);
                     marks::put(config, action, resource);
                 })
+            }
+            // Each server has it, and keeps it: it is let go of.
+            Verb::Delete | Verb::Trash { .. } if is_ours && is_of_each_server(address) => {
+                self.mark_object(address, context, &mut marks::take_off)
             }
             Verb::Delete | Verb::Trash { .. } => {
                 let place = if is_ours {
