@@ -88,7 +88,7 @@ impl Worker<'_> {
                     && before.as_ref() != Some(&ended.outcome)
                 {
                     let why = format!(
-                        "the plan {digest} waits for an answer: {}",
+                        "the plan {digest} waits for an answer, `keel approve {digest}` gives it: {}",
                         because.join("; ")
                     );
                     let waits = in_force.became(Fate::Waits, why, clock.now());
