@@ -230,7 +230,10 @@ fn pick_in(
         nic.ipv4.address == NicAddress4::Dynamic && before.is_none_or(|one| one.ipv4.is_none())
     };
     let promised = match nics::nics(&instance).any(asks) {
-        true => remove::addresses_in_trash(host, &definition.uid),
+        true => {
+            let living = others.iter().map(AsRef::as_ref);
+            remove::addresses_in_trash(host, &definition.uid, living)
+        }
         false => BTreeSet::new(),
     };
     let macs: BTreeSet<_> = others

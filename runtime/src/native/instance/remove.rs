@@ -351,12 +351,18 @@ pub(in crate::native) fn trashed(
 }
 
 /// The addresses that instances in the trash, but for this one, had and may come back to. What cannot be read promises
-/// nothing.
-pub(super) fn addresses_in_trash(host: &Host, but: &Uid) -> BTreeSet<Ipv4Addr> {
+/// nothing. What lives already keeps its addresses by itself.
+pub(super) fn addresses_in_trash<'a>(
+    host: &Host,
+    but: &Uid,
+    living: impl Iterator<Item = &'a Definition<InstancePicks>>,
+) -> BTreeSet<Ipv4Addr> {
     let drivers = all_pools(host).unwrap_or_default();
+    let living = living.filter(|one| one.complete);
+    let living: BTreeSet<String> = living.map(|one| one.uid.to_string()).collect();
     let entries = drivers
         .iter()
-        .flat_map(|driver| driver.trashed().unwrap_or_default())
+        .flat_map(|driver| driver.trashed_but(&living).unwrap_or_default())
         .filter(|entry| entry.uid != but.to_string());
     let definitions = entries.filter_map(|entry| {
         Definition::<InstancePicks>::from_json(Kind::Instance, &entry.definition).ok()

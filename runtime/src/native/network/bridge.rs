@@ -23,6 +23,7 @@ use crate::sys::netlink::{
 pub struct Bridge {
     host: NetworkHost,
     firewall: Firewall,
+    known: watched::Known,
 }
 
 /// Where routes to the subnets of a network lead.
@@ -125,6 +126,7 @@ impl Bridge {
         Self {
             host,
             firewall: Firewall::default(),
+            known: watched::Known::default(),
         }
     }
 
@@ -473,7 +475,7 @@ impl NetworkDriver for Bridge {
         }
         changed |= Self::ensure_addresses(&mut connection, plan, link.index)?;
         changed |= Self::ensure_external(&mut connection, plan, link.index)?;
-        changed |= dnsmasq::ensure(plan, &folders)?;
+        changed |= dnsmasq::ensure(plan, &folders, &self.known)?;
         if let Some(cgroups) = &self.host.cgroups {
             changed |= dnsmasq::settle(&folders, cgroups)?;
         }

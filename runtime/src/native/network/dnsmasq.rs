@@ -409,12 +409,16 @@ pub fn seen(plan: &NetworkPlan, folders: &Folders) -> Result<DnsmasqSeen, Dnsmas
 ///
 /// # Errors
 /// A file cannot be written; it does not start; an old one does not end.
-pub fn ensure(plan: &NetworkPlan, folders: &Folders) -> Result<bool, DnsmasqError> {
+pub(super) fn ensure(
+    plan: &NetworkPlan,
+    folders: &Folders,
+    known: &watched::Known,
+) -> Result<bool, DnsmasqError> {
     if !is_needed(plan) {
         return stop(folders);
     }
     prepare_folders(folders)?;
-    let again = watched::write(plan, folders)?;
+    let again = watched::write(plan, folders, known)?;
     let (user, group) = identity()?;
     let wanted = arguments(plan, folders, &user, &group);
     if let Some(found) = find(folders)? {

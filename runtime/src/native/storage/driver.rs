@@ -1,6 +1,6 @@
 //! What every storage driver does: the seam between the engine and one kind of pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -499,7 +499,14 @@ pub trait StorageDriver: Send + Sync {
     ///
     /// # Errors
     /// As [`Self::volumes`].
-    fn trashed(&self) -> Result<Vec<TrashEntry>, StorageError>;
+    fn trashed(&self) -> Result<Vec<TrashEntry>, StorageError> {
+        self.trashed_but(&BTreeSet::new())
+    }
+    /// As [`Self::trashed`], for who knows that these instances are settled: to look at each takes long where there are many.
+    ///
+    /// # Errors
+    /// As [`Self::volumes`].
+    fn trashed_but(&self, settled: &BTreeSet<String>) -> Result<Vec<TrashEntry>, StorageError>;
     /// Moves something back to where it was and returns what was told about it; also when it is back already.
     ///
     /// # Errors

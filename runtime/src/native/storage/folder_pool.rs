@@ -12,12 +12,12 @@
 //! A folder gets its name when it is complete, and loses it before anything in it is removed; names that start with
 //! `.new-` or `.gone-` are what a crash left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 
@@ -29,7 +29,7 @@ use super::driver::{
 use super::error::StorageError;
 use super::files::{Files, Ground, Limited, TREE};
 use super::folders::{
-    files_of, list_or_nothing, make_folder, make_private, means_nothing, name_of, prepare,
+    alone, files_of, list_or_nothing, make_folder, make_private, means_nothing, name_of, prepare,
     sync_folder,
 };
 use super::kept_trees::{KeptTree, KeptTrees};
@@ -654,8 +654,8 @@ impl<F: Files> StorageDriver for FolderPool<F> {
         self.put_into_trash(entry)
     }
 
-    fn trashed(&self) -> Result<Vec<TrashEntry>, StorageError> {
-        self.in_trash()
+    fn trashed_but(&self, settled: &BTreeSet<String>) -> Result<Vec<TrashEntry>, StorageError> {
+        self.in_trash(settled)
     }
 
     fn untrash(&self, uid: &str) -> Result<TrashEntry, StorageError> {
@@ -673,13 +673,6 @@ impl<F: Files> StorageDriver for FolderPool<F> {
     fn purge(&self, uid: &str) -> Result<Ensured, StorageError> {
         self.purge_trash(uid)
     }
-}
-
-/// Instances that start together may want the same volume in place. Other processes are kept out by the state folder's lock.
-fn alone(id: &VolumeId) -> Option<MutexGuard<'static, ()>> {
-    static PLACING: Mutex<()> = Mutex::new(());
-    matches!(id, VolumeId::Custom(_))
-        .then(|| PLACING.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn write_marker(folder: &Path, marker: &VolumeMarker) -> Result<(), StorageError> {

@@ -1,6 +1,7 @@
 //! The trash of pools that are folders: `POOL/trash/UID/` is the folder of a volume as it was, with `trash.json`, what was
 //! told about it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use manifests::path_io;
@@ -20,12 +21,18 @@ impl<F: Files> FolderPool<F> {
         Ok(self.pool().join(TRASH).join(checked_name(uid)?))
     }
 
-    /// What was taken out of the trash and is not settled. What was told about it stays beside the volume, so that a caller
-    /// who was killed before keeping it can ask again.
-    fn untrashed(&self) -> Result<Vec<(PathBuf, TrashEntry)>, StorageError> {
+    /// What was taken out of the trash and is not settled; of instances that are `settled` nobody looks. What was told about
+    /// it stays beside the volume, so that a caller who was killed before keeping it can ask again.
+    fn untrashed(
+        &self,
+        settled: &BTreeSet<String>,
+    ) -> Result<Vec<(PathBuf, TrashEntry)>, StorageError> {
         let mut found = Vec::new();
         for kind in [INSTANCES, VOLUMES] {
             for path in list_or_nothing(&self.pool().join(kind))? {
+                if kind == INSTANCES && settled.contains(&*name_of(&path)) {
+                    continue;
+                }
                 if let Some(entry) = marker::read::<TrashEntry>(&path.join(TRASH_MARKER))? {
                     found.push((path, entry));
                 }
@@ -62,7 +69,10 @@ impl<F: Files> FolderPool<F> {
     }
 
     /// What is there, and what was taken out and is not settled.
-    pub(super) fn in_trash(&self) -> Result<Vec<TrashEntry>, StorageError> {
+    pub(super) fn in_trash(
+        &self,
+        settled: &BTreeSet<String>,
+    ) -> Result<Vec<TrashEntry>, StorageError> {
         self.check()?;
         let mut found = Vec::new();
         for path in list_or_nothing(&self.pool().join(TRASH))? {
@@ -72,7 +82,7 @@ impl<F: Files> FolderPool<F> {
                 found.push(entry);
             }
         }
-        found.extend(self.untrashed()?.into_iter().map(|(_, entry)| entry));
+        found.extend(self.untrashed(settled)?.into_iter().map(|(_, entry)| entry));
         Ok(found)
     }
 
@@ -82,7 +92,7 @@ impl<F: Files> FolderPool<F> {
         let place = self.trash_of(uid)?;
         let Some(entry) = marker::read::<TrashEntry>(&place.join(TRASH_MARKER))? else {
             return self
-                .untrashed()?
+                .untrashed(&BTreeSet::new())?
                 .into_iter()
                 .find_map(|(_, entry)| (entry.uid == uid).then_some(entry))
                 .ok_or_else(|| StorageError::NotInTrash(uid.to_owned()));
@@ -102,7 +112,7 @@ impl<F: Files> FolderPool<F> {
 
     /// Whoever took something out knows it now.
     pub(super) fn settle_untrashed(&self, uid: &str) -> Result<(), StorageError> {
-        for (folder, entry) in self.untrashed()? {
+        for (folder, entry) in self.untrashed(&BTreeSet::new())? {
             if entry.uid == uid {
                 path_io::remove_file(folder.join(TRASH_MARKER))?;
             }

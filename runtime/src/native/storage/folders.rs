@@ -5,6 +5,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 
@@ -17,6 +18,13 @@ pub(super) const fn files_of(id: &VolumeId) -> &'static str {
         VolumeId::Root(_) => "upper",
         VolumeId::Custom(_) => "data",
     }
+}
+
+/// Instances that start together may want the same volume in place. Other processes are kept out by the state folder's lock.
+pub(super) fn alone(id: &VolumeId) -> Option<MutexGuard<'static, ()>> {
+    static PLACING: Mutex<()> = Mutex::new(());
+    matches!(id, VolumeId::Custom(_))
+        .then(|| PLACING.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Makes the folders in a volume that its users see; what is there is left alone.
