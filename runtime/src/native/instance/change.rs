@@ -226,7 +226,7 @@ fn oom_priority(
         return Ok(());
     }
     cgroup::oom::set_oom_priority(&host.cgroups(&definition.uid), pid, wanted)
-        .map_err(|error| RuntimeError::new("limit", Class::Unsupported, error))
+        .map_err(start::limit_failed)
 }
 
 fn device_rules(

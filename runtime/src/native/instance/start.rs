@@ -10,7 +10,7 @@ use manifests::devices::disk::DiskSource;
 use manifests::kind::Spec;
 use manifests::kinds::instance::Instance;
 use manifests::kinds::network::Network;
-use manifests::path_io::{self, AtPath as _};
+use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{FileType, OFlags};
 
 use super::container::Nodes;
@@ -111,13 +111,21 @@ pub(super) fn device_access(
     Ok(DeviceAccess::Rules(rules))
 }
 
-fn limit_failed(error: LimitError) -> RuntimeError {
-    let class = match error {
+pub(super) fn limit_failed(error: LimitError) -> RuntimeError {
+    let class = match &error {
         LimitError::Refused { .. } => Class::Refused,
         LimitError::Unsupported { .. } => Class::Unsupported,
+        // What was to be limited ended meanwhile, and there is something else to do now.
+        LimitError::Write { source, .. } if is_gone(source) => Class::Conflict,
         LimitError::Write { .. } => Class::Retry,
     };
     RuntimeError::new("limit", class, error)
+}
+
+/// Whether a process has no folder in `/proc` any more, or is only waited for (`ESRCH`).
+fn is_gone(error: &PathError) -> bool {
+    error.kind() == std::io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
 pub(super) fn cgroup_failed(error: CgroupError) -> RuntimeError {
@@ -549,4 +557,33 @@ pub(super) fn namespace(running: &Running) -> Result<Namespace, RuntimeError> {
     opened
         .map(Namespace::from)
         .map_err(|error| RuntimeError::new("reach the network of", Class::Retry, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_ended_while_it_was_limited_is_looked_at_again_at_once() {
+        let class = |errno: rustix::io::Errno| {
+            let source = PathError {
+                doing: "read",
+                path: PathBuf::from("/proc/7/oom_score_adj"),
+                source: errno.into(),
+            };
+            let part = cgroup::LimitPart::OomPriority;
+            let value = "0".to_owned();
+            limit_failed(LimitError::Write {
+                part,
+                value,
+                source,
+            })
+            .class
+        };
+        assert_eq!(class(rustix::io::Errno::NOENT), Class::Conflict);
+        assert_eq!(class(rustix::io::Errno::SRCH), Class::Conflict);
+        assert_eq!(class(rustix::io::Errno::BUSY), Class::Retry);
+    }
 }
