@@ -298,6 +298,10 @@ fn resting(of: &Value) -> Vec<Resting> {
             address: name.parse().expect("an address"),
             times: parsed(&value["times"]).expect("a number"),
             why: parsed(&value["why"]).expect("a text"),
+            tried: match value["tried"].as_str() {
+                Some("update") => ["update"].into(),
+                _ => ["start"].into(),
+            },
             until: parsed(&value["until"]).expect("a time"),
         })
         .collect()

@@ -4,7 +4,7 @@
 //! It is level-triggered: an event only says that something is to be looked at; what is done about it follows from what
 //! is seen then. So events may be lost, repeated or come late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use manifests::id::{Address, SourceName};
@@ -190,15 +190,25 @@ impl State {
         }
         for Failure {
             address,
+            verb,
             class,
             why,
         } in ended.failed
         {
-            let rested = source.resting.remove(&address).map(|rest| rest.trouble);
+            let (rested, mut tried) = match source.resting.remove(&address) {
+                Some(rest) => (Some(rest.trouble), rest.tried),
+                None => (None, BTreeSet::new()),
+            };
+            tried.insert(verb);
             let before = trying.remove(&address).or(rested);
             let trouble = again(before, class, why, now);
             let until = now.up + wait(class, trouble.times, &mut self.chance);
-            source.resting.insert(address, Rest { trouble, until });
+            let rest = Rest {
+                trouble,
+                tried,
+                until,
+            };
+            source.resting.insert(address, rest);
         }
         let begun = source.fights.corrected(&ended.corrected, now.up);
         if !begun.is_empty() {
@@ -412,6 +422,7 @@ impl State {
                 address: address.clone(),
                 times: rest.trouble.times,
                 why: rest.trouble.why.clone(),
+                tried: rest.tried.clone(),
                 until: now.later(rest.until),
             })
             .collect();
@@ -437,8 +448,12 @@ impl SourceState {
     /// Nothing was tried after all: it is due as before.
     fn put_back(&mut self, trying: BTreeMap<Address, Trouble>, now: Now) {
         for (address, trouble) in trying {
-            let until = now.up;
-            self.resting.insert(address, Rest { trouble, until });
+            let rest = Rest {
+                trouble,
+                tried: BTreeSet::new(),
+                until: now.up,
+            };
+            self.resting.insert(address, rest);
         }
     }
 }

@@ -196,6 +196,8 @@ impl Outcome {
 pub struct Failure {
     /// The object.
     pub address: Address,
+    /// What was tried, by its verb.
+    pub verb: &'static str,
     /// Whether that may pass by itself.
     pub class: Class,
     /// Why.

@@ -196,6 +196,7 @@ impl Life {
                         let address = address(self.below(3));
                         ended.failed.push(Failure {
                             address,
+                            verb: "start",
                             class,
                             why: "no".to_owned(),
                         });

@@ -77,6 +77,9 @@ pub enum Chore {
 pub struct Rest {
     /// What went wrong.
     pub trouble: Trouble,
+    /// What was tried since it rests, each by its verb: only that is left alone. An object that moved meanwhile may need
+    /// something else, and gets it; what failed once is not tried a second time by turns.
+    pub tried: BTreeSet<&'static str>,
     /// When it is tried again.
     pub until: Duration,
 }

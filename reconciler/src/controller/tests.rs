@@ -266,6 +266,7 @@ fn what_fails_is_tried_again_later_and_later_and_the_rest_goes_on() {
             ended.outcome = Outcome::Partly;
             ended.failed = vec![Failure {
                 address: address("web"),
+                verb: "start",
                 class: Class::Retry,
                 why: "no".to_owned(),
             }];
@@ -302,6 +303,7 @@ fn what_a_person_has_to_mend_is_left_alone_until_they_say_so() {
         ended.outcome = Outcome::Partly;
         ended.failed = vec![Failure {
             address: address("web"),
+            verb: "update",
             class: Class::NeedsOperator,
             why: "a device is missing".to_owned(),
         }];
@@ -310,8 +312,30 @@ fn what_a_person_has_to_mend_is_left_alone_until_they_say_so() {
     while played.now.up < from + 30 * MINUTE {
         let work = played.until_reconciled();
         assert_eq!(work.resting.len(), 1, "at {:?}", played.now.up - from);
+        assert!(work.resting[0].tried.contains("update"));
+        assert!(
+            !work.resting[0].tried.contains("start"),
+            "it may die meanwhile"
+        );
         played.end(|ended| ended.outcome = Outcome::Partly);
     }
+    // It died meanwhile, and cannot be started either: neither is tried all the time.
+    played.until_reconciled();
+    played.end(|ended| {
+        ended.outcome = Outcome::Partly;
+        ended.failed = vec![Failure {
+            address: address("web"),
+            verb: "start",
+            class: Class::NeedsOperator,
+            why: "a device is missing".to_owned(),
+        }];
+    });
+    let work = played.until_reconciled();
+    assert_eq!(
+        Vec::from_iter(&work.resting[0].tried),
+        [&"start", &"update"]
+    );
+    played.end(|ended| ended.outcome = Outcome::Partly);
     played.tell(Event::Asked(Request::Reconcile(None)));
     assert!(played.until_reconciled().resting.is_empty());
 }

@@ -420,6 +420,7 @@ fn ended(
             }
             journal::Outcome::Failed { class, message } => ended.failed.push(Failure {
                 address,
+                verb: step.deed(),
                 class: *class,
                 why: message.clone(),
             }),

@@ -82,6 +82,7 @@ impl Life {
     fn ended(&mut self, outcome: Outcome, failed: &[(&str, Class)]) -> Vec<String> {
         let failed = failed.iter().map(|(name, class)| Failure {
             address: format!("instance/{name}").parse().expect("an address"),
+            verb: "create",
             class: *class,
             why: "no space".to_owned(),
         });

@@ -1,5 +1,7 @@
 //! G118: it failed lately, and is not tried again all the time.
 
+use std::collections::BTreeSet;
+
 use manifests::diagnostic::Code;
 use manifests::id::Address;
 
@@ -11,7 +13,8 @@ pub(super) const GATE: Gate = Gate {
     title: "it failed lately",
     explanation: "What failed is tried again by the controller after a second, then after twice as long each time, up to \
                   a quarter of an hour; what a person has to mend first, after an hour. A new commit, or `keel \
-                  reconcile`, tries it at once.",
+                  reconcile`, tries it at once. Where the object has moved meanwhile, so that something else is to be \
+                  done to it, that is done.",
     approvable: true,
     check: Check::Holds(check),
 };
@@ -25,6 +28,8 @@ pub struct Resting {
     pub times: u32,
     /// Why.
     pub why: String,
+    /// What was tried, each by its verb.
+    pub tried: BTreeSet<&'static str>,
     /// When it is tried again.
     pub until: jiff::Timestamp,
 }
@@ -36,6 +41,9 @@ fn check(subject: &Subject<'_>, input: &PlanInput<'_>) -> Option<Because> {
     let address = subject.step.address();
     let mut resting = input.resting.iter();
     let rest = resting.find(|rest| rest.address == *address && rest.until > input.now)?;
+    if !rest.tried.contains(subject.step.deed()) {
+        return None;
+    }
     let times = match rest.times {
         1 => "once".to_owned(),
         times => format!("{times} times"),
