@@ -5,8 +5,11 @@
 //! still has the ids that it began with. Ranges that `/etc/subuid` and `/etc/subgid` give to people are left out.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use manifests::path_io::{self, AtPath as _, PathError};
+
+use super::known_files::KnownFiles;
 
 /// The first id that is given out.
 const FIRST: u32 = 1_000_000;
@@ -178,6 +181,7 @@ fn choose(
 #[derive(Debug, Clone)]
 pub struct IdRanges {
     folder: PathBuf,
+    known: Arc<KnownFiles>,
 }
 
 impl IdRanges {
@@ -185,6 +189,7 @@ impl IdRanges {
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_path_buf(),
+            known: Arc::default(),
         }
     }
 
@@ -200,7 +205,7 @@ impl IdRanges {
                 .file_name()
                 .and_then(|name| name.to_str()?.strip_prefix("ids-")?.parse().ok());
             let Some(base) = base else { continue };
-            let Some(text) = path_io::read_if_exists(&path)? else {
+            let Some(text) = self.known.read(&path)? else {
                 continue;
             };
             // A spoiled claim counts with the usual size, as nobody's.
@@ -282,7 +287,9 @@ impl IdRanges {
         }
         for (range, whose) in self.claims()? {
             if whose == owner {
-                path_io::remove_file(self.file(range.base))?;
+                let file = self.file(range.base);
+                self.known.forget(&file);
+                path_io::remove_file(file)?;
             }
         }
         Ok(())

@@ -20,6 +20,7 @@ pub mod image;
 mod image_documents;
 mod imports;
 mod instance;
+mod known_files;
 pub mod machine;
 mod machine_facts;
 mod moving;

@@ -23,7 +23,7 @@ use super::instance::InstancePicks;
 use super::network::addresses;
 use super::network::dnsmasq::{DnsmasqSeen, Lease};
 use super::network::nft::{Difference, FirewallSeen, Part};
-use super::network::port::guest_seen;
+use super::network::port::{guest_seen, links_of};
 use super::network::{
     Dhcp4Plan, Dhcp6Plan, DnsMode, DnsPlan, Guests, Ipv4Plan, Ipv6Plan, LinkOwner, NetworkError,
     NetworkPlan, NetworkSeen, PortPlan, PortSeen, Reservation,
@@ -551,10 +551,10 @@ pub(super) fn observe_unattached(
     }
 }
 
-/// One port as it is.
+/// One port as it is; no other is listed for it.
 pub(super) fn look_at_port(port: &PortPlan, guests: &Guests) -> Option<PortSeen> {
     let mut connection = Connection::open().ok()?;
-    let links = connection.links().ok()?;
+    let links = links_of(&mut connection, port).ok()?;
     let shaped = connection.shaped().ok()?;
     let outer = links.iter().find(|link| link.name == port.host_interface);
     let master = outer.and_then(|link| link.master);

@@ -1,7 +1,10 @@
 //! Device access of an instance: a program on cgroup2 where it is mounted, else the v1 `devices` controller.
 
+use std::collections::VecDeque;
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use manifests::path_io::{self, AtPath as _, PathError};
 use rustix::fs::{Mode, OFlags, XattrFlags};
@@ -17,6 +20,23 @@ use crate::sys::bpf;
 
 /// The rules that the attached program was made of, kept beside it: a program cannot be read back as rules.
 const ATTRIBUTE: &str = "user.keel.devices";
+
+/// So many programs are kept loaded: instances mostly have the same rules.
+const KEPT: usize = 8;
+
+/// The program of these rules, by their text. One is checked by the kernel once and not with each instance.
+fn loaded(rules: &DeviceRules) -> io::Result<Arc<OwnedFd>> {
+    static LOADED: Mutex<VecDeque<(String, Arc<OwnedFd>)>> = Mutex::new(VecDeque::new());
+    let text = rules.to_string();
+    let mut kept = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, program)) = kept.iter().find(|(of, _)| *of == text) {
+        return Ok(Arc::clone(program));
+    }
+    let program = Arc::new(bpf::load_device_program(&assemble(rules), &name(rules))?);
+    kept.truncate(KEPT - 1);
+    kept.push_front((text, Arc::clone(&program)));
+    Ok(program)
+}
 
 impl InstanceCgroups {
     /// Lets the container use exactly these devices, also while it runs, and never fewer in between: on cgroup2 in one
@@ -49,8 +69,7 @@ impl InstanceCgroups {
         let mut ours = attached(&cgroup, payload)?;
         ours.retain(|program| program.name.starts_with(OURS));
         if let DeviceAccess::Rules(rules) = wanted {
-            let program = bpf::load_device_program(&assemble(rules), &name(rules))
-                .at("load the device program of", payload)?;
+            let program = loaded(rules).at("load the device program of", payload)?;
             let replaced = ours.pop();
             bpf::attach_device_program(
                 cgroup.as_fd(),

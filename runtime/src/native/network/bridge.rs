@@ -14,6 +14,7 @@ use super::seen::{BridgeSeen, GuestSeen, LinkOwner, NetworkSeen, PortSeen};
 use super::{Guests, NetworkDriver, NetworkError, forwarding, ruleset, watched};
 use crate::native::at_once;
 use crate::native::cgroup::Patience;
+use crate::native::known_files::KnownFiles;
 use crate::sys::netlink::{
     Address, Connection, Link, LinkChange, Namespace, NewLink, Route, RouteTarget,
 };
@@ -23,7 +24,7 @@ use crate::sys::netlink::{
 pub struct Bridge {
     host: NetworkHost,
     firewall: Firewall,
-    known: watched::Known,
+    known: KnownFiles,
 }
 
 /// Where routes to the subnets of a network lead.
@@ -126,7 +127,7 @@ impl Bridge {
         Self {
             host,
             firewall: Firewall::default(),
-            known: watched::Known::default(),
+            known: KnownFiles::default(),
         }
     }
 
@@ -438,7 +439,7 @@ impl NetworkDriver for Bridge {
             dnsmasq,
             stale_reservations: watched::stale(plan, &folders).map_err(DnsmasqError::from)?,
             leases: dnsmasq::leases(&folders)?,
-            forwarding: forwarding::seen(plan)?,
+            forwarding: forwarding::seen(plan, &links, &routes)?,
             ports,
         })
     }
@@ -446,18 +447,19 @@ impl NetworkDriver for Bridge {
     fn ensure(&self, plan: &NetworkPlan) -> Result<bool, NetworkError> {
         let mut connection = Connection::open()?;
         let links = connection.links()?;
-        let taken = taken_subnets(
-            &links,
-            &connection.addresses()?,
-            &connection.routes()?,
-            &plan.interface,
-        );
+        let routes = connection.routes()?;
+        let taken = taken_subnets(&links, &connection.addresses()?, &routes, &plan.interface);
         refuse_overlap(plan, &taken)?;
         refuse_external(plan, &links)?;
         let mut changed = false;
         let link = self.ensure_link(&mut connection, plan, &mut changed)?;
         // Before it is switched on, so that it never listens to routers nor answers where it shall not.
-        changed |= forwarding::ensure(plan, &self.user(&plan.interface), &self.host.shared)?;
+        changed |= forwarding::ensure(
+            plan,
+            (&links, &routes),
+            &self.user(&plan.interface),
+            &self.host.shared,
+        )?;
         // Rules come before anything that they protect can send.
         let folders = self.folders(&plan.interface);
         manifests::path_io::create_dir_all(&self.host.run).map_err(NftError::from)?;

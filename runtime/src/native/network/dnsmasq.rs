@@ -17,6 +17,7 @@ use super::addresses::{ranges4, ranges6};
 use super::plan::{DnsMode, NetworkPlan};
 use super::watched;
 use crate::native::cgroup::{self, CgroupError, InstanceCgroups};
+use crate::native::known_files::KnownFiles;
 use crate::sys::command::{self, CommandError};
 use crate::sys::held_process::HeldProcess;
 use crate::sys::netlink::Namespace;
@@ -412,7 +413,7 @@ pub fn seen(plan: &NetworkPlan, folders: &Folders) -> Result<DnsmasqSeen, Dnsmas
 pub(super) fn ensure(
     plan: &NetworkPlan,
     folders: &Folders,
-    known: &watched::Known,
+    known: &KnownFiles,
 ) -> Result<bool, DnsmasqError> {
     if !is_needed(plan) {
         return stop(folders);

@@ -17,7 +17,7 @@ use manifests::path_io::{self, AtPath as _, PathError};
 use serde::{Deserialize, Serialize};
 
 use super::plan::NetworkPlan;
-use crate::sys::netlink::{Connection, Link, NetlinkError, Route};
+use crate::sys::netlink::{Link, NetlinkError, Route};
 
 /// A switch could not be read or turned.
 #[derive(Debug, thiserror::Error)]
@@ -127,16 +127,17 @@ fn value(switch: &str) -> Result<Option<String>, PathError> {
 }
 
 /// What is needed of the host, as it is now.
-fn needed(plan: &NetworkPlan) -> Result<Vec<Switch>, ForwardingError> {
-    let mut connection = Connection::open()?;
-    let links = connection.links()?;
-    let routes = connection.routes()?;
+fn needed(
+    plan: &NetworkPlan,
+    links: &[Link],
+    routes: &[Route],
+) -> Result<Vec<Switch>, ForwardingError> {
     let own = |link: &Link| {
         link.alias
             .as_deref()
             .is_some_and(|a| a.starts_with("keel:"))
     };
-    let outside = leading_outside(&routes, &links, &own);
+    let outside = leading_outside(routes, links, &own);
     let mut listening = Vec::new();
     // Where the host forwards already, who listens to routers is its own choice.
     if value("ipv6/conf/all/forwarding")?.as_deref() == Some("0") {
@@ -153,9 +154,16 @@ fn needed(plan: &NetworkPlan) -> Result<Vec<Switch>, ForwardingError> {
 ///
 /// # Errors
 /// procfs cannot be read, the kernel lists no links.
-pub fn seen(plan: &NetworkPlan) -> Result<Vec<Switch>, ForwardingError> {
+pub fn seen(
+    plan: &NetworkPlan,
+    links: &[Link],
+    routes: &[Route],
+) -> Result<Vec<Switch>, ForwardingError> {
     let mut wrong = Vec::new();
-    for switch in own_switches(plan).into_iter().chain(needed(plan)?) {
+    for switch in own_switches(plan)
+        .into_iter()
+        .chain(needed(plan, links, routes)?)
+    {
         // Without the file the kernel has no IPv6, or the bridge is not there: said elsewhere.
         if value(&switch.path)?.is_some_and(|value| value != switch.value) {
             wrong.push(switch);
@@ -219,7 +227,12 @@ impl Locked {
 ///
 /// # Errors
 /// A switch cannot be turned; the record cannot be kept.
-pub fn ensure(plan: &NetworkPlan, user: &str, shared: &Path) -> Result<bool, ForwardingError> {
+pub fn ensure(
+    plan: &NetworkPlan,
+    (links, routes): (&[Link], &[Route]),
+    user: &str,
+    shared: &Path,
+) -> Result<bool, ForwardingError> {
     let mut turned = false;
     for switch in own_switches(plan) {
         if value(&switch.path)?.is_some_and(|value| value != switch.value) {
@@ -227,7 +240,7 @@ pub fn ensure(plan: &NetworkPlan, user: &str, shared: &Path) -> Result<bool, For
             turned = true;
         }
     }
-    let needed = needed(plan)?;
+    let needed = needed(plan, links, routes)?;
     if needed.is_empty() {
         release(user, shared)?;
         return Ok(turned);

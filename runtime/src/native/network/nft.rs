@@ -152,11 +152,12 @@ fn elements(tables: &[Table]) -> BTreeMap<String, BTreeSet<Vec<String>>> {
         .collect()
 }
 
-fn record(tables: &[Table], generation: u32) -> Option<Record> {
+/// What is recorded of tables that are as they shall be; its generation is none yet.
+fn record(tables: &[Table]) -> Option<Record> {
     Some(Record {
         format_version: 1,
         namespace: Namespace::current().ok()?.identity().ok()?,
-        generation,
+        generation: 0,
         digest: digest(tables),
         elements: elements(tables),
     })
@@ -173,28 +174,23 @@ enum Known {
     Nothing,
 }
 
-fn known(tables: &[Table], generation: Option<u32>, file: &Path) -> Known {
-    let (Ok(Some(text)), Some(generation)) = (path_io::read_if_exists(file), generation) else {
+fn known(tables: &[Table], wanted: Option<&Record>, generation: Option<u32>, file: &Path) -> Known {
+    let (Ok(Some(text)), Some(generation), Some(wanted)) =
+        (path_io::read_if_exists(file), generation, wanted)
+    else {
         return Known::Nothing;
     };
-    let (Ok(known), Some(wanted)) = (
-        serde_json::from_str::<Record>(&text),
-        record(tables, generation),
-    ) else {
+    let Ok(known) = serde_json::from_str::<Record>(&text) else {
         return Known::Nothing;
     };
-    if known == wanted {
-        return Known::Same;
-    }
-    let only_elements = Record {
-        elements: wanted.elements,
-        ..known.clone()
-    };
-    let same_shape = only_elements.digest == wanted.digest
-        && (only_elements.namespace, only_elements.generation)
-            == (wanted.namespace, wanted.generation);
+    let same_shape = (known.format_version, known.namespace, known.generation)
+        == (wanted.format_version, wanted.namespace, generation)
+        && known.digest == wanted.digest;
     if !same_shape {
         return Known::Nothing;
+    }
+    if known.elements == wanted.elements {
+        return Known::Same;
     }
     let empty = BTreeSet::new();
     let change = change_of_elements(tables, |family, set| {
@@ -239,7 +235,8 @@ impl Firewall {
     /// A table of the name is not ours; `nft` failed.
     pub fn ensure(&self, tables: &[Table], mark: &str, file: &Path) -> Result<bool, NftError> {
         let mut before = self.ask(Tables::generation)?;
-        let changed = match known(tables, before, file) {
+        let wanted = record(tables);
+        let changed = match known(tables, wanted.as_ref(), before, file) {
             Known::Same => return Ok(false),
             // Refused where anybody changed anything since: then nothing is known.
             Known::Close(generation, change) => self
@@ -260,7 +257,11 @@ impl Firewall {
             // No ruleset has this number: the next look will read, but knows that we made the tables.
             _ => 0,
         };
-        if let Some(record) = record(tables, known) {
+        if let Some(wanted) = wanted {
+            let record = Record {
+                generation: known,
+                ..wanted
+            };
             path_io::write(file, serde_json::to_vec(&record)?)?;
         }
         Ok(true)
@@ -322,7 +323,8 @@ impl Firewall {
         file: &Path,
     ) -> Result<FirewallSeen, NftError> {
         let before = self.ask(Tables::generation)?;
-        if let Known::Same = known(tables, before, file) {
+        let wanted = record(tables);
+        if let Known::Same = known(tables, wanted.as_ref(), before, file) {
             return Ok(FirewallSeen::Same);
         }
         let existing = self.ask(Tables::list)?;
@@ -346,8 +348,12 @@ impl Firewall {
             // Somebody else's tables changed: remember the new generation, if it is still the one we read at.
             if let (Some(before), Some(after)) = (before, self.ask(Tables::generation)?)
                 && before == after
-                && let Some(record) = record(tables, after)
+                && let Some(wanted) = wanted
             {
+                let record = Record {
+                    generation: after,
+                    ..wanted
+                };
                 let _ = path_io::write(file, serde_json::to_vec(&record)?);
             }
             return Ok(FirewallSeen::Same);

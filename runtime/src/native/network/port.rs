@@ -607,6 +607,23 @@ pub fn guest_seen(
     }))
 }
 
+/// The links of the host that tell how a port is: for one port, so that not all of them are listed for it.
+///
+/// # Errors
+/// The kernel refused to look.
+pub fn links_of(connection: &mut Connection, port: &PortPlan) -> Result<Vec<Link>, NetworkError> {
+    let mut links = Vec::new();
+    if let Some(link) = connection.link(&port.host_interface)? {
+        // The other end of a veth has its number in another namespace.
+        if let Some(parent) = link.peer.filter(|_| macvtap::is_one(&link)) {
+            links.extend(connection.link_by_index(parent)?);
+        }
+        links.push(link);
+    }
+    links.extend(connection.link(&shaper_interface(&port.host_interface))?);
+    Ok(links)
+}
+
 /// Reads a port out of the links of the host and the queues on them; `guest` is what [`guest_seen`] says.
 ///
 /// # Errors
