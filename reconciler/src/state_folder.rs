@@ -179,9 +179,15 @@ impl StateFolder {
         self.path.join("trash")
     }
 
-    /// What runs; gone after a host start.
+    /// What runs; gone after a host start. Who is not root, and only speaks with a server, has a place of their own for it.
     pub fn run(&self) -> PathBuf {
-        Path::new("/run/keel").join(&self.id)
+        let who = rustix::process::geteuid();
+        let own = Path::new("/run/user").join(who.as_raw().to_string());
+        match who.is_root() {
+            true => Path::new("/run/keel").join(&self.id),
+            false if own.is_dir() => own.join("keel").join(&self.id),
+            false => self.path.join("run"),
+        }
     }
 
     /// Takes the lock, for one batch of changes. It ends with the guard and with the process.

@@ -10,3 +10,4 @@ pub mod shim;
 pub mod sys;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod watch;

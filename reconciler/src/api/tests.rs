@@ -15,7 +15,7 @@ use manifests::path_io;
 use manifests::read::Texts;
 use runtime::error::RuntimeError;
 use runtime::fake::{FakeRuntime, World};
-use runtime::native::watch::{Bell, Moved};
+use runtime::watch::{Bell, Moved};
 use serde_json::{Value, json};
 
 use super::client::{ClientError, Controller as Client};

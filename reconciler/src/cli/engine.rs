@@ -11,6 +11,7 @@ use runtime::error::RuntimeError;
 use runtime::incus::{AsWritten, IncusRuntime};
 use runtime::native::{NativeConfig, NativeRuntime, SecretStore};
 use runtime::runtime::{Operate, Runtime, Snapshots};
+use runtime::watch::{Bell, Moved};
 
 use super::global::Engine;
 use super::invocation::{Invocation, environment};
@@ -36,6 +37,12 @@ pub(super) trait Works: Runtime + Operate + Snapshots {
         desired: Option<&DesiredSet>,
     ) -> Result<Capabilities, RuntimeError>;
 
+    /// Tells what moves, until the bell says that it is enough.
+    ///
+    /// # Errors
+    /// The kernel refuses, or the server is out of reach.
+    fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError>;
+
     /// This host, where it is the engine.
     fn native(&self) -> Option<&NativeRuntime>;
 
@@ -60,6 +67,10 @@ impl Works for NativeRuntime {
         self.capabilities_for_machines(desired)
     }
 
+    fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {
+        self.watch(bell, moved)
+    }
+
     fn native(&self) -> Option<&NativeRuntime> {
         Some(self)
     }
@@ -75,6 +86,10 @@ impl Works for IncusRuntime {
         _: Option<&DesiredSet>,
     ) -> Result<Capabilities, RuntimeError> {
         self.capabilities()
+    }
+
+    fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {
+        self.watch(bell, moved)
     }
 
     fn native(&self) -> Option<&NativeRuntime> {

@@ -17,10 +17,10 @@ use manifests::path_io;
 use manifests::read::{Texts, read_source};
 use manifests::resolve::source_of;
 use runtime::error::RuntimeError;
-use runtime::native::watch::{Bell, Moved};
 use runtime::runtime::{ExecRequest, ExitStatus};
 use runtime::sys::heap;
 use runtime::sys::{interrupt, passed_sockets};
+use runtime::watch::{Bell, Deed, Moved};
 
 use super::HumanOrJson;
 use super::boot::Boot;
@@ -118,8 +118,8 @@ struct Wanted {
 /// How often a folder is read that was named by hand, though nothing was heard of it.
 const READ_AGAIN: Duration = Duration::from_secs(300);
 
-/// What the controller does on this host.
-struct Native<'a> {
+/// What the controller does, whatever the engine.
+struct Works<'a> {
     invocation: &'a Invocation,
     /// For what has words of its own for people, which nobody reads here.
     silent: &'a Invocation,
@@ -169,7 +169,20 @@ impl Desk for Counter {
     }
 }
 
-impl Ground for Native<'_> {
+impl Works<'_> {
+    /// Who did what is for reports of drift: not to be able to keep it is no reason to stop.
+    fn remember(&self, deeds: &[Deed]) {
+        let now = self.invocation.now();
+        let kept = engine::store(&self.opened.folder)
+            .map_err(|error| error.report())
+            .and_then(|store| store.heard(deeds, now).map_err(|error| chain(&error)));
+        if let Err(why) = kept {
+            tracing::warn!(why, "it is not kept who did what");
+        }
+    }
+}
+
+impl Ground for Works<'_> {
     fn session(&self) -> Session<'_> {
         session(self.invocation, self.opened)
     }
@@ -191,6 +204,10 @@ impl Ground for Native<'_> {
     }
 
     fn boot(&self) -> Result<(), String> {
+        // A server starts by itself what ran.
+        if self.opened.runtime.native().is_none() {
+            return Ok(());
+        }
         let boot = Boot {
             output: HumanOrJson::Human,
         };
@@ -205,6 +222,10 @@ impl Ground for Native<'_> {
     }
 
     fn back_up(&self) -> Result<(), String> {
+        // No other engine has backups of ours.
+        if self.opened.runtime.native().is_none() {
+            return Ok(());
+        }
         self.backups
             .unless_lull(&self.session(), self.backing_up, || {
                 backup::run_due(self.backing_up)
@@ -212,10 +233,12 @@ impl Ground for Native<'_> {
     }
 
     fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {
-        match self.opened.runtime.native() {
-            Some(native) => native.watch(bell, moved),
-            None => Ok(()),
-        }
+        self.opened.runtime.watch(bell, &|what| {
+            if let Moved::Deeds(deeds) = &what {
+                self.remember(deeds);
+            }
+            moved(what);
+        })
     }
 }
 
@@ -240,9 +263,9 @@ impl Run {
         telemetry::begin(self.log_format.into(), level, exporter.as_ref());
         let interval = self.interval.unwrap_or(wanted.interval);
         let opened = Arc::new(engine::open(invocation)?);
-        // What moves on a server is not listened for yet.
-        opened.native()?;
         let _alone = opened.folder.only_controller(invocation.now())?;
+        path_io::create_dir_all(opened.folder.run())
+            .map_err(|error| CliError::new(Exit::Unexpected, error))?;
         let mut quiet = invocation.global.clone();
         quiet.quiet = true;
         let silent = Invocation::new(quiet.clone(), invocation.cancel);
@@ -301,7 +324,7 @@ impl Run {
             true => Vec::new(),
             false => answer_proposals(&wanted.proposals, &opened.folder, &controller.handle())?,
         };
-        let ground = Native {
+        let ground = Works {
             invocation,
             silent: &silent,
             backing_up: &backing_up,

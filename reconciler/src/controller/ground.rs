@@ -3,7 +3,7 @@
 use manifests::desired::DesiredSet;
 use manifests::read::Texts;
 use runtime::error::RuntimeError;
-use runtime::native::watch::{Bell, Moved};
+use runtime::watch::{Bell, Moved};
 
 use crate::session::Session;
 

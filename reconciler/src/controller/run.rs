@@ -7,8 +7,8 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use manifests::id::SourceName;
-use runtime::native::watch::Bell;
 use runtime::sys::heap;
+use runtime::watch::Bell;
 
 use super::aside::{Aside, Waiting};
 use super::event::{Deed, Event, Now, Request, Work};

@@ -3,6 +3,7 @@
 //! What is true of an apply is computed from its events; an event that cannot follow the ones before is refused.
 
 mod author;
+mod outside;
 mod status;
 
 use manifests::id::{Address, SourceName, Uid};
@@ -11,6 +12,7 @@ use runtime::runtime::Effected;
 use serde::{Deserialize, Serialize};
 
 pub use self::author::{Author, author_of};
+pub use self::outside::{Differs, Heard, author_outside};
 pub use self::status::{ApplyStatus, StepStatus};
 use crate::plan::{PlanId, Purpose, StepId};
 

@@ -14,11 +14,11 @@ use serde_json::Value;
 use super::{Session, SessionError};
 use crate::diff::known::{DriftSeen, Hold, Known};
 use crate::diff::{Difference, StaleRule, Verdict, diff, stale_rules, today};
-use crate::journal::{Author, Journal, author_of};
+use crate::journal::{Author, Differs, Journal as _, author_of, author_outside};
 use crate::plan::NotSeen;
 use crate::secrets::masks::Masks;
 use crate::snapshots::stand::Stand;
-use crate::store::{Store as _, Write};
+use crate::store::{SqliteStore, Store as _, Write};
 
 /// One field that the world changed.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ pub struct DriftedField {
     pub secret: bool,
     /// A person stopped it for a while: it is not started again before that is over.
     pub hold: Option<Hold>,
-    /// Who did it, where it was done through keel.
+    /// Who did it, where it was done through keel, or where a server told it.
     pub author: Option<Author>,
     /// What the engine knows of why it is so, for people.
     pub why: Option<String>,
@@ -132,11 +132,7 @@ impl Session<'_> {
                 let hold = uid
                     .filter(|_| is_state)
                     .and_then(|uid| known.hold(&uid, now));
-                let author = change
-                    .before
-                    .as_str()
-                    .filter(|_| is_state)
-                    .and_then(|state| author(&store, &difference.address, state));
+                let author = author(&store, &difference.address, &change);
                 let mode = match told(&change.path) || hold.is_some() {
                     true => DriftMode::Warn,
                     false => DriftMode::Correct,
@@ -318,15 +314,29 @@ fn why(live: &Item, path: &Pointer) -> Option<String> {
     words.as_str().map(str::to_owned)
 }
 
-/// Who brought an instance into the state in which it lives. Not to know it is no reason to tell nothing.
-fn author(journal: &dyn Journal, address: &Address, state: &str) -> Option<Author> {
+/// Who made a field differ, as far as the journal or a server tells. Not to know it is no reason to tell nothing.
+fn author(store: &SqliteStore, address: &Address, change: &FieldChange) -> Option<Author> {
     /// The deed that counts is one of the newest.
     const EVENTS: usize = 100;
-    match journal.events_of(address, EVENTS) {
-        Ok(events) => author_of(state, &events),
-        Err(error) => {
-            tracing::warn!(%error, "it cannot be told who switched {address}");
-            None
-        }
+    let differs = match change.path.as_str() {
+        "" => Differs::Gone,
+        "/spec/state" => Differs::State,
+        _ => Differs::Field,
+    };
+    let untold = |error: &dyn std::fmt::Display| {
+        tracing::warn!(%error, "it cannot be told who changed {address}");
+    };
+    let events = store
+        .events_of(address, EVENTS)
+        .inspect_err(|error| untold(error))
+        .ok()?;
+    let state = change.before.as_str().filter(|_| differs == Differs::State);
+    if let Some(author) = state.and_then(|state| author_of(state, &events)) {
+        return Some(author);
     }
+    let heard = store
+        .heard_of(address, EVENTS)
+        .inspect_err(|error| untold(error))
+        .ok()?;
+    author_outside(differs, &events, &heard)
 }

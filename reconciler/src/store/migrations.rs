@@ -98,6 +98,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
         by         TEXT
     ) STRICT;
 ",
+    "
+    CREATE TABLE deeds (
+        seq     INTEGER PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        address TEXT NOT NULL,
+        what    TEXT NOT NULL,
+        by      TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX deeds_by_address ON deeds (address);
+    CREATE INDEX deeds_by_time ON deeds (at);
+",
 ];
 
 #[cfg(test)]

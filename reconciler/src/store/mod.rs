@@ -1,6 +1,7 @@
 //! [`Store`]: remembers what is ours and what was last meant; one transaction holds what belongs together, and the
 //! journal's events with it.
 
+mod deeds;
 mod memory;
 mod migrations;
 mod sqlite;

@@ -44,7 +44,7 @@ pub struct DriftedField {
     pub times: u32,
     /// What is known of how it came about: `changed outside git`, `gone`.
     pub cause: String,
-    /// Who did it, where it was done through keel.
+    /// Who did it, where it was done through keel, or where a server told it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub author: Option<Author>,
     /// The line that declares it.

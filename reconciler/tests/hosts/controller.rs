@@ -1,13 +1,14 @@
 //! `keel run`: what moves, in a source or in the world, is put right by itself.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use manifests::path_io;
 
 use crate::drifts::cgroup_file;
 use crate::rebuilds::other_image;
+use crate::running::Running;
 use crate::world::{PATIENCE, TestWorld, shell};
 
 /// The file that limits memory, of cgroup 2 or 1.
@@ -18,34 +19,10 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// On a machine with other work a second is no measure of keel.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// A controller that runs.
-pub(crate) struct Running(Child);
-
-impl Running {
-    pub(crate) fn begin(world: &TestWorld, arguments: &[&str]) -> Self {
-        let log = std::fs::File::create(world.path().join("run.log")).expect("a log");
-        let mut command = world.command(&[&["run"], arguments].concat());
-        let child = command
-            .stdout(Stdio::null())
-            .stderr(Stdio::from(log))
-            .spawn();
-        Self(child.expect("it starts"))
-    }
-
-    /// It is asked to leave, and does.
-    pub(crate) fn leave(mut self) {
-        let pid = i32::try_from(self.0.id()).expect("a pid");
-        let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("told");
-        assert!(self.0.wait().expect("its end").success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Begins a controller.
+pub(crate) fn begin(world: &TestWorld, arguments: &[&str]) -> Running {
+    let command = world.command(&[&["run"], arguments].concat());
+    Running::begin(command, &world.path().join("run.log"))
 }
 
 impl TestWorld {
@@ -114,7 +91,7 @@ runtime::own_processes_test! {
     fn what_moves_in_the_world_is_put_right_at_once_and_an_invalid_edit_changes_nothing() {
         let world = TestWorld::furnished();
         let manifests = world.path().join("manifests").to_str().expect("UTF-8").to_owned();
-        let running = Running::begin(&world, &[&manifests]);
+        let running = begin(&world, &[&manifests]);
         // What is changed while a step waits until it is seen is mended when that step has failed, not at once.
         until("it runs", &world, || world.log().contains("settled"));
         assert_eq!(state(&world, "one").as_deref(), Some("Running"));
@@ -214,7 +191,7 @@ runtime::own_processes_test! {
         once.with(0);
         assert_eq!(state(&world, "one").as_deref(), Some("Running"));
 
-        let running = Running::begin(&world, &["--config", settings]);
+        let running = begin(&world, &["--config", settings]);
         let limit = cgroup_file(&world, &MEMORY);
         let before = path_io::read_to_string(&limit).expect("a limit");
         world.write("one.yaml", &world.one().replace("64MiB", "96MiB"));
@@ -244,7 +221,7 @@ runtime::own_processes_test! {
         let one = one.replacen("spec:\n", "lifecycle: { onImageChange: rebuild }\nspec:\n  health: { exec: [test, '!', -e, /etc/broken], interval: 1s, retries: 1, timeout: 10s }\n", 1);
         world.write("one.yaml", &one);
         let manifests = world.path().join("manifests").to_str().expect("UTF-8").to_owned();
-        let running = Running::begin(&world, &[&manifests]);
+        let running = begin(&world, &[&manifests]);
         told("it runs", &world, || world.log().contains("settled"));
         let inside = |line: &str| world.keel(&["exec", "one", "--", "sh", "-c", line]).code == Some(0);
         assert!(inside("echo mine >/kept.txt"), "{}", world.log());

@@ -7,7 +7,7 @@ use manifests::path_io;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 
-use crate::controller::{Running, soon, state, until};
+use crate::controller::{begin, soon, state, until};
 use crate::world::{Ended, TestWorld, ended, of_output};
 
 const ADDRESS: &str = "https://127.0.0.1:8443";
@@ -72,7 +72,7 @@ runtime::own_processes_test! {
             file("server.pem"), file("server.key"), file("authority.pem"), file("manifests")
         );
         path_io::write(&settings, text).expect("written");
-        let running = Running::begin(&world, &["--config", &settings]);
+        let running = begin(&world, &["--config", &settings]);
         until("it runs", &world, || world.log().contains("settled"));
         let token = |name: &str, role: &str| {
             let made = world.keel(&["token", "create", name, "--role", role]).with(0);

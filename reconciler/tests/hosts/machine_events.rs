@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::controller::{Running, soon, state, until};
+use crate::controller::{begin, soon, state, until};
 use crate::guest::Guest;
 use crate::machine_usb::monitor;
 use crate::machines::{machine, world};
@@ -15,7 +15,7 @@ runtime::own_processes_test! {
         let mut guest = Guest::of(&world, "vm");
         let pid = world.init("vm");
         let manifests = world.path().join("manifests").to_str().expect("UTF-8").to_owned();
-        let running = Running::begin(&world, &[&manifests]);
+        let running = begin(&world, &[&manifests]);
         until("it runs", &world, || {
             world.keel(&["status"]).stdout.contains("all is as it should be")
         });

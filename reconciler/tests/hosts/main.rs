@@ -67,6 +67,7 @@ mod rebuilds;
 mod resumes;
 mod reverts;
 mod runner;
+mod running;
 mod saved_plans;
 mod schedules;
 mod screens;

@@ -11,8 +11,11 @@
 
 #[path = "../hosts/ended.rs"]
 mod ended;
+mod follows;
 mod imports;
 mod kinds;
 mod life;
 mod owned;
+#[path = "../hosts/running.rs"]
+mod running;
 mod world;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::http::{Body, Connection, HttpError, Request, Response};
+use super::http::{Body, Connection, HttpError, Request, Response, Stream};
 use super::transport::{Caller, Endpoint, TransportError};
 use crate::error::{Class, RuntimeError};
 
@@ -39,6 +39,11 @@ pub(super) enum ClientError {
         path: String,
         source: serde_json::Error,
     },
+    #[error("listen at {path}")]
+    Socket {
+        path: String,
+        source: Box<tungstenite::Error>,
+    },
     #[error("{message}")]
     Failed { message: String },
     #[error("how it ended is not known any more")]
@@ -65,7 +70,9 @@ impl ClientError {
 
     fn class(&self) -> Class {
         match self {
-            Self::Call(TransportError::Call { .. }) | Self::Http { .. } => Class::Retry,
+            Self::Call(TransportError::Call { .. }) | Self::Http { .. } | Self::Socket { .. } => {
+                Class::Retry
+            }
             Self::Call(_) | Self::Untrusted => Class::NeedsOperator,
             Self::Refused { status, .. } => match status {
                 401 | 403 => Class::NeedsOperator,
@@ -141,6 +148,11 @@ impl Client {
 
     pub(super) const fn endpoint(&self) -> &Endpoint {
         self.caller.endpoint()
+    }
+
+    /// A connection of its own.
+    pub(super) fn call(&self) -> Result<Box<dyn Stream>, ClientError> {
+        Ok(self.caller.call()?)
     }
 
     fn send(

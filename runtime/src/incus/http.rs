@@ -2,6 +2,7 @@
 //! or up to the end of the stream. One request at a time.
 
 use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// No head of an answer is longer.
@@ -13,6 +14,9 @@ const MOST_BODY: u64 = 512 << 20;
 pub(super) trait Stream: Read + Write + Send {
     /// How long one read or write may take; none: as long as it does.
     fn patience(&mut self, patience: Option<Duration>) -> io::Result<()>;
+
+    /// What can be waited for. What was read of it already lies within.
+    fn descriptor(&self) -> BorrowedFd<'_>;
 }
 
 /// What is asked.
@@ -318,6 +322,10 @@ mod tests {
     impl Stream for Script {
         fn patience(&mut self, _: Option<Duration>) -> io::Result<()> {
             Ok(())
+        }
+
+        fn descriptor(&self) -> BorrowedFd<'_> {
+            panic!("nobody waits for a script")
         }
     }
 

@@ -3,7 +3,8 @@
 //! `http`, `transport` and `client` carry requests; `wire` has the documents; `table`, `instance_words`, `devices` and `objects`
 //! say manifests in the words of the server and the reverse; `observe` reads all there is in as many requests as there are
 //! pools and kinds, whatever the number of instances; `as_written`
-//! what people wrote, profiles apart; `instances`, `write`, `forwards` and `images` do what a plan says.
+//! what people wrote, profiles apart; `instances`, `write`, `forwards` and `images` do what a plan says; `events` listens (by a
+//! web socket: `socket`).
 //!
 //! Whose an object is stands on it (`marks`), and nothing of what it should be: that is compared with what it is. The
 //! identity of an instance is its `volatile.uuid`, which a copy does not have. What an operation came to is told by looking
@@ -13,6 +14,7 @@ mod as_written;
 mod client;
 mod devices;
 mod dialect;
+mod events;
 mod forwards;
 mod http;
 mod images;
@@ -25,6 +27,7 @@ mod operate;
 mod project;
 mod rules;
 mod snapshots;
+mod socket;
 mod table;
 #[cfg(test)]
 mod tests;

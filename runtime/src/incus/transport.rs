@@ -3,12 +3,14 @@
 use std::fmt;
 use std::io;
 use std::net::TcpStream;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use manifests::path_io::{self, PathError};
+use rustix::net::sockopt;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
@@ -19,6 +21,8 @@ use super::http::Stream;
 
 /// How long a server may take to take a call.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After how long of silence the kernel asks whether a server is still there.
+const STILL: Duration = Duration::from_secs(30);
 
 /// Where a server is and how it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,7 +153,12 @@ fn by_tcp(address: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for one in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&one, PATIENCE) {
-            Ok(stream) => return Ok(stream),
+            Ok(stream) => {
+                // Whoever only listens learns by it that nobody is there any more.
+                sockopt::set_socket_keepalive(&stream, true)?;
+                sockopt::set_tcp_keepidle(&stream, STILL)?;
+                return Ok(stream);
+            }
             Err(error) => last = error,
         }
     }
@@ -160,6 +169,10 @@ impl Stream for UnixStream {
     fn patience(&mut self, patience: Option<Duration>) -> io::Result<()> {
         self.set_read_timeout(patience)?;
         self.set_write_timeout(patience)
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.as_fd()
     }
 }
 
@@ -185,6 +198,10 @@ impl Stream for Tls {
     fn patience(&mut self, patience: Option<Duration>) -> io::Result<()> {
         self.0.sock.set_read_timeout(patience)?;
         self.0.sock.set_write_timeout(patience)
+    }
+
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.sock.as_fd()
     }
 }
 

@@ -1,90 +1,20 @@
-//! Watching the world: what moves is told at once, so that nobody has to look at all of it all the time.
-//!
-//! Watching only says that something moved, never what is so now: that is seen by looking. So what it misses is late,
-//! not wrong, and what it tells in vain costs one look. `places` says what is watched, this file waits.
+//! Watching this host: `places` says what is watched, this file waits.
 
 mod places;
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::event::epoll;
 use rustix::fs::inotify::{self, ReadFlags};
 
 use self::places::Places;
 use super::NativeRuntime;
 use crate::error::{Class, RuntimeError};
 use crate::sys::netlink::Connection;
-
-/// What moved.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moved {
-    /// A process that was started here ended.
-    Process,
-    /// Somebody wrote to a limit of an instance, or its control group is gone.
-    ControlGroup,
-    /// Something was mounted or unmounted.
-    Mount,
-    /// A link, an address or a route.
-    Network,
-    /// A table of the firewall.
-    Firewall,
-    /// Something in a folder of ours came or went.
-    Folder,
-    /// QEMU told of something that happened to a machine.
-    Machine,
-}
-
-/// By which a watch is told to look again what there is to be watched, or to end.
-#[derive(Debug)]
-pub struct Bell {
-    event: OwnedFd,
-    ending: AtomicBool,
-}
-
-impl Bell {
-    /// One that nobody listens to yet.
-    ///
-    /// # Errors
-    /// The kernel gives no descriptor.
-    pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
-            ending: AtomicBool::new(false),
-        })
-    }
-
-    /// What is to be watched may be something else now.
-    pub fn look_again(&self) {
-        // It fails only where it was rung 2^64 times without anybody listening.
-        let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
-    }
-
-    /// The watch is to end.
-    pub fn end(&self) {
-        self.ending.store(true, Ordering::SeqCst);
-        self.look_again();
-    }
-
-    /// Waits whether the watch is to end, at most so long.
-    pub fn ends_within(&self, patience: Duration) -> bool {
-        let timeout = rustix::event::Timespec::try_from(patience).ok();
-        let mut waiting = [rustix::event::PollFd::new(
-            &self.event,
-            rustix::event::PollFlags::IN,
-        )];
-        let _ = rustix::event::poll(&mut waiting, timeout.as_ref());
-        self.heard();
-        self.ending.load(Ordering::SeqCst)
-    }
-
-    fn heard(&self) {
-        let _ = rustix::io::read(&self.event, &mut [0; 8]);
-    }
-}
+use crate::watch::{Bell, Moved};
 
 /// What an event of epoll is about.
 mod key {
@@ -129,7 +59,7 @@ impl NativeRuntime {
         let all = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64;
         let readable = epoll::EventFlags::IN;
-        epoll::add(&all, &bell.event, data(key::BELL), readable)?;
+        epoll::add(&all, bell, data(key::BELL), readable)?;
         // mountinfo tells of a change as an error and urgent data (proc_pid_mounts(5)).
         let changed = epoll::EventFlags::PRI | epoll::EventFlags::ERR;
         epoll::add(&all, &mounts, data(key::MOUNTS), changed)?;
@@ -150,7 +80,7 @@ impl NativeRuntime {
                 let what = match event.data.u64() {
                     key::BELL => {
                         bell.heard();
-                        if bell.ending.load(Ordering::SeqCst) {
+                        if bell.is_ending() {
                             return Ok(());
                         }
                         places.look_again(&self.host, &all, &files);
