@@ -169,6 +169,23 @@ impl Item {
             None => self.status.get("uid")?.as_str()?.parse().ok(),
         }
     }
+
+    /// Whether a server keeps it, and not keel. A server makes the snapshots that the object asks for in its own spec, lets
+    /// go of those whose time is over, and does not tell with the object how many there are. And what it was told it
+    /// tells again, whether or not that is in force.
+    pub fn is_kept_by_server(&self) -> bool {
+        self.status["keptBy"] == "server"
+    }
+
+    /// Whether it may have snapshots: only a list of them tells for sure.
+    pub fn may_have_snapshots(&self) -> bool {
+        self.holds.snapshots > 0 || self.is_kept_by_server()
+    }
+
+    /// When it was started last, where it runs and the engine tells.
+    pub fn started_at(&self) -> Option<jiff::Timestamp> {
+        self.status["startedAt"].as_str()?.parse().ok()
+    }
 }
 
 /// Something of which could not be told whether it is there: never created again, never deleted.

@@ -127,7 +127,8 @@ pub(super) fn unsupported(desired: &DesiredSet) -> Diagnostics {
                     say("/spec/features/profiles", why);
                 }
             }
-            Spec::SnapshotSchedule(_) | Spec::Backup(_) => {
+            Spec::SnapshotSchedule(_) => {}
+            Spec::Backup(_) => {
                 let why = format!("this engine has no {} yet", resource.address.kind.name());
                 let told = Diagnostic::warning(KIND, resource.origin.clone(), why);
                 found.push(told.of(&resource.address));

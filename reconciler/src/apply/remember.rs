@@ -133,6 +133,7 @@ impl<'a> Memory<'a> {
             if effected == Effected::NextStart && !starts {
                 owned.restart_pending.push(RestartPending {
                     path: path.clone(),
+                    before: planned.change.before.clone(),
                     wanted: planned.change.after.clone(),
                     since: now,
                 });

@@ -277,7 +277,7 @@ fn list(
         for item in observed
             .items
             .iter()
-            .filter(|item| item.holds.snapshots > 0)
+            .filter(|item| item.may_have_snapshots())
         {
             let seen = opened.runtime.snapshots(&item.address)?;
             all.extend(seen.into_iter().map(|one| (item.address.clone(), one)));

@@ -14,7 +14,7 @@ use super::elsewhere;
 use super::engine;
 use super::invocation::Invocation;
 use crate::api::documents::StatusDocument;
-use crate::diff::known::{Hold, Known};
+use crate::diff::known::{Hold, Known, Owned, RestartPending};
 use crate::error::{CliError, Exit};
 use crate::journal::{ApplyStatus, Journal as _, JournalError};
 use crate::session::Session;
@@ -95,6 +95,21 @@ impl Facts {
         counts
     }
 
+    /// What waits for a restart, by object. Where a server would tell that it is over, it is not told.
+    fn waiting(&self) -> impl Iterator<Item = (&Address, Vec<&RestartPending>)> {
+        let live = |owned: &Owned| {
+            let mut items = self.observed.items.iter();
+            items.find(|item| item.mark.as_ref().is_some_and(|mark| mark.uid == owned.uid))
+        };
+        self.known.owned.values().filter_map(move |owned| {
+            let pending: Vec<&RestartPending> = match live(owned) {
+                Some(item) if item.is_kept_by_server() => owned.waits_for_start(item).collect(),
+                _ => owned.restart_pending.iter().collect(),
+            };
+            (!pending.is_empty()).then_some((&owned.address, pending))
+        })
+    }
+
     /// How schedules stand.
     fn stands(&self) -> BTreeMap<Uid, Stand> {
         Session::stands_in(&self.known, &self.observed, self.now)
@@ -117,11 +132,8 @@ impl Facts {
             })
             .collect();
         let waiting: Vec<Value> = self
-            .known
-            .owned
-            .values()
-            .filter(|owned| !owned.restart_pending.is_empty())
-            .map(|owned| json!({"id": owned.address, "restartPending": owned.restart_pending}))
+            .waiting()
+            .map(|(address, pending)| json!({"id": address, "restartPending": pending}))
             .collect();
         let held: Vec<Value> = self
             .held()
@@ -183,17 +195,13 @@ impl Facts {
         } else if self.unfinished > 0 {
             heading("An apply was cut short: the next one goes on");
         }
-        if self
-            .known
-            .owned
-            .values()
-            .any(|one| !one.restart_pending.is_empty())
-        {
+        let waiting: Vec<_> = self.waiting().collect();
+        if !waiting.is_empty() {
             heading("In force after a restart:");
         }
-        for owned in self.known.owned.values() {
-            for pending in &owned.restart_pending {
-                let name = text::pad(&format!("  {}", owned.address), 30);
+        for (address, pending) in waiting {
+            for pending in pending {
+                let name = text::pad(&format!("  {address}"), 30);
                 let _ = writeln!(out, "{name}{}", text::visible(&pending.path.dotted()));
             }
         }

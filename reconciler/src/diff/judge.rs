@@ -103,6 +103,20 @@ pub fn judge(
             judged.changes.push(change);
         }
     }
+    for pending in owned
+        .into_iter()
+        .flat_map(|owned| owned.waits_for_start(item))
+    {
+        let mut others = judged.changes.iter().chain(&judged.told);
+        if !others.any(|change| change.path == pending.path) {
+            judged.changes.push(FieldChange {
+                path: pending.path.clone(),
+                before: pending.before.clone(),
+                after: pending.wanted.clone(),
+                cause: Cause::Drifted,
+            });
+        }
+    }
     judged
         .changes
         .extend(remembered_changes(resource, item, owned));

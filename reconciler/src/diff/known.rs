@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use manifests::diagnostic::Origin;
 use manifests::id::{Address, SourceName, Uid};
-use manifests::observed::Remembered;
+use manifests::observed::{Item, Remembered};
 use manifests::pointer::Pointer;
 use manifests::repository::Repository;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ use super::suspension::{Pin, Scope, Suspension};
 pub struct RestartPending {
     /// Which field.
     pub path: Pointer,
+    /// What it was; null where that is not known.
+    #[serde(default)]
+    pub before: Value,
     /// What it will be.
     pub wanted: Value,
     /// Since when it waits.
@@ -66,6 +69,15 @@ pub struct Owned {
     pub restart_pending: Vec<RestartPending>,
     /// What drifted and since when.
     pub drift: Vec<DriftSeen>,
+}
+
+impl Owned {
+    /// What a server was told and tells again, though the instance runs as it was started before. Only we know of it.
+    pub fn waits_for_start(&self, live: &Item) -> impl Iterator<Item = &RestartPending> {
+        let started = live.started_at().filter(|_| live.is_kept_by_server());
+        let pending = self.restart_pending.iter();
+        pending.filter(move |one| started.is_some_and(|started| started < one.since))
+    }
 }
 
 /// One source as last applied.

@@ -296,18 +296,22 @@ impl Session<'_> {
         let (known, observed) = self.look()?;
         let (watches, mut troubles) = watched(&known, &observed);
         let mut made = BTreeMap::new();
-        for item in observed
-            .items
-            .iter()
-            .filter(|item| item.holds.snapshots > 0)
-        {
+        let watched = |item: &Item| watches.iter().any(|one| one.object.0 == item.address);
+        let may_be_ours = |item: &&Item| match item.is_kept_by_server() {
+            true => watched(item),
+            false => item.holds.snapshots > 0,
+        };
+        for item in observed.items.iter().filter(may_be_ours) {
             match snapshots.snapshots(&item.address) {
                 Ok(all) => {
                     let all = all.into_iter().map(|one| Made {
                         name: one.name,
                         at: one.created_at,
                         by: one.made_by,
-                        expires: one.expires_at,
+                        // Of its own the engine lets go by itself.
+                        expires: one
+                            .expires_at
+                            .filter(|_| one.made_by.is_some() || !item.is_kept_by_server()),
                     });
                     made.insert(item.address.clone(), all.collect());
                 }

@@ -118,6 +118,7 @@ pub fn watches<'a>(
             continue;
         };
         match &item.spec {
+            Spec::Instance(_) | Spec::Volume(_) if item.is_kept_by_server() => {}
             Spec::Instance(_) | Spec::Volume(_) => found.extend(own(item, uid)),
             Spec::SnapshotSchedule(_) | Spec::Backup(_) => {
                 let (rule, selector) = match &item.spec {

@@ -131,3 +131,31 @@ fn snapshots_are_made_listed_gone_back_to_and_deleted() {
     server.nothing_to_do();
     server.destroy();
 }
+
+#[test]
+fn what_is_in_force_after_a_restart_is_remembered_until_then() {
+    let server = Server::furnished("wait", 78);
+    server.converge();
+    server.edit(
+        "one.yaml",
+        "  state: Running\n",
+        "  state: Running\n  sysctl: { net.ipv4.ip_forward: \"1\" }\n",
+    );
+    server.keel(&["apply", "--yes"]).with(0);
+    assert_eq!(server.key("one", "linux.sysctl.net.ipv4.ip_forward"), "1");
+    let waiting = || {
+        let plan = server.keel(&["plan", "-o", "json"]).with(0).json();
+        plan["waiting"].as_array().map_or(0, Vec::len)
+    };
+    // The server tells what it was told, as if it were so.
+    assert_eq!(waiting(), 1);
+    server.nothing_to_do();
+    let status = server.keel(&["status"]).with(0).stdout;
+    assert!(status.contains("In force after a restart"), "{status}");
+    server.incus("restart -f wait-one");
+    assert_eq!(waiting(), 0);
+    server.nothing_to_do();
+    let status = server.keel(&["status"]).with(0).stdout;
+    assert!(!status.contains("In force after a restart"), "{status}");
+    server.destroy();
+}

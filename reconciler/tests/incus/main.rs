@@ -18,4 +18,5 @@ mod life;
 mod owned;
 #[path = "../hosts/running.rs"]
 mod running;
+mod schedules;
 mod world;

@@ -105,6 +105,7 @@ impl IncusRuntime {
                     None if is_ours => Ok(Effected::NotNeeded),
                     Some(found) if uid(&found) == Some(action.uid) && live.is_none() => {
                         self.rename(&path(from), &address.name, context)?;
+                        self.made.moved(from, address)?;
                         Ok(Effected::Done)
                     }
                     Some(_) | None => Err(taken(&action.verb)),

@@ -4,7 +4,8 @@
 //! say manifests in the words of the server and the reverse; `observe` reads all there is in as many requests as there are
 //! pools and kinds, whatever the number of instances; `as_written`
 //! what people wrote, profiles apart; `instances`, `write`, `forwards` and `images` do what a plan says; `events` listens (by a
-//! web socket: `socket`).
+//! web socket: `socket`). What the server has no place for is kept in the state folder: `schedules`, and in `made` which
+//! snapshots are theirs.
 //!
 //! Whose an object is stands on it (`marks`), and nothing of what it should be: that is compared with what it is. The
 //! identity of an instance is its `volatile.uuid`, which a copy does not have. What an operation came to is told by looking
@@ -20,12 +21,14 @@ mod http;
 mod images;
 mod instance_words;
 mod instances;
+mod made;
 mod marks;
 mod objects;
 mod observe;
 mod operate;
 mod project;
 mod rules;
+mod schedules;
 mod snapshots;
 mod socket;
 mod table;
@@ -49,10 +52,12 @@ use manifests::observed::{Item, ObservedSet};
 pub use self::as_written::{AsWritten, WrittenProfile};
 use self::client::{Client, at};
 use self::dialect::Dialect;
+use self::made::MadeHere;
 pub use self::transport::{Endpoint, TransportError};
 use self::wire::{Resources, Server};
 use crate::error::{Class, RuntimeError};
-use crate::native::SecretStore;
+use crate::native::definition::Definitions;
+use crate::native::{SecretStore, schedules as kept};
 use crate::runtime::{Context, Effected, Runtime};
 
 /// A server of Incus as an engine.
@@ -61,6 +66,8 @@ pub struct IncusRuntime {
     dialect: Dialect,
     secrets: SecretStore,
     state_id: String,
+    definitions: Definitions,
+    made: MadeHere,
 }
 
 impl IncusRuntime {
@@ -84,6 +91,8 @@ impl IncusRuntime {
             dialect: Dialect::of(server),
             secrets: SecretStore::new(state, state),
             state_id: state_id.to_owned(),
+            definitions: Definitions::new(state),
+            made: MadeHere::new(state),
         })
     }
 
@@ -159,6 +168,7 @@ impl Runtime for IncusRuntime {
             Kind::Instance => self.look_at_instance(address),
             Kind::Image => self.look_at_image(address),
             Kind::NetworkForward => self.look_at_forward(address),
+            Kind::SnapshotSchedule => return self.look_at_schedule(address),
             kind if objects::is_one(kind) => self.look_at_object(address),
             _ => Ok(None),
         }
@@ -185,6 +195,7 @@ impl Runtime for IncusRuntime {
             Kind::Instance => self.perform_on_instance(action, resource, desired, context),
             Kind::Image => self.perform_on_image(action, resource, desired, context),
             Kind::NetworkForward => self.perform_on_forward(action, resource, context),
+            Kind::SnapshotSchedule => kept::perform(&self.definitions, action, resource),
             kind if objects::is_one(kind) => self.perform_on_object(action, resource, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }

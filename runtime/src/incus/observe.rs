@@ -104,6 +104,9 @@ impl Facts for IncusRuntime {
     }
 }
 
+/// Who keeps what has snapshots and is started ([`Item::is_kept_by_server`]).
+const SERVER: &str = "server";
+
 pub(super) fn failed(error: ClientError) -> RuntimeError {
     error.doing("look at the server")
 }
@@ -189,6 +192,10 @@ impl IncusRuntime {
         let instances: Vec<Instance> = self.all_of(&instances)?;
         for instance in &instances {
             self.add_instance(&mut out, instance, &facts);
+        }
+        self.add_schedules(&mut out)?;
+        for item in &mut out.items {
+            self.made.tell_of_last(item);
         }
         Ok(out)
     }
@@ -417,6 +424,7 @@ fn object_item(address: Address, object: &Object, pool: Option<&str>) -> Result<
         status: json!({
             "inUse": !object.used_by.is_empty(),
             "usedBy": object.used_by.len(),
+            "keptBy": (address.kind == Kind::Volume).then_some(SERVER),
         }),
         address,
         spec,
@@ -452,6 +460,7 @@ fn status(instance: &Instance, uuid: Option<Uid>, copy_of: Option<Mark>) -> Valu
     let mut status = json!({
         "state": instance_words::state(&instance.status),
         "createdAt": instance.created_at,
+        "keptBy": SERVER,
     });
     if let Some(uuid) = uuid {
         status["uid"] = json!(uuid);
@@ -462,11 +471,13 @@ fn status(instance: &Instance, uuid: Option<Uid>, copy_of: Option<Mark>) -> Valu
     if !instance.location.is_empty() && instance.location != "none" {
         status["member"] = json!(instance.location);
     }
+    if instance_words::state(&instance.status) != "Stopped" {
+        status["startedAt"] = json!(instance.last_used_at);
+    }
     let Some(state) = &instance.state else {
         return status;
     };
     if state.pid > 0 {
-        status["startedAt"] = json!(instance.last_used_at);
         status["pid"] = json!(state.pid);
     }
     let interfaces = state

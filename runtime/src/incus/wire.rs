@@ -133,7 +133,8 @@ pub(super) struct InterfaceAddress {
 pub(super) struct Snapshot {
     pub(super) name: String,
     pub(super) created_at: String,
-    pub(super) expires_at: String,
+    /// None and the year 1: never.
+    pub(super) expires_at: Option<String>,
     pub(super) stateful: bool,
     pub(super) config: Config,
 }

@@ -102,6 +102,7 @@ impl IncusRuntime {
                             &waiting(context),
                         );
                         done.map_err(doing)?;
+                        self.made.moved(from, address)?;
                         self.mark_object(address, context, &mut |config| {
                             marks::put(config, action, resource);
                         })

@@ -30,7 +30,7 @@ mod operate;
 mod pools;
 pub mod probe;
 mod publish;
-mod schedules;
+pub(crate) mod schedules;
 mod secrets;
 pub mod send_stream;
 pub mod shim;
@@ -106,7 +106,7 @@ impl NativeRuntime {
 }
 
 /// An error with all its reasons in one line.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -412,7 +412,9 @@ impl Runtime for NativeRuntime {
             Kind::Image => image_documents::perform(host, action, resource, desired, context),
             Kind::Network => networks::perform(host, action, resource),
             Kind::Instance => instance::perform(host, action, resource, desired, context),
-            Kind::SnapshotSchedule | Kind::Backup => schedules::perform(host, action, resource),
+            Kind::SnapshotSchedule | Kind::Backup => {
+                schedules::perform(&host.definitions, action, resource)
+            }
             Kind::Volume => volumes::perform(host, action, resource, context),
             _ => Err(cannot(&action.verb, &action.address)),
         }

@@ -7,24 +7,22 @@ use manifests::kind::Spec;
 use manifests::observed::{Holds, Item, ObservedSet};
 use serde_json::json;
 
-use super::definition::Definition;
-use super::host::Host;
+use super::definition::{Definition, Definitions};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::Effected;
 
 /// Nothing is picked for a schedule.
-pub(super) type SchedulePicks = ();
+pub(crate) type SchedulePicks = ();
 
 /// Does one deed on a schedule. What it made stays whatever happens to it.
-pub(super) fn perform(
-    host: &Host,
+pub(crate) fn perform(
+    definitions: &Definitions,
     action: &Action,
     resource: Option<&Resource>,
 ) -> Result<Effected, RuntimeError> {
     let stored =
         |error| RuntimeError::new("record", Class::NeedsOperator, error).of(&action.address);
-    let before = host
-        .definitions
+    let before = definitions
         .read::<SchedulePicks>(action.address.kind, &action.uid)
         .map_err(stored)?;
     match (&action.verb, resource, before) {
@@ -36,7 +34,7 @@ pub(super) fn perform(
             if !matches!(resource.spec, Spec::SnapshotSchedule(_) | Spec::Backup(_)) {
                 return Err(super::wrong_kind(&action.address));
             }
-            host.definitions
+            definitions
                 .write(&Definition {
                     address: action.address.clone(),
                     mark: Some(action.mark.clone()),
@@ -51,11 +49,11 @@ pub(super) fn perform(
         }
         (Verb::Adopt | Verb::Forget, _, Some(mut before)) => {
             before.mark = matches!(action.verb, Verb::Adopt).then(|| action.mark.clone());
-            host.definitions.write(&before).map_err(stored)?;
+            definitions.write(&before).map_err(stored)?;
             Ok(Effected::Done)
         }
         (Verb::Delete | Verb::Trash { .. }, _, Some(_)) => {
-            host.definitions
+            definitions
                 .remove(action.address.kind, &action.uid)
                 .map_err(|error| {
                     RuntimeError::new("delete", Class::NeedsOperator, error).of(&action.address)
@@ -69,7 +67,7 @@ pub(super) fn perform(
 }
 
 /// What a schedule is.
-pub(super) fn observe(schedule: &Definition<SchedulePicks>, out: &mut ObservedSet) {
+pub(crate) fn observe(schedule: &Definition<SchedulePicks>, out: &mut ObservedSet) {
     out.items.push(Item {
         address: schedule.address.clone(),
         mark: schedule.mark.clone(),
