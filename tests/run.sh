@@ -96,7 +96,9 @@ else
 fi
 # One at a time: they share its pools, and one that looks while another deletes sees them half gone.
 step "tests with a server of Incus" tests/incus.sh cargo nextest run --workspace --locked --no-fail-fast --test-threads 1 \
-  --ignore-default-filter -E 'binary(incus) + binary(server)'
+  --ignore-default-filter -E '(binary(incus) - test(/^cluster::/)) + binary(server)'
+step "tests with a cluster of Incus" tests/incus.sh --cluster cargo nextest run --workspace --locked \
+  --ignore-default-filter -E 'binary(incus) & test(/^cluster::/)'
 step "pools of LVM in a guest" ended lvm
 step "documentation tests" cargo test --workspace --doc --locked --quiet
 if command -v cargo-deny >/dev/null; then

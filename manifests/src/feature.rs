@@ -10,6 +10,8 @@ pub const BTRFS: &str = "driver: btrfs";
 pub const LVM: &str = "driver: lvm";
 /// Pools of this driver.
 pub const ZFS: &str = "driver: zfs";
+/// Having members: `placement`, `members`.
+pub const CLUSTER: &str = "cluster";
 /// Running machines at all: QEMU, and all that is asked of it.
 pub const MACHINES: &str = "type: virtual-machine";
 /// Running their instructions by whom it was demanded.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{HOST, machines, macvtaps, passed};
 use crate::desired::{DesiredSet, Resource};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::feature::{BTRFS, Capabilities, LVM, MACHINES, ZFS};
+use crate::feature::{BTRFS, CLUSTER, Capabilities, LVM, MACHINES, ZFS};
 use crate::kind::Spec;
 use crate::kinds::instance::Instance;
 use crate::kinds::storage_pool::PoolDriver;
@@ -35,6 +35,15 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
                 Pointer::new("/spec/driver"),
                 why.to_owned(),
             ));
+        }
+        let of_a_cluster = match &resource.spec {
+            Spec::StoragePool(pool) if !pool.members.is_empty() => Some("/spec/members"),
+            Spec::Network(network) if !network.members.is_empty() => Some("/spec/members"),
+            Spec::Instance(instance) if instance.placement.is_some() => Some("/spec/placement"),
+            _ => None,
+        };
+        if let (Some(at), Some(why)) = (of_a_cluster, host.trouble(CLUSTER)) {
+            found.push(error(resource, Pointer::new(at), why.to_owned()));
         }
         let Spec::Instance(instance) = &resource.spec else {
             continue;

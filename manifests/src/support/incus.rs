@@ -16,7 +16,7 @@ const INSTANCE: &[&str] = &[
     "timeNamespace",
     "health",
     "files",
-    "placement",
+    "placement/enforce",
     "cloudInit/parts",
     "limits/kernel/msgqueue",
     "limits/kernel/rss",
@@ -41,9 +41,8 @@ const NETWORK: &[&str] = &[
     "parent",
     "vlan",
     "uplink",
-    "members",
 ];
-const POOL: &[&str] = &["volumeDefaults/snapshots", "members"];
+const POOL: &[&str] = &["volumeDefaults/snapshots"];
 const VOLUME: &[&str] = &[
     "initial",
     "source",

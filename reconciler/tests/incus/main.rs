@@ -9,6 +9,7 @@
     reason = "tests change the world by hand and run programs; what they share with other tests offers more than is used"
 )]
 
+mod cluster;
 #[path = "../hosts/ended.rs"]
 mod ended;
 mod follows;

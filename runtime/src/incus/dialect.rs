@@ -17,6 +17,8 @@ pub(super) struct Dialect {
     pub(super) drivers: BTreeSet<String>,
     /// Whether it runs machines.
     pub(super) machines: bool,
+    /// Whether it is a member of a cluster.
+    pub(super) clustered: bool,
 }
 
 impl Dialect {
@@ -42,6 +44,7 @@ impl Dialect {
                 .map(|driver| driver.name)
                 .collect(),
             machines: environment.driver.contains("qemu"),
+            clustered: environment.server_clustered,
         }
     }
 

@@ -392,6 +392,9 @@ pub(super) fn to_wire(
         };
         config.insert(marks::PROFILES.to_owned(), names);
     }
+    if wanted.placement.is_some() {
+        config.insert(marks::PLACEMENT.to_owned(), spec["placement"].to_string());
+    }
     for (key, value) in entries(&spec["config"]) {
         config.insert(key.clone(), texts.reveal(value, key, &mut secrets)?);
     }
@@ -481,6 +484,10 @@ pub(super) fn from_wire(
     );
     put(&mut spec, "ephemeral", Value::Bool(instance.ephemeral));
     put(&mut spec, "image", image_of(instance, facts));
+    if let Some(placement) = local.get(marks::PLACEMENT) {
+        let placement = serde_json::from_str(placement).unwrap_or_default();
+        put(&mut spec, "placement", placement);
+    }
     if let Some(profiles) = local.get(marks::PROFILES) {
         let names = profiles.split(',').filter(|name| !name.is_empty());
         put(&mut spec, "profiles", names.map(Value::from).collect());

@@ -8,6 +8,7 @@ use manifests::devices::Nic;
 use manifests::effect::Effect;
 use manifests::effect_table::incus_effect;
 use manifests::id::{Address, Uid};
+use manifests::instance::placement::Placement;
 use manifests::kind::{Kind, Spec};
 use manifests::kinds::instance::{Instance as Wanted, PowerState};
 use manifests::kinds::network::NetworkType;
@@ -42,6 +43,15 @@ pub(super) fn path(address: &Address) -> String {
 
 fn path_of(name: &str, project: &str) -> String {
     at(&["instances", name], &[("project", project)])
+}
+
+/// Where in a cluster it is to be made, as the server has it.
+fn target(placement: &Placement) -> Option<String> {
+    match (&placement.member, &placement.group) {
+        (Some(member), _) => Some(member.clone()),
+        (None, Some(group)) => Some(format!("@{group}")),
+        (None, None) => None,
+    }
 }
 
 fn uid(instance: &Instance) -> Option<Uid> {
@@ -265,7 +275,10 @@ impl IncusRuntime {
             "source": self.source(instance, address, desired, context)?,
         });
         (context.progress)("creating");
-        let all = at(&["instances"], &[("project", address.project_name())]);
+        let target = instance.placement.as_ref().and_then(target);
+        let mut query = vec![("project", address.project_name())];
+        query.extend(target.as_deref().map(|target| ("target", target)));
+        let all = at(&["instances"], &query);
         let done = self
             .client
             .write("POST", &all, Some(&body), None, &waiting(context));

@@ -31,6 +31,10 @@ pub(super) const ON_CHANGE: &str = "user.keel.on-change";
 pub(super) const SECRETS: &str = "user.keel.secrets";
 /// Keys that a manifest gives, of those that the server fills in where none does.
 pub(super) const ASKED: &str = "user.keel.asked";
+/// Keys that a manifest gives for single members of a cluster: `n1:size,n2:size`.
+pub(super) const MEMBERS: &str = "user.keel.members";
+/// Where in a cluster an instance was to be made: that is a hint, and the server moves it as it likes.
+pub(super) const PLACEMENT: &str = "user.keel.placement";
 /// Of what lies in the trash: since when, until when, under which name it lived.
 pub(super) const TRASH: &str = "user.keel.trash";
 

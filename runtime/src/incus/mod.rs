@@ -5,7 +5,7 @@
 //! pools and kinds, whatever the number of instances; `as_written`
 //! what people wrote, profiles apart; `instances`, `write`, `forwards` and `images` do what a plan says; `events` listens (by a
 //! web socket: `socket`). What the server has no place for is kept in the state folder: `schedules`, and in `made` which
-//! snapshots are theirs.
+//! snapshots are theirs. `cluster` makes things on each member.
 //!
 //! Whose an object is stands on it (`marks`), and nothing of what it should be: that is compared with what it is. The
 //! identity of an instance is its `volatile.uuid`, which a copy does not have. What an operation came to is told by looking
@@ -13,6 +13,7 @@
 
 mod as_written;
 mod client;
+mod cluster;
 mod devices;
 mod dialect;
 mod events;
@@ -144,6 +145,12 @@ impl Runtime for IncusRuntime {
         }
         if !self.dialect.machines {
             lacks(manifests::feature::MACHINES);
+        }
+        if !self.dialect.clustered {
+            missing.push(Missing {
+                feature: manifests::feature::CLUSTER.to_owned(),
+                why: format!("the server {} is no member of a cluster", self.dialect.name),
+            });
         }
         Ok(Capabilities {
             engine: "incus".to_owned(),

@@ -12,7 +12,7 @@ use super::table::{Codec, Keyless, Row, from_config, put, to_config};
 use super::texts::Texts;
 use super::typed::typed;
 use super::wire::{Config, Object};
-use super::{marks, project, rules};
+use super::{cluster, marks, project, rules};
 
 const POOL: &[Row] = &[
     Row("source", "source", Codec::Text, Null),
@@ -212,6 +212,7 @@ pub(super) fn to_wire(
     live: Option<&Config>,
 ) -> Result<Config, String> {
     let kind = spec.kind();
+    let single = cluster::for_members(spec);
     let spec = spec.to_value();
     let mut config = Config::new();
     for rows in rows(kind) {
@@ -240,13 +241,19 @@ pub(super) fn to_wire(
             config.insert(key.to_owned(), address.unwrap_or("auto").to_owned());
         }
     }
-    let asked: Vec<&str> = FILLED
-        .iter()
-        .copied()
+    // Whether it is made anew is asked once.
+    let of_members = cluster::of_members(kind).iter().copied();
+    let of_members = of_members.filter(|key| !FILLED.contains(key) && *key != "source.wipe");
+    let filled = FILLED.iter().copied();
+    let asked: Vec<&str> = filled
+        .chain(of_members)
         .filter(|key| config.get(*key).is_some_and(|value| value != "auto"))
         .collect();
     if !asked.is_empty() {
         config.insert(marks::ASKED.to_owned(), asked.join(","));
+    }
+    if let Some(mark) = cluster::mark_of(&single) {
+        config.insert(marks::MEMBERS.to_owned(), mark);
     }
     let Some(live) = live else { return Ok(config) };
     // `auto` would be another address each time, and what the server filled in stays.
@@ -340,6 +347,9 @@ pub(super) fn from_wire(
         .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
         .collect();
     put(&mut spec, "config", Value::Object(rest));
+    if !object.members.is_empty() {
+        put(&mut spec, "members", cluster::to_members(&object.members));
+    }
     let spec = typed(kind, spec, &mut unseen)?;
     Ok((spec, unseen))
 }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use manifests::id::{Address, Mark, Uid};
 use manifests::kind::{Kind, Spec};
 use manifests::observed::{Holds, Item, ObservedSet, Trashed, Unclear, Unseen};
+use manifests::pointer::Pointer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ use super::instance_words::{self, Facts};
 use super::texts::Texts;
 use super::wire::{Alias, Config, Devices, Image, Instance, Object};
 use super::write::trash_name;
-use super::{images, marks, objects};
+use super::{cluster, images, marks, objects};
 use crate::error::RuntimeError;
 
 /// What stands on something in the trash.
@@ -236,7 +237,7 @@ impl IncusRuntime {
                 .extend(trashed_object(&address, object, pool, note));
             return;
         }
-        match object_item(address.clone(), object, pool) {
+        match self.whole(address.clone(), object, pool) {
             Ok(item) => out.items.push(item),
             Err(why) => out.unclear.push(Unclear {
                 address,
@@ -244,6 +245,23 @@ impl IncusRuntime {
                 why,
             }),
         }
+    }
+
+    /// An object with what members of a cluster have of it.
+    fn whole(&self, address: Address, object: &Object, pool: Option<&str>) -> Result<Item, String> {
+        if !self.dialect.clustered || cluster::of_members(address.kind).is_empty() {
+            return object_item(address, object, pool);
+        }
+        let mut object = object.clone();
+        let silent = self
+            .with_members(&address, &mut object)
+            .map_err(|error| crate::native::chain(&error))?;
+        let mut item = object_item(address, &object, pool)?;
+        item.unseen.extend(silent.into_iter().map(|member| Unseen {
+            path: Pointer::new("/spec/members").field(&member),
+            why: format!("member {member} of the cluster is out of reach"),
+        }));
+        Ok(item)
     }
 
     fn add_instance(&self, out: &mut ObservedSet, instance: &Instance, facts: &dyn Facts) {
@@ -308,8 +326,17 @@ impl IncusRuntime {
             }
         };
         let texts = Texts(&self.secrets);
-        let (spec, unseen) = instance_words::from_wire(instance, &texts, facts)?;
+        let (spec, mut unseen) = instance_words::from_wire(instance, &texts, facts)?;
         let config = &instance.config;
+        // It stands still because its member does, and is started with that again.
+        if let Some(member) = config.get("volatile.evacuate.origin")
+            && instance_words::state(&instance.status) == "Stopped"
+        {
+            unseen.push(Unseen {
+                path: Pointer::new("/spec/state"),
+                why: format!("it was stopped when member {member} was evacuated"),
+            });
+        }
         let uuid: Option<Uid> = config
             .get("volatile.uuid")
             .and_then(|text| text.parse().ok());
@@ -357,7 +384,7 @@ impl IncusRuntime {
         if in_trash(address, &object).is_some() {
             return Ok(None);
         }
-        let read = object_item(address.clone(), &object, address.pool.as_deref());
+        let read = self.whole(address.clone(), &object, address.pool.as_deref());
         read.map(Some).map_err(|why| not_understood(&why))
     }
 }

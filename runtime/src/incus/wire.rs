@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Keys and values; the values are always texts.
 pub(super) type Config = BTreeMap<String, String>;
 /// Devices by name.
 pub(super) type Devices = BTreeMap<String, Config>;
+
+/// Of what a member has that is out of reach the server says `null` where it otherwise has keys.
+fn or_none<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
 
 /// `GET /1.0`.
 #[derive(Debug, Default, Deserialize)]
@@ -27,6 +34,7 @@ pub(super) struct Environment {
     pub(super) server: String,
     pub(super) server_name: String,
     pub(super) server_version: String,
+    pub(super) server_clustered: bool,
     pub(super) architectures: Vec<String>,
     pub(super) driver: String,
     pub(super) storage_supported_drivers: Vec<Driver>,
@@ -82,10 +90,15 @@ pub(super) struct Instance {
     pub(super) location: String,
     pub(super) ephemeral: bool,
     pub(super) stateful: bool,
+    #[serde(deserialize_with = "or_none")]
     pub(super) profiles: Vec<String>,
+    #[serde(deserialize_with = "or_none")]
     pub(super) config: Config,
+    #[serde(deserialize_with = "or_none")]
     pub(super) devices: Devices,
+    #[serde(deserialize_with = "or_none")]
     pub(super) expanded_config: Config,
+    #[serde(deserialize_with = "or_none")]
     pub(super) expanded_devices: Devices,
     pub(super) created_at: String,
     pub(super) last_used_at: String,
@@ -188,6 +201,9 @@ pub(super) struct Object {
     /// Rules of a NetworkAcl; their values are texts too.
     pub(super) ingress: Vec<Config>,
     pub(super) egress: Vec<Config>,
+    /// What members of a cluster have for themselves, as far as a manifest speaks of it; in no document of the server.
+    #[serde(skip)]
+    pub(super) members: BTreeMap<String, Config>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

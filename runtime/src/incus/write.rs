@@ -15,7 +15,7 @@ use super::instances::BEGUN;
 use super::observe::{TrashNote, is_complete, trash_note};
 use super::texts::Texts;
 use super::wire::{Config, Devices, Object};
-use super::{marks, objects};
+use super::{cluster, marks, objects};
 use crate::error::{Class, RuntimeError};
 use crate::native::cgroup::Patience;
 use crate::runtime::{Context, Effected};
@@ -192,7 +192,10 @@ impl IncusRuntime {
         let texts = Texts(&self.secrets);
         let mut config = objects::to_wire(&resource.spec, &texts, None).map_err(unsaid)?;
         marks::put(&mut config, action, Some(resource));
-        let body = objects::creating(address, &resource.spec, &config).map_err(unsaid)?;
+        let mut body = objects::creating(address, &resource.spec, &config).map_err(unsaid)?;
+        if self.dialect.clustered && !cluster::of_members(address.kind).is_empty() {
+            self.make_on_members(address, &resource.spec, &mut body, context)?;
+        }
         let all = collection(address);
         let done = self
             .client
@@ -249,11 +252,22 @@ impl IncusRuntime {
     ) -> Result<Effected, RuntimeError> {
         let path = objects::path(&action.address);
         let texts = Texts(&self.secrets);
-        self.change(&path, context, &mut |object: &Object| {
+        let kind = action.address.kind;
+        let of_members = self.dialect.clustered && !cluster::of_members(kind).is_empty();
+        let mut wanted = Config::new();
+        let done = self.change(&path, context, &mut |object: &Object| {
             let mut now = objects::changed(object, &resource.spec, &texts)?;
             marks::put(&mut now.config, action, Some(resource));
-            Ok((now != *object).then(|| objects::writing(action.address.kind, &now)))
-        })
+            if of_members {
+                // The members have these, each for itself.
+                wanted = cluster::split(kind, &mut now.config);
+            }
+            Ok((now != *object).then(|| objects::writing(kind, &now)))
+        })?;
+        if of_members && self.change_on_members(&action.address, &resource.spec, wanted, context)? {
+            return Ok(Effected::Done);
+        }
+        Ok(done)
     }
 
     /// A volume that is renamed is ours before and after: whenever that is cut short, it is known.
@@ -315,7 +329,7 @@ impl IncusRuntime {
     }
 }
 
-fn collection(address: &Address) -> String {
+pub(super) fn collection(address: &Address) -> String {
     let project = [("project", address.project_name())];
     match address.kind {
         Kind::StoragePool => at(&["storage-pools"], &[]),
