@@ -93,6 +93,9 @@ pub trait Runtime: Send + Sync {
         false
     }
 
+    /// Nothing is done for now: what is kept only so that it is not read twice can go.
+    fn rest(&self) {}
+
     /// Derived things of many objects at once (firewall rulesets, DHCP reservations), once after a batch of deeds.
     ///
     /// # Errors

@@ -334,6 +334,7 @@ impl<'env> Loop<'env> {
             match told.recv_timeout(REST) {
                 Err(RecvTimeoutError::Timeout) => {
                     *has_worked = false;
+                    self.ground.session().runtime.rest();
                     heap::give_back();
                     left = left.map(|left| left - REST);
                 }

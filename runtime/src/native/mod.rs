@@ -428,6 +428,10 @@ impl Runtime for NativeRuntime {
         busy::is_littered(&self.host) || moving::is_unsettled(&self.host)
     }
 
+    fn rest(&self) {
+        self.host.definitions.forget();
+    }
+
     fn settle(&self, _: &Context<'_>) -> Result<(), RuntimeError> {
         // Rules and reservations are in force before a port is plugged.
         sweep::secrets(&self.host)
