@@ -306,6 +306,7 @@ mod tests {
             processors: 1,
             ceilings: Default::default(),
             machines: None,
+            config_keys: Default::default(),
             missing: missing
                 .iter()
                 .map(|feature| crate::feature::Missing {

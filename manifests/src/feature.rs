@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::kind::Kind;
+
 /// Growing a root with a size while its instance runs.
 pub const GROW_LIVE: &str = "devices.root.size";
 /// Pools of this driver.
@@ -57,6 +59,10 @@ pub struct Capabilities {
     /// What it has for machines; absent: nobody looked, as where none is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machines: Option<MachineFacts>,
+    /// Keys that a server takes for objects of a kind, as it documents them (`limits.memory`, `user.*`): what `config` of a
+    /// manifest names is looked up there. A kind that is not named: nobody looked, or the server does not say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub config_keys: BTreeMap<Kind, Vec<String>>,
 }
 
 /// What a host has for virtual machines, besides what is [missing](Capabilities::missing).

@@ -344,6 +344,7 @@ fn played(folder: &Path) -> Played {
         ceilings: BTreeMap::new(),
         missing: Vec::new(),
         machines: None,
+        config_keys: BTreeMap::new(),
     };
     let words = |key: &str| -> Vec<String> { parsed(&history[key]).unwrap_or_default() };
     let allow = match words("allow") {

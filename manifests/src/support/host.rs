@@ -9,6 +9,7 @@ use crate::feature::{BTRFS, CLUSTER, Capabilities, LVM, MACHINES, ZFS};
 use crate::kind::Spec;
 use crate::kinds::instance::Instance;
 use crate::kinds::storage_pool::PoolDriver;
+use crate::near_miss::nearest;
 use crate::pointer::Pointer;
 use crate::scalar::kernel_limit::KernelLimit;
 
@@ -45,6 +46,7 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
         if let (Some(at), Some(why)) = (of_a_cluster, host.trouble(CLUSTER)) {
             found.push(error(resource, Pointer::new(at), why.to_owned()));
         }
+        keys(resource, host, &mut found);
         let Spec::Instance(instance) = &resource.spec else {
             continue;
         };
@@ -64,6 +66,34 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
         }
     }
     found
+}
+
+/// Keys in `config` that the server does not have.
+fn keys(resource: &Resource, host: &Capabilities, found: &mut Diagnostics) {
+    let config = match &resource.spec {
+        Spec::Instance(instance) => &instance.config,
+        Spec::Project(project) => &project.config,
+        _ => return,
+    };
+    let Some(known) = host.config_keys.get(&resource.address.kind) else {
+        return;
+    };
+    // `user.*`, `volatile.<name>.hwaddr`: whatever follows may be anything.
+    let is_known = |key: &str| {
+        let mut known = known.iter();
+        known.any(|known| match known.find(['*', '<', '{']) {
+            Some(open) => key.starts_with(&known[..open]),
+            None => key == known,
+        })
+    };
+    for key in config.keys().filter(|key| !is_known(key)) {
+        let words: Vec<&str> = known.iter().map(String::as_str).collect();
+        let nearest = nearest(key, &words);
+        let hint = nearest.map_or_else(String::new, |word| format!("; is `{word}` meant?"));
+        let message = format!("the server {} has no key `{key}`{hint}", host.host);
+        let at = Pointer::new("/spec/config").field(key);
+        found.push(error(resource, at, message));
+    }
 }
 
 /// What pools of a driver need of a host.

@@ -292,6 +292,7 @@ pub(super) mod tests {
 
     pub(in super::super) fn host() -> Capabilities {
         Capabilities {
+            config_keys: BTreeMap::new(),
             engine: "native".to_owned(),
             host: String::new(),
             machine_id: None,

@@ -130,9 +130,9 @@ pub(super) fn host_for(
     desired: &DesiredSet,
     opened: &Opened,
 ) -> Result<Capabilities, RuntimeError> {
-    // Who has no machines does not wait for what is found out about them.
-    match machines(desired) {
-        true => opened.runtime.capabilities_for_machines(Some(desired)),
+    // Who has no machines does not wait for what is found out about them on this host.
+    match machines(desired) || opened.runtime.native().is_none() {
+        true => opened.runtime.capabilities_for(Some(desired)),
         false => opened.runtime.capabilities(),
     }
 }

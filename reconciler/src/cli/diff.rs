@@ -140,5 +140,6 @@ fn any_host() -> Capabilities {
         ceilings: std::collections::BTreeMap::new(),
         missing: Vec::new(),
         machines: None,
+        config_keys: std::collections::BTreeMap::new(),
     }
 }

@@ -31,7 +31,7 @@ pub(super) struct Doctor {
 impl Doctor {
     pub(super) fn run(&self, invocation: &Invocation) -> Result<Exit, CliError> {
         let opened = engine::open(invocation)?;
-        let host = opened.runtime.capabilities_for_machines(None)?;
+        let host = opened.runtime.capabilities_for(None)?;
         let checks = checks(&Facts::read(&invocation.state_dir()?));
         let known = engine::store(&opened.folder)?
             .load()
@@ -194,6 +194,7 @@ mod tests {
                 why: "CAP_SYS_RESOURCE is missing: at most 20000".to_owned(),
             }],
             machines: None,
+            config_keys: BTreeMap::new(),
         };
         let check = |name, verdict, found: &str, mend: Option<&str>| Check {
             name,

@@ -31,11 +31,9 @@ pub(super) trait Works: Runtime + Operate + Snapshots {
     /// What is known of secrets.
     fn secrets(&self) -> &SecretStore;
 
-    /// What it can do where machines are involved; absent `desired`: whatever may be planned.
-    fn capabilities_for_machines(
-        &self,
-        desired: Option<&DesiredSet>,
-    ) -> Result<Capabilities, RuntimeError>;
+    /// What it can do of what is wanted: as [`Runtime::capabilities`], and more of what takes longer to find out. Absent
+    /// `desired`: whatever may be planned.
+    fn capabilities_for(&self, desired: Option<&DesiredSet>) -> Result<Capabilities, RuntimeError>;
 
     /// Tells what moves, until the bell says that it is enough.
     ///
@@ -60,10 +58,7 @@ impl Works for NativeRuntime {
         self.secrets()
     }
 
-    fn capabilities_for_machines(
-        &self,
-        desired: Option<&DesiredSet>,
-    ) -> Result<Capabilities, RuntimeError> {
+    fn capabilities_for(&self, desired: Option<&DesiredSet>) -> Result<Capabilities, RuntimeError> {
         self.capabilities_for_machines(desired)
     }
 
@@ -81,11 +76,8 @@ impl Works for IncusRuntime {
         self.secrets()
     }
 
-    fn capabilities_for_machines(
-        &self,
-        _: Option<&DesiredSet>,
-    ) -> Result<Capabilities, RuntimeError> {
-        self.capabilities()
+    fn capabilities_for(&self, desired: Option<&DesiredSet>) -> Result<Capabilities, RuntimeError> {
+        self.capabilities_for(desired)
     }
 
     fn watch(&self, bell: &Bell, moved: &dyn Fn(Moved)) -> Result<(), RuntimeError> {

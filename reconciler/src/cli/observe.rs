@@ -25,7 +25,7 @@ impl Observe {
         let now = invocation.now();
         let mut world = session(invocation, &opened).world()?;
         // Whoever plans from it may want machines.
-        let host = opened.runtime.capabilities_for_machines(None)?;
+        let host = opened.runtime.capabilities_for(None)?;
         (world.host.missing, world.host.machines) = (host.missing, host.machines);
         let (objects, host) = (world.observed.items.len(), world.host.host.clone());
         let text = LiveDocument::new(world, now).text().map_err(|error| {

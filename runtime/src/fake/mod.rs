@@ -131,6 +131,7 @@ impl Runtime for FakeRuntime {
             ceilings: BTreeMap::new(),
             missing: Vec::new(),
             machines: None,
+            config_keys: BTreeMap::new(),
         })
     }
 

@@ -41,14 +41,16 @@ mod typed;
 mod wire;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use manifests::action::{Action, Verb};
 use manifests::desired::DesiredSet;
 use manifests::feature::{Capabilities, Missing};
 use manifests::id::{Address, Uid};
-use manifests::kind::Kind;
+use manifests::kind::{Kind, Spec};
 use manifests::observed::{Item, ObservedSet};
+use serde_json::Value;
 
 pub use self::as_written::{AsWritten, WrittenProfile};
 use self::client::{Client, at};
@@ -116,6 +118,65 @@ fn cannot(verb: &Verb, address: &Address) -> RuntimeError {
     RuntimeError::new(verb.word(), Class::Unsupported, why).of(address)
 }
 
+impl IncusRuntime {
+    /// What the server can do of what is wanted: where a manifest names keys in `config`, which ones it takes.
+    ///
+    /// # Errors
+    /// The server is out of reach.
+    pub fn capabilities_for(
+        &self,
+        desired: Option<&DesiredSet>,
+    ) -> Result<Capabilities, RuntimeError> {
+        let mut host = self.capabilities()?;
+        let names_keys = |desired: &DesiredSet| {
+            let mut resources = desired.resources.values();
+            resources.any(|resource| match &resource.spec {
+                Spec::Instance(instance) => !instance.config.is_empty(),
+                Spec::Project(project) => !project.config.is_empty(),
+                _ => false,
+            })
+        };
+        if desired.is_some_and(names_keys) {
+            host.config_keys = self.documented_keys()?;
+        }
+        Ok(host)
+    }
+
+    /// Keys of instances and projects, as the server documents them; of other kinds servers tell only some. None where
+    /// it documents nothing.
+    fn documented_keys(&self) -> Result<BTreeMap<Kind, Vec<String>>, RuntimeError> {
+        let mut keys = BTreeMap::new();
+        if !self.dialect.has("metadata_configuration") {
+            return Ok(keys);
+        }
+        let path = at(&["metadata", "configuration"], &[]);
+        let told: Option<Value> = self
+            .client
+            .get(&path)
+            .map_err(|error| error.doing("ask for the keys of the server"))?;
+        let told = told.unwrap_or_default();
+        for (kind, parts) in [
+            (Kind::Instance, &["instance", "kernel"][..]),
+            (Kind::Project, &["project"]),
+        ] {
+            let groups = parts
+                .iter()
+                .filter_map(|part| told["configs"][*part].as_object());
+            let named = groups
+                .flat_map(|groups| groups.values())
+                .filter_map(|group| group["keys"].as_array())
+                .flatten()
+                .filter_map(Value::as_object)
+                .flat_map(|key| key.keys().cloned());
+            let named: Vec<String> = named.collect();
+            if !named.is_empty() {
+                keys.insert(kind, named);
+            }
+        }
+        Ok(keys)
+    }
+}
+
 impl Runtime for IncusRuntime {
     fn capabilities(&self) -> Result<Capabilities, RuntimeError> {
         let resources: Resources = self
@@ -160,9 +221,10 @@ impl Runtime for IncusRuntime {
             architecture: self.dialect.architecture.clone(),
             memory: resources.memory.total,
             processors: resources.cpu.total,
-            ceilings: std::collections::BTreeMap::new(),
+            ceilings: BTreeMap::new(),
             missing,
             machines: None,
+            config_keys: BTreeMap::new(),
         })
     }
 

@@ -222,6 +222,7 @@ impl Runtime for NativeRuntime {
             ceilings: probe::ceilings(),
             missing: probe::missing(),
             machines: None,
+            config_keys: BTreeMap::new(),
         })
     }
 
