@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{CWD, Mode, OFlags};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::Pid;
 
 use super::channel::{ChannelError, receive, send};
@@ -20,6 +21,9 @@ use super::watch::Watch;
 use crate::sys::clone3::{Cloned, NEW_SYSTEM, NEW_USER, Namespaces, clone3};
 use crate::sys::mount::{Attributes, NODEV};
 use crate::sys::process;
+
+/// How long a new init may take to tell why it ends.
+const TELLING: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A started container.
 #[derive(Debug)]
@@ -112,10 +116,10 @@ pub fn launch(
     if let Some(keel) = keel {
         await_go(keel, &ours)?;
     }
-    // Into one that has ended nothing can be plugged, and it has said why.
-    plug(newborn.pid).map_err(|failure| match ended(&ours) {
-        true => reason(&ours, failure),
-        false => failure,
+    // Into one that ends nothing can be plugged, and it has said why; it may still be about to close its end.
+    plug(newborn.pid).map_err(|failure| {
+        let _ = set_socket_timeout(&ours, Timeout::Recv, Some(TELLING));
+        reason(&ours, failure)
     })?;
     let (master, mut warnings) = await_ready(&ours)?;
     let master = master.ok_or_else(|| Failure::new("take the console from init", libc::EBADF))?;
@@ -261,14 +265,15 @@ fn trees(start: &Start, descriptors: &Descriptors, pid: Pid) -> Result<Vec<Owned
 
 /// Waits for keel's word, and meanwhile hears a new init that fails.
 pub(super) fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failure> {
-    let mut init_is_heard = true;
+    // A message says that it is ready or has failed; then only its end is news: who fails tells why first, and may take
+    // long to end.
+    let mut news = PollFlags::IN | PollFlags::RDHUP;
     loop {
         let mut sources = [
             PollFd::from_borrowed_fd(keel, PollFlags::IN),
-            PollFd::new(init, PollFlags::IN),
+            PollFd::new(init, news),
         ];
-        let watched = if init_is_heard { 2 } else { 1 };
-        match rustix::event::poll(&mut sources[..watched], None) {
+        match rustix::event::poll(&mut sources, None) {
             Err(rustix::io::Errno::INTR) => continue,
             other => other.named("wait for keel")?,
         };
@@ -276,12 +281,12 @@ pub(super) fn await_go(keel: BorrowedFd<'_>, init: &OwnedFd) -> Result<(), Failu
             let (Answer::Go, _) = receive::<Answer>(keel, VERSION).named("wait for keel's word")?;
             return Ok(());
         }
-        // Ready is left in the socket for `await_ready`; a failure is heard at once by peeking at its size.
-        if init_is_heard && !sources[1].revents().is_empty() {
+        // Ready is left in the socket for `await_ready`.
+        if !sources[1].revents().is_empty() {
             if ended(init) {
                 return Err(reason(init, gone()));
             }
-            init_is_heard = false;
+            news = PollFlags::RDHUP;
         }
     }
 }
