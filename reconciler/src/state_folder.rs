@@ -181,11 +181,9 @@ impl StateFolder {
 
     /// What runs; gone after a host start. Who is not root, and only speaks with a server, has a place of their own for it.
     pub fn run(&self) -> PathBuf {
-        let who = rustix::process::geteuid();
-        let own = Path::new("/run/user").join(who.as_raw().to_string());
-        match who.is_root() {
+        match rustix::process::geteuid().is_root() {
             true => Path::new("/run/keel").join(&self.id),
-            false if own.is_dir() => own.join("keel").join(&self.id),
+            // Not below /run/user, which comes and goes with the sessions of a person.
             false => self.path.join("run"),
         }
     }

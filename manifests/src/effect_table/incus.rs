@@ -66,6 +66,11 @@ const OTHERS: &[(Kind, &str, Effect)] = &[
     (Kind::StoragePool, "/metadata/name", Effect::Forbidden),
     (Kind::StoragePool, "/spec/driver", Effect::Forbidden),
     (Kind::StoragePool, "/spec/source", Effect::Forbidden),
+    (
+        Kind::StoragePool,
+        "/spec/members/*/source",
+        Effect::Forbidden,
+    ),
     (Kind::StoragePool, "/spec/lvm", Effect::Forbidden),
     (Kind::StoragePool, "/spec/wipe", Effect::Forbidden),
     (Kind::Volume, "/spec/contentType", Effect::Forbidden),

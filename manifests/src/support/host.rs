@@ -68,6 +68,9 @@ pub fn beyond(desired: &DesiredSet, host: &Capabilities) -> Diagnostics {
     found
 }
 
+/// Servers take whatever begins so, and document only some of it.
+const OPEN: &[&str] = &["limits.kernel.", "image."];
+
 /// Keys in `config` that the server does not have.
 fn keys(resource: &Resource, host: &Capabilities, found: &mut Diagnostics) {
     let config = match &resource.spec {
@@ -78,13 +81,16 @@ fn keys(resource: &Resource, host: &Capabilities, found: &mut Diagnostics) {
     let Some(known) = host.config_keys.get(&resource.address.kind) else {
         return;
     };
-    // `user.*`, `volatile.<name>.hwaddr`: whatever follows may be anything.
+    // `user.*`, `volatile.<name>.hwaddr`, `limits.disk.pool.POOL_NAME`: whatever follows may be anything.
     let is_known = |key: &str| {
         let mut known = known.iter();
-        known.any(|known| match known.find(['*', '<', '{']) {
-            Some(open) => key.starts_with(&known[..open]),
-            None => key == known,
-        })
+        let is_open = |one: char| matches!(one, '*' | '<' | '{') || one.is_ascii_uppercase();
+        OPEN.iter().any(|open| key.starts_with(open))
+            || known.any(|known| match known.find(is_open) {
+                // A unit is no name: `limits.hugepages.2MB`.
+                Some(open) if known[..open].ends_with('.') => key.starts_with(&known[..open]),
+                _ => key == known,
+            })
     };
     for key in config.keys().filter(|key| !is_known(key)) {
         let words: Vec<&str> = known.iter().map(String::as_str).collect();

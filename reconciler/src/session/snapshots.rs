@@ -298,7 +298,8 @@ impl Session<'_> {
         let mut made = BTreeMap::new();
         let watched = |item: &Item| watches.iter().any(|one| one.object.0 == item.address);
         let may_be_ours = |item: &&Item| match item.is_kept_by_server() {
-            true => watched(item),
+            // Of those that a schedule made it is known, also where that watches it no more.
+            true => watched(item) || item.status["snapshots"].is_array(),
             false => item.holds.snapshots > 0,
         };
         for item in observed.items.iter().filter(may_be_ours) {

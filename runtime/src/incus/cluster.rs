@@ -41,6 +41,22 @@ pub(super) const fn of_members(kind: Kind) -> &'static [&'static str] {
     }
 }
 
+/// Those that count when a thing is made: the server takes no other value later.
+const ONCE: &[&str] = &[
+    "source",
+    "source.wipe",
+    "zfs.pool_name",
+    "lvm.vg_name",
+    "lvm.thinpool_name",
+];
+
+/// A key as somebody gave it: the server writes what became of a `source` in its place.
+fn given<'a>(config: &'a Config, key: &str) -> Option<&'a String> {
+    let initial = config.get("volatile.initial_source");
+    let initial = initial.filter(|value| key == "source" && !value.is_empty());
+    initial.or_else(|| config.get(key))
+}
+
 /// What `members` of a manifest says, by the keys of the server.
 const FIELDS: &[(&str, &str)] = &[
     ("source", "source"),
@@ -176,14 +192,14 @@ impl IncusRuntime {
                 continue;
             };
             for (of, key) in &singly {
-                if let Some(value) = there.config.get(*key).filter(|_| *of == name) {
+                if let Some(value) = given(&there.config, key).filter(|_| *of == name) {
                     let own = object.members.entry(name.clone()).or_default();
                     own.insert((*key).to_owned(), value.clone());
                 }
             }
             for key in &asked {
                 if !singly.contains(&(name.as_str(), *key)) {
-                    let value = there.config.get(*key).cloned().unwrap_or_default();
+                    let value = given(&there.config, key).cloned().unwrap_or_default();
                     values.entry(key).or_default().push((name.clone(), value));
                 }
             }
@@ -259,7 +275,8 @@ impl IncusRuntime {
             .map_err(|error| error.doing("list the members"))?
         {
             let name = member.server_name;
-            let wanted = on_member(&common, &single, &name);
+            let mut wanted = on_member(&common, &single, &name);
+            wanted.retain(|key, _| !ONCE.contains(&key.as_str()));
             let path = targeted(&objects::path(address), &name);
             let done = self.change(&path, context, &mut |object: &Object| {
                 let differs = |(key, value): (&String, &String)| {

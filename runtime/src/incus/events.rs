@@ -31,6 +31,9 @@ const CHANGES: [&str; 16] = [
     "-updated",
 ];
 
+/// So many messages are heard before what they say is told.
+const AT_ONCE: usize = 1000;
+
 /// A message of `/1.0/events`.
 #[derive(Deserialize)]
 struct Told {
@@ -71,8 +74,12 @@ impl IncusRuntime {
         let mut socket = self.client.socket(&at(&["events"], &what))?;
         moved(Moved::Server);
         loop {
-            let (mut any, mut deeds) = (false, Vec::new());
-            while let Some(text) = socket.next_text()? {
+            let (mut any, mut deeds, mut heard) = (false, Vec::new(), 0);
+            // Whoever is told without a break still says what it heard, and hears the bell.
+            while heard < AT_ONCE
+                && let Some(text) = socket.next_text()?
+            {
+                heard += 1;
                 let Ok(told) = serde_json::from_str::<Told>(&text) else {
                     // Of another form than is known: something happened.
                     any = true;
@@ -92,7 +99,11 @@ impl IncusRuntime {
                 PollFd::from_borrowed_fd(socket.stream().descriptor(), PollFlags::IN),
             ];
             // Whatever wakes it: both are looked at.
-            let _ = poll(&mut waiting, None);
+            let no_time = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            let _ = poll(&mut waiting, (heard == AT_ONCE).then_some(&no_time));
             if !waiting[0].revents().is_empty() {
                 bell.heard();
                 if bell.is_ending() {

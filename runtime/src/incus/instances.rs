@@ -45,6 +45,15 @@ fn path_of(name: &str, project: &str) -> String {
     at(&["instances", name], &[("project", project)])
 }
 
+/// What an instance that is made anew keeps of what it was.
+#[derive(Default)]
+struct Before {
+    /// Addresses of its interfaces, by the keys of the server.
+    known_by: Config,
+    /// The member of a cluster that it was on.
+    stays: Option<String>,
+}
+
 /// Where in a cluster it is to be made, as the server has it.
 fn target(placement: &Placement) -> Option<String> {
     match (&placement.member, &placement.group) {
@@ -92,8 +101,8 @@ impl IncusRuntime {
                     Some(_) if !is_ours => Err(taken(&action.verb)),
                     Some(_) => self.change_instance(action, resource, instance, desired, context),
                     None => {
-                        let known_by = Config::new();
-                        self.make_instance(action, resource, instance, desired, known_by, context)
+                        let before = Before::default();
+                        self.make_instance(action, resource, instance, desired, before, context)
                     }
                 }
             }
@@ -139,7 +148,12 @@ impl IncusRuntime {
                         None => self.remove(&path(address), live, context)?,
                     }
                 }
-                self.make_instance(action, resource, instance, desired, known_by, context)
+                // Where it was are its volumes, and a member that is named for its first time may be gone.
+                let stays = live
+                    .map(|live| live.location)
+                    .filter(|_| self.dialect.clustered);
+                let before = Before { known_by, stays };
+                self.make_instance(action, resource, instance, desired, before, context)
             }
             Verb::Power { power } => {
                 let Some(live) = live.filter(|_| is_ours) else {
@@ -241,17 +255,21 @@ impl IncusRuntime {
         instance_words::to_wire(instance, &Texts(&self.secrets), &on_bridge).map_err(unsaid)
     }
 
-    /// Makes it, and starts it unless it should be stopped. `known_by` are addresses of interfaces that it had before.
+    /// Makes it, and starts it unless it should be stopped.
     fn make_instance(
         &self,
         action: &Action,
         resource: &Resource,
         instance: &Wanted,
         desired: &DesiredSet,
-        mut known_by: Config,
+        before: Before,
         context: &Context<'_>,
     ) -> Result<Effected, RuntimeError> {
         let address = &action.address;
+        let Before {
+            mut known_by,
+            stays,
+        } = before;
         let mut words = self.words(instance, desired)?;
         marks::put(&mut words.config, action, Some(resource));
         known_by.retain(|key, _| {
@@ -275,7 +293,7 @@ impl IncusRuntime {
             "source": self.source(instance, address, desired, context)?,
         });
         (context.progress)("creating");
-        let target = instance.placement.as_ref().and_then(target);
+        let target = stays.or_else(|| instance.placement.as_ref().and_then(target));
         let mut query = vec![("project", address.project_name())];
         query.extend(target.as_deref().map(|target| ("target", target)));
         let all = at(&["instances"], &query);

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use manifests::id::{Address, Uid};
 use manifests::observed::Item;
 use manifests::path_io::{self, PathError};
@@ -14,11 +14,16 @@ use serde_json::{Value, json};
 use crate::error::{Class, RuntimeError};
 use crate::runtime::{NewSnapshot, Snapshot};
 
+/// So long after it was asked for one is made at most, and so far apart are the clocks of a server and of this host.
+const MAKING: SignedDuration = SignedDuration::from_mins(10);
+
 /// One snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Note {
     name: String,
+    /// When it was asked for, by the clock of this host.
+    asked_at: Timestamp,
     /// As the server has it; none: it is being made, or that was cut short, and the name alone tells.
     created_at: Option<Timestamp>,
     made_by: Option<Uid>,
@@ -29,7 +34,12 @@ struct Note {
 
 impl Note {
     fn is_of(&self, snapshot: &Snapshot) -> bool {
-        self.name == snapshot.name && self.created_at.is_none_or(|at| at == snapshot.created_at)
+        let is_its_time = match self.created_at {
+            Some(at) => at == snapshot.created_at,
+            // Somebody else may have taken the name since.
+            None => self.asked_at.duration_until(snapshot.created_at).abs() < MAKING,
+        };
+        self.name == snapshot.name && is_its_time
     }
 }
 
@@ -85,11 +95,13 @@ impl MadeHere {
         name: &str,
         new: &NewSnapshot,
         there: &[Snapshot],
+        now: Timestamp,
     ) -> Result<(), RuntimeError> {
         let mut notes = self.notes(object)?;
         notes.retain(|note| there.iter().any(|one| note.is_of(one)));
         notes.push(Note {
             name: name.to_owned(),
+            asked_at: now,
             created_at: None,
             made_by: new.made_by,
             description: new.description.clone(),
@@ -182,10 +194,14 @@ mod tests {
 
     use super::*;
 
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
     fn snapshot(name: &str, second: i64) -> Snapshot {
         Snapshot {
             name: name.to_owned(),
-            created_at: Timestamp::from_second(second).expect("a time"),
+            created_at: at(second),
             description: String::new(),
             memory: false,
             made_by: None,
@@ -213,14 +229,19 @@ mod tests {
         };
         let ours = (Some(schedule), "nightly".to_owned());
         let theirs = (None, String::new());
-        made.begin(&web, "night-1", &new, &[]).expect("noted");
+        made.begin(&web, "night-1", &new, &[], at(5))
+            .expect("noted");
         assert_eq!(
             by(&web, snapshot("night-1", 5)),
             ours,
             "a crash came after it"
         );
-        let at = snapshot("night-1", 5).created_at;
-        made.end(&web, "night-1", Some(at)).expect("noted");
+        assert_eq!(
+            by(&web, snapshot("night-1", 5000)),
+            theirs,
+            "somebody took the name since"
+        );
+        made.end(&web, "night-1", Some(at(5))).expect("noted");
         assert_eq!(by(&web, snapshot("night-1", 5)), ours);
         assert_eq!(
             by(&web, snapshot("night-1", 6)),
@@ -228,7 +249,7 @@ mod tests {
             "a later one of that name"
         );
         assert_eq!(by(&web, snapshot("before", 5)), theirs);
-        made.begin(&web, "night-2", &new, &[snapshot("night-1", 5)])
+        made.begin(&web, "night-2", &new, &[snapshot("night-1", 5)], at(9))
             .expect("noted");
         made.end(&web, "night-2", None).expect("noted");
         assert_eq!(

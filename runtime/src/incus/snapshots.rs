@@ -104,7 +104,7 @@ impl Snapshots for IncusRuntime {
             (None, None) => {}
         }
         let place = all(instance)?;
-        self.made.begin(instance, &name, new, &there)?;
+        self.made.begin(instance, &name, new, &there, context.now)?;
         let done = self
             .client
             .write("POST", &place, Some(&body), None, &waiting(context));
