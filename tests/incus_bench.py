@@ -15,7 +15,7 @@ from pathlib import Path
 keel, rounds = sys.argv[1], int(sys.argv[2])
 server = os.environ["INCUS_SOCKET"]
 INSTANCES = 50
-# What one host bears of its creations at once, found by trying 1 to 16.
+# How many creations at once are tried: the quickest is the peer.
 AT_ONCE = (2, 4, 8)
 LISTS = ["instances?recursion=1&all-projects=true", "networks?recursion=1&all-projects=true", "storage-pools?recursion=1",
          "images?recursion=1&all-projects=true"]

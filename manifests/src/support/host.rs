@@ -78,6 +78,24 @@ fn keys(resource: &Resource, host: &Capabilities, found: &mut Diagnostics) {
         Spec::Project(project) => &project.config,
         _ => return,
     };
+    if host.engine != "incus" {
+        return;
+    }
+    let mut say = |key: &String, message: String| {
+        let at = Pointer::new("/spec/config").field(key);
+        found.push(error(resource, at, message));
+    };
+    // They are of whoever uses the server, and are never read as keys that a manifest gives here.
+    for key in config.keys() {
+        let Some(own) = key.strip_prefix("user.") else {
+            continue;
+        };
+        let message = match &resource.spec {
+            Spec::Instance(_) => format!("`{key}` has a field: write `user: {{ {own}: … }}`"),
+            _ => format!("`{key}` is a free key, and only those of instances have a field"),
+        };
+        say(key, message);
+    }
     let Some(known) = host.config_keys.get(&resource.address.kind) else {
         return;
     };
@@ -96,9 +114,10 @@ fn keys(resource: &Resource, host: &Capabilities, found: &mut Diagnostics) {
         let words: Vec<&str> = known.iter().map(String::as_str).collect();
         let nearest = nearest(key, &words);
         let hint = nearest.map_or_else(String::new, |word| format!("; is `{word}` meant?"));
-        let message = format!("the server {} has no key `{key}`{hint}", host.host);
-        let at = Pointer::new("/spec/config").field(key);
-        found.push(error(resource, at, message));
+        say(
+            key,
+            format!("the server {} has no key `{key}`{hint}", host.host),
+        );
     }
 }
 

@@ -248,7 +248,7 @@ fn a_key_that_the_server_does_not_have_is_told_with_its_line() {
     server.edit(
         "one.yaml",
         "  state: Running\n",
-        "  state: Running\n  config: { cluster.evacuate: stop, limits.memry.swap: \"5\" }\n",
+        "  state: Running\n  config: { cluster.evacuate: stop, limits.memry.swap: \"5\", user.mine: x }\n",
     );
     let refused = server.keel(&["plan"]);
     assert_eq!(refused.code, Some(3), "{refused:#?}");
@@ -256,7 +256,8 @@ fn a_key_that_the_server_does_not_have_is_told_with_its_line() {
     let words = "has no key `limits.memry.swap`; is `limits.memory.swap` meant?";
     let refused = refused.saying(words);
     assert!(!refused.stderr.contains("no key `cluster"), "{refused:#?}");
-    server.edit("one.yaml", ", limits.memry.swap: \"5\"", "");
+    refused.saying("`user.mine` has a field: write `user: { mine: … }`");
+    server.edit("one.yaml", ", limits.memry.swap: \"5\", user.mine: x", "");
     server.converge();
     assert_eq!(server.key("one", "cluster.evacuate"), "stop");
     server.destroy();

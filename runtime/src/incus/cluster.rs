@@ -218,7 +218,8 @@ impl IncusRuntime {
         Ok(silent)
     }
 
-    /// Makes a pool or network on each member, so that it can be made as a whole. What was begun there before goes on.
+    /// Makes a pool or network on each member, so that it can be made as a whole. The server does not go on with what was
+    /// begun there before and bears no mark: somebody has to remove that first.
     pub(super) fn make_on_members(
         &self,
         address: &Address,
